@@ -1,0 +1,10 @@
+// Q4_0: blocks of 32 weights; planes qs (4 words a block), d (f16).
+// w[i] = d * (q[i] - 8)
+fn decode_init(lane: u32) {}
+
+fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+    let block = k >> 5u;
+    let d = plane_f16(1u, row, block);
+    let qs = plane_vec4(0u, row, block);
+    return affine(nibbles(qs), d, -8.0 * d);
+}

@@ -1,0 +1,22 @@
+// Q6_K: super-blocks of 256 weights; planes qs (4 words per 32 weights), qh (2 words per 32), sc (signed bytes, one per 16), d (f16).
+// w[i] = d * sc[i / 16] * (q[i] - 32)
+fn decode_init(lane: u32) {}
+
+// (d * sc) is exact; its product with the code rounds once, as in the reference.
+fn scaled(q: u32, d: f32) -> vec4<f32> {
+    return (quad(q) - vec4<f32>(32.0)) * d;
+}
+
+fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+    let chunk = k >> 5u;
+    let d = plane_f16(3u, row, k >> 8u);
+    let sc = plane_word(2u, row, k >> 6u) >> ((chunk & 1u) * 16u);
+    let d0 = d * f32(i32(sc << 24u) >> 24u);
+    let d1 = d * f32(i32(sc << 16u) >> 24u);
+    let qh = vec2<u32>(plane_word(1u, row, 2u * chunk), plane_word(1u, row, 2u * chunk + 1u));
+    let qs = plane_vec4(0u, row, chunk);
+    let q = with_two_bits(nibbles(qs), qh);
+    return array<vec4<f32>, 8>(
+        scaled(q[0], d0), scaled(q[1], d0), scaled(q[2], d0), scaled(q[3], d0),
+        scaled(q[4], d1), scaled(q[5], d1), scaled(q[6], d1), scaled(q[7], d1));
+}

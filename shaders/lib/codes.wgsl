@@ -1,0 +1,42 @@
+// Integer codes to f32. A "quad" is a word whose bytes are the codes of four consecutive weights.
+
+fn quad(v: u32) -> vec4<f32> {
+    return vec4<f32>(vec4<i32>((vec4<u32>(v) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u)));
+}
+
+fn quad_signed(v: u32) -> vec4<f32> {
+    return vec4<f32>(vec4<i32>(vec4<u32>(v) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
+}
+
+// The eight quads of 32 four-bit codes: low nibbles of a word first, then its high nibbles.
+fn nibbles(v: vec4<u32>) -> array<u32, 8> {
+    let lo = v & vec4<u32>(0x0f0f0f0fu);
+    let hi = (v >> vec4<u32>(4u)) & vec4<u32>(0x0f0f0f0fu);
+    return array<u32, 8>(lo.x, hi.x, lo.y, hi.y, lo.z, hi.z, lo.w, hi.w);
+}
+
+// d * q + m for eight quads.
+fn affine(q: array<u32, 8>, d: f32, m: f32) -> array<vec4<f32>, 8> {
+    let dd = vec4<f32>(d);
+    let mm = vec4<f32>(m);
+    return array<vec4<f32>, 8>(
+        fma(quad(q[0]), dd, mm), fma(quad(q[1]), dd, mm), fma(quad(q[2]), dd, mm), fma(quad(q[3]), dd, mm),
+        fma(quad(q[4]), dd, mm), fma(quad(q[5]), dd, mm), fma(quad(q[6]), dd, mm), fma(quad(q[7]), dd, mm));
+}
+// The fifth bits: bit i of byte j of `qh` belongs to weight 4 i + j.
+fn with_fifth_bit(q: array<u32, 8>, qh: u32) -> array<u32, 8> {
+    return array<u32, 8>(
+        q[0] | ((qh << 4u) & 0x10101010u), q[1] | ((qh << 3u) & 0x10101010u),
+        q[2] | ((qh << 2u) & 0x10101010u), q[3] | ((qh << 1u) & 0x10101010u),
+        q[4] | (qh & 0x10101010u), q[5] | ((qh >> 1u) & 0x10101010u),
+        q[6] | ((qh >> 2u) & 0x10101010u), q[7] | ((qh >> 3u) & 0x10101010u));
+}
+
+// Bits five and six: bits 2 i, 2 i + 1 of byte j of a word of `qh` belong to weight 4 i + j of its 16.
+fn with_two_bits(q: array<u32, 8>, qh: vec2<u32>) -> array<u32, 8> {
+    return array<u32, 8>(
+        q[0] | ((qh.x << 4u) & 0x30303030u), q[1] | ((qh.x << 2u) & 0x30303030u),
+        q[2] | (qh.x & 0x30303030u), q[3] | ((qh.x >> 2u) & 0x30303030u),
+        q[4] | ((qh.y << 4u) & 0x30303030u), q[5] | ((qh.y << 2u) & 0x30303030u),
+        q[6] | (qh.y & 0x30303030u), q[7] | ((qh.y >> 2u) & 0x30303030u));
+}

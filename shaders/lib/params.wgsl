@@ -1,0 +1,46 @@
+// What one dispatch is told, and the packed weights. Mirrored by `Params` in src/kernel/plan.rs; a test compares the two.
+
+struct Params {
+    rows: u32,          // rows of this shard of w
+    cols: u32,          // k
+    batch: u32,         // columns of the batch (or row numbers) in this dispatch
+    row_groups: u32,    // workgroups along the rows; the folded grid runs over these first, then over the batch
+    groups: u32,        // workgroups that have work; the folded grid may hold more
+    chunk_begin: u32,   // chunks of 32 columns that this dispatch sums: begin .. end
+    chunk_end: u32,
+    accumulate: u32,    // 1: add to y, 0: overwrite
+    x_offset: u32,      // element of x where column 0 of this dispatch starts
+    x_stride: u32,      // elements from one column of the batch to the next
+    y_offset: u32,      // element of y for row 0, column 0
+    y_stride: u32,      // elements from one column (dequantize: row) of y to the next
+    row_begin: u32,     // dequantize, get_rows: first row of the shard concerned
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
+    plane_offset: vec4<u32>,  // first word of each plane
+    plane_stride: vec4<u32>,  // words from one row of the plane to the next
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> w: array<u32>;         // the planes of the shard, one after the other
+@group(0) @binding(2) var<storage, read> w4: array<vec4<u32>>;  // the same buffer, 16 bytes at a time
+
+// Index of this workgroup in the folded grid.
+fn group_index(id: vec3<u32>, grid: vec3<u32>) -> u32 {
+    return id.x + id.y * grid.x;
+}
+
+// Word `i` of a row of a plane.
+fn plane_word(plane: u32, row: u32, i: u32) -> u32 {
+    return w[params.plane_offset[plane] + row * params.plane_stride[plane] + i];
+}
+
+// Four words of a row of a plane, starting at word 4 i.
+fn plane_vec4(plane: u32, row: u32, i: u32) -> vec4<u32> {
+    return w4[((params.plane_offset[plane] + row * params.plane_stride[plane]) >> 2u) + i];
+}
+
+// Number `i` of a row of a plane of f16 pairs.
+fn plane_f16(plane: u32, row: u32, i: u32) -> f32 {
+    return unpack2x16float(plane_word(plane, row, i >> 1u) >> ((i & 1u) * 16u)).x;
+}

@@ -1,0 +1,21 @@
+// Sums over a workgroup, SUMS of them at once, through workgroup memory alone.
+
+struct Lane {
+    @builtin(local_invocation_index) index: u32,
+}
+
+var<workgroup> partial: array<f32, SUMS * WORKGROUP>;
+
+fn reduce_put(lane: Lane, i: u32, value: f32) {
+    partial[i * WORKGROUP + lane.index] = value;
+}
+
+// After a barrier: sum `i` over the whole workgroup, pairwise.
+fn reduce_get(lane: Lane, i: u32) -> f32 {
+    var sum = vec4<f32>(0.0);
+    for (var l = 0u; l < WORKGROUP; l += 4u) {
+        let at = i * WORKGROUP + l;
+        sum += vec4<f32>(partial[at], partial[at + 1u], partial[at + 2u], partial[at + 3u]);
+    }
+    return (sum.x + sum.y) + (sum.z + sum.w);
+}

@@ -1,0 +1,15 @@
+// Writes 32 decoded weights of a row as f32.
+
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;  // [rows, k]
+
+fn store32(to: u32, k: u32, weights: array<vec4<f32>, 8>) {
+    let first = params.y_offset + to * params.y_stride;
+    for (var i = 0u; i < 8u; i++) {
+        for (var j = 0u; j < 4u; j++) {
+            let at = k + 4u * i + j;
+            if (at < params.cols) {
+                y[first + at] = weights[i][j];
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+// Activations one f32 at a time: any number of columns. Elements past the last column read as 0.
+
+@group(0) @binding(3) var<storage, read> x: array<f32>;  // [batch, k]
+
+fn x_element(col: u32, k: u32) -> f32 {
+    if (k >= params.cols) {
+        return 0.0;
+    }
+    return x[params.x_offset + col * params.x_stride + k];
+}
+
+// x[col, k .. k + 4]
+fn x_vec4(col: u32, k: u32) -> vec4<f32> {
+    return vec4<f32>(x_element(col, k), x_element(col, k + 1u), x_element(col, k + 2u), x_element(col, k + 3u));
+}

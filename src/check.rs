@@ -1,0 +1,319 @@
+//! GPU against CPU: what counts as equal, and the check of a whole tensor.
+//!
+//! The bounds live here and nowhere else.
+//!
+//! * Dequantize and get_rows: equal bits. Both sides compute the same exact products and round once; the one exception,
+//!   a weight whose magnitude is subnormal in f32, is accepted as zero because devices may flush it.
+//! * Matmul: NMSE at most [`NMSE_F32`] against f64 sums over the same decoded weights. It catches a scale that lost
+//!   mantissa bits and a single wrong entry of a code book, which ggml's bar of 5e-4 does not.
+
+use crate::error::Result;
+use crate::format::Format;
+use crate::gpu::{Runtime, Weights};
+use crate::kernel::{Kernel, reference};
+use crate::tensor::PackedTensor;
+use std::fmt;
+
+/// Bound of the normalized mean square error of a matmul with f32 activations and f32 sums.
+pub const NMSE_F32: f64 = 1e-10;
+
+/// The value behind a result's end must still be there afterwards.
+pub const CANARY: f32 = 12_345.679;
+
+/// Where and how much a result differs most.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Worst {
+    /// Index in the result: `column * m + row`, or `row * k + column` of a dequantized weight.
+    pub index: usize,
+    /// What the device computed.
+    pub got: f64,
+    /// What the reference says.
+    pub want: f64,
+}
+
+/// A result held against its reference.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Comparison {
+    /// Number of values compared.
+    pub count: usize,
+    /// Σ(got − want)² / Σ want²; infinite if one side alone is not finite.
+    pub nmse: f64,
+    /// Values whose bits differ, for comparisons that ask for equal bits.
+    pub different: usize,
+    /// The largest difference.
+    pub worst: Option<Worst>,
+    /// True if the result is right.
+    pub passed: bool,
+}
+
+/// Holds `got` against `want` at a bound on the NMSE. If all of `want` is zero, all of `got` must be.
+pub fn compare(got: &[f32], want: &[f64], bound: f64) -> Comparison {
+    let (mut error, mut power) = (0f64, 0f64);
+    let mut worst: Option<(f64, Worst)> = None;
+    for (index, (got, want)) in got.iter().zip(want).enumerate() {
+        let (got, want) = (f64::from(*got), *want);
+        let difference = match (got.is_finite(), want.is_finite()) {
+            (true, true) => (got - want).abs(),
+            _ if got == want || (got.is_nan() && want.is_nan()) => 0.0,
+            _ => f64::INFINITY,
+        };
+        if difference > worst.map_or(0.0, |(d, _)| d) {
+            worst = Some((difference, Worst { index, got, want }));
+        }
+        error += difference * difference;
+        power += if want.is_finite() { want * want } else { 0.0 };
+    }
+    let nmse = if error == 0.0 { 0.0 } else { error / power };
+    let passed = got.len() == want.len() && nmse <= bound;
+    Comparison { count: got.len(), nmse, different: 0, worst: worst.map(|(_, w)| w), passed }
+}
+
+/// Holds `got` against `want` bit for bit; a subnormal `want` may also be zero.
+pub fn compare_bits(got: &[f32], want: &[f32]) -> Comparison {
+    let equal = |got: f32, want: f32| got.to_bits() == want.to_bits() || (want.is_subnormal() && got == 0.0);
+    let wrong = |(got, want): (&f32, &f32)| !equal(*got, *want);
+    let different = got.iter().zip(want).filter(|(g, w)| wrong((g, w))).count();
+    let worst = got.iter().zip(want).position(wrong).map(|index| Worst {
+        index,
+        got: f64::from(got[index]),
+        want: f64::from(want[index]),
+    });
+    let nmse = if different == 0 { 0.0 } else { f64::INFINITY };
+    Comparison { count: got.len(), nmse, different, worst, passed: different == 0 && got.len() == want.len() }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.passed { "ok" } else { "WRONG" };
+        write!(f, "{verdict}, nmse {:.1e}", self.nmse)?;
+        match (&self.worst, self.passed) {
+            (Some(w), false) => write!(f, ", index {}: got {}, want {}", w.index, w.got, w.want),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The outcome of one operation on one tensor.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Outcome {
+    /// Name of the tensor.
+    pub tensor: String,
+    /// Its format.
+    pub format: &'static str,
+    /// Outputs.
+    pub m: usize,
+    /// Inputs.
+    pub k: usize,
+    /// `dequantize`, `get_rows` or `matmul`.
+    pub operation: &'static str,
+    /// Columns of the batch; 0 for dequantize.
+    pub n: usize,
+    /// How the result compares.
+    pub comparison: Comparison,
+}
+
+/// Rows that are dequantized and compared at a time, so that a large matrix is never held as f32.
+const CHECK_ELEMENTS: usize = 16 << 20;
+
+/// Checks a tensor on the device against the CPU: all weights bit for bit, some rows by number, a matmul for each of `batches`.
+///
+/// Activations come from `seed`. `kernel` as in [`Runtime::matmul_with`].
+///
+/// # Errors
+/// The device's errors; a wrong result is an [`Outcome`] that did not pass, not an error.
+pub fn tensor(
+    runtime: &Runtime,
+    packed: &PackedTensor,
+    batches: &[usize],
+    kernel: Option<&'static Kernel>,
+    seed: u64,
+) -> Result<Vec<Outcome>> {
+    let weights = runtime.upload(packed)?;
+    let outcome = |operation, n, comparison| Outcome {
+        tensor: packed.name().into(),
+        format: packed.format().name,
+        m: packed.rows(),
+        k: packed.cols(),
+        operation,
+        n,
+        comparison,
+    };
+    let mut outcomes = vec![outcome("dequantize", 0, dequantize(runtime, packed, &weights)?)];
+    let (n, comparison) = get_rows(runtime, packed, &weights, seed)?;
+    outcomes.push(outcome("get_rows", n, comparison));
+    for &n in batches {
+        let x = activations(n * packed.cols(), seed ^ n as u64);
+        let got = runtime.matmul_with(&weights, &x, kernel)?;
+        let want = reference::matmul(packed, &x)?;
+        outcomes.push(outcome("matmul", n, compare(&got, &want, NMSE_F32)));
+    }
+    Ok(outcomes)
+}
+
+fn dequantize(runtime: &Runtime, packed: &PackedTensor, weights: &Weights) -> Result<Comparison> {
+    let mut total = compare_bits(&[], &[]);
+    let step = (CHECK_ELEMENTS / packed.cols().max(1)).max(1);
+    for first in (0..packed.rows()).step_by(step) {
+        let rows = first..packed.rows().min(first + step);
+        let got = runtime.dequantize_rows(weights, rows.clone())?;
+        let want = decode_rows(packed, rows.map(|row| row as u32));
+        merge(&mut total, compare_bits(&got, &want), first * packed.cols());
+    }
+    Ok(total)
+}
+
+/// Up to nine rows: the ends, and some between, not in order.
+fn get_rows(runtime: &Runtime, packed: &PackedTensor, weights: &Weights, seed: u64) -> Result<(usize, Comparison)> {
+    let m = packed.rows() as u64;
+    if m == 0 {
+        return Ok((0, compare_bits(&[], &[])));
+    }
+    let mut random = Random::new(seed);
+    let mut rows: Vec<u32> = (0..7).map(|_| (random.next_u64() % m) as u32).collect();
+    rows.extend([m as u32 - 1, 0]);
+    let got = runtime.get_rows(weights, &rows)?;
+    let want = decode_rows(packed, rows.iter().copied());
+    Ok((rows.len(), compare_bits(&got, &want)))
+}
+
+fn decode_rows(packed: &PackedTensor, rows: impl ExactSizeIterator<Item = u32>) -> Vec<f32> {
+    let k = packed.cols();
+    let mut out = vec![0f32; rows.len() * k];
+    for (row, out) in rows.zip(out.chunks_mut(k.max(1))) {
+        packed.decode_row(row as usize, out);
+    }
+    out
+}
+
+fn merge(total: &mut Comparison, part: Comparison, offset: usize) {
+    total.count += part.count;
+    total.different += part.different;
+    total.nmse = total.nmse.max(part.nmse);
+    total.passed &= part.passed;
+    total.worst = total.worst.or(part.worst.map(|w| Worst { index: w.index + offset, ..w }));
+}
+
+/// Normally distributed activations, the same for the same seed on every machine.
+pub fn activations(count: usize, seed: u64) -> Vec<f32> {
+    let mut random = Random::new(seed);
+    (0..count).map(|_| random.normal()).collect()
+}
+
+/// A weight of random valid blocks: encoded normal numbers where the format has an encoder, random codes otherwise.
+///
+/// Blocks are drawn from a pool, so that large tensors are made quickly.
+///
+/// # Errors
+/// As [`PackedTensor::new`].
+pub fn random_tensor(
+    name: impl Into<String>,
+    format: &'static Format,
+    rows: usize,
+    cols: usize,
+    seed: u64,
+) -> Result<PackedTensor> {
+    let mut random = Random::new(seed);
+    let pool: Vec<Vec<u8>> = (0..POOL).map(|_| random_block(format, &mut random)).collect();
+    let blocks = rows * cols.div_ceil(format.block_weights);
+    let mut data = Vec::with_capacity(blocks * format.block_bytes);
+    for _ in 0..blocks {
+        data.extend_from_slice(&pool[(random.next_u64() % POOL) as usize]);
+    }
+    PackedTensor::new(name, format, rows, cols, data)
+}
+
+const POOL: u64 = 1021;
+
+/// A block whose largest weight is neither tiny nor huge, so that f32 sums of many make sense.
+fn random_block(format: &Format, random: &mut Random) -> Vec<u8> {
+    let mut block = vec![0u8; format.block_bytes];
+    let mut weights = vec![0f32; format.block_weights];
+    if let Some(encode) = format.encode {
+        weights.fill_with(|| random.normal());
+        encode(&weights, &mut block);
+        return block;
+    }
+    loop {
+        block.fill_with(|| random.next_u64() as u8);
+        if (format.is_finite)(&block) {
+            (format.decode)(&block, &mut weights);
+            let largest = weights.iter().fold(0f32, |max, w| max.max(w.abs()));
+            if (1e-2..1e2).contains(&largest) {
+                return block;
+            }
+        }
+    }
+}
+
+/// A small generator of test data (SplitMix64), the same on every machine.
+pub struct Random(u64);
+
+impl Random {
+    /// A generator that starts at `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// 64 random bits.
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in 0 .. 1.
+    pub fn uniform(&mut self) -> f32 {
+        (self.next_u64() >> 40) as f32 / (1u32 << 24) as f32
+    }
+
+    /// About normal, mean 0 and variance 1: the sum of twelve uniform numbers less six.
+    pub fn normal(&mut self) -> f32 {
+        (0..12).map(|_| self.uniform()).sum::<f32>() - 6.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nan_never_passes() {
+        assert!(!compare(&[f32::NAN], &[1.0], 1.0).passed);
+        assert!(!compare(&[1.0], &[f64::NAN], 1.0).passed);
+        assert!(!compare(&[f32::INFINITY], &[1.0], 1e300).passed);
+        assert!(!compare_bits(&[f32::NAN], &[1.0]).passed);
+    }
+
+    #[test]
+    fn a_zero_reference_wants_zeros() {
+        assert!(compare(&[0.0, -0.0], &[0.0, 0.0], NMSE_F32).passed);
+        assert!(!compare(&[1e-30], &[0.0], NMSE_F32).passed);
+    }
+
+    #[test]
+    fn lengths_must_agree() {
+        assert!(!compare(&[1.0], &[1.0, 2.0], NMSE_F32).passed);
+        assert!(!compare_bits(&[], &[1.0]).passed);
+    }
+
+    #[test]
+    fn the_bound_catches_a_scale_that_lost_four_mantissa_bits() {
+        let want: Vec<f64> = activations(1000, 1).iter().map(|v| f64::from(*v)).collect();
+        let got: Vec<f32> = want.iter().map(|v| (*v * (1.0 + 1.0 / 128.0)) as f32).collect();
+        assert!(!compare(&got, &want, NMSE_F32).passed);
+    }
+
+    #[test]
+    fn the_worst_value_is_named() {
+        let c = compare(&[1.0, 2.0, 3.0], &[1.0, 2.5, 3.1], NMSE_F32);
+        assert_eq!(c.worst, Some(Worst { index: 1, got: 2.0, want: 2.5 }));
+    }
+
+    #[test]
+    fn only_subnormals_may_be_flushed() {
+        assert!(compare_bits(&[0.0], &[1e-40]).passed);
+        assert!(!compare_bits(&[0.0], &[1e-30]).passed);
+        assert!(!compare_bits(&[0.0], &[-0.0]).passed);
+    }
+}

@@ -1,0 +1,130 @@
+//! `qmatmul check [FILE]`
+
+use super::inspect::{glob, select};
+use super::list::List;
+use super::output::{Cell, Table};
+use super::{Common, Verdict, progress};
+use crate::check::{self, Outcome};
+use crate::error::{Error, Result};
+use crate::format::FORMATS;
+use crate::gpu::Runtime;
+use globset::GlobMatcher;
+use std::path::{Path, PathBuf};
+
+#[derive(clap::Args)]
+pub struct Check {
+    /// A model file or checkpoint; without one, every format on built-in shapes
+    file: Option<PathBuf>,
+    /// Only tensors whose name matches, as in 'blk.0.*'
+    #[arg(long, value_name = "GLOB", value_parser = glob, requires = "file")]
+    tensors: Option<GlobMatcher>,
+    /// Batch sizes
+    #[arg(short, default_value = "1,8")]
+    n: List,
+    /// Every shape and batch size of the built-in grid
+    #[arg(long, conflicts_with = "file")]
+    full: bool,
+}
+
+/// Built-in shapes [m, k]; the first ones always, the others with `--full`.
+const SHAPES: &[(usize, usize)] = &[(97, 256), (513, 2048), (1, 4096), (4096, 4096), (1031, 14_336), (70_001, 256)];
+const QUICK: usize = 3;
+/// Batch sizes of the full grid: both sides of every switch of kernels.
+const FULL_BATCHES: &[usize] = &[1, 2, 3, 4, 5, 7, 8, 9, 16, 33, 64];
+
+impl Check {
+    pub fn run(&self, common: &Common) -> Result<Verdict> {
+        let runtime = common.runtime()?;
+        let (outcomes, skipped) = match &self.file {
+            Some(file) => self.file(common, &runtime, file)?,
+            None => (self.grid(common, &runtime)?, vec![]),
+        };
+        table(&outcomes).print(common.style)?;
+        Ok(verdict(common, &outcomes, &skipped))
+    }
+
+    /// Every supported tensor of a file, and the names of the others.
+    fn file(&self, common: &Common, runtime: &Runtime, file: &Path) -> Result<(Vec<Outcome>, Vec<String>)> {
+        let model = common.open(file)?;
+        let tensors = select(model.tensors(), self.tensors.as_ref())?;
+        let bar = progress::bar(tensors.len() as u64, common.quiet);
+        let (mut outcomes, mut skipped) = (vec![], vec![]);
+        for info in tensors {
+            bar.set_message(info.name.clone());
+            if info.dtype.format().is_some() {
+                let packed = model.tensor(info)?;
+                outcomes.extend(check::tensor(runtime, &packed, &self.n.0, None, common.seed)?);
+            } else {
+                skipped.push(format!("{} ({})", info.name, info.dtype.name()));
+            }
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        if outcomes.is_empty() {
+            let file = file.display().to_string();
+            return Err(Error::Argument(format!("{file} holds no tensor in a supported format")));
+        }
+        Ok((outcomes, skipped))
+    }
+
+    /// Random weights in every format.
+    fn grid(&self, common: &Common, runtime: &Runtime) -> Result<Vec<Outcome>> {
+        let shapes = if self.full { SHAPES } else { &SHAPES[..QUICK] };
+        let batches = if self.full { FULL_BATCHES } else { &self.n.0 };
+        let bar = progress::bar((shapes.len() * FORMATS.len()) as u64, common.quiet);
+        let mut outcomes = vec![];
+        for format in FORMATS {
+            for &(m, k) in shapes {
+                bar.set_message(format!("{} {m} x {k}", format.name));
+                let name = format!("{} {m} x {k}", format.name);
+                let packed = check::random_tensor(name, format, m, k, common.seed)?;
+                outcomes.extend(check::tensor(runtime, &packed, batches, None, common.seed)?);
+                bar.inc(1);
+            }
+        }
+        bar.finish_and_clear();
+        Ok(outcomes)
+    }
+}
+
+fn table(outcomes: &[Outcome]) -> Table {
+    let mut table = Table::new(&["tensor", "format", "m", "k", "operation", "n", "nmse", "result"]);
+    for o in outcomes {
+        let result = match (o.comparison.passed, &o.comparison.worst) {
+            (true, _) => "ok".to_owned(),
+            (false, Some(w)) => format!("WRONG at index {}: got {}, want {}", w.index, w.got, w.want),
+            (false, None) => "WRONG".to_owned(),
+        };
+        table.push(vec![
+            o.tensor.clone().into(),
+            o.format.into(),
+            o.m.into(),
+            o.k.into(),
+            o.operation.into(),
+            o.n.into(),
+            Cell::Tiny(o.comparison.nmse),
+            result.into(),
+        ]);
+    }
+    table
+}
+
+fn verdict(common: &Common, outcomes: &[Outcome], skipped: &[String]) -> Verdict {
+    if !skipped.is_empty() {
+        common.say(&format!("not checked, format not supported: {}", skipped.join(", ")));
+    }
+    let wrong = outcomes.iter().filter(|o| !o.comparison.passed).count();
+    let worst = outcomes.iter().map(|o| o.comparison.nmse).fold(0.0, f64::max);
+    let weights = outcomes.iter().filter(|o| o.operation == "dequantize").count();
+    if wrong > 0 {
+        common.say(&format!("{wrong} of {} checks on {weights} tensors FAILED", outcomes.len()));
+        return Verdict::CheckFailed;
+    }
+    common.say(&format!(
+        "all {} checks on {weights} tensors passed: dequantize and get_rows equal bit for bit, \
+         matmul nmse at most {worst:.1e} (bound {:.0e})",
+        outcomes.len(),
+        check::NMSE_F32
+    ));
+    Verdict::Fine
+}

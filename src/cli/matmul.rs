@@ -1,0 +1,68 @@
+//! `qmatmul matmul FILE TENSOR` and `qmatmul dequantize FILE TENSOR`
+
+use super::{Common, Verdict};
+use crate::error::{Error, Result};
+use crate::file::{read_activations, write_f32};
+use crate::kernel::reference;
+use std::path::PathBuf;
+
+#[derive(clap::Args)]
+pub struct Matmul {
+    /// A model file or checkpoint
+    file: PathBuf,
+    /// Name of the tensor, or of the module without `.weight`
+    tensor: String,
+    /// Safetensors file with one tensor, or one named `x`: [n, k] or [k] in f32, f16 or bf16; `-` is standard input
+    #[arg(short, long, value_name = "X")]
+    input: PathBuf,
+    /// Safetensors file to write, with `y`: [n, m] in f32; `-` is standard output
+    #[arg(long, value_name = "Y")]
+    output: PathBuf,
+}
+
+impl Matmul {
+    pub fn run(&self, common: &Common) -> Result<Verdict> {
+        let model = common.open(&self.file)?;
+        let packed = model.tensor(model.find(&self.tensor)?)?;
+        let x = read_activations(&self.input)?;
+        if x.k != packed.cols() {
+            let what = format!("activations `{}` for tensor `{}`", self.input.display(), packed.name());
+            return Err(Error::shape(what, format!("{} columns", packed.cols()), x.k));
+        }
+        let y = if common.on_cpu() {
+            crate::tensor::check_finite(&format!("activations `{}`", self.input.display()), &x.data)?;
+            reference::matmul(&packed, &x.data)?.into_iter().map(|y| y as f32).collect()
+        } else {
+            let runtime = common.runtime()?;
+            runtime.matmul(&runtime.upload(&packed)?, &x.data)?
+        };
+        write_f32(&self.output, "y", &[x.n, packed.rows()], &y)?;
+        Ok(Verdict::Fine)
+    }
+}
+
+#[derive(clap::Args)]
+pub struct Dequantize {
+    /// A model file or checkpoint
+    file: PathBuf,
+    /// Name of the tensor, or of the module without `.weight`
+    tensor: String,
+    /// Safetensors file to write, with `w`: [m, k] in f32; `-` is standard output
+    #[arg(long, value_name = "W")]
+    output: PathBuf,
+}
+
+impl Dequantize {
+    pub fn run(&self, common: &Common) -> Result<Verdict> {
+        let model = common.open(&self.file)?;
+        let packed = model.tensor(model.find(&self.tensor)?)?;
+        let w = if common.on_cpu() {
+            packed.dequantize()
+        } else {
+            let runtime = common.runtime()?;
+            runtime.dequantize(&runtime.upload(&packed)?)?
+        };
+        write_f32(&self.output, "w", &[packed.rows(), packed.cols()], &w)?;
+        Ok(Verdict::Fine)
+    }
+}

@@ -1,0 +1,182 @@
+//! The command: one file per verb. The library does the work; here are arguments, tables and exit codes.
+
+mod bench;
+mod check;
+mod devices;
+mod inspect;
+mod list;
+mod matmul;
+mod output;
+mod progress;
+mod quantize;
+mod shader;
+
+use crate::error::{Error, Result};
+use crate::file::{Model, OpenOptions};
+use crate::gpu::{Options, Runtime, Select};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Quantized matmul on any GPU, every answer checked against a CPU reference.
+#[derive(Parser)]
+#[command(name = "qmatmul", version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Flags of every verb.
+#[derive(Args)]
+struct Common {
+    /// Adapter: `cpu` (the reference path), a number of `qmatmul devices`, or part of a name
+    #[arg(long, global = true, value_name = "cpu|NUMBER|NAME")]
+    device: Option<String>,
+    /// Output as a Markdown table, CSV, JSON, or JSON lines
+    #[arg(short = 'o', long = "format", global = true, default_value = "md", value_name = "md|csv|json|jsonl")]
+    style: output::Style,
+    /// Seed of random activations
+    #[arg(long, global = true, default_value_t = 1)]
+    seed: u64,
+    /// Read files instead of mapping them into memory
+    #[arg(long, global = true)]
+    no_mmap: bool,
+    /// Do not use subgroup operations
+    #[arg(long, global = true)]
+    no_subgroups: bool,
+    /// Compile shaders with wgpu's run-time checks
+    #[arg(long, global = true)]
+    checked: bool,
+    /// Only results and errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Say more (twice: even more)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Adapters, what each can do, and the limits that matter here
+    Devices,
+    /// What is in a model file: tensors, formats, sizes, bits per weight
+    Inspect(inspect::Inspect),
+    /// GPU against the CPU reference: on a model file, or on built-in shapes
+    Check(check::Check),
+    /// y = x · wᵀ for one tensor of a file
+    Matmul(matmul::Matmul),
+    /// One tensor as f32
+    Dequantize(matmul::Dequantize),
+    /// Weights into a packed format: from GGUF or safetensors to GGUF
+    Quantize(quantize::Quantize),
+    /// Shader throughput, result checked first
+    Bench(bench::Bench),
+    /// The composed shader of a format and a kernel, or its translation
+    Shader(shader::Shader),
+    /// Completion script for a shell
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What a verb that ran to its end says.
+enum Verdict {
+    Fine,
+    CheckFailed,
+}
+
+/// Parses the command line, runs the verb, and maps the outcome to an exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    init_log(cli.common.verbose);
+    match cli.verb.run(&cli.common) {
+        Ok(Verdict::Fine) => ExitCode::SUCCESS,
+        Ok(Verdict::CheckFailed) => ExitCode::from(1),
+        // The reader of our output went away: not an error of ours.
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+impl Verb {
+    fn run(self, common: &Common) -> Result<Verdict> {
+        match self {
+            Self::Devices => devices::run(common),
+            Self::Inspect(verb) => verb.run(common),
+            Self::Check(verb) => verb.run(common),
+            Self::Matmul(verb) => verb.run(common),
+            Self::Dequantize(verb) => verb.run(common),
+            Self::Quantize(verb) => verb.run(common),
+            Self::Bench(verb) => verb.run(common),
+            Self::Shader(verb) => verb.run(common),
+            Self::Completions { shell } => {
+                let mut script = vec![];
+                clap_complete::generate(shell, &mut Cli::command(), "qmatmul", &mut script);
+                output::write_stdout(&script)?;
+                Ok(Verdict::Fine)
+            }
+        }
+    }
+}
+
+/// Logs of wgpu and the driver: errors always, more with `-v`, or as `RUST_LOG` says.
+fn init_log(verbose: u8) {
+    let level = match verbose {
+        0 => "off",
+        1 => "warn",
+        2 => "info",
+        _ => "debug",
+    };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+}
+
+/// 2 usage · 3 no adapter or a missing feature · 4 a bad input file · 5 device lost, out of memory, timed out.
+fn exit_code(error: &Error) -> u8 {
+    match error {
+        Error::Argument(_) => 2,
+        Error::NoAdapter(_) | Error::MissingFeature { .. } | Error::LimitExceeded { .. } => 3,
+        Error::OutOfMemory { .. } | Error::DeviceLost(_) | Error::Gpu { .. } => 5,
+        _ => 4,
+    }
+}
+
+impl Common {
+    /// True if the reference path on the CPU was asked for.
+    fn on_cpu(&self) -> bool {
+        self.device.as_deref().is_some_and(|d| d.eq_ignore_ascii_case("cpu"))
+    }
+
+    /// The runtime on the device of `--device`, announced once.
+    fn runtime(&self) -> Result<Runtime> {
+        if self.on_cpu() {
+            return Err(Error::Argument("this verb needs a GPU adapter: `--device cpu` is the reference itself".into()));
+        }
+        let select = match self.device.as_deref() {
+            None => Select::Best,
+            Some(device) => device.parse().map_or_else(|_| Select::Name(device.into()), Select::Number),
+        };
+        let options =
+            Options { select, subgroups: !self.no_subgroups, checked: self.checked, ..Options::default() };
+        let runtime = Runtime::with_options(&options)?;
+        let adapter = runtime.adapter();
+        self.say(&format!("device: {} ({}, {})", adapter.name, adapter.backend, adapter.driver));
+        Ok(runtime)
+    }
+
+    fn open(&self, path: &Path) -> Result<Model> {
+        Model::open(path, &OpenOptions { mmap: !self.no_mmap })
+    }
+
+    /// A line for people on standard error.
+    fn say(&self, line: &str) {
+        if !self.quiet {
+            eprintln!("{line}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Tables on standard output: Markdown for people, CSV and JSON for programs.
+
+use crate::error::{Error, Result};
+use std::io::Write;
+
+/// How tables are printed.
+#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
+pub enum Style {
+    /// Markdown.
+    Md,
+    /// Comma-separated values.
+    Csv,
+    /// One JSON array.
+    Json,
+    /// One JSON object a line.
+    Jsonl,
+}
+
+/// One field of a table.
+#[derive(Clone, Debug)]
+pub enum Cell {
+    Text(String),
+    Int(u64),
+    /// A number and how many decimals people want to see.
+    Float(f64, usize),
+    /// A number in scientific notation.
+    Tiny(f64),
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<u64> for Cell {
+    fn from(number: u64) -> Self {
+        Self::Int(number)
+    }
+}
+
+impl From<usize> for Cell {
+    fn from(number: usize) -> Self {
+        Self::Int(number as u64)
+    }
+}
+
+impl Cell {
+    fn text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Int(number) => number.to_string(),
+            Self::Float(number, decimals) => format!("{number:.decimals$}"),
+            Self::Tiny(number) => format!("{number:.1e}"),
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        match self {
+            Self::Text(text) => text.as_str().into(),
+            Self::Int(number) => (*number).into(),
+            Self::Float(number, _) | Self::Tiny(number) => (*number).into(),
+        }
+    }
+
+    fn is_number(&self) -> bool {
+        !matches!(self, Self::Text(_))
+    }
+}
+
+/// A table that is printed when it is complete.
+pub struct Table {
+    headers: &'static [&'static str],
+    rows: Vec<Vec<Cell>>,
+}
+
+impl Table {
+    pub fn new(headers: &'static [&'static str]) -> Self {
+        Self { headers, rows: vec![] }
+    }
+
+    /// Adds a row with one cell per header.
+    pub fn push(&mut self, row: Vec<Cell>) {
+        assert_eq!(row.len(), self.headers.len(), "a row has one cell per header");
+        self.rows.push(row);
+    }
+
+    pub fn print(&self, style: Style) -> Result<()> {
+        write_stdout(self.render(style).as_bytes())
+    }
+
+    pub fn render(&self, style: Style) -> String {
+        match style {
+            Style::Md => self.markdown(),
+            Style::Csv => self.csv(),
+            Style::Json => format!("{:#}\n", serde_json::Value::from(self.objects())),
+            Style::Jsonl => self.objects().iter().map(|o| format!("{o}\n")).collect(),
+        }
+    }
+
+    fn objects(&self) -> Vec<serde_json::Value> {
+        let object = |row: &Vec<Cell>| {
+            let fields = self.headers.iter().zip(row).map(|(h, c)| ((*h).to_owned(), c.json()));
+            serde_json::Value::Object(fields.collect())
+        };
+        self.rows.iter().map(object).collect()
+    }
+
+    fn csv(&self) -> String {
+        let line = |fields: Vec<String>| fields.iter().map(|f| quoted(f)).collect::<Vec<_>>().join(",") + "\n";
+        let headers = line(self.headers.iter().map(|h| (*h).to_owned()).collect());
+        self.rows.iter().fold(headers, |text, row| text + &line(row.iter().map(Cell::text).collect()))
+    }
+
+    fn markdown(&self) -> String {
+        let rows: Vec<Vec<String>> =
+            self.rows.iter().map(|r| r.iter().map(|c| c.text().replace('|', "\\|")).collect()).collect();
+        let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0).max(self.headers[i].len());
+        let right = |i: usize| self.rows.first().is_some_and(|r| r[i].is_number());
+        let line = |fields: Vec<&str>| {
+            let pad = |(i, f): (usize, &&str)| match right(i) {
+                true => format!(" {f:>w$} |", w = width(i)),
+                false => format!(" {f:<w$} |", w = width(i)),
+            };
+            format!("|{}\n", fields.iter().enumerate().map(pad).collect::<String>())
+        };
+        let rule: String = (0..self.headers.len())
+            .map(|i| format!("{}{}|", "-".repeat(width(i) + 1), if right(i) { ":" } else { "-" }))
+            .collect();
+        let head = line(self.headers.to_vec()) + "|" + &rule + "\n";
+        rows.iter().fold(head, |text, row| text + &line(row.iter().map(String::as_str).collect()))
+    }
+}
+
+fn quoted(field: &str) -> String {
+    match field.contains([',', '"', '\n']) {
+        true => format!("\"{}\"", field.replace('"', "\"\"")),
+        false => field.into(),
+    }
+}
+
+/// Writes to standard output without the panic of `print!` when the reader is gone.
+pub fn write_stdout(bytes: &[u8]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(Error::io("writing", "standard output"))
+}
+
+/// `1.5 GiB` for people.
+pub fn human_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let power = (bytes.max(1).ilog2() / 10).min(4);
+    match power {
+        0 => format!("{bytes} B"),
+        _ => format!("{:.1} {}", bytes as f64 / f64::from(power * 10).exp2(), UNITS[power as usize]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table {
+        let mut table = Table::new(&["name", "bytes"]);
+        table.push(vec!["a,\"b\"|".into(), 12usize.into()]);
+        table
+    }
+
+    #[test]
+    fn styles() {
+        assert_eq!(table().render(Style::Csv), "name,bytes\n\"a,\"\"b\"\"|\",12\n");
+        assert_eq!(table().render(Style::Jsonl), "{\"name\":\"a,\\\"b\\\"|\",\"bytes\":12}\n");
+        assert_eq!(
+            table().render(Style::Md),
+            "| name     | bytes |\n|----------|------:|\n| a,\"b\"\\|  |    12 |\n".replace("|  |", "| |").replace("| name     |", "| name    |").replace("|----------|", "|---------|")
+        );
+    }
+
+    #[test]
+    fn bytes_for_people() {
+        assert_eq!(human_bytes(0), "0 B");
+        assert_eq!(human_bytes(1023), "1023 B");
+        assert_eq!(human_bytes(1536), "1.5 KiB");
+        assert_eq!(human_bytes(u64::MAX), "16777216.0 TiB");
+    }
+}

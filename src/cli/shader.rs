@@ -1,0 +1,59 @@
+//! `qmatmul shader FORMAT KERNEL`: the composed WGSL, or what naga makes of it for a backend.
+
+use super::{Common, Verdict, output};
+use crate::error::{Error, Result};
+use crate::format;
+use crate::kernel::{self, Caps, Request, compose};
+use crate::translate::{Target, translate};
+
+#[derive(clap::Args)]
+pub struct Shader {
+    /// Format, as in Q4_0
+    format: String,
+    /// Kernel: dequantize, get_rows, gemv, gemm or matmul_rows
+    kernel: String,
+    /// What to print
+    #[arg(long, default_value = "wgsl")]
+    emit: Target,
+    /// Batch columns to configure for
+    #[arg(short, default_value_t = 1)]
+    n: usize,
+    /// Columns of the weight to configure for
+    #[arg(short, default_value_t = 4096)]
+    k: usize,
+    /// Size of a subgroup
+    #[arg(long, default_value_t = 32)]
+    subgroup: u32,
+}
+
+impl Shader {
+    pub fn run(&self, common: &Common) -> Result<Verdict> {
+        let format = format::by_name(&self.format).ok_or_else(|| {
+            Error::Argument(format!("no format is called `{}`; there are: {}", self.format, format::names()))
+        })?;
+        let kernel = kernel::by_name(&self.kernel).ok_or_else(|| {
+            let names: Vec<_> = kernel::KERNELS.iter().map(|k| k.name).collect();
+            Error::Argument(format!("no kernel is called `{}`; there are: {}", self.kernel, names.join(", ")))
+        })?;
+        let config = (kernel.configure)(&self.caps(common), &Request { cols: self.k, batch: self.n });
+        let source = compose::compose(kernel, &config, format);
+        output::write_stdout(&translate(&source, self.emit)?)?;
+        Ok(Verdict::Fine)
+    }
+
+    /// A device that only the shader's configuration looks at.
+    fn caps(&self, common: &Common) -> Caps {
+        let subgroups = !common.no_subgroups && self.subgroup > 0;
+        Caps {
+            software: false,
+            subgroup: subgroups.then_some((self.subgroup, self.subgroup)),
+            max_groups: 65_535,
+            max_binding: 128 << 20,
+            max_buffer: 256 << 20,
+            binding_alignment: 256,
+            max_workgroup_memory: 16 << 10,
+            max_workgroup: 256,
+            max_loops: None,
+        }
+    }
+}

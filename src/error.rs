@@ -1,0 +1,132 @@
+//! What can go wrong: what was being done, to which file and tensor, what was wanted, what was found.
+
+use std::path::PathBuf;
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every failure of this crate. Each message names the thing and, where there are two, both numbers.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused a file operation.
+    #[error("{doing} `{}`: {source}", path.display())]
+    Io {
+        /// The operation, as in "opening".
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The bytes of a file contradict its format.
+    #[error("{file}: {what} at byte {offset}: {problem}")]
+    Malformed {
+        /// The file.
+        file: String,
+        /// The part of it: "tensor `x`", "key `y`", "header".
+        what: String,
+        /// Offset of that part from the start of the file.
+        offset: u64,
+        /// What is wrong, with the numbers.
+        problem: String,
+    },
+    /// A tensor is stored in a format that this version cannot compute with.
+    #[error("tensor `{tensor}` is stored as {format}, which is not supported; supported: {supported}")]
+    UnsupportedFormat {
+        /// The tensor.
+        tensor: String,
+        /// The format's name, or its number where it has none.
+        format: String,
+        /// The formats that are.
+        supported: String,
+    },
+    /// A name is not in the file.
+    #[error("{file} holds no {what} `{name}`{hint}")]
+    NotFound {
+        /// The file.
+        file: String,
+        /// What was looked for, as in "tensor".
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// Empty, or a sentence that begins with "; ".
+        hint: String,
+    },
+    /// Two shapes or lengths do not fit together.
+    #[error("{what}: wanted {wanted}, got {got}")]
+    Shape {
+        /// The tensor or argument, and the operation.
+        what: String,
+        /// What would have fitted.
+        wanted: String,
+        /// What was there.
+        got: String,
+    },
+    /// NaN or infinity where only numbers make sense.
+    #[error("{what} holds {count} non-finite value(s), the first at index {first}")]
+    NonFinite {
+        /// The tensor or argument.
+        what: String,
+        /// How many values are not finite.
+        count: u64,
+        /// Index of the first: the element of an activation, the row of a weight.
+        first: u64,
+    },
+    /// An argument makes no sense by itself.
+    #[error("{0}")]
+    Argument(String),
+    /// No GPU, not even a software one.
+    #[error("{0}")]
+    NoAdapter(String),
+    /// The adapter lacks what the request needs.
+    #[error("adapter `{adapter}` lacks {feature}")]
+    MissingFeature {
+        /// The adapter's name.
+        adapter: String,
+        /// The feature's name.
+        feature: String,
+    },
+    /// The request is larger than the device allows.
+    #[error("{what} needs {wanted}, the device allows {limit}")]
+    LimitExceeded {
+        /// What was asked for, and for which tensor or shader.
+        what: String,
+        /// How much of it.
+        wanted: u64,
+        /// The device's limit.
+        limit: u64,
+    },
+    /// The device could not hold an allocation.
+    #[error("{doing}: the device has no room for {bytes} bytes")]
+    OutOfMemory {
+        /// What the memory was for.
+        doing: String,
+        /// The size of the request.
+        bytes: u64,
+    },
+    /// The device went away; every later call on this runtime gives the same error.
+    #[error("the device was lost: {0}")]
+    DeviceLost(String),
+    /// The driver or wgpu refused a call.
+    #[error("{doing}: {message}")]
+    Gpu {
+        /// What was being done.
+        doing: String,
+        /// What the driver or wgpu said.
+        message: String,
+    },
+}
+
+impl Error {
+    /// An [`Error::Shape`] from anything printable.
+    pub fn shape(what: impl Into<String>, wanted: impl ToString, got: impl ToString) -> Self {
+        Self::Shape { what: what.into(), wanted: wanted.to_string(), got: got.to_string() }
+    }
+
+    /// Turns an [`std::io::Error`] into one that names the file.
+    pub fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { doing, path, source }
+    }
+}

@@ -1,0 +1,120 @@
+//! Activations and results as safetensors files or streams of one f32 matrix.
+
+use crate::error::{Error, Result};
+use crate::file::output::{self, Sink};
+use crate::file::tensors::TensorInfo;
+use crate::file::{Model, OpenOptions};
+use ::safetensors::Dtype;
+use ::safetensors::tensor::{Metadata, TensorInfo as HeaderEntry};
+use bytes::Bytes;
+use std::io::Write;
+use std::path::Path;
+
+/// Activations `x[n, k]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Activations {
+    /// Rows: the batch.
+    pub n: usize,
+    /// Columns: the inputs of the weight.
+    pub k: usize,
+    /// `n * k` values, row by row.
+    pub data: Vec<f32>,
+}
+
+/// Reads activations from a safetensors file with one tensor, or one named `x`: F32, F16 or BF16, `[n, k]` or `[k]`.
+///
+/// # Errors
+/// [`Error::NotFound`] without such a tensor, [`Error::UnsupportedFormat`] and [`Error::Shape`] for another type or number
+/// of dimensions, and those of [`Model::open`].
+pub fn read_activations(path: &Path) -> Result<Activations> {
+    from_model(&Model::open(path, &OpenOptions { mmap: false })?)
+}
+
+/// Reads activations from the bytes of such a file; `label` names them in errors.
+///
+/// # Errors
+/// As [`read_activations`].
+pub fn activations_from_bytes(label: &str, bytes: impl Into<Bytes>) -> Result<Activations> {
+    from_model(&Model::from_bytes(label, bytes)?)
+}
+
+fn from_model(model: &Model) -> Result<Activations> {
+    let info = one_tensor(model)?;
+    let plain = info.dtype.format().filter(|_| matches!(info.dtype.name(), "F32" | "F16" | "BF16"));
+    if plain.is_none() {
+        return Err(Error::UnsupportedFormat {
+            tensor: info.name.clone(),
+            format: info.dtype.name().into(),
+            supported: "F32, F16, BF16 for activations".into(),
+        });
+    }
+    if !matches!(info.shape.len(), 1 | 2) {
+        let what = format!("tensor `{}`: activations", info.name);
+        return Err(Error::shape(what, "[n, k] or [k]", format!("{:?}", info.shape)));
+    }
+    let tensor = model.tensor(info)?;
+    Ok(Activations { n: tensor.rows(), k: tensor.cols(), data: tensor.dequantize() })
+}
+
+fn one_tensor(model: &Model) -> Result<&TensorInfo> {
+    if let [only] = model.tensors() {
+        return Ok(only);
+    }
+    let named = model.tensors().iter().find(|t| t.name == "x");
+    named.ok_or_else(|| Error::NotFound {
+        file: model.path().display().to_string(),
+        what: "tensor",
+        name: "x".into(),
+        hint: format!("; it holds {} tensors, and one alone could have any name", model.tensors().len()),
+    })
+}
+
+/// Writes a safetensors file with one f32 tensor; the file appears only when it is whole.
+///
+/// # Errors
+/// [`Error::Shape`] if `data` does not have the elements of `shape`, [`Error::Io`].
+pub fn write_f32(path: &Path, name: &str, shape: &[usize], data: &[f32]) -> Result<()> {
+    let header = header(name, shape, data)?;
+    output::write(path, |sink| put(sink, &header, data))
+}
+
+/// Writes the same bytes to a stream; `label` names it in errors.
+///
+/// # Errors
+/// As [`write_f32`].
+pub fn write_f32_to(
+    label: &str,
+    to: &mut dyn Write,
+    name: &str,
+    shape: &[usize],
+    data: &[f32],
+) -> Result<()> {
+    let header = header(name, shape, data)?;
+    let mut sink = Sink::new(Path::new(label), to);
+    put(&mut sink, &header, data)?;
+    sink.finish()
+}
+
+fn header(name: &str, shape: &[usize], data: &[f32]) -> Result<String> {
+    let elements = shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
+    if elements != Some(data.len()) {
+        return Err(Error::shape(format!("tensor `{name}`: values"), format!("{shape:?}"), data.len()));
+    }
+    let entry = HeaderEntry { dtype: Dtype::F32, shape: shape.into(), data_offsets: (0, size_of_val(data)) };
+    let json =
+        Metadata::new(None, vec![(name.into(), entry)]).ok().and_then(|m| serde_json::to_string(&m).ok());
+    let json =
+        json.ok_or_else(|| Error::Argument(format!("`{name}` cannot name a tensor of shape {shape:?}")))?;
+    // Spaces at the end keep the data at a multiple of 8 bytes, as the format asks.
+    Ok(format!("{json:<width$}", width = json.len() + json.len().next_multiple_of(8) - json.len()))
+}
+
+fn put(sink: &mut Sink<'_>, header: &str, data: &[f32]) -> Result<()> {
+    sink.put(&(header.len() as u64).to_le_bytes())?;
+    sink.put(header.as_bytes())?;
+    for chunk in data.chunks(1 << 14) {
+        let bytes: Vec<u8> = chunk.iter().flat_map(|v| v.to_le_bytes()).collect();
+        sink.put(&bytes)?;
+    }
+    Ok(())
+}

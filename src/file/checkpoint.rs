@@ -1,0 +1,216 @@
+//! Checkpoints of several files: the folder's conventions, and the index that says which shard holds which tensor.
+
+use crate::error::{Error, Result};
+use crate::file::json;
+use crate::file::names::{NameIndex, shown};
+use crate::file::tensors::{TensorInfo, TensorTable};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+/// The longest index and the most names in it; the largest checkpoints have 15 MB and 150,000.
+const MAX_INDEX: (u64, usize) = (100_000_000, 262_144);
+/// The longest config.json: JSON in memory takes up to 16 times its text.
+const MAX_CONFIG: u64 = 1 << 20;
+
+/// The file to open for a folder: the index of its shards, its only safetensors file, or its only GGUF.
+pub(crate) fn main_file(folder: &Path) -> Result<PathBuf> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .map_err(Error::io("reading", folder))?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    names.sort_unstable();
+    for (suffix, preferred) in PREFERENCES {
+        let matching: Vec<_> = names.iter().filter(|name| name.ends_with(suffix)).collect();
+        let chosen = matching.iter().find(|name| name.as_str() == *preferred);
+        match (chosen, &matching[..]) {
+            (Some(name), _) | (None, [name]) => return Ok(folder.join(name)),
+            (None, []) => {}
+            (None, several) => {
+                let problem = format!(
+                    "{}: {} files end in `{suffix}`; name one of them",
+                    folder.display(),
+                    several.len()
+                );
+                return Err(Error::Argument(problem));
+            }
+        }
+    }
+    let hint = "; wanted a *.safetensors.index.json, a *.safetensors or a *.gguf".into();
+    Err(Error::NotFound { file: folder.display().to_string(), what: "file of", name: "weights".into(), hint })
+}
+
+/// Ends of file names, best first, and the one to take among several.
+const PREFERENCES: &[(&str, &str)] = &[
+    (".safetensors.index.json", "model.safetensors.index.json"),
+    (".safetensors", "model.safetensors"),
+    (".gguf", "model.gguf"),
+];
+
+/// The `config.json` beside a checkpoint's file, if there is one.
+pub(crate) fn config(beside: &Path) -> Result<Option<serde_json::Value>> {
+    let path = beside.with_file_name("config.json");
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let text = read_text(&path, MAX_CONFIG)?;
+    serde_json::from_str(&text).map(Some).map_err(|e| json_error(&path, &text, &e))
+}
+
+fn read_text(path: &Path, limit: u64) -> Result<String> {
+    let file = File::open(path).map_err(Error::io("opening", path))?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(Error::io("reading", path))?;
+    if bytes.len() as u64 > limit {
+        return Err(malformed(path, "file", limit, format!("it is longer than {limit} bytes")));
+    }
+    String::from_utf8(bytes)
+        .map_err(|e| malformed(path, "file", e.utf8_error().valid_up_to() as u64, "it is not UTF-8".into()))
+}
+
+fn malformed(path: &Path, what: &str, offset: u64, problem: String) -> Error {
+    Error::Malformed { file: path.display().to_string(), what: what.into(), offset, problem }
+}
+
+fn json_error(path: &Path, text: &str, error: &serde_json::Error) -> Error {
+    let (offset, problem) = json::fault(text, error);
+    malformed(path, "JSON", offset, problem)
+}
+
+/// An index: which shard holds which tensor.
+pub(crate) struct Index {
+    path: PathBuf,
+    text: String,
+    /// File names beside the index, sorted.
+    pub shards: Vec<String>,
+    /// Tensor name and the position of its shard.
+    entries: Vec<(String, usize)>,
+    names: NameIndex,
+}
+
+impl Index {
+    /// Reads and checks an index; the shards are not opened.
+    pub fn open(path: &Path) -> Result<Self> {
+        let text = read_text(path, MAX_INDEX.0)?;
+        let parsed: IndexJson = serde_json::from_str(&text).map_err(|e| json_error(path, &text, &e))?;
+        let WeightMap { mut shards, mut entries } = parsed.weight_map;
+        let sorted = sort_shards(&mut shards);
+        entries.iter_mut().for_each(|(_, shard)| *shard = sorted[*shard]);
+        let (names, duplicate) = match NameIndex::new(entries.len(), |i| entries[i].0.as_bytes()) {
+            Ok(names) => (names, None),
+            Err(i) => (NameIndex::default(), Some(i)),
+        };
+        let index = Self { path: path.into(), text, shards, entries, names };
+        if let Some(i) = duplicate {
+            return Err(index.malformed(&index.entries[i].0, "it is listed twice".into()));
+        }
+        index.check_shards()?;
+        Ok(index)
+    }
+
+    /// Refuses shards that are not files below the folder of the index, and shards that are missing.
+    fn check_shards(&self) -> Result<()> {
+        let folder = self.folder();
+        for (i, shard) in self.shards.iter().enumerate() {
+            let path = Path::new(shard);
+            let outside = path.components().any(|part| !matches!(part, Component::Normal(_)));
+            let problem = match () {
+                _ if outside || shard.is_empty() => "is not a file name below the folder of the index",
+                _ if !folder.join(path).is_file() => "is missing",
+                _ => continue,
+            };
+            let name = self.entries.iter().find(|(_, shard)| *shard == i).map_or("", |(name, _)| name);
+            return Err(self.malformed(name, format!("its shard `{}` {problem}", shown(shard))));
+        }
+        Ok(())
+    }
+
+    /// The folder that shard names are relative to.
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+
+    /// One table of the tensors of all shards. Where shards and index disagree, the index is believed about tensors it
+    /// does not list (they are left out), and refused about tensors that are not where it puts them.
+    pub fn merge(&self, shards: Vec<TensorTable>) -> Result<TensorTable> {
+        let mut seen = vec![false; self.entries.len()];
+        let mut list = Vec::with_capacity(self.entries.len());
+        for (shard, table) in shards.into_iter().enumerate() {
+            for tensor in table.list {
+                let listed = self.names.find(tensor.name.as_bytes(), |i| self.entries[i].0.as_bytes());
+                if let Some(i) = listed.filter(|&i| self.entries[i].1 == shard) {
+                    seen[i] = true;
+                    list.push(TensorInfo { file: shard, ..tensor });
+                }
+            }
+        }
+        if let Some(missing) = seen.iter().position(|seen| !seen) {
+            let (name, shard) = &self.entries[missing];
+            let problem = format!("its shard `{}` does not hold it", shown(&self.shards[*shard]));
+            return Err(self.malformed(name, problem));
+        }
+        TensorTable::new(list).map_err(|(i, list)| self.malformed(&list[i].name, "it is listed twice".into()))
+    }
+
+    fn malformed(&self, name: &str, problem: String) -> Error {
+        let what = format!("tensor `{}`", shown(name));
+        malformed(&self.path, &what, json::locate(&self.text, name), problem)
+    }
+}
+
+/// Sorts the names; returns the new position of each old one.
+fn sort_shards(shards: &mut Vec<String>) -> Vec<usize> {
+    let order: BTreeMap<String, usize> = shards.drain(..).enumerate().map(|(i, name)| (name, i)).collect();
+    let mut position = vec![0; order.len()];
+    for (new, (name, old)) in order.into_iter().enumerate() {
+        position[old] = new;
+        shards.push(name);
+    }
+    position
+}
+
+#[derive(Deserialize)]
+struct IndexJson {
+    weight_map: WeightMap,
+}
+
+/// `{"tensor": "shard", …}`, each shard's name kept once.
+struct WeightMap {
+    shards: Vec<String>,
+    entries: Vec<(String, usize)>,
+}
+
+impl<'de> Deserialize<'de> for WeightMap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(WeightMapVisitor)
+    }
+}
+
+struct WeightMapVisitor;
+
+impl<'de> Visitor<'de> for WeightMapVisitor {
+    type Value = WeightMap;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map from tensors to files")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WeightMap, A::Error> {
+        let mut position: BTreeMap<String, usize> = BTreeMap::new();
+        let mut entries = Vec::new();
+        while let Some((name, shard)) = map.next_entry::<String, String>()? {
+            if entries.len() == MAX_INDEX.1 {
+                return Err(A::Error::custom(format!("more than {} tensors", MAX_INDEX.1)));
+            }
+            let next = position.len();
+            entries.push((name, *position.entry(shard).or_insert(next)));
+        }
+        let mut shards = vec![String::new(); position.len()];
+        position.into_iter().for_each(|(name, i)| shards[i] = name);
+        Ok(WeightMap { shards, entries })
+    }
+}

@@ -1,0 +1,290 @@
+//! Where bytes come from: GGUF and safetensors files, checkpoints of several of them, and the files this crate writes.
+//!
+//! Opening reads and checks headers only. Everything a header claims is compared with the bytes that are there; what does
+//! not hold is [`Error::Malformed`], with the tensor or key and its offset.
+//!
+//! ```no_run
+//! # fn main() -> qmatmul::Result<()> {
+//! use qmatmul::file::{Model, OpenOptions};
+//! let model = Model::open("model.gguf".as_ref(), &OpenOptions::default())?;
+//! let weight = model.tensor(model.find("blk.0.ffn_down")?)?;
+//! println!("{} {} x {}", weight.format().name, weight.rows(), weight.cols());
+//! # Ok(())
+//! # }
+//! ```
+
+mod activations;
+mod checkpoint;
+pub mod gguf;
+mod gguf_value;
+pub mod gguf_write;
+mod json;
+mod names;
+pub mod output;
+pub mod quantize;
+pub mod safetensors;
+mod source;
+mod stored;
+mod tensors;
+
+pub use activations::{Activations, activations_from_bytes, read_activations, write_f32, write_f32_to};
+pub use quantize::quantize;
+pub use stored::{OtherType, StoredType};
+pub use tensors::TensorInfo;
+
+use crate::error::{Error, Result};
+use crate::format::{self, Format};
+use crate::tensor::PackedTensor;
+use bytes::Bytes;
+use gguf::Gguf;
+use names::shown;
+use safetensors::{Header, TextMap};
+use source::Source;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use tensors::TensorTable;
+
+/// How to open a file.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenOptions {
+    /// Map the file into memory, so that tensors are slices of it. Without, a tensor is read when it is asked for.
+    pub mmap: bool,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { mmap: true }
+    }
+}
+
+/// What a [`Model`] was read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A GGUF file of this version.
+    Gguf(u32),
+    /// One safetensors file.
+    Safetensors,
+    /// The shards of a safetensors index.
+    Sharded,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gguf(version) => write!(f, "GGUF v{version}"),
+            Self::Safetensors => f.write_str("safetensors"),
+            Self::Sharded => f.write_str("safetensors, sharded"),
+        }
+    }
+}
+
+/// An opened model file or checkpoint: its tensors by name, and their bytes on demand.
+#[derive(Debug)]
+pub struct Model {
+    path: PathBuf,
+    kind: Kind,
+    files: Vec<Source>,
+    tensors: TensorTable,
+    gguf: gguf::Metadata,
+    header: TextMap,
+    config: Option<serde_json::Value>,
+}
+
+impl Model {
+    /// Opens a `.gguf`, a `.safetensors`, a `*.safetensors.index.json`, or a folder with a checkpoint (its index, its only
+    /// `.safetensors` or its only `.gguf`). What a file is, its first bytes decide.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Malformed`] where a file contradicts its format; [`Error::NotFound`] or
+    /// [`Error::Argument`] if a folder holds none or several.
+    pub fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
+        if path.is_dir() {
+            return Self::open_file(path, &checkpoint::main_file(path)?, options);
+        }
+        Self::open_file(path, path, options)
+    }
+
+    /// Opens a GGUF or safetensors file that is already in memory; `label` names it in errors.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] as in [`Model::open`].
+    pub fn from_bytes(label: &str, bytes: impl Into<Bytes>) -> Result<Self> {
+        let source = Source::from_bytes(label, bytes.into());
+        match Content::of(&source)? {
+            Content::Gguf => Self::from_gguf(label.as_ref(), source),
+            Content::Safetensors | Content::Json => Self::from_safetensors(label.as_ref(), source, None),
+        }
+    }
+
+    fn open_file(path: &Path, file: &Path, options: &OpenOptions) -> Result<Self> {
+        let source = Source::open(file, options.mmap)?;
+        match Content::of(&source)? {
+            Content::Gguf => Self::from_gguf(path, source),
+            Content::Safetensors => Self::from_safetensors(path, source, checkpoint::config(file)?),
+            Content::Json => Self::from_index(path, file, options),
+        }
+    }
+
+    fn from_gguf(path: &Path, source: Source) -> Result<Self> {
+        let Gguf { version, metadata, tensors } = gguf::open(&source)?;
+        let kind = Kind::Gguf(version);
+        let header = TextMap::default();
+        Ok(Self {
+            path: path.into(),
+            kind,
+            files: vec![source],
+            tensors,
+            gguf: metadata,
+            header,
+            config: None,
+        })
+    }
+
+    fn from_safetensors(path: &Path, source: Source, config: Option<serde_json::Value>) -> Result<Self> {
+        let Header { metadata: header, tensors } = safetensors::open(&source)?;
+        let (kind, gguf) = (Kind::Safetensors, gguf::Metadata::default());
+        Ok(Self { path: path.into(), kind, files: vec![source], tensors, gguf, header, config })
+    }
+
+    fn from_index(path: &Path, file: &Path, options: &OpenOptions) -> Result<Self> {
+        let index = checkpoint::Index::open(file)?;
+        let config = checkpoint::config(file)?;
+        let (mut files, mut tables, mut header) = (Vec::new(), Vec::new(), None);
+        for shard in &index.shards {
+            let source = Source::open(&index.folder().join(shard), options.mmap)?;
+            let shard = safetensors::open(&source)?;
+            files.push(source);
+            tables.push(shard.tensors);
+            header.get_or_insert(shard.metadata);
+        }
+        let (tensors, gguf, kind) = (index.merge(tables)?, gguf::Metadata::default(), Kind::Sharded);
+        Ok(Self { path: path.into(), kind, files, tensors, gguf, header: header.unwrap_or_default(), config })
+    }
+
+    /// The path as it was given, or the label.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the model was read from.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The files that hold the tensors, with their sizes in bytes.
+    pub fn files(&self) -> impl ExactSizeIterator<Item = (&Path, u64)> {
+        self.files.iter().map(|source| (source.path(), source.len()))
+    }
+
+    /// All tensors: as a GGUF lists them, or by their place in a safetensors file; shards in the order of their names.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors.list
+    }
+
+    /// The metadata of a GGUF; empty for other files.
+    pub fn gguf(&self) -> &gguf::Metadata {
+        &self.gguf
+    }
+
+    /// The `__metadata__` of a safetensors file, or of the first shard; empty for other files.
+    pub fn header(&self) -> &TextMap {
+        &self.header
+    }
+
+    /// The `config.json` beside a safetensors file or index, if there is one.
+    pub fn config(&self) -> Option<&serde_json::Value> {
+        self.config.as_ref()
+    }
+
+    /// The tensor of this name, or of this name with `.weight` appended.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], with similar names if there are any.
+    pub fn find(&self, name: &str) -> Result<&TensorInfo> {
+        self.tensors.find(|| self.path.display().to_string(), name)
+    }
+
+    /// A tensor as a matrix `[rows, cols]`: columns are the innermost dimension, rows all others together.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedFormat`] if it is stored in a format without a decoder, [`Error::Io`] if it cannot be read.
+    pub fn tensor(&self, info: &TensorInfo) -> Result<PackedTensor> {
+        self.rows(info, 0..info.rows())
+    }
+
+    /// Some rows of a tensor, as [`Model::tensor`].
+    ///
+    /// # Errors
+    /// As [`Model::tensor`], and [`Error::Shape`] if the tensor does not have these rows.
+    pub fn rows(&self, info: &TensorInfo, rows: Range<u64>) -> Result<PackedTensor> {
+        let format = supported(info)?;
+        if rows.start > rows.end || rows.end > info.rows() {
+            let what = format!("tensor `{}`: rows", shown(&info.name));
+            return Err(Error::shape(what, format!("0..{}", info.rows()), format!("{rows:?}")));
+        }
+        let row_bytes = info.bytes.checked_div(info.rows()).unwrap_or(0);
+        let bytes = self.range(info, row_bytes * rows.start..row_bytes * rows.end)?;
+        let [rows, cols] = [rows.end - rows.start, info.cols()].map(usize::try_from);
+        match (rows, cols) {
+            (Ok(rows), Ok(cols)) => PackedTensor::new(&*info.name, format, rows, cols, bytes),
+            _ => Err(Error::shape(format!("tensor `{}`", info.name), "usize", format!("{:?}", info.shape))),
+        }
+    }
+
+    /// The bytes of a tensor as they lie in its file: a slice of the map, or read now.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if they cannot be read.
+    pub fn bytes(&self, info: &TensorInfo) -> Result<Bytes> {
+        self.range(info, 0..info.bytes)
+    }
+
+    /// Some of a tensor's bytes, as [`Model::bytes`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] if they cannot be read, [`Error::Argument`] if the tensor does not have them.
+    pub fn range(&self, info: &TensorInfo, range: Range<u64>) -> Result<Bytes> {
+        let start = info.offset.checked_add(range.start);
+        let end = info.offset.checked_add(range.end).filter(|_| range.end <= info.bytes);
+        match (start.zip(end), self.files.get(info.file)) {
+            (Some((start, end)), Some(file)) if start <= end => file.read(start..end),
+            _ => Err(Error::Argument(format!("tensor `{}` has no bytes {range:?}", shown(&info.name)))),
+        }
+    }
+}
+
+fn supported(info: &TensorInfo) -> Result<&'static Format> {
+    info.dtype.format().ok_or_else(|| Error::UnsupportedFormat {
+        tensor: shown(&info.name),
+        format: info.dtype.name().into(),
+        supported: format::names(),
+    })
+}
+
+/// What a file is by its first bytes.
+enum Content {
+    Gguf,
+    Safetensors,
+    Json,
+}
+
+impl Content {
+    fn of(source: &Source) -> Result<Self> {
+        let head = source.read(0..source.len().min(9))?;
+        let extension = source.path().extension().unwrap_or_default();
+        if head.starts_with(gguf::MAGIC) || extension == "gguf" {
+            return Ok(Self::Gguf);
+        }
+        let length = head.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+        if length.is_some_and(|length| length <= safetensors::MAX_HEADER) || extension == "safetensors" {
+            return Ok(Self::Safetensors);
+        }
+        if head.trim_ascii_start().starts_with(b"{") || extension == "json" {
+            return Ok(Self::Json);
+        }
+        let hint = if head.starts_with(b"PK") { " (a PyTorch file? save it as safetensors)" } else { "" };
+        let problem = format!("it is neither GGUF nor safetensors nor an index of shards{hint}");
+        Err(Error::Malformed { file: source.label(), what: "file".into(), offset: 0, problem })
+    }
+}

@@ -1,0 +1,141 @@
+//! Names as files give them: look-up, duplicates, and a safe way to print them.
+
+use std::cmp::Reverse;
+use std::hash::{BuildHasher, RandomState};
+
+/// Finds a name's position among many in constant time, with 8 bytes for each.
+///
+/// The names stay where they are; a closure shows them by position.
+#[derive(Debug, Default)]
+pub(crate) struct NameIndex {
+    /// The upper half of the name's hash, then its position; sorted.
+    slots: Vec<u64>,
+    /// Keyed anew in every process, so that no file can be made of colliding names.
+    hasher: RandomState,
+}
+
+impl NameIndex {
+    /// Indexes `len` names.
+    ///
+    /// # Errors
+    /// The first position whose name occurred before.
+    pub fn new<'a>(len: usize, name: impl Fn(usize) -> &'a [u8]) -> Result<Self, usize> {
+        let hasher = RandomState::new();
+        let mut slots: Vec<u64> = (0..len).map(|i| hash(&hasher, name(i)) | u64::from(i as u32)).collect();
+        slots.sort_unstable();
+        let same_hash = slots.chunk_by(|a, b| a >> 32 == b >> 32);
+        match same_hash.filter_map(|run| first_duplicate(run, &name)).min() {
+            Some(duplicate) => Err(duplicate),
+            None => Ok(Self { slots, hasher }),
+        }
+    }
+
+    /// The position of `wanted`.
+    pub fn find<'a>(&self, wanted: &[u8], name: impl Fn(usize) -> &'a [u8]) -> Option<usize> {
+        let hash = hash(&self.hasher, wanted);
+        let start = self.slots.partition_point(|&slot| slot < hash);
+        let run = self.slots[start..].iter().take_while(|&&slot| slot >> 32 == hash >> 32);
+        run.map(|&slot| position(slot)).find(|&i| name(i) == wanted)
+    }
+}
+
+fn hash(hasher: &RandomState, name: &[u8]) -> u64 {
+    hasher.hash_one(name) & !u64::from(u32::MAX)
+}
+
+fn position(slot: u64) -> usize {
+    slot as u32 as usize
+}
+
+fn first_duplicate<'a>(run: &[u64], name: impl Fn(usize) -> &'a [u8]) -> Option<usize> {
+    let seen_before = |j: &usize| run[..*j].iter().any(|&i| name(position(i)) == name(position(run[*j])));
+    (1..run.len()).find(seen_before).map(|j| position(run[j]))
+}
+
+/// A name from a file, fit for a terminal: control characters escaped, the middle of a very long one left out.
+pub(crate) fn shown(name: &str) -> String {
+    clipped(name, 120)
+}
+
+/// `text` with control characters escaped and at most about `limit` characters.
+pub(crate) fn clipped(text: &str, limit: usize) -> String {
+    let escaped = |part: &str| part.chars().flat_map(escape).collect::<String>();
+    if text.len() <= limit {
+        return escaped(text);
+    }
+    let head = text.floor_char_boundary(limit / 2);
+    let tail = text.ceil_char_boundary(text.len() - limit / 4);
+    format!("{}…{}", escaped(&text[..head]), escaped(&text[tail..]))
+}
+
+/// Escapes what `{:?}` would, quotes excepted.
+fn escape(c: char) -> impl Iterator<Item = char> {
+    let keep = matches!(c, '"' | '\'');
+    let escaped = (!keep).then(|| c.escape_debug()).into_iter().flatten();
+    escaped.chain(keep.then_some(c))
+}
+
+/// A sentence that begins with "; " and tells the names nearest to `wanted`, or nothing where none is near.
+pub(crate) fn hint<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let scored = names.map(|name| (Reverse(likeness(wanted, name)), name));
+    let mut near: Vec<_> = scored.filter(|(score, _)| 2 * score.0 >= wanted.len()).collect();
+    let keep = near.len().min(3);
+    if keep == 0 {
+        return String::new();
+    }
+    near.select_nth_unstable(keep - 1);
+    near.truncate(keep);
+    near.sort_unstable();
+    let quoted: Vec<_> = near.iter().map(|(_, name)| format!("`{}`", shown(name))).collect();
+    format!("; near it: {}", quoted.join(", "))
+}
+
+/// Bytes that two names share at their beginnings and ends: linear, and typing errors are local.
+fn likeness(a: &str, b: &str) -> usize {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let head = a.iter().zip(b).take_while(|(a, b)| a.eq_ignore_ascii_case(b)).count();
+    let tails = a[head..].iter().rev().zip(b[head..].iter().rev());
+    head + tails.take_while(|(a, b)| a.eq_ignore_ascii_case(b)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(names: &[&str]) -> Result<NameIndex, usize> {
+        NameIndex::new(names.len(), |i| names[i].as_bytes())
+    }
+
+    #[test]
+    fn finds_every_name_and_no_other() {
+        let names: Vec<String> = (0..5000).map(|i| format!("blk.{i}")).collect();
+        let at = |i: usize| names[i].as_bytes();
+        let index = NameIndex::new(names.len(), at).unwrap();
+        for (i, name) in names.iter().enumerate() {
+            assert_eq!(index.find(name.as_bytes(), at), Some(i));
+        }
+        assert_eq!(index.find(b"blk.5000", at), None);
+        assert_eq!(NameIndex::default().find(b"x", at), None);
+    }
+
+    #[test]
+    fn the_first_duplicate_is_reported() {
+        assert_eq!(index(&["a", "b", "c", "b", "a"]).err(), Some(3));
+        assert!(index(&["a", "b", "c"]).is_ok());
+    }
+
+    #[test]
+    fn hostile_names_are_printed_short_and_plain() {
+        assert_eq!(shown("a\u{1b}[31m\n"), "a\\u{1b}[31m\\n");
+        let long = "é".repeat(100_000);
+        assert!(shown(&long).chars().count() < 120);
+    }
+
+    #[test]
+    fn hints_tell_near_names_only() {
+        let names = ["blk.0.ffn_down.weight", "blk.1.ffn_down.weight", "output.weight"];
+        let hint = hint("blk.0.ffn_dwn.weight", names.into_iter());
+        assert!(hint.starts_with("; near it: `blk.0.ffn_down.weight`"), "{hint}");
+        assert_eq!(super::hint("zzz", names.into_iter()), "");
+    }
+}

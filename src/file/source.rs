@@ -1,0 +1,108 @@
+//! The bytes of one opened file: a memory map, or ranges read when they are asked for.
+
+use crate::error::{Error, Result};
+use bytes::Bytes;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+/// A file whose length is known and whose bytes come as [`Bytes`]: slices of the map where there is one.
+#[derive(Debug)]
+pub(crate) struct Source {
+    path: PathBuf,
+    len: u64,
+    backing: Backing,
+}
+
+#[derive(Debug)]
+enum Backing {
+    Memory(Bytes),
+    /// Reading moves the file's one position, hence the lock.
+    File(Mutex<File>),
+}
+
+impl Source {
+    /// Opens a regular file; a pipe or a device has no length to check claims against.
+    pub fn open(path: &Path, mmap: bool) -> Result<Self> {
+        let io = |e| Error::io("opening", path)(e);
+        if !fs::metadata(path).map_err(io)?.is_file() {
+            return Err(io(std::io::Error::new(ErrorKind::InvalidInput, "not a regular file")));
+        }
+        let file = File::open(path).map_err(io)?;
+        let len = file.metadata().map_err(io)?.len();
+        let backing =
+            if mmap && len > 0 { Backing::Memory(map(path, &file)?) } else { Backing::File(file.into()) };
+        Ok(Self { path: path.into(), len, backing })
+    }
+
+    /// Bytes that are already in memory, under the name `label`.
+    pub fn from_bytes(label: &str, bytes: Bytes) -> Self {
+        Self { path: label.into(), len: bytes.len() as u64, backing: Backing::Memory(bytes) }
+    }
+
+    /// The path or label, as errors print it.
+    pub fn label(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The whole file, where it is in memory anyway.
+    pub fn in_memory(&self) -> Option<&Bytes> {
+        match &self.backing {
+            Backing::Memory(bytes) => Some(bytes),
+            Backing::File(_) => None,
+        }
+    }
+
+    /// The bytes of `range`, which the caller has checked to lie inside the file.
+    pub fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        if let Some(bytes) = self.in_memory() {
+            let slice = to_usize(range.start).zip(to_usize(range.end)).filter(|&(_, end)| end <= bytes.len());
+            return slice.map(|(start, end)| bytes.slice(start..end)).ok_or_else(|| self.short_read());
+        }
+        let mut out = Vec::new();
+        self.append(&mut out, range)?;
+        Ok(out.into())
+    }
+
+    /// Appends the bytes of `range` to `out`.
+    pub fn append(&self, out: &mut Vec<u8>, range: Range<u64>) -> Result<()> {
+        let Backing::File(file) = &self.backing else {
+            out.extend_from_slice(&self.read(range)?);
+            return Ok(());
+        };
+        let len = to_usize(range.end - range.start).ok_or_else(|| self.short_read())?;
+        let held = out.len();
+        out.resize(held + len, 0);
+        let mut file = file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        file.seek(SeekFrom::Start(range.start))
+            .and_then(|_| file.read_exact(&mut out[held..]))
+            .map_err(Error::io("reading", &self.path))
+    }
+
+    fn short_read(&self) -> Error {
+        Error::io("reading", &self.path)(ErrorKind::UnexpectedEof.into())
+    }
+}
+
+fn to_usize(value: u64) -> Option<usize> {
+    usize::try_from(value).ok()
+}
+
+#[allow(unsafe_code)]
+fn map(path: &Path, file: &File) -> Result<Bytes> {
+    // SAFETY: the map is read-only and only ever seen as bytes, for which every value is valid. If another process
+    // writes to the file meanwhile, the numbers change; if it truncates the file, the system stops this process with a
+    // bus error. No map can exclude either; `--no-mmap` is for files that someone may change.
+    let map = unsafe { memmap2::Mmap::map(file) };
+    Ok(Bytes::from_owner(map.map_err(Error::io("mapping", path))?))
+}

@@ -1,0 +1,78 @@
+//! The list of tensors of a file or checkpoint.
+
+use crate::error::{Error, Result};
+use crate::file::names::{NameIndex, hint, shown};
+use crate::file::stored::StoredType;
+
+/// The most tensors of one file. The largest models have under 100,000 in all, experts counted one by one; without a
+/// limit, the list for a file of nothing but empty tensors would outgrow the file many times over.
+pub(crate) const MAX_TENSORS: u64 = 131_072;
+
+/// A tensor as its file lists it. Its bytes lie inside the file: that was checked when the file was opened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorInfo {
+    /// The name in the file.
+    pub name: String,
+    /// How it is stored.
+    pub dtype: StoredType,
+    /// Outermost dimension first; empty for a scalar.
+    pub shape: Vec<u64>,
+    /// Offset of the bytes from the start of the file.
+    pub offset: u64,
+    /// Number of bytes.
+    pub bytes: u64,
+    /// Which of [`Model::files`](crate::file::Model::files) holds it.
+    pub file: usize,
+}
+
+impl TensorInfo {
+    /// The innermost dimension, `k`; 1 for a scalar.
+    pub fn cols(&self) -> u64 {
+        self.shape.last().copied().unwrap_or(1)
+    }
+
+    /// The product of the other dimensions, `m`; 1 for a vector or a scalar.
+    pub fn rows(&self) -> u64 {
+        // Cannot overflow: the shape was checked with every zero counted as one.
+        self.shape.split_last().map_or(1, |(_, outer)| outer.iter().product())
+    }
+
+    /// The number of weights.
+    pub fn elements(&self) -> u64 {
+        self.rows() * self.cols()
+    }
+}
+
+/// Tensors in the order of their file, found by name.
+#[derive(Debug)]
+pub(crate) struct TensorTable {
+    pub list: Vec<TensorInfo>,
+    index: NameIndex,
+}
+
+impl TensorTable {
+    /// # Errors
+    /// The position of the first name that occurred before, and the list.
+    pub fn new(list: Vec<TensorInfo>) -> Result<Self, (usize, Vec<TensorInfo>)> {
+        match NameIndex::new(list.len(), |i| list[i].name.as_bytes()) {
+            Ok(index) => Ok(Self { list, index }),
+            Err(duplicate) => Err((duplicate, list)),
+        }
+    }
+
+    /// The tensor of exactly this name.
+    pub fn get(&self, name: &str) -> Option<&TensorInfo> {
+        self.index.find(name.as_bytes(), |i| self.list[i].name.as_bytes()).map(|i| &self.list[i])
+    }
+
+    /// The tensor of this name, or of this name with `.weight` appended.
+    pub fn find(&self, file: impl FnOnce() -> String, name: &str) -> Result<&TensorInfo> {
+        let found = self.get(name).or_else(|| self.get(&format!("{name}.weight")));
+        found.ok_or_else(|| Error::NotFound {
+            file: file(),
+            what: "tensor",
+            name: shown(name),
+            hint: hint(name, self.list.iter().map(|t| t.name.as_str())),
+        })
+    }
+}

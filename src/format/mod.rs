@@ -1,0 +1,124 @@
+//! What the bytes of a packed weight mean: one module per storage format, one row of [`FORMATS`] each.
+//!
+//! A format module holds the block as it lies in the file, the formula, the CPU decoder and encoder, and the layout of
+//! the same bits on the device ([`Plane`]s of aligned words, a lossless repack). Its twin `shaders/decode/<stem>.wgsl`
+//! decodes that layout.
+
+mod bf16;
+mod f16;
+mod f32;
+mod q4_0;
+mod q4_1;
+mod q5_0;
+mod q5_1;
+mod q6_k;
+mod q8_0;
+
+mod bits;
+#[cfg(test)]
+mod tests;
+
+use bytemuck::AnyBitPattern;
+
+/// Every format, one row a line, sorted.
+pub static FORMATS: &[&Format] = &[
+    &bf16::FORMAT,
+    &f16::FORMAT,
+    &f32::FORMAT,
+    &q4_0::FORMAT,
+    &q4_1::FORMAT,
+    &q5_0::FORMAT,
+    &q5_1::FORMAT,
+    &q6_k::FORMAT,
+    &q8_0::FORMAT,
+];
+
+/// A storage format: how `[rows, cols]` weights lie in a file and on the device.
+///
+/// Rows are independent: the bytes of row `r` are `r * row_bytes(cols) ..` of plane 0 of the file.
+pub struct Format {
+    /// Name as written in prose and by tools: `Q4_0`.
+    pub name: &'static str,
+    /// File stem of the Rust and WGSL modules: `q4_0`.
+    pub stem: &'static str,
+    /// Type number in GGUF files, where the format has one.
+    pub gguf_type: Option<u32>,
+    /// Weights in a block; the number of columns must be a multiple.
+    pub block_weights: usize,
+    /// Bytes of a block.
+    pub block_bytes: usize,
+    /// Decodes whole blocks: `row.len() / block_bytes * block_weights` weights into `out`.
+    pub decode: fn(row: &[u8], out: &mut [f32]),
+    /// Encodes whole blocks as ggml's plain quantizer does, byte for byte.
+    pub encode: Option<fn(weights: &[f32], row: &mut [u8])>,
+    /// True if every scale in these blocks is finite (for plain floats: every weight).
+    pub is_finite: fn(row: &[u8]) -> bool,
+    /// The aligned planes on the device, in the order of the shader's plane numbers.
+    pub planes: &'static [Plane],
+    /// Repacks a row of the file into one row of each plane. Lossless.
+    pub pack: fn(row: &[u8], planes: &mut [&mut [u32]]),
+    /// Inverse of [`Format::pack`].
+    pub unpack: fn(planes: &[&[u32]], row: &mut [u8]),
+    /// WGSL of the decoder, `shaders/decode/<stem>.wgsl`.
+    pub shader: &'static str,
+}
+
+/// One plane of the device layout: the same field of every block of a row, side by side, in 32-bit words.
+#[derive(Debug)]
+pub struct Plane {
+    /// The field, as in "codes".
+    pub name: &'static str,
+    /// Bits of this field per chunk of 256 weights.
+    pub bits_per_256: usize,
+}
+
+impl Plane {
+    /// Words of one row of `cols` weights, rounded up to whole chunks of 32 weights and whole `vec4<u32>`.
+    pub fn row_words(&self, cols: usize) -> usize {
+        (cols.div_ceil(32) * self.bits_per_256).div_ceil(8 * 128) * 4
+    }
+}
+
+impl Format {
+    /// Bytes of one row of `cols` weights in a file, or `None` if `cols` is not a multiple of the block.
+    pub fn row_bytes(&self, cols: usize) -> Option<usize> {
+        cols.is_multiple_of(self.block_weights).then(|| cols / self.block_weights * self.block_bytes)
+    }
+
+    /// Average bits per weight, scales included.
+    pub fn bits_per_weight(&self) -> f64 {
+        self.block_bytes as f64 * 8.0 / self.block_weights as f64
+    }
+}
+
+impl std::fmt::Debug for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for Format {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+/// The format of this name, in any case.
+pub fn by_name(name: &str) -> Option<&'static Format> {
+    FORMATS.iter().copied().find(|f| f.name.eq_ignore_ascii_case(name))
+}
+
+/// The format with this GGUF type number.
+pub fn by_gguf_type(id: u32) -> Option<&'static Format> {
+    FORMATS.iter().copied().find(|f| f.gguf_type == Some(id))
+}
+
+/// The names of all formats, for messages: `BF16, F16, …`.
+pub fn names() -> String {
+    FORMATS.iter().map(|f| f.name).collect::<Vec<_>>().join(", ")
+}
+
+/// The bytes of a row as blocks. `B` has alignment 1 and `bytes` is a whole number of them.
+fn blocks<B: AnyBitPattern>(bytes: &[u8]) -> &[B] {
+    bytemuck::cast_slice(bytes)
+}

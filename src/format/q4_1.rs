@@ -1,0 +1,69 @@
+//! Q4_1: 32 weights in 20 bytes: d, m (f16), qs[16] (low nibbles = weights 0..15, high = 16..31).
+//!
+//! `w[i] = d * q[i] + m`
+
+use super::{Format, Plane, bits, blocks};
+use bytemuck::{Pod, Zeroable};
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Block {
+    d: [u8; 2],
+    m: [u8; 2],
+    qs: [u8; 16],
+}
+const _: () = assert!(size_of::<Block>() == 20);
+
+pub static FORMAT: Format = Format {
+    name: "Q4_1",
+    stem: "q4_1",
+    gguf_type: Some(3),
+    block_weights: 32,
+    block_bytes: size_of::<Block>(),
+    decode,
+    encode: Some(encode),
+    is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d) && bits::finite(b.m)),
+    planes: &[Plane { name: "qs", bits_per_256: 4 * 256 }, Plane { name: "dm", bits_per_256: 32 * 8 }],
+    pack,
+    unpack,
+    shader: include_str!("../../shaders/decode/q4_1.wgsl"),
+};
+
+fn decode(row: &[u8], out: &mut [f32]) {
+    for (b, out) in blocks::<Block>(row).iter().zip(out.as_chunks_mut::<32>().0) {
+        let d = bits::half(b.d);
+        let m = bits::half(b.m);
+        *out = bits::split_halves(&b.qs).map(|q| d * f32::from(q) + m);
+    }
+}
+
+
+/// `d` spans smallest to largest weight in 15 steps from `m`; codes round half up.
+fn encode(weights: &[f32], row: &mut [u8]) {
+    for (w, b) in weights.as_chunks::<32>().0.iter().zip(bytemuck::cast_slice_mut::<_, Block>(row)) {
+        let min = w.iter().fold(f32::MAX, |min, w| if *w < min { *w } else { min });
+        let max = w.iter().fold(-f32::MAX, |max, w| if *w > max { *w } else { max });
+        let d = (max - min) / 15.0;
+        let id = if d == 0.0 { 0.0 } else { 1.0 / d };
+        let codes = w.map(|w| (((w - min) * id + 0.5) as i8).min(15) as u8);
+        b.d = bits::to_half(d);
+        b.m = bits::to_half(min);
+        b.qs = bits::join_halves(&codes);
+    }
+}
+
+fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
+    for (i, b) in blocks::<Block>(row).iter().enumerate() {
+        planes[0][4 * i..4 * i + 4].copy_from_slice(&bits::pack_nibbles(&bits::split_halves(&b.qs)));
+        let [d, m] = [b.d, b.m].map(|h| u32::from(u16::from_le_bytes(h)));
+        planes[1][i] = d | m << 16;
+    }
+}
+
+fn unpack(planes: &[&[u32]], row: &mut [u8]) {
+    for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
+        b.qs = bits::join_halves(&bits::unpack_nibbles(&planes[0][4 * i..4 * i + 4]));
+        let [d0, d1, m0, m1] = planes[1][i].to_le_bytes();
+        (b.d, b.m) = ([d0, d1], [m0, m1]);
+    }
+}

@@ -1,0 +1,15 @@
+//! Everything that names wgpu: the device, uploads, pipelines, recording, reading back, timing.
+
+mod device;
+mod errors;
+mod pipelines;
+mod record;
+mod runtime;
+mod time;
+mod transfer;
+mod weights;
+
+pub use device::{AdapterSummary, Options, Select, adapters};
+pub use runtime::Runtime;
+pub use time::Timing;
+pub use weights::{Upload, Weights};

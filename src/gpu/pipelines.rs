@@ -1,0 +1,167 @@
+//! Compiled pipelines: one per (kernel, configuration, format), kept in memory, and on disk where the backend can.
+
+use super::device::Options;
+use super::errors::Faults;
+use crate::error::{Error, Result};
+use crate::format::Format;
+use crate::kernel::{Config, Kernel, compose};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+type Key = (&'static str, &'static str, Config);
+
+/// The pipelines of one device.
+pub(super) struct Pipelines {
+    layout: wgpu::PipelineLayout,
+    pub bindings: wgpu::BindGroupLayout,
+    compiled: Mutex<HashMap<Key, Arc<wgpu::ComputePipeline>>>,
+    disk: Option<DiskCache>,
+    checked: bool,
+}
+
+impl Pipelines {
+    pub fn new(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &Options) -> Self {
+        let bindings = bind_group_layout(device);
+        let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some("qmatmul"),
+            bind_group_layouts: &[Some(&bindings)],
+            immediate_size: 0,
+        });
+        let disk = options.disk_cache.then(|| DiskCache::open(device, info)).flatten();
+        Self { layout, bindings, compiled: Mutex::default(), disk, checked: options.checked }
+    }
+
+    /// The pipeline of one cell, compiled at first use.
+    pub fn get(
+        &self,
+        device: &wgpu::Device,
+        faults: &Faults,
+        kernel: &'static Kernel,
+        config: &Config,
+        format: &'static Format,
+    ) -> Result<Arc<wgpu::ComputePipeline>> {
+        let key = (kernel.name, format.name, config.clone());
+        if let Some(pipeline) = self.lock().get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let doing = || format!("compiling {} for {}", kernel.name, format.name);
+        let pipeline = faults.guard(device, doing, 0, || self.compile(device, kernel, config, format))?;
+        let pipeline = self.lock().entry(key).or_insert_with(|| Arc::new(pipeline)).clone();
+        Ok(pipeline)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<wgpu::ComputePipeline>>> {
+        self.compiled.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn compile(
+        &self,
+        device: &wgpu::Device,
+        kernel: &Kernel,
+        config: &Config,
+        format: &Format,
+    ) -> wgpu::ComputePipeline {
+        let source = compose::compose(kernel, config, format);
+        let label = format!("{} {}", kernel.name, format.name);
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(&label),
+            source: wgpu::ShaderSource::Wgsl(source.text.into()),
+        };
+        let module = match self.checked {
+            true => device.create_shader_module(descriptor),
+            // SAFETY: our shaders index their buffers within the bounds that `plan` computes and their loops end.
+            false => unsafe {
+                device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+            },
+        };
+        device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&label),
+            layout: Some(&self.layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                // Every kernel writes its workgroup memory before it reads it.
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: self.disk.as_ref().map(|disk| &disk.cache),
+        })
+    }
+}
+
+impl Drop for Pipelines {
+    fn drop(&mut self) {
+        if let (Some(disk), false) = (&self.disk, self.lock().is_empty()) {
+            disk.save().unwrap_or_else(|e| log::debug!("pipeline cache not saved: {e}"));
+        }
+    }
+}
+
+/// Bindings 0..4: params, w, w4, x, y.
+fn bind_group_layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
+    let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+        count: None,
+    };
+    let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
+    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        label: Some("qmatmul"),
+        entries: &[
+            entry(0, wgpu::BufferBindingType::Uniform),
+            entry(1, storage(true)),
+            entry(2, storage(true)),
+            entry(3, storage(true)),
+            entry(4, storage(false)),
+        ],
+    })
+}
+
+/// The driver's own cache of compiled pipelines, as a file.
+struct DiskCache {
+    cache: wgpu::PipelineCache,
+    path: PathBuf,
+}
+
+impl DiskCache {
+    fn open(device: &wgpu::Device, info: &wgpu::AdapterInfo) -> Option<Self> {
+        if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
+            return None;
+        }
+        let path = cache_folder()?.join(wgpu::util::pipeline_cache_key(info)?);
+        let data = std::fs::read(&path).ok();
+        // SAFETY: the file was written by `save` under a name made of vendor and device; with `fallback` the driver and
+        // wgpu verify its header and start empty if it does not fit.
+        let cache = unsafe {
+            device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
+                label: Some("qmatmul"),
+                data: data.as_deref(),
+                fallback: true,
+            })
+        };
+        Some(Self { cache, path })
+    }
+
+    fn save(&self) -> Result<()> {
+        let Some(data) = self.cache.get_data() else { return Ok(()) };
+        let folder = self.path.parent().expect("the path was made by join");
+        std::fs::create_dir_all(folder).map_err(Error::io("creating", folder))?;
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io("writing in", folder))?;
+        std::io::Write::write_all(&mut file, &data).map_err(Error::io("writing", &self.path))?;
+        file.persist(&self.path).map_err(|e| Error::io("writing", &self.path)(e.error))?;
+        Ok(())
+    }
+}
+
+/// `$XDG_CACHE_HOME/qmatmul`, `~/.cache/qmatmul`, or what the system calls it.
+fn cache_folder() -> Option<PathBuf> {
+    let from = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let base = match std::env::consts::OS {
+        "windows" => from("LOCALAPPDATA"),
+        "macos" => from("HOME").map(|home| home.join("Library/Caches")),
+        _ => from("XDG_CACHE_HOME").or_else(|| from("HOME").map(|home| home.join(".cache"))),
+    };
+    base.map(|base| base.join("qmatmul"))
+}

@@ -1,0 +1,364 @@
+//! The runtime: a device, its pipelines, and the operations on weights that lie on it.
+
+use super::device::{self, AdapterSummary, Options};
+use super::errors::Faults;
+use super::pipelines::Pipelines;
+use super::record::{Io, Prepared};
+use super::time::{self, Timing};
+use super::transfer;
+use super::weights::{self, Upload, Weights};
+use crate::error::{Error, Result};
+use crate::format::Format;
+use crate::kernel::{Caps, Config, Kernel, plan, reference};
+use crate::tensor::{PackedTensor, check_finite};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A device and everything compiled for it. Cheap to clone, `Send` and `Sync`; all methods may be called from several threads.
+#[derive(Clone)]
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    adapter: AdapterSummary,
+    caps: Caps,
+    pipelines: Pipelines,
+    faults: Faults,
+}
+
+/// f32 elements of x or y that one submission of [`Runtime::matmul`] moves at most (256 MiB).
+const BATCH_ELEMENTS: usize = 64 << 20;
+
+impl Runtime {
+    /// Opens the best adapter of this machine.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] with what to install, [`Error::Gpu`] if the driver refuses.
+    pub fn new() -> Result<Self> {
+        Self::with_options(&Options::default())
+    }
+
+    /// Opens the adapter that `options` select.
+    ///
+    /// # Errors
+    /// As [`Runtime::new`].
+    pub fn with_options(options: &Options) -> Result<Self> {
+        let adapter = device::choose(&options.select)?;
+        let (device, queue) = device::open(&adapter)?;
+        Ok(Self::assemble(device, queue, &adapter, options))
+    }
+
+    /// Works on a device of the caller's. The features that qmatmul uses where it finds them are `SUBGROUP`,
+    /// `TIMESTAMP_QUERY` and `PIPELINE_CACHE`; ask for the adapter's limits, or matrices are split at WebGPU's defaults.
+    ///
+    /// The device's lost and uncaptured-error callbacks are replaced.
+    pub fn with_device(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        adapter: &wgpu::Adapter,
+        options: &Options,
+    ) -> Self {
+        Self::assemble(device, queue, adapter, options)
+    }
+
+    fn assemble(device: wgpu::Device, queue: wgpu::Queue, adapter: &wgpu::Adapter, options: &Options) -> Self {
+        let info = adapter.get_info();
+        let faults = Faults::watch(&device);
+        let caps = device::caps(&device, &info, options);
+        let pipelines = Pipelines::new(&device, &info, options);
+        let adapter = device::summary(adapter);
+        Self { inner: Arc::new(Inner { device, queue, adapter, caps, pipelines, faults }) }
+    }
+
+    /// The adapter, for people.
+    pub fn adapter(&self) -> &AdapterSummary {
+        &self.inner.adapter
+    }
+
+    /// The adapter, for the choice of kernels.
+    pub fn caps(&self) -> &Caps {
+        &self.inner.caps
+    }
+
+    /// The device.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.inner.device
+    }
+
+    /// Its queue.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.inner.queue
+    }
+
+    /// Puts a weight into device memory, packed as it is.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] if a scale is NaN or infinite, [`Error::LimitExceeded`], [`Error::OutOfMemory`], [`Error::DeviceLost`].
+    pub fn upload(&self, tensor: &PackedTensor) -> Result<Weights> {
+        self.upload_with(tensor, Upload::default())
+    }
+
+    /// [`Runtime::upload`] with a progress callback and switches.
+    ///
+    /// # Errors
+    /// As [`Runtime::upload`].
+    pub fn upload_with(&self, tensor: &PackedTensor, options: Upload) -> Result<Weights> {
+        weights::upload(self, tensor, options)
+    }
+
+    /// `y[n, m] = x[n, k] · w[m, k]ᵀ` in f32; `n = x.len() / k`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `x` is not a whole number of columns, [`Error::NonFinite`] if it holds NaN or infinity, and
+    /// the device's errors.
+    pub fn matmul(&self, w: &Weights, x: &[f32]) -> Result<Vec<f32>> {
+        self.matmul_with(w, x, None)
+    }
+
+    /// [`Runtime::matmul`] with a kernel of the caller's choice from [`KERNELS`](crate::kernel::KERNELS).
+    ///
+    /// # Errors
+    /// As [`Runtime::matmul`].
+    pub fn matmul_with(&self, w: &Weights, x: &[f32], kernel: Option<&'static Kernel>) -> Result<Vec<f32>> {
+        let mut y = vec![];
+        for part in self.batches(w, x)? {
+            let (encoder, staging, count) = self.encode_matmul(w, part, kernel)?;
+            y.append(&mut transfer::submit_and_read_blocking(self, encoder, &staging, count)?);
+        }
+        Ok(y)
+    }
+
+    /// [`Runtime::matmul`] for an async caller.
+    ///
+    /// # Errors
+    /// As [`Runtime::matmul`].
+    pub async fn matmul_async(&self, w: &Weights, x: &[f32]) -> Result<Vec<f32>> {
+        let mut y = vec![];
+        for part in self.batches(w, x)? {
+            let (encoder, staging, count) = self.encode_matmul(w, part, None)?;
+            y.append(&mut transfer::submit_and_read(self, encoder, &staging, count).await?);
+        }
+        Ok(y)
+    }
+
+    /// Adds `y[n, m] = x[n, k] · w[m, k]ᵀ` to the caller's encoder: f32 buffers, densely packed, no readback. Both need
+    /// the usage `STORAGE`. The caller vouches for finite activations.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a buffer is too small, and the device's errors.
+    pub fn record_matmul(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        w: &Weights,
+        x: &wgpu::Buffer,
+        y: &wgpu::Buffer,
+        n: usize,
+    ) -> Result<()> {
+        for (what, buffer, columns) in [("x", x, w.cols()), ("y", y, w.rows())] {
+            let wanted = n as u64 * columns as u64 * 4;
+            if buffer.size() < wanted {
+                let what = format!("buffer {what} of a matmul with `{}` and n = {n}", w.name());
+                return Err(Error::shape(what, format!("{wanted} bytes"), format!("{} bytes", buffer.size())));
+            }
+        }
+        let plan = plan::matmul(w.shape(), n, None, self.caps())?;
+        Prepared::new(self, w, &Io { x, y }, &plan)?.encode(encoder);
+        Ok(())
+    }
+
+    /// All weights as f32 `[m, k]`, decoded on the device.
+    ///
+    /// # Errors
+    /// The device's errors.
+    pub fn dequantize(&self, w: &Weights) -> Result<Vec<f32>> {
+        self.dequantize_rows(w, 0..w.rows())
+    }
+
+    /// [`Runtime::dequantize`] for an async caller.
+    ///
+    /// # Errors
+    /// As [`Runtime::dequantize`].
+    pub async fn dequantize_async(&self, w: &Weights) -> Result<Vec<f32>> {
+        let mut out = vec![];
+        for rows in self.row_steps(w, 0..w.rows()) {
+            let (encoder, staging, count) = self.encode_dequantize(w, rows)?;
+            out.append(&mut transfer::submit_and_read(self, encoder, &staging, count).await?);
+        }
+        Ok(out)
+    }
+
+    /// Rows `rows` as f32 `[rows.len(), k]`, decoded on the device.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there are not so many rows, and the device's errors.
+    pub fn dequantize_rows(&self, w: &Weights, rows: Range<usize>) -> Result<Vec<f32>> {
+        if rows.start > rows.end || rows.end > w.rows() {
+            return Err(Error::shape(format!("rows of `{}`", w.name()), format!("within 0..{}", w.rows()), format!("{rows:?}")));
+        }
+        let mut out = vec![];
+        for rows in self.row_steps(w, rows) {
+            let (encoder, staging, count) = self.encode_dequantize(w, rows)?;
+            out.append(&mut transfer::submit_and_read_blocking(self, encoder, &staging, count)?);
+        }
+        Ok(out)
+    }
+
+    /// Rows `rows[i]` of `w` as f32 `[rows.len(), k]`: the look-up of token embeddings.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a row number is not below `m`, and the device's errors.
+    pub fn get_rows(&self, w: &Weights, rows: &[u32]) -> Result<Vec<f32>> {
+        let mut out = vec![];
+        for part in self.row_numbers(w, rows)? {
+            let (encoder, staging, count) = self.encode_get_rows(w, part)?;
+            out.append(&mut transfer::submit_and_read_blocking(self, encoder, &staging, count)?);
+        }
+        Ok(out)
+    }
+
+    /// [`Runtime::get_rows`] for an async caller.
+    ///
+    /// # Errors
+    /// As [`Runtime::get_rows`].
+    pub async fn get_rows_async(&self, w: &Weights, rows: &[u32]) -> Result<Vec<f32>> {
+        let mut out = vec![];
+        for part in self.row_numbers(w, rows)? {
+            let (encoder, staging, count) = self.encode_get_rows(w, part)?;
+            out.append(&mut transfer::submit_and_read(self, encoder, &staging, count).await?);
+        }
+        Ok(out)
+    }
+
+    /// Times a matmul with `n` columns over `weights` in turn, for at least `least` seconds.
+    ///
+    /// # Errors
+    /// The device's errors.
+    pub fn time_matmul(
+        &self,
+        weights: &[Weights],
+        n: usize,
+        kernel: Option<&'static Kernel>,
+        least: f64,
+    ) -> Result<Timing> {
+        time::matmul(self, weights, n, kernel, least)
+    }
+
+    /// Compiles ahead what a matmul with `n` columns will need.
+    ///
+    /// # Errors
+    /// The device's errors.
+    pub fn warm_up(&self, w: &Weights, n: usize) -> Result<()> {
+        for dispatch in plan::matmul(w.shape(), n, None, self.caps())? {
+            self.pipeline(dispatch.kernel, &dispatch.config, w.format)?;
+        }
+        Ok(())
+    }
+
+    /// `x` in parts that one submission moves.
+    fn batches<'x>(&self, w: &Weights, x: &'x [f32]) -> Result<Vec<&'x [f32]>> {
+        self.check()?;
+        let n = reference::batch(w.name(), w.cols(), x.len())?;
+        check_finite(&format!("activations for `{}`", w.name()), x)?;
+        let columns = (BATCH_ELEMENTS / w.cols().max(w.rows()).max(1)).max(1);
+        Ok(if n == 0 { vec![] } else { x.chunks(columns * w.cols()).collect() })
+    }
+
+    fn encode_matmul(
+        &self,
+        w: &Weights,
+        x: &[f32],
+        kernel: Option<&'static Kernel>,
+    ) -> Result<(wgpu::CommandEncoder, wgpu::Buffer, usize)> {
+        let n = x.len() / w.cols();
+        let plan = plan::matmul(w.shape(), n, kernel, self.caps())?;
+        let x = transfer::filled(self, "activations", x)?;
+        self.encode(w, &x, &plan, n * w.rows())
+    }
+
+    fn encode_dequantize(&self, w: &Weights, rows: Range<usize>) -> Result<(wgpu::CommandEncoder, wgpu::Buffer, usize)> {
+        let count = rows.len() * w.cols();
+        let plan = plan::dequantize(w.shape(), rows, self.caps())?;
+        let x = transfer::filled(self, "nothing", &[0u32])?;
+        self.encode(w, &x, &plan, count)
+    }
+
+    fn encode_get_rows(&self, w: &Weights, rows: &[u32]) -> Result<(wgpu::CommandEncoder, wgpu::Buffer, usize)> {
+        let plan = plan::get_rows(w.shape(), rows.len(), self.caps())?;
+        let x = transfer::filled(self, "row numbers", rows)?;
+        self.encode(w, &x, &plan, rows.len() * w.cols())
+    }
+
+    /// An encoder with `plan` and the copy of its `count` results, and where they will be read.
+    fn encode(
+        &self,
+        w: &Weights,
+        x: &wgpu::Buffer,
+        plan: &[plan::Dispatch],
+        count: usize,
+    ) -> Result<(wgpu::CommandEncoder, wgpu::Buffer, usize)> {
+        let y = transfer::buffer(self, "result", count as u64 * 4, transfer::OUTPUT)?;
+        let mut encoder = self.encoder();
+        Prepared::new(self, w, &Io { x, y: &y }, plan)?.encode(&mut encoder);
+        let staging = transfer::stage(self, &mut encoder, &y, count as u64 * 4)?;
+        Ok((encoder, staging, count))
+    }
+
+    /// `rows` in parts that one submission moves.
+    fn row_steps(&self, w: &Weights, rows: Range<usize>) -> Vec<Range<usize>> {
+        let step = (BATCH_ELEMENTS / w.cols().max(1)).max(1);
+        rows.clone().step_by(step).map(|first| first..rows.end.min(first + step)).collect()
+    }
+
+    fn row_numbers<'r>(&self, w: &Weights, rows: &'r [u32]) -> Result<Vec<&'r [u32]>> {
+        self.check()?;
+        if let Some(at) = rows.iter().position(|row| *row as usize >= w.rows()) {
+            let what = format!("row number {at} for `{}`", w.name());
+            return Err(Error::shape(what, format!("below {}", w.rows()), rows[at]));
+        }
+        Ok(rows.chunks((BATCH_ELEMENTS / w.cols().max(1)).max(1)).collect())
+    }
+
+    pub(super) fn encoder(&self) -> wgpu::CommandEncoder {
+        self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("qmatmul") })
+    }
+
+    pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<()> {
+        self.guard(|| "submitting work".into(), 0, || {
+            self.queue().submit([encoder.finish()]);
+        })
+    }
+
+    /// Waits until everything submitted is done.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn wait(&self) -> Result<()> {
+        let polled = self.device().poll(wgpu::PollType::wait_indefinitely());
+        self.check()?;
+        polled.map(drop).map_err(|e| Error::Gpu { doing: "waiting for the device".into(), message: e.to_string() })
+    }
+
+    pub(super) fn pipeline(
+        &self,
+        kernel: &'static Kernel,
+        config: &Config,
+        format: &'static Format,
+    ) -> Result<Arc<wgpu::ComputePipeline>> {
+        self.inner.pipelines.get(self.device(), &self.inner.faults, kernel, config, format)
+    }
+
+    pub(super) fn bindings(&self) -> &wgpu::BindGroupLayout {
+        &self.inner.pipelines.bindings
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        self.inner.faults.check()
+    }
+
+    pub(super) fn guard<T>(&self, doing: impl Fn() -> String, bytes: u64, call: impl FnOnce() -> T) -> Result<T> {
+        self.inner.faults.guard(self.device(), doing, bytes, call)
+    }
+}

@@ -1,0 +1,132 @@
+//! Timing of recorded work: GPU timestamps where the adapter has them, else wall time over a batch.
+
+use super::record::{Io, Prepared};
+use super::runtime::Runtime;
+use super::transfer;
+use super::weights::Weights;
+use crate::error::Result;
+use crate::kernel::{Kernel, plan};
+use std::time::Instant;
+
+/// Times of one matmul, sorted, in seconds.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// One entry per measured dispatch list.
+    pub seconds: Vec<f64>,
+    /// True if the times are GPU timestamps, false if wall time per call.
+    pub timestamps: bool,
+}
+
+impl Timing {
+    /// The time below which a share `q` of the samples lies.
+    pub fn quantile(&self, q: f64) -> f64 {
+        let last = self.seconds.len().saturating_sub(1);
+        self.seconds.get((q * last as f64).round() as usize).copied().unwrap_or(f64::NAN)
+    }
+
+    /// The median.
+    pub fn median(&self) -> f64 {
+        self.quantile(0.5)
+    }
+}
+
+/// Times `y = x · wᵀ` for `n` columns over the weights in turn, so that a cache cannot serve them all.
+///
+/// Every weight is run once to warm up (compilation, page faults); then rounds over all of them until `least` seconds have
+/// passed, three rounds at least.
+pub(super) fn matmul(
+    runtime: &Runtime,
+    weights: &[Weights],
+    n: usize,
+    kernel: Option<&'static Kernel>,
+    least: f64,
+) -> Result<Timing> {
+    let prepared = prepare(runtime, weights, n, kernel)?;
+    let clock = Clock::new(runtime);
+    for p in &prepared {
+        clock.run(runtime, p)?;
+    }
+    let mut seconds = vec![];
+    let start = Instant::now();
+    while seconds.len() < 3 * prepared.len() || start.elapsed().as_secs_f64() < least {
+        for p in &prepared {
+            seconds.push(clock.run(runtime, p)?);
+        }
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok(Timing { seconds, timestamps: clock.queries.is_some() })
+}
+
+fn prepare(
+    runtime: &Runtime,
+    weights: &[Weights],
+    n: usize,
+    kernel: Option<&'static Kernel>,
+) -> Result<Vec<Prepared>> {
+    let (m, k) = weights.iter().fold((0, 0), |(m, k), w| (w.rows().max(m), w.cols().max(k)));
+    let noise: Vec<f32> = (0..n * k).map(|i| ((i * 7919) % 2003) as f32 / 1001.0 - 1.0).collect();
+    let x = transfer::filled(runtime, "activations", &noise)?;
+    let y = transfer::buffer(runtime, "result", (n * m * 4) as u64, transfer::OUTPUT)?;
+    let one = |w: &Weights| {
+        let plan = plan::matmul(w.shape(), n, kernel, runtime.caps())?;
+        Prepared::new(runtime, w, &Io { x: &x, y: &y }, &plan)
+    };
+    weights.iter().map(one).collect()
+}
+
+/// Two timestamps around a pass, where there are timestamps.
+struct Clock {
+    queries: Option<(wgpu::QuerySet, wgpu::Buffer)>,
+}
+
+impl Clock {
+    fn new(runtime: &Runtime) -> Self {
+        let device = runtime.device();
+        let queries = device.features().contains(wgpu::Features::TIMESTAMP_QUERY).then(|| {
+            let set = device.create_query_set(&wgpu::QuerySetDescriptor {
+                label: Some("timing"),
+                ty: wgpu::QueryType::Timestamp,
+                count: 2,
+            });
+            let resolve = device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("timing"),
+                size: 256,
+                usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
+                mapped_at_creation: false,
+            });
+            (set, resolve)
+        });
+        Self { queries }
+    }
+
+    /// Seconds that one run of `prepared` takes.
+    fn run(&self, runtime: &Runtime, prepared: &Prepared) -> Result<f64> {
+        let mut encoder = runtime.encoder();
+        let Some((set, resolve)) = &self.queries else {
+            prepared.encode(&mut encoder);
+            let start = Instant::now();
+            runtime.submit(encoder)?;
+            runtime.wait()?;
+            return Ok(start.elapsed().as_secs_f64());
+        };
+        prepared.record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some("timing"),
+            timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
+                query_set: set,
+                beginning_of_pass_write_index: Some(0),
+                end_of_pass_write_index: Some(1),
+            }),
+        }));
+        encoder.resolve_query_set(set, 0..2, resolve, 0);
+        let staging = transfer::stage(runtime, &mut encoder, resolve, 16)?;
+        let words = transfer::submit_and_read_blocking(runtime, encoder, &staging, 4)?;
+        let ticks: &[u64] = &[pair(&words[..2]), pair(&words[2..])];
+        let period = f64::from(runtime.queue().get_timestamp_period());
+        Ok(ticks[1].saturating_sub(ticks[0]) as f64 * period * 1e-9)
+    }
+}
+
+/// A u64 out of the bits of two f32.
+fn pair(words: &[f32]) -> u64 {
+    u64::from(words[0].to_bits()) | u64::from(words[1].to_bits()) << 32
+}

@@ -1,0 +1,46 @@
+//! Quantized matmul on any GPU.
+//!
+//! Weights stay packed (4-bit and relatives) in GPU memory, are multiplied by WGSL compute shaders through wgpu (Vulkan,
+//! Metal, DX12), and every answer can be proved against a CPU reference.
+//!
+//! Data flows one way:
+//!
+//! 1. [`file`] opens a GGUF file or a safetensors checkpoint and hands out
+//! 2. [`PackedTensor`]s: a [`format`](mod@format), a shape, the bytes as they lie in the file;
+//! 3. [`Runtime::upload`] repacks them without loss into aligned planes in device memory: [`Weights`];
+//! 4. [`Runtime::matmul`] computes `y[n, m] = x[n, k] · w[m, k]ᵀ` with a kernel chosen by [`kernel`];
+//! 5. [`check`] holds the result against [`kernel::reference`].
+//!
+//! ```no_run
+//! use qmatmul::{Runtime, file::{Model, OpenOptions}};
+//!
+//! # fn main() -> qmatmul::Result<()> {
+//! let model = Model::open("model-Q4_0.gguf".as_ref(), &OpenOptions::default())?;
+//! let packed = model.tensor(model.find("blk.0.ffn_up.weight")?)?; // [m, k], still in the mapped file
+//! let gpu = Runtime::new()?;                         // the best adapter
+//! let weights = gpu.upload(&packed)?;                // packed in device memory
+//! let x = vec![1.0f32; 8 * weights.cols()];          // [n, k]
+//! let y = gpu.matmul(&weights, &x)?;                 // [n, m]
+//! assert_eq!(y.len(), 8 * weights.rows());
+//! # Ok(())
+//! # }
+//! ```
+
+#![warn(missing_docs)]
+
+pub mod check;
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod error;
+pub mod file;
+pub mod format;
+pub mod gpu;
+pub mod kernel;
+pub mod tensor;
+#[cfg(feature = "cli")]
+pub mod translate;
+
+pub use error::{Error, Result};
+pub use gpu::{Options, Runtime, Weights};
+pub use tensor::PackedTensor;
+pub use wgpu;

@@ -1,0 +1,167 @@
+//! A packed weight matrix on the host.
+
+use crate::error::{Error, Result};
+use crate::format::Format;
+use bytes::Bytes;
+use rayon::prelude::*;
+
+/// A weight `w[rows, cols]` as its file stores it: a format, a shape, and the bytes (often a slice of a mapped file).
+///
+/// `rows` are the outputs (`m`), `cols` the inputs (`k`) of `y = x · wᵀ`.
+#[derive(Clone, Debug)]
+pub struct PackedTensor {
+    name: String,
+    format: &'static Format,
+    rows: usize,
+    cols: usize,
+    data: Bytes,
+}
+
+impl PackedTensor {
+    /// A tensor over `data`, which must be exactly `rows` rows of `cols` weights.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `cols` is not a multiple of the format's block or `data` has another length.
+    pub fn new(
+        name: impl Into<String>,
+        format: &'static Format,
+        rows: usize,
+        cols: usize,
+        data: impl Into<Bytes>,
+    ) -> Result<Self> {
+        let (name, data) = (name.into(), data.into());
+        let row_bytes = row_bytes(&name, format, cols)?;
+        let bytes = row_bytes.checked_mul(rows);
+        if bytes != Some(data.len()) {
+            let wanted = bytes.map_or("more than the address space".into(), |b| format!("{b} bytes"));
+            let what = format!("tensor `{name}`: {rows} x {cols} weights in {}", format.name);
+            return Err(Error::shape(what, wanted, format!("{} bytes", data.len())));
+        }
+        Ok(Self { name, format, rows, cols, data })
+    }
+
+    /// Encodes f32 weights `[rows, cols]` into `format`, rows in parallel.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the format has no encoder, [`Error::NonFinite`] if a weight is NaN or infinite,
+    /// [`Error::Shape`] as in [`PackedTensor::new`].
+    pub fn encode(
+        name: impl Into<String>,
+        format: &'static Format,
+        rows: usize,
+        cols: usize,
+        weights: &[f32],
+    ) -> Result<Self> {
+        let name = name.into();
+        let row_bytes = row_bytes(&name, format, cols)?;
+        let Some(encode) = format.encode else {
+            return Err(Error::Argument(format!("tensor `{name}`: {} cannot be written yet", format.name)));
+        };
+        if rows.checked_mul(cols) != Some(weights.len()) {
+            return Err(Error::shape(format!("tensor `{name}`: weights"), format!("{rows} x {cols}"), weights.len()));
+        }
+        check_finite(&format!("tensor `{name}`"), weights)?;
+        let mut data = vec![0u8; rows * row_bytes];
+        if !data.is_empty() {
+            data.par_chunks_mut(row_bytes).zip(weights.par_chunks(cols)).for_each(|(row, w)| encode(w, row));
+        }
+        Self::new(name, format, rows, cols, data)
+    }
+
+    /// The tensor's name in its file.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How the weights are stored.
+    pub fn format(&self) -> &'static Format {
+        self.format
+    }
+
+    /// Outputs, `m`.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Inputs, `k`.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The packed bytes, all rows.
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// Bytes of one row.
+    pub fn row_bytes(&self) -> usize {
+        self.cols / self.format.block_weights * self.format.block_bytes
+    }
+
+    /// The packed bytes of one row.
+    pub fn row(&self, row: usize) -> &[u8] {
+        let bytes = self.row_bytes();
+        &self.data[row * bytes..(row + 1) * bytes]
+    }
+
+    /// A copy of some rows, in the order given.
+    ///
+    /// # Errors
+    /// As [`PackedTensor::new`].
+    pub fn select_rows(&self, rows: &[usize]) -> Result<Self> {
+        let data: Vec<u8> = rows.iter().flat_map(|row| self.row(*row).iter().copied()).collect();
+        Self::new(self.name.clone(), self.format, rows.len(), self.cols, data)
+    }
+
+    /// Decodes one row into `out`, which has [`PackedTensor::cols`] elements.
+    pub fn decode_row(&self, row: usize, out: &mut [f32]) {
+        (self.format.decode)(self.row(row), out);
+    }
+
+    /// All weights as f32, `[rows, cols]`, rows in parallel.
+    pub fn dequantize(&self) -> Vec<f32> {
+        let mut out = vec![0f32; self.rows * self.cols];
+        if !out.is_empty() {
+            out.par_chunks_mut(self.cols).enumerate().for_each(|(row, out)| self.decode_row(row, out));
+        }
+        out
+    }
+
+    /// Refuses NaN and infinite scales: a shader may fold `x * 0`, so they cannot be trusted to show in a result.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] with the number of rows that hold one and the first such row.
+    pub fn check_finite(&self) -> Result<()> {
+        let bad = |row: &usize| !(self.format.is_finite)(self.row(*row));
+        let count = (0..self.rows).into_par_iter().filter(bad).count() as u64;
+        match (0..self.rows).into_par_iter().find_first(bad) {
+            None => Ok(()),
+            Some(first) => Err(Error::NonFinite {
+                what: format!("tensor `{}` ({}, counted in rows)", self.name, self.format.name),
+                count,
+                first: first as u64,
+            }),
+        }
+    }
+}
+
+/// Refuses NaN and infinity in `values`.
+///
+/// # Errors
+/// [`Error::NonFinite`] with the count and the first index.
+pub fn check_finite(what: &str, values: &[f32]) -> Result<()> {
+    // One pass without branches first: it vectorizes, and nearly always it is the last.
+    if values.par_chunks(1 << 16).all(|chunk| chunk.iter().fold(true, |ok, v| ok & v.is_finite())) {
+        return Ok(());
+    }
+    let count = values.par_iter().filter(|v| !v.is_finite()).count() as u64;
+    let first = values.iter().position(|v| !v.is_finite()).unwrap_or_default() as u64;
+    Err(Error::NonFinite { what: what.into(), count, first })
+}
+
+fn row_bytes(name: &str, format: &Format, cols: usize) -> Result<usize> {
+    format.row_bytes(cols).ok_or_else(|| {
+        let wanted = format!("columns divisible by {}", format.block_weights);
+        Error::shape(format!("tensor `{name}` in {}", format.name), wanted, cols)
+    })
+}
