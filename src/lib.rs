@@ -15,7 +15,7 @@
 //! use qmatmul::{Runtime, file::{Model, OpenOptions}};
 //!
 //! # fn main() -> qmatmul::Result<()> {
-//! let model = Model::open("model-Q4_0.gguf".as_ref(), &OpenOptions::default())?;
+//! let model = Model::open("model-Q4_0.gguf", &OpenOptions::default())?;
 //! let packed = model.tensor(model.find("blk.0.ffn_up.weight")?)?; // [m, k], still in the mapped file
 //! let gpu = Runtime::new()?;                         // the best adapter
 //! let weights = gpu.upload(&packed)?;                // packed in device memory

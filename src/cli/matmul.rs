@@ -2,9 +2,10 @@
 
 use super::{Common, Verdict};
 use crate::error::{Error, Result};
-use crate::file::{read_activations, write_f32};
+use crate::file::{Activations, activations_from_bytes, read_activations, write_f32, write_f32_to};
 use crate::kernel::reference;
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Matmul {
@@ -24,7 +25,7 @@ impl Matmul {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
         let model = common.open(&self.file)?;
         let packed = model.tensor(model.find(&self.tensor)?)?;
-        let x = read_activations(&self.input)?;
+        let x = read(&self.input)?;
         if x.k != packed.cols() {
             let what = format!("activations `{}` for tensor `{}`", self.input.display(), packed.name());
             return Err(Error::shape(what, format!("{} columns", packed.cols()), x.k));
@@ -36,7 +37,7 @@ impl Matmul {
             let runtime = common.runtime()?;
             runtime.matmul(&runtime.upload(&packed)?, &x.data)?
         };
-        write_f32(&self.output, "y", &[x.n, packed.rows()], &y)?;
+        write(&self.output, "y", &[x.n, packed.rows()], &y)?;
         Ok(Verdict::Fine)
     }
 }
@@ -62,7 +63,25 @@ impl Dequantize {
             let runtime = common.runtime()?;
             runtime.dequantize(&runtime.upload(&packed)?)?
         };
-        write_f32(&self.output, "w", &[packed.rows(), packed.cols()], &w)?;
+        write(&self.output, "w", &[packed.rows(), packed.cols()], &w)?;
         Ok(Verdict::Fine)
+    }
+}
+
+/// Activations from a file, or from standard input if it is called `-`.
+fn read(path: &Path) -> Result<Activations> {
+    if path != Path::new("-") {
+        return read_activations(path);
+    }
+    let mut bytes = vec![];
+    std::io::stdin().lock().read_to_end(&mut bytes).map_err(Error::io("reading", "standard input"))?;
+    activations_from_bytes("standard input", bytes)
+}
+
+/// One f32 tensor to a file that appears whole or not at all, or to standard output if it is called `-`.
+fn write(path: &Path, name: &str, shape: &[usize], data: &[f32]) -> Result<()> {
+    match path == Path::new("-") {
+        true => write_f32_to("standard output", &mut std::io::stdout().lock(), name, shape, data),
+        false => write_f32(path, name, shape, data),
     }
 }

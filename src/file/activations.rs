@@ -24,8 +24,8 @@ pub struct Activations {
 /// Reads activations from a safetensors file with one tensor, or one named `x`: F32, F16 or BF16, `[n, k]` or `[k]`.
 ///
 /// # Errors
-/// [`Error::NotFound`] without such a tensor, [`Error::UnsupportedFormat`] and [`Error::Shape`] for another type or number
-/// of dimensions, and those of [`Model::open`].
+/// [`Error::NotFound`] without such a tensor, [`Error::UnsupportedFormat`] and [`Error::Shape`] for another type or
+/// number of dimensions, and those of [`Model::open`].
 pub fn read_activations(path: &Path) -> Result<Activations> {
     from_model(&Model::open(path, &OpenOptions { mmap: false })?)
 }

@@ -12,8 +12,12 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
-/// The longest index and the most names in it; the largest checkpoints have 15 MB and 150,000.
-const MAX_INDEX: (u64, usize) = (100_000_000, 262_144);
+/// The longest index; the largest checkpoints have 15 MB, 150,000 tensors and 200 shards.
+const MAX_INDEX: u64 = 100_000_000;
+/// The most tensors in an index.
+const MAX_TENSORS: usize = 262_144;
+/// The most shards.
+const MAX_SHARDS: usize = 16_384;
 /// The longest config.json: JSON in memory takes up to 16 times its text.
 const MAX_CONFIG: u64 = 1 << 20;
 
@@ -26,30 +30,27 @@ pub(crate) fn main_file(folder: &Path) -> Result<PathBuf> {
     names.sort_unstable();
     for (suffix, preferred) in PREFERENCES {
         let matching: Vec<_> = names.iter().filter(|name| name.ends_with(suffix)).collect();
-        let chosen = matching.iter().find(|name| name.as_str() == *preferred);
+        let chosen = matching.iter().find(|name| preferred.contains(&name.as_str()));
         match (chosen, &matching[..]) {
             (Some(name), _) | (None, [name]) => return Ok(folder.join(name)),
             (None, []) => {}
-            (None, several) => {
-                let problem = format!(
-                    "{}: {} files end in `{suffix}`; name one of them",
-                    folder.display(),
-                    several.len()
-                );
-                return Err(Error::Argument(problem));
-            }
+            (None, several) => return Err(ambiguous(folder, suffix, several.len())),
         }
     }
-    let hint = "; wanted a *.safetensors.index.json, a *.safetensors or a *.gguf".into();
-    Err(Error::NotFound { file: folder.display().to_string(), what: "file of", name: "weights".into(), hint })
+    let name = "*.safetensors or *.gguf".into();
+    Err(Error::NotFound { file: folder.display().to_string(), what: "model", name, hint: String::new() })
 }
 
-/// Ends of file names, best first, and the one to take among several.
-const PREFERENCES: &[(&str, &str)] = &[
-    (".safetensors.index.json", "model.safetensors.index.json"),
-    (".safetensors", "model.safetensors"),
-    (".gguf", "model.gguf"),
+/// Ends of file names, best first, and those to take among several.
+const PREFERENCES: &[(&str, &[&str])] = &[
+    (".safetensors.index.json", &["model.safetensors.index.json"]),
+    (".safetensors", &["model.safetensors", "adapter_model.safetensors"]),
+    (".gguf", &[]),
 ];
+
+fn ambiguous(folder: &Path, suffix: &str, count: usize) -> Error {
+    Error::Argument(format!("{}: {count} files end in `{suffix}`; name one of them", folder.display()))
+}
 
 /// The `config.json` beside a checkpoint's file, if there is one.
 pub(crate) fn config(beside: &Path) -> Result<Option<serde_json::Value>> {
@@ -95,7 +96,7 @@ pub(crate) struct Index {
 impl Index {
     /// Reads and checks an index; the shards are not opened.
     pub fn open(path: &Path) -> Result<Self> {
-        let text = read_text(path, MAX_INDEX.0)?;
+        let text = read_text(path, MAX_INDEX)?;
         let parsed: IndexJson = serde_json::from_str(&text).map_err(|e| json_error(path, &text, &e))?;
         let WeightMap { mut shards, mut entries } = parsed.weight_map;
         let sorted = sort_shards(&mut shards);
@@ -158,7 +159,8 @@ impl Index {
 
     fn malformed(&self, name: &str, problem: String) -> Error {
         let what = format!("tensor `{}`", shown(name));
-        malformed(&self.path, &what, json::locate(&self.text, name), problem)
+        let offset = json::locate(&self.text, name, '"').unwrap_or(0);
+        malformed(&self.path, &what, offset, problem)
     }
 }
 
@@ -203,8 +205,10 @@ impl<'de> Visitor<'de> for WeightMapVisitor {
         let mut position: BTreeMap<String, usize> = BTreeMap::new();
         let mut entries = Vec::new();
         while let Some((name, shard)) = map.next_entry::<String, String>()? {
-            if entries.len() == MAX_INDEX.1 {
-                return Err(A::Error::custom(format!("more than {} tensors", MAX_INDEX.1)));
+            if entries.len() == MAX_TENSORS || position.len() > MAX_SHARDS {
+                return Err(A::Error::custom(format!(
+                    "more than {MAX_TENSORS} tensors or {MAX_SHARDS} shards"
+                )));
             }
             let next = position.len();
             entries.push((name, *position.entry(shard).or_insert(next)));

@@ -1,8 +1,8 @@
 //! Reads the header of a GGUF file, versions 2 and 3.
 //!
-//! A header is a list of claims: counts, lengths, types, offsets. Each is checked against the bytes that are there before
-//! anything is allocated or skipped on its word, and the first that fails is reported with the key or tensor it belongs to
-//! and its offset. Work is linear in the header. Layout, all little-endian:
+//! A header is a list of claims: counts, lengths, types, offsets. Each is checked against the bytes that are there
+//! before anything is allocated or skipped on its word, and the first that fails is reported with the key or tensor
+//! it belongs to and its offset. Work is linear in the header. Layout, all little-endian:
 //!
 //! ```text
 //! "GGUF"  u32 version  u64 tensors  u64 keys
@@ -28,14 +28,14 @@ pub const MAGIC: &[u8; 4] = b"GGUF";
 pub const DEFAULT_ALIGNMENT: u64 = 32;
 /// The key that says something else.
 pub const ALIGNMENT_KEY: &str = "general.alignment";
+/// The most keys of one file, which bounds the time to open it; real files have about 50.
+pub(crate) const MAX_KEYS: u64 = 1 << 20;
 /// GGUF's own limit for keys; tensor names get the same.
 pub(crate) const MAX_NAME: u64 = 65_535;
 /// Arrays in arrays in arrays: more than any writer makes, less than a stack.
 const MAX_DEPTH: u32 = 16;
 /// The most dimensions ggml knows.
 pub(crate) const MAX_DIMS: u32 = 4;
-/// Bytes of "GGUF", version and counts.
-const PREAMBLE: u64 = 24;
 /// Bytes read at a time where there is no map.
 const STEP: u64 = 64 << 10;
 
@@ -207,14 +207,14 @@ impl<'a> Reader<'a> {
         if tensors > MAX_TENSORS {
             return Err(Fault::bad(8, format!("it claims {tensors} tensors, the limit is {MAX_TENSORS}")));
         }
+        if keys > MAX_KEYS {
+            return Err(Fault::bad(16, format!("it claims {keys} keys, the limit is {MAX_KEYS}")));
+        }
         // A key takes 13 bytes at least: its length, its type, and a value of one byte; a tensor 24.
-        let least = u128::from(keys) * 13 + u128::from(tensors) * 24;
-        if least > self.left().into() {
-            let problem = format!(
-                "it claims {keys} keys and {tensors} tensors, {least} bytes at least; {} follow",
-                self.left()
-            );
-            return Err(Fault::bad(8, problem));
+        let (least, left) = (keys * 13 + tensors * 24, self.left());
+        if least > left {
+            let claim = format!("it claims {keys} keys and {tensors} tensors");
+            return Err(Fault::bad(8, format!("{claim}, {least} bytes at least; {left} follow")));
         }
         Ok(Counts { version, tensors, keys })
     }

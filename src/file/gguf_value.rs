@@ -319,12 +319,13 @@ impl Metadata {
 
     /// The value of `key`.
     pub fn get(&self, key: &str) -> Option<Value<'_>> {
-        self.index.find(key.as_bytes(), |i| key_at(&self.header, self.starts[i])).map(|i| self.entry(i).1)
+        let i = self.index.find(key.as_bytes(), |i| key_at(&self.header, self.starts[i]))?;
+        self.entry(i).map(|(_, value)| value)
     }
 
     /// Keys and values in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
-        (0..self.len()).map(|i| self.entry(i))
+        (0..self.len()).filter_map(|i| self.entry(i))
     }
 
     /// Offset of the entry with this key from the start of the file.
@@ -338,20 +339,18 @@ impl Metadata {
         (0..self.len()).map(|i| {
             let key = key_at(&self.header, self.starts[i]);
             let start = self.starts[i] as usize + 8 + key.len();
-            (text(key), self.header.slice(start..self.starts[i + 1] as usize))
+            let end = self.starts[i + 1] as usize;
+            (text(key), self.header.slice(start.min(end)..end))
         })
     }
 
-    fn entry(&self, i: usize) -> (&str, Value<'_>) {
+    /// `None` only if another process wrote to the mapped file after the entry was checked.
+    fn entry(&self, i: usize) -> Option<(&str, Value<'_>)> {
         let key = key_at(&self.header, self.starts[i]);
         let mut rest = &self.header[self.starts[i] as usize + 8 + key.len()..];
-        let value = value_type(&mut rest).and_then(|t| Value::decode(t, &mut rest));
-        (text(key), value.expect("entries were checked when the file was opened"))
+        let value_type = ValueType::from_id(u32::from_le_bytes(take(&mut rest)?))?;
+        Some((text(key), Value::decode(value_type, &mut rest)?))
     }
-}
-
-fn value_type(bytes: &mut &[u8]) -> Option<ValueType> {
-    ValueType::from_id(u32::from_le_bytes(take(bytes)?))
 }
 
 /// The key of the entry that starts at `at`; both were checked when the file was opened.

@@ -15,12 +15,18 @@ pub(crate) fn fault(text: &str, error: &serde_json::Error) -> (u64, String) {
     ((line_start + error.column().saturating_sub(1)) as u64, clipped(message, 300))
 }
 
-/// Offset in `text` of the last place where `name` is a key.
-pub(crate) fn locate(text: &str, name: &str) -> u64 {
+/// Offset in `text` of the last place where `name` is the key of a value that begins with `first`.
+pub(crate) fn locate(text: &str, name: &str, first: char) -> Option<u64> {
     let quoted = serde_json::Value::from(name).to_string();
-    let is_key = |at: &usize| text[at + quoted.len()..].trim_start().starts_with(':');
-    text.rmatch_indices(&quoted).map(|(at, _)| at).find(is_key).unwrap_or(0) as u64
+    let is_key = |at: &usize| {
+        let value = text[at + quoted.len()..].trim_start().strip_prefix(':');
+        value.is_some_and(|value| value.trim_start().starts_with(first))
+    };
+    text.rmatch_indices(&quoted).map(|(at, _)| at).find(is_key).map(|at| at as u64)
 }
+
+/// The most pairs of one map, which bounds the time to read it; real files have one or two.
+const MAX_PAIRS: usize = 1 << 18;
 
 /// Pairs of texts in the order of their file, in one allocation: a header may hold millions of tiny ones.
 #[derive(Clone, Debug, Default)]
@@ -57,12 +63,13 @@ impl TextMap {
         (&self.text[start..key_end], &self.text[key_end..end])
     }
 
+    /// Appends a pair; `None` if there are too many.
     fn push(&mut self, key: &str, value: &str) -> Option<()> {
         self.text.push_str(key);
         let key_end = self.text.len().try_into().ok()?;
         self.text.push_str(value);
         self.ends.push([key_end, self.text.len().try_into().ok()?]);
-        Some(())
+        (self.len() <= MAX_PAIRS).then_some(())
     }
 
     /// A key that occurs twice.
@@ -90,7 +97,7 @@ impl<'de> Visitor<'de> for TextMapVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TextMap, A::Error> {
         let mut out = TextMap::default();
         while let Some((key, value)) = map.next_entry::<String, String>()? {
-            out.push(&key, &value).ok_or_else(|| A::Error::custom("the texts exceed 4 GiB"))?;
+            out.push(&key, &value).ok_or_else(|| A::Error::custom(format!("more than {MAX_PAIRS} texts")))?;
         }
         match out.duplicate() {
             Some(key) => Err(A::Error::custom(format!("the key `{key}` is given twice"))),
@@ -117,6 +124,6 @@ mod tests {
         let text = "{\n\"a\": 1,\n\"b\": x}";
         let error = serde_json::from_str::<serde_json::Value>(text).unwrap_err();
         assert_eq!(fault(text, &error), (15, "expected value".into()));
-        assert_eq!(locate(r#"{"x": "a", "a" : "b"}"#, "a"), 11);
+        assert_eq!(locate(r#"{"x": "a", "a" : "b", "c": {"a": 1}}"#, "a", '"'), Some(11));
     }
 }

@@ -1,12 +1,12 @@
 //! Where bytes come from: GGUF and safetensors files, checkpoints of several of them, and the files this crate writes.
 //!
-//! Opening reads and checks headers only. Everything a header claims is compared with the bytes that are there; what does
-//! not hold is [`Error::Malformed`], with the tensor or key and its offset.
+//! Opening reads and checks headers only. Everything a header claims is compared with the bytes that are there; what
+//! does not hold is [`Error::Malformed`], with the tensor or key and its offset.
 //!
 //! ```no_run
 //! # fn main() -> qmatmul::Result<()> {
 //! use qmatmul::file::{Model, OpenOptions};
-//! let model = Model::open("model.gguf".as_ref(), &OpenOptions::default())?;
+//! let model = Model::open("model.gguf", &OpenOptions::default())?;
 //! let weight = model.tensor(model.find("blk.0.ffn_down")?)?;
 //! println!("{} {} x {}", weight.format().name, weight.rows(), weight.cols());
 //! # Ok(())
@@ -92,13 +92,14 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens a `.gguf`, a `.safetensors`, a `*.safetensors.index.json`, or a folder with a checkpoint (its index, its only
-    /// `.safetensors` or its only `.gguf`). What a file is, its first bytes decide.
+    /// Opens a `.gguf`, a `.safetensors`, a `*.safetensors.index.json`, or a folder with a checkpoint (its index, its
+    /// only `.safetensors` or its only `.gguf`). What a file is, its first bytes decide.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Malformed`] where a file contradicts its format; [`Error::NotFound`] or
     /// [`Error::Argument`] if a folder holds none or several.
-    pub fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
+    pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
+        let path = path.as_ref();
         if path.is_dir() {
             return Self::open_file(path, &checkpoint::main_file(path)?, options);
         }
@@ -271,20 +272,32 @@ enum Content {
 
 impl Content {
     fn of(source: &Source) -> Result<Self> {
-        let head = source.read(0..source.len().min(9))?;
+        let head = source.read(0..source.len().min(16))?;
         let extension = source.path().extension().unwrap_or_default();
-        if head.starts_with(gguf::MAGIC) || extension == "gguf" {
-            return Ok(Self::Gguf);
-        }
         let length = head.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
-        if length.is_some_and(|length| length <= safetensors::MAX_HEADER) || extension == "safetensors" {
-            return Ok(Self::Safetensors);
+        let hint = foreign(&head);
+        if head.starts_with(gguf::MAGIC) || (extension == "gguf" && hint.is_empty()) {
+            Ok(Self::Gguf)
+        } else if length.is_some_and(|length| length <= safetensors::MAX_HEADER) {
+            Ok(Self::Safetensors)
+        } else if head.trim_ascii_start().starts_with(b"{") || (extension == "json" && hint.is_empty()) {
+            Ok(Self::Json)
+        } else if extension == "safetensors" && hint.is_empty() {
+            Ok(Self::Safetensors)
+        } else {
+            let problem = format!("it is neither GGUF nor safetensors nor an index of shards{hint}");
+            Err(Error::Malformed { file: source.label(), what: "file".into(), offset: 0, problem })
         }
-        if head.trim_ascii_start().starts_with(b"{") || extension == "json" {
-            return Ok(Self::Json);
+    }
+}
+
+/// What people have in such a place by mistake.
+fn foreign(head: &[u8]) -> &'static str {
+    match head {
+        [b'P', b'K', 3, 4, ..] => "; it looks like a PyTorch file, which must be saved as safetensors first",
+        [b'v', b'e', b'r', b's', b'i', b'o', b'n', b' ', ..] => {
+            "; it looks like a Git LFS pointer: fetch the file itself"
         }
-        let hint = if head.starts_with(b"PK") { " (a PyTorch file? save it as safetensors)" } else { "" };
-        let problem = format!("it is neither GGUF nor safetensors nor an index of shards{hint}");
-        Err(Error::Malformed { file: source.label(), what: "file".into(), offset: 0, problem })
+        _ => "",
     }
 }

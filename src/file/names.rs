@@ -59,13 +59,13 @@ pub(crate) fn shown(name: &str) -> String {
 
 /// `text` with control characters escaped and at most about `limit` characters.
 pub(crate) fn clipped(text: &str, limit: usize) -> String {
-    let escaped = |part: &str| part.chars().flat_map(escape).collect::<String>();
     if text.len() <= limit {
-        return escaped(text);
+        return text.chars().flat_map(escape).collect();
     }
-    let head = text.floor_char_boundary(limit / 2);
-    let tail = text.ceil_char_boundary(text.len() - limit / 4);
-    format!("{}…{}", escaped(&text[..head]), escaped(&text[tail..]))
+    let head = text.chars().take(limit / 2).flat_map(escape).collect::<String>();
+    let mut tail: Vec<char> = text.chars().rev().take(limit / 4).collect();
+    tail.reverse();
+    format!("{head}…{}", tail.into_iter().flat_map(escape).collect::<String>())
 }
 
 /// Escapes what `{:?}` would, quotes excepted.

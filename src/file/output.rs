@@ -1,4 +1,5 @@
-//! Output files appear whole or not at all: bytes go to a temporary file beside the target, which takes its name at the end.
+//! Output files appear whole or not at all: bytes go to a temporary file beside the target, which takes its name at
+//! the end.
 
 use crate::error::{Error, Result};
 use std::fs::{self, File};

@@ -43,12 +43,13 @@ pub struct TensorReport {
 /// Writes `model` to the GGUF file `out` with its weight matrices in `format`; all else is copied unchanged.
 ///
 /// Weight matrices are the F32, F16 and BF16 tensors of two or more dimensions that are named `…weight`, except norms,
-/// position embeddings and expert gates. Names and metadata stay as they are. `progress` is called before each tensor with
-/// its position and itself.
+/// position and token-type embeddings and expert gates. Names and metadata stay as they are. `progress` is called
+/// before each tensor with its position and itself.
 ///
 /// # Errors
-/// [`Error::Argument`] if `format` has no encoder or place in GGUF files, [`Error::UnsupportedFormat`] for a tensor whose
-/// type GGUF cannot hold, [`Error::NonFinite`] for a weight that is NaN or infinite, and those of [`gguf_write::write`].
+/// [`Error::Argument`] if `format` has no encoder or place in GGUF files, [`Error::UnsupportedFormat`] for a tensor
+/// whose type GGUF cannot hold, [`Error::NonFinite`] for a weight that is NaN or infinite, and those of
+/// [`gguf_write::write`].
 pub fn quantize(
     model: &Model,
     out: &Path,

@@ -1,8 +1,9 @@
 //! Reads the header of a safetensors file: a u64 length, that many bytes of JSON, then the data.
 //!
-//! The `safetensors` crate defines the format and its types; this reader accepts the files it accepts. It walks the header
-//! itself for four reasons: the crate needs the whole file as one slice, it keeps the last of two tensors with one name,
-//! its errors do not say which tensor and where, and it buffers the header in many times the header's size.
+//! The `safetensors` crate defines the format and its types; this reader accepts what it accepts, less the lies that it
+//! lets pass. It walks the header itself for four reasons: the crate needs the whole file as one slice, it keeps the
+//! last of two tensors with one name, its errors do not say which tensor and where, and it buffers the header in many
+//! times the header's size.
 
 pub use crate::file::json::TextMap;
 
@@ -91,15 +92,23 @@ impl<'a> Text<'a> {
         let current = RefCell::new(String::new());
         let mut json = serde_json::Deserializer::from_str(self.as_str());
         let parsed = HeaderSeed { current: &current }.deserialize(&mut json);
-        parsed.and_then(|parsed| json.end().map(|()| parsed)).map_err(|error| {
-            let (offset, problem) = json::fault(self.as_str(), &error);
-            let what = match current.take().as_str() {
-                "" => "header".into(),
-                METADATA => format!("key `{METADATA}`"),
-                name => format!("tensor `{}`", shown(name)),
-            };
-            malformed(self.source, &what, 8 + offset, problem)
-        })
+        parsed
+            .and_then(|parsed| json.end().map(|()| parsed))
+            .map_err(|error| self.json_error(&error, &current.take()))
+    }
+
+    /// An error of the tensor that was being read: at its key if its contents are wrong, or where the JSON breaks off.
+    fn json_error(&self, error: &serde_json::Error, name: &str) -> Error {
+        let (mut offset, problem) = json::fault(self.as_str(), error);
+        if error.is_data() && !name.is_empty() {
+            offset = json::locate(self.as_str(), name, '{').unwrap_or(offset);
+        }
+        let what = match name {
+            "" => "header".into(),
+            METADATA => format!("key `{METADATA}`"),
+            name => format!("tensor `{}`", shown(name)),
+        };
+        malformed(self.source, &what, 8 + offset, problem)
     }
 
     /// Turns relative offsets into absolute ones; the tensors, sorted by them, must cover the data exactly.
@@ -128,7 +137,7 @@ impl<'a> Text<'a> {
     }
 
     fn malformed_tensor(&self, name: &str, problem: String) -> Error {
-        let offset = 8 + json::locate(self.as_str(), name);
+        let offset = 8 + json::locate(self.as_str(), name, '{').unwrap_or(0);
         malformed(self.source, &format!("tensor `{}`", shown(name)), offset, problem)
     }
 }

@@ -175,8 +175,8 @@ impl StoredType {
         let overflow = || format!("its shape {shape:?} overflows 64 bits");
         // Zeros count as one here, so that no partial product of the shape can overflow later.
         let product = shape.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim.max(1)));
-        let elements = if shape.contains(&0) { 0 } else { product.ok_or_else(overflow)? };
-        product.ok_or_else(overflow)?;
+        let product = product.ok_or_else(overflow)?;
+        let elements = if shape.contains(&0) { 0 } else { product };
         let block = self.block_weights() as u64;
         if !elements.is_multiple_of(block) {
             return Err(format!("its {elements} elements are no whole number of {self} blocks of {block}"));

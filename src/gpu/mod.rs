@@ -11,5 +11,6 @@ mod weights;
 
 pub use device::{AdapterSummary, Options, Select, adapters};
 pub use runtime::Runtime;
+pub(crate) use runtime::{CANARY, Task};
 pub use time::Timing;
 pub use weights::{Upload, Weights};

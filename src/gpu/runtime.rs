@@ -29,6 +29,19 @@ struct Inner {
     faults: Faults,
 }
 
+/// A request with one result.
+pub(crate) enum Task<'a> {
+    /// Activations `[n, k]`, and the kernel if not the device's best.
+    Matmul(&'a [f32], Option<&'static Kernel>),
+    /// Rows to decode.
+    Dequantize(Range<usize>),
+    /// Row numbers to look up.
+    GetRows(&'a [u32]),
+}
+
+/// The value behind a result's end that must still be there afterwards.
+pub(crate) const CANARY: f32 = 12_345.679;
+
 /// f32 elements of x or y that one submission of [`Runtime::matmul`] moves at most (256 MiB).
 const BATCH_ELEMENTS: usize = 64 << 20;
 
@@ -125,8 +138,7 @@ impl Runtime {
     pub fn matmul_with(&self, w: &Weights, x: &[f32], kernel: Option<&'static Kernel>) -> Result<Vec<f32>> {
         let mut y = vec![];
         for part in self.batches(w, x)? {
-            let (encoder, staging, count) = self.encode_matmul(w, part, kernel)?;
-            y.append(&mut transfer::submit_and_read_blocking(self, encoder, &staging, count)?);
+            y.append(&mut self.run(w, &Task::Matmul(part, kernel), 0)?);
         }
         Ok(y)
     }
@@ -138,8 +150,7 @@ impl Runtime {
     pub async fn matmul_async(&self, w: &Weights, x: &[f32]) -> Result<Vec<f32>> {
         let mut y = vec![];
         for part in self.batches(w, x)? {
-            let (encoder, staging, count) = self.encode_matmul(w, part, None)?;
-            y.append(&mut transfer::submit_and_read(self, encoder, &staging, count).await?);
+            y.append(&mut self.run_async(w, &Task::Matmul(part, None)).await?);
         }
         Ok(y)
     }
@@ -184,8 +195,7 @@ impl Runtime {
     pub async fn dequantize_async(&self, w: &Weights) -> Result<Vec<f32>> {
         let mut out = vec![];
         for rows in self.row_steps(w, 0..w.rows()) {
-            let (encoder, staging, count) = self.encode_dequantize(w, rows)?;
-            out.append(&mut transfer::submit_and_read(self, encoder, &staging, count).await?);
+            out.append(&mut self.run_async(w, &Task::Dequantize(rows)).await?);
         }
         Ok(out)
     }
@@ -200,8 +210,7 @@ impl Runtime {
         }
         let mut out = vec![];
         for rows in self.row_steps(w, rows) {
-            let (encoder, staging, count) = self.encode_dequantize(w, rows)?;
-            out.append(&mut transfer::submit_and_read_blocking(self, encoder, &staging, count)?);
+            out.append(&mut self.run(w, &Task::Dequantize(rows), 0)?);
         }
         Ok(out)
     }
@@ -213,8 +222,7 @@ impl Runtime {
     pub fn get_rows(&self, w: &Weights, rows: &[u32]) -> Result<Vec<f32>> {
         let mut out = vec![];
         for part in self.row_numbers(w, rows)? {
-            let (encoder, staging, count) = self.encode_get_rows(w, part)?;
-            out.append(&mut transfer::submit_and_read_blocking(self, encoder, &staging, count)?);
+            out.append(&mut self.run(w, &Task::GetRows(part), 0)?);
         }
         Ok(out)
     }
@@ -226,8 +234,7 @@ impl Runtime {
     pub async fn get_rows_async(&self, w: &Weights, rows: &[u32]) -> Result<Vec<f32>> {
         let mut out = vec![];
         for part in self.row_numbers(w, rows)? {
-            let (encoder, staging, count) = self.encode_get_rows(w, part)?;
-            out.append(&mut transfer::submit_and_read(self, encoder, &staging, count).await?);
+            out.append(&mut self.run_async(w, &Task::GetRows(part)).await?);
         }
         Ok(out)
     }
@@ -266,44 +273,48 @@ impl Runtime {
         Ok(if n == 0 { vec![] } else { x.chunks(columns * w.cols()).collect() })
     }
 
-    fn encode_matmul(
-        &self,
-        w: &Weights,
-        x: &[f32],
-        kernel: Option<&'static Kernel>,
-    ) -> Result<(wgpu::CommandEncoder, wgpu::Buffer, usize)> {
-        let n = x.len() / w.cols();
-        let plan = plan::matmul(w.shape(), n, kernel, self.caps())?;
-        let x = transfer::filled(self, "activations", x)?;
-        self.encode(w, &x, &plan, n * w.rows())
+    /// Runs one task, waiting for it. The result is followed by `margin` elements that no kernel may touch: they held
+    /// [`CANARY`] before, as did the rest, so that a result that was not written shows.
+    pub(crate) fn run(&self, w: &Weights, task: &Task, margin: usize) -> Result<Vec<f32>> {
+        let (encoder, staging, count) = self.encode(w, task, margin)?;
+        transfer::submit_and_read_blocking(self, encoder, &staging, count)
     }
 
-    fn encode_dequantize(&self, w: &Weights, rows: Range<usize>) -> Result<(wgpu::CommandEncoder, wgpu::Buffer, usize)> {
-        let count = rows.len() * w.cols();
-        let plan = plan::dequantize(w.shape(), rows, self.caps())?;
-        let x = transfer::filled(self, "nothing", &[0u32])?;
-        self.encode(w, &x, &plan, count)
+    async fn run_async(&self, w: &Weights, task: &Task<'_>) -> Result<Vec<f32>> {
+        let (encoder, staging, count) = self.encode(w, task, 0)?;
+        transfer::submit_and_read(self, encoder, &staging, count).await
     }
 
-    fn encode_get_rows(&self, w: &Weights, rows: &[u32]) -> Result<(wgpu::CommandEncoder, wgpu::Buffer, usize)> {
-        let plan = plan::get_rows(w.shape(), rows.len(), self.caps())?;
-        let x = transfer::filled(self, "row numbers", rows)?;
-        self.encode(w, &x, &plan, rows.len() * w.cols())
-    }
-
-    /// An encoder with `plan` and the copy of its `count` results, and where they will be read.
-    fn encode(
-        &self,
-        w: &Weights,
-        x: &wgpu::Buffer,
-        plan: &[plan::Dispatch],
-        count: usize,
-    ) -> Result<(wgpu::CommandEncoder, wgpu::Buffer, usize)> {
+    /// An encoder with the task and the copy of its results, where they will be read, and how many there are.
+    fn encode(&self, w: &Weights, task: &Task, margin: usize) -> Result<(wgpu::CommandEncoder, wgpu::Buffer, usize)> {
+        let (plan, count) = self.plan(w, task)?;
+        let x = match task {
+            Task::Matmul(x, _) => transfer::filled(self, "activations", x)?,
+            Task::Dequantize(_) => transfer::filled(self, "no activations", &[0u32])?,
+            Task::GetRows(rows) => transfer::filled(self, "row numbers", rows)?,
+        };
+        let count = count + margin;
         let y = transfer::buffer(self, "result", count as u64 * 4, transfer::OUTPUT)?;
+        if margin > 0 {
+            self.queue().write_buffer(&y, 0, bytemuck::cast_slice(&vec![CANARY; count]));
+        }
         let mut encoder = self.encoder();
-        Prepared::new(self, w, &Io { x, y: &y }, plan)?.encode(&mut encoder);
+        Prepared::new(self, w, &Io { x: &x, y: &y }, &plan)?.encode(&mut encoder);
         let staging = transfer::stage(self, &mut encoder, &y, count as u64 * 4)?;
         Ok((encoder, staging, count))
+    }
+
+    /// The dispatches of a task and the number of its results.
+    fn plan(&self, w: &Weights, task: &Task) -> Result<(Vec<plan::Dispatch>, usize)> {
+        let caps = self.caps();
+        Ok(match task {
+            Task::Matmul(x, kernel) => {
+                let n = reference::batch(w.name(), w.cols(), x.len())?;
+                (plan::matmul(w.shape(), n, *kernel, caps)?, n * w.rows())
+            }
+            Task::Dequantize(rows) => (plan::dequantize(w.shape(), rows.clone(), caps)?, rows.len() * w.cols()),
+            Task::GetRows(rows) => (plan::get_rows(w.shape(), rows.len(), caps)?, rows.len() * w.cols()),
+        })
     }
 
     /// `rows` in parts that one submission moves.

@@ -29,6 +29,23 @@ pub fn matmul(w: &PackedTensor, x: &[f32]) -> Result<Vec<f64>> {
     Ok(transpose(&by_row, m, n))
 }
 
+/// Σ (x·w)² over all products of [`matmul`]: the power that y would have if the signs were random.
+///
+/// # Errors
+/// As [`matmul`].
+pub fn power(w: &PackedTensor, x: &[f32]) -> Result<f64> {
+    let k = w.cols();
+    let n = batch_of(w, x)?;
+    // The squares of the activations of all columns are added up first.
+    let squares: Vec<f64> =
+        (0..k).map(|i| (0..n).map(|col| f64::from(x[col * k + i]).powi(2)).sum()).collect();
+    let row_power = |weights: &mut Vec<f32>, row: usize| -> f64 {
+        w.decode_row(row, weights);
+        weights.iter().zip(&squares).map(|(w, x)| f64::from(*w).powi(2) * x).sum()
+    };
+    Ok((0..w.rows()).into_par_iter().map_init(|| vec![0f32; k], row_power).sum())
+}
+
 /// The batch size of activations `x` for weight `w`.
 ///
 /// # Errors

@@ -1,0 +1,201 @@
+//! Shaders against Rust: every composed cell validates, translates, and says the same as its configuration.
+
+use super::compose::compose;
+use super::plan::{self, Params, Weight};
+use super::*;
+use crate::format::{self, FORMATS, Format};
+use naga::valid::{Capabilities, SubgroupOperationSet, ValidationFlags, Validator};
+
+fn caps(software: bool, subgroup: Option<(u32, u32)>) -> Caps {
+    Caps {
+        software,
+        subgroup,
+        max_groups: 65_535,
+        max_binding: 128 << 20,
+        max_buffer: 256 << 20,
+        binding_alignment: 256,
+        max_workgroup_memory: 16 << 10,
+        max_workgroup: 256,
+        max_loops: Some(65_000),
+    }
+}
+
+/// Every cell that any device could ask for.
+fn cells() -> Vec<(&'static Kernel, Config, &'static Format)> {
+    let mut cells = vec![];
+    for kernel in KERNELS {
+        for subgroup in [None, Some((4, 4)), Some((8, 8)), Some((32, 32)), Some((8, 32))] {
+            for request in [1, 2, 4, 8, 64].into_iter().flat_map(|batch| [4096, 33].map(|cols| Request { cols, batch })) {
+                let config = (kernel.configure)(&caps(false, subgroup), &request);
+                if !cells.iter().any(|(k, c, _): &(&Kernel, Config, &Format)| k.name == kernel.name && *c == config) {
+                    cells.push((*kernel, config, FORMATS[0]));
+                }
+            }
+        }
+    }
+    cells.iter().flat_map(|(k, c, _)| FORMATS.iter().map(|f| (*k, c.clone(), *f))).collect()
+}
+
+fn parse(kernel: &Kernel, config: &Config, format: &Format) -> naga::Module {
+    let source = compose(kernel, config, format);
+    naga::front::wgsl::parse_str(&source.text)
+        .unwrap_or_else(|e| panic!("{} of {}:\n{}", kernel.name, format.name, e.emit_to_string(&source.text)))
+}
+
+#[test]
+fn every_cell_validates_and_needs_what_its_configuration_says() {
+    for (kernel, config, format) in cells() {
+        let module = parse(kernel, &config, format);
+        let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+        let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+        validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
+        let name = format!("{} of {}", kernel.name, format.name);
+        validator.validate(&module).unwrap_or_else(|e| panic!("{name}: {e:?}"));
+        let entry = &module.entry_points[0];
+        assert_eq!((entry.name.as_str(), entry.workgroup_size), ("main", [config.workgroup, 1, 1]), "{name}");
+        assert_eq!(workgroup_memory(&module), config.workgroup_memory, "{name}: workgroup memory");
+        assert!(config.workgroup_memory <= 16 << 10 && config.workgroup <= 256, "{name}: above WebGPU's defaults");
+    }
+}
+
+fn workgroup_memory(module: &naga::Module) -> u32 {
+    let mut layouter = naga::proc::Layouter::default();
+    layouter.update(module.to_ctx()).expect("a valid module has a layout");
+    let workgroup = |v: &&naga::GlobalVariable| v.space == naga::AddressSpace::WorkGroup;
+    module.global_variables.iter().map(|(_, v)| v).filter(workgroup).map(|v| layouter[v.ty].size).sum()
+}
+
+#[test]
+fn params_are_laid_out_as_in_the_shader() {
+    let kernel = by_name("gemv").expect("a kernel of the table");
+    let config = (kernel.configure)(&caps(false, None), &Request { cols: 256, batch: 1 });
+    let module = parse(kernel, &config, FORMATS[0]);
+    let (_, ty) = module.types.iter().find(|(_, t)| t.name.as_deref() == Some("Params")).expect("Params is declared");
+    let naga::TypeInner::Struct { members, span } = &ty.inner else { panic!("Params is a struct") };
+    assert_eq!(*span as usize, size_of::<Params>());
+    let offset = |name: &str| {
+        members.iter().find(|m| m.name.as_deref() == Some(name)).unwrap_or_else(|| panic!("no {name}")).offset as usize
+    };
+    macro_rules! same {
+        ($($field:ident),*) => { $(assert_eq!(offset(stringify!($field)), std::mem::offset_of!(Params, $field));)* };
+    }
+    same!(rows, cols, batch, row_groups, groups, chunk_begin, chunk_end, accumulate);
+    same!(x_offset, x_stride, y_offset, y_stride, row_begin, plane_offset, plane_stride);
+}
+
+#[test]
+fn bindings_are_where_the_device_layer_puts_them() {
+    for (kernel, config, format) in cells() {
+        for (_, v) in parse(kernel, &config, format).global_variables.iter() {
+            let Some(binding) = &v.binding else { continue };
+            let wanted = match v.name.as_deref() {
+                Some("params") => 0,
+                Some("w") => 1,
+                Some("w4") => 2,
+                Some("x") => 3,
+                Some("y") => 4,
+                other => panic!("{}: binding {other:?}", kernel.name),
+            };
+            assert_eq!((binding.group, binding.binding), (0, wanted));
+        }
+    }
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn every_cell_translates_to_every_backend() {
+    use crate::translate::{Target, translate};
+    let spirv_val = std::process::Command::new("spirv-val").arg("--version").output().is_ok();
+    for (kernel, config, format) in cells() {
+        let source = compose(kernel, &config, format);
+        for target in [Target::Spirv, Target::Msl, Target::Hlsl] {
+            let name = format!("{} of {} to {target:?}", kernel.name, format.name);
+            let code = translate(&source, target).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert!(!code.is_empty(), "{name}");
+            if target == Target::Spirv && spirv_val {
+                validate_spirv(&name, &code);
+            }
+        }
+    }
+}
+
+#[cfg(feature = "cli")]
+fn validate_spirv(name: &str, code: &[u8]) {
+    use std::io::Write;
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(code).expect("room in the temporary folder");
+    let output = std::process::Command::new("spirv-val")
+        .args(["--target-env", "vulkan1.1"])
+        .arg(file.path())
+        .output()
+        .expect("spirv-val ran before");
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn errors_are_located_in_the_files() {
+    let kernel = by_name("gemm").expect("a kernel of the table");
+    let config = (kernel.configure)(&caps(false, None), &Request { cols: 256, batch: 64 });
+    let source = compose(kernel, &config, format::by_name("Q4_0").expect("a format"));
+    let lines: Vec<_> = source.text.lines().collect();
+    for (needle, path) in [("struct Params", "lib/params.wgsl"), ("fn decode32", "decode/q4_0.wgsl"), ("const TILE_ROWS", "kernel/gemm.wgsl")] {
+        let at = lines.iter().position(|l| l.starts_with(needle)).unwrap_or_else(|| panic!("no {needle}"));
+        let (file, line) = source.locate(at + 1);
+        assert_eq!(file, format!("shaders/{path}"));
+        let text = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("readable");
+        assert_eq!(text.lines().nth(line - 1), Some(lines[at]), "{file}:{line}");
+    }
+}
+
+fn weight_plan(m: usize, k: usize, n: usize, caps: &Caps) -> Vec<plan::Dispatch> {
+    let shards = plan::shards("w", format::by_name("Q4_0").expect("a format"), m, k, caps).expect("rows fit");
+    plan::matmul(Weight { name: "w", rows: m, cols: k, shards: &shards }, n, None, caps).expect("a plan")
+}
+
+/// A Llama-3 output matrix exceeds a binding and the workgroups of one dimension.
+#[test]
+fn a_large_vocabulary_is_split() {
+    let caps = caps(false, None);
+    let plan = weight_plan(128_256, 4096, 1, &caps);
+    let shards: std::collections::BTreeSet<_> = plan.iter().map(|d| d.shard).collect();
+    assert_eq!(shards.len(), 3, "128,256 rows of 2,304 bytes in bindings of 128 MiB");
+    assert_eq!(plan.iter().map(|d| d.params.rows).sum::<u32>(), 128_256);
+    for dispatch in plan {
+        assert!(dispatch.grid.iter().all(|g| *g <= caps.max_groups));
+        assert!(dispatch.grid[0] * dispatch.grid[1] >= dispatch.params.groups);
+        assert!(dispatch.y.size <= caps.max_binding && dispatch.y.offset % 256 == 0);
+    }
+}
+
+/// Each element of y is covered by exactly one dispatch that overwrites, and the ranges of k join up.
+#[test]
+fn a_plan_covers_everything_once() {
+    let tight = Caps { max_binding: 8 << 10, max_loops: Some(150), binding_alignment: 32, ..caps(true, Some((8, 8))) };
+    let (m, k, n) = (777, 1024, 21);
+    let mut covered = vec![0u32; m * n];
+    for d in weight_plan(m, k, n, &tight) {
+        assert!(d.x.size <= tight.max_binding && d.y.size <= tight.max_binding);
+        let base = d.y.offset as usize / 4 + d.params.y_offset as usize;
+        for col in 0..d.params.batch as usize {
+            for row in 0..d.params.rows as usize {
+                let chunks = d.params.chunk_end - d.params.chunk_begin;
+                covered[base + col * d.params.y_stride as usize + row] += chunks;
+                assert_eq!(d.params.accumulate == 0, d.params.chunk_begin == 0);
+            }
+        }
+    }
+    assert!(covered.iter().all(|c| *c == (k / 32) as u32));
+}
+
+#[test]
+fn what_no_device_could_hold_is_refused() {
+    let caps = Caps { max_binding: 1024, ..caps(false, None) };
+    let error = plan::shards("wide", format::by_name("F32").expect("a format"), 1, 4096, &caps).expect_err("too wide");
+    let text = error.to_string();
+    assert!(text.contains("`wide`") && text.contains("16384") && text.contains("1024"), "{text}");
+    let small = Caps { max_workgroup_memory: 1024, ..self::caps(false, None) };
+    let shards = plan::shards("w", FORMATS[0], 64, 64, &small).expect("rows fit");
+    let weight = Weight { name: "w", rows: 64, cols: 64, shards: &shards };
+    let error = plan::matmul(weight, 64, None, &small).expect_err("gemm's tiles do not fit");
+    assert!(matches!(error, crate::Error::LimitExceeded { wanted: 13_824, limit: 1024, .. }), "{error}");
+}

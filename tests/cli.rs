@@ -1,0 +1,228 @@
+//! The command as a person or a script sees it: output, exit codes, files left behind.
+
+mod common;
+
+use assert_cmd::Command;
+use common::{model_path, path};
+use qmatmul::file::{Model, OpenOptions, read_activations, write_f32};
+use qmatmul::kernel::reference;
+use std::path::Path;
+use tempfile::TempDir;
+
+fn qmatmul(args: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("qmatmul").expect("the binary is built with the tests");
+    command.args(args).env_remove("RUST_LOG");
+    command
+}
+
+/// Standard output of a run that must succeed.
+fn output(args: &[&str]) -> String {
+    let assert = qmatmul(args).assert().success();
+    String::from_utf8(assert.get_output().stdout.clone()).expect("UTF-8")
+}
+
+/// Exit code and standard error of a run that must fail without a panic.
+fn failure(args: &[&str]) -> (i32, String) {
+    let output = qmatmul(args).output().expect("the command starts");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!text.contains("panicked") && !text.contains("backtrace"), "{text}");
+    (output.status.code().expect("ended by itself"), text)
+}
+
+fn model() -> String {
+    model_path().display().to_string()
+}
+
+fn write_x(folder: &Path, n: usize, k: usize) -> (String, Vec<f32>) {
+    let x = qmatmul::check::activations(n * k, 3);
+    let file = folder.join("x.safetensors");
+    write_f32(&file, "x", &[n, k], &x).expect("a new file");
+    (file.display().to_string(), x)
+}
+
+#[test]
+fn devices_lists_an_adapter() {
+    let text = output(&["devices", "-o", "json"]);
+    let devices: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert!(devices.as_array().is_some_and(|d| !d.is_empty()), "{text}");
+    assert!(devices[0]["name"].is_string() && devices[0]["workgroup"].is_u64(), "{text}");
+}
+
+#[test]
+fn inspect_shows_every_tensor() {
+    let lines = output(&["inspect", &model(), "-o", "jsonl"]);
+    let rows: Vec<serde_json::Value> = lines.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    assert_eq!(rows.len(), 38);
+    let embedding = rows.iter().find(|r| r["tensor"] == "token_embd.weight").expect("the embedding");
+    assert_eq!((&embedding["format"], &embedding["shape"]), (&"Q6_K".into(), &"2048 x 256".into()));
+    assert_eq!(embedding["bytes"], 2048 * 210);
+}
+
+#[test]
+fn inspect_lists_formats_that_are_not_supported_yet() {
+    let file = path("golden/gguf_files/types_align32.gguf").display().to_string();
+    let text = output(&["inspect", &file, "-o", "csv", "--tensors", "plain.i*"]);
+    assert!(text.contains("plain.i16,I16,2 x 3 x 5,60,16"), "{text}");
+    assert!(text.lines().skip(1).all(|l| l.ends_with(",no")), "{text}");
+    let (code, text) = failure(&["dequantize", &file, "plain.i16", "--output", "-"]);
+    assert_eq!(code, 4, "{text}");
+    assert!(text.contains("plain.i16") && text.contains("I16") && text.contains("Q4_0"), "{text}");
+}
+
+#[test]
+fn check_passes_on_the_real_file() {
+    let assert = qmatmul(&["check", &model(), "-n", "1,8", "-o", "jsonl"]).assert().success();
+    let text = String::from_utf8_lossy(&assert.get_output().stdout).into_owned();
+    assert_eq!(text.lines().count(), 38 * 4, "dequantize, get_rows and two batch sizes for each of 38 tensors");
+    let summary = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+    assert!(summary.contains("all 152 checks on 38 tensors passed"), "{summary}");
+}
+
+#[test]
+fn matmul_on_gpu_and_cpu_agree_with_the_reference() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let (x_file, x) = write_x(folder.path(), 3, 768);
+    let y_file = folder.path().join("y.safetensors").display().to_string();
+    let model_file = Model::open(model_path(), &OpenOptions::default()).expect("the demo file");
+    let packed = model_file.find("blk.0.ffn_down").and_then(|t| model_file.tensor(t)).expect("a real tensor");
+    let want = reference::matmul(&packed, &x).expect("shapes fit");
+    for device in [&[][..], &["--device", "cpu"]] {
+        let args = ["matmul", &model(), "blk.0.ffn_down", "--input", &x_file, "--output", &y_file];
+        output(&[&args[..], device].concat());
+        let y = read_activations(y_file.as_ref()).expect("the output is a safetensors file");
+        assert_eq!((y.n, y.k), (3, 256));
+        let comparison = qmatmul::check::compare(&y.data, &want, qmatmul::check::NMSE_F32);
+        assert!(comparison.passed, "{device:?}: {comparison}");
+    }
+}
+
+#[test]
+fn dequantize_streams_to_standard_output() {
+    let run = |device: &str| {
+        let args = ["dequantize", &model(), "token_embd", "--output", "-", "--device", device, "-q"];
+        qmatmul(&args).assert().success().get_output().stdout.clone()
+    };
+    let (cpu, gpu) = (run("cpu"), run("0"));
+    assert_eq!(cpu.len() / 4, 2048 * 256 + (cpu.len() / 4 - 2048 * 256), "sizes in words");
+    assert!(cpu.len() > 2048 * 256 * 4 && cpu == gpu);
+}
+
+#[test]
+fn quantize_writes_what_check_accepts() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let f32_file = folder.path().join("f32.safetensors");
+    let w = qmatmul::check::activations(64 * 96, 1);
+    write_f32(&f32_file, "layer.weight", &[64, 96], &w).expect("a new file");
+    for format in ["q4_0", "Q4_1", "q5_0", "q5_1", "q8_0", "f16", "bf16", "f32"] {
+        let out = folder.path().join(format!("{format}.gguf")).display().to_string();
+        let text = output(&["quantize", &f32_file.display().to_string(), &out, "--type", format, "-o", "csv"]);
+        assert!(text.contains(&format!("layer.weight,F32,{},", format.to_uppercase())), "{text}");
+        output(&["check", &out, "-n", "1", "-o", "csv"]);
+    }
+}
+
+#[test]
+fn bench_checks_then_times() {
+    let text = output(&["bench", "-t", "q4_0,q6_k", "-m", "64", "-k", "256", "-n", "1,9", "--seconds", "0.01", "--footprint", "1", "-o", "jsonl"]);
+    let rows: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    assert_eq!(rows.len(), 4);
+    assert!(rows.iter().all(|r| r["check"] == "ok" && r["µs"].as_f64().is_some_and(|t| t > 0.0)), "{text}");
+}
+
+#[test]
+fn shader_translates() {
+    assert!(output(&["shader", "q4_0", "gemv"]).contains("fn decode32"));
+    assert!(output(&["shader", "Q6_K", "gemm", "--emit", "msl"]).contains("kernel void"));
+    assert!(output(&["shader", "q8_0", "matmul_rows", "--subgroup", "8", "--emit", "hlsl"]).contains("numthreads(8"));
+    let spirv = qmatmul(&["shader", "f16", "dequantize", "--emit", "spirv"]).assert().success().get_output().stdout.clone();
+    assert_eq!(spirv[..4], 0x0723_0203_u32.to_le_bytes(), "SPIR-V's magic number");
+}
+
+#[test]
+fn completions_know_the_verbs() {
+    assert!(output(&["completions", "bash"]).contains("dequantize"));
+}
+
+#[test]
+fn usage_errors_are_2() {
+    for args in [
+        &["check", "--nonsense"][..],
+        &["bench", "-n", "0-9*2"],
+        &["bench", "-t", "q9_9"],
+        &["shader", "q4_0", "gemmm"],
+        &["check", "--device", "cpu"],
+        &["quantize", "a", "b", "--type", "q6_k"],
+        &["inspect", &model(), "--tensors", "nothing*"],
+    ] {
+        let (code, text) = failure(args);
+        assert_eq!(code, if args[0] == "quantize" { 4 } else { 2 }, "{args:?}: {text}");
+    }
+}
+
+#[test]
+fn a_missing_adapter_is_3_and_says_what_there_is() {
+    let (code, text) = failure(&["check", "--device", "no such device"]);
+    assert_eq!(code, 3, "{text}");
+    assert!(text.contains("no such device"), "{text}");
+    let none = qmatmul(&["check"]).env("VK_DRIVER_FILES", "/nonexistent").env("VK_ICD_FILENAMES", "/nonexistent").env("WGPU_BACKEND", "vulkan").output();
+    let none = none.expect("the command starts");
+    if cfg!(target_os = "linux") {
+        let text = String::from_utf8_lossy(&none.stderr).into_owned();
+        assert_eq!(none.status.code(), Some(3), "{text}");
+        assert!(text.contains("mesa-vulkan-drivers"), "{text}");
+    }
+}
+
+#[test]
+fn bad_files_are_4_and_named() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let cut = folder.path().join("cut.gguf");
+    let bytes = std::fs::read(model_path()).expect("the demo file");
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).expect("a new file");
+    let cut = cut.display().to_string();
+    for args in [&["inspect", &cut][..], &["check", &cut], &["inspect", "no-such-file.gguf"]] {
+        let (code, text) = failure(args);
+        assert_eq!(code, 4, "{args:?}: {text}");
+        assert!(text.contains(args[1]), "{text}");
+    }
+    let (code, text) = failure(&["dequantize", &model(), "blk.0.ffn_dwn", "--output", "-"]);
+    assert_eq!(code, 4);
+    assert!(text.contains("blk.0.ffn_dwn") && text.contains("blk.0.ffn_down"), "a hint of near names: {text}");
+}
+
+#[test]
+fn activations_that_do_not_fit_leave_no_output() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let (x_file, mut x) = write_x(folder.path(), 2, 255);
+    let y_file = folder.path().join("y.safetensors");
+    let y = y_file.display().to_string();
+    let args = ["matmul", &model(), "blk.0.attn_q", "--input", &x_file, "--output", &y];
+    let (code, text) = failure(&args);
+    assert_eq!(code, 4);
+    assert!(text.contains("256") && text.contains("255"), "both numbers: {text}");
+    x.resize(256, 0.0);
+    x[17] = f32::NAN;
+    write_f32(x_file.as_ref(), "x", &[1, 256], &x[..256]).expect("overwrite");
+    for device in [&[][..], &["--device", "cpu"]] {
+        let (code, text) = failure(&[&args[..], device].concat());
+        assert_eq!(code, 4);
+        assert!(text.contains("1 non-finite") && text.contains("index 17"), "{text}");
+    }
+    assert!(!y_file.exists());
+    let left: Vec<_> = std::fs::read_dir(folder.path()).expect("the folder").collect();
+    assert_eq!(left.len(), 1, "only the input is left");
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("qmatmul"))
+        .args(["inspect", &model()])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("the command ends");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && !text.contains("panicked"), "{text}");
+}

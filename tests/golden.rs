@@ -1,0 +1,139 @@
+//! Independent truth: blocks, weights and products made by ggml and gguf-py, on the CPU and on the GPU.
+
+mod common;
+
+use common::{Golden, VARIANTS, report};
+use qmatmul::check::{NMSE_F32, compare, compare_bits};
+use qmatmul::file::{Model, OpenOptions};
+use qmatmul::format::{self, FORMATS, Format};
+use qmatmul::kernel::reference;
+use qmatmul::{PackedTensor, Runtime};
+
+/// A golden block file as a tensor with its expected weights.
+struct Vector {
+    file: Golden,
+    format: &'static Format,
+    packed: PackedTensor,
+    weights: Vec<f32>,
+}
+
+fn vectors(folder: &str) -> Vec<Vector> {
+    Golden::folder(folder).into_iter().map(vector).collect()
+}
+
+fn vector(file: Golden) -> Vector {
+    let stem = file.name.split('.').next().expect("split yields one part").to_owned();
+    let format = format::by_name(&stem).unwrap_or_else(|| panic!("{}: no such format", file.name));
+    let (shape, _) = file.tensor("dequant_f32");
+    let packed = PackedTensor::new(&file.name, format, shape[0], shape[1], file.tensor("packed.data").1)
+        .expect("the vector's shape fits its bytes");
+    let weights = file.f32s("dequant_f32");
+    Vector { file, format, packed, weights }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+#[test]
+fn every_packed_format_has_vectors() {
+    let names: Vec<_> = vectors("gguf").iter().map(|v| v.file.name.to_lowercase()).collect();
+    for format in FORMATS.iter().filter(|f| f.block_weights > 1) {
+        for kind in ["odd", "fuzz"] {
+            let wanted = format!("{}.{kind}", format.stem);
+            assert!(names.contains(&wanted), "tests/golden/gguf lacks {wanted}");
+        }
+    }
+}
+
+#[test]
+fn cpu_decodes_bit_for_bit() {
+    for v in vectors("gguf") {
+        assert_eq!(bits(&v.packed.dequantize()), bits(&v.weights), "{}", v.file.name);
+    }
+}
+
+#[test]
+fn cpu_reference_gives_the_golden_products() {
+    for v in vectors("gguf") {
+        let got = reference::matmul(&v.packed, &v.file.f32s("x_f32")).expect("shapes fit");
+        for ((got, want), scale) in got.iter().zip(v.file.f64s("y_f64")).zip(v.file.f64s("yabs_f64")) {
+            assert!((got - want).abs() <= 1e-14 * scale, "{}: got {got}, want {want}", v.file.name);
+        }
+    }
+}
+
+#[test]
+fn encoders_give_the_bytes_of_ggml() {
+    let mut done = 0;
+    for folder in ["gguf", "encode"] {
+        for v in vectors(folder) {
+            if v.format.encode.is_none() || !v.file.has("w_f32") {
+                continue;
+            }
+            let (rows, cols) = (v.packed.rows(), v.packed.cols());
+            let encoded = PackedTensor::encode(&v.file.name, v.format, rows, cols, &v.file.f32s("w_f32"))
+                .expect("the vector's weights are finite");
+            let wrong = encoded.data().iter().zip(v.packed.data()).position(|(a, b)| a != b);
+            assert_eq!(wrong, None, "{}: first different byte", v.file.name);
+            done += 1;
+        }
+    }
+    let encoders = FORMATS.iter().filter(|f| f.encode.is_some() && f.block_weights > 1).count();
+    assert!(done >= 2 * encoders, "only {done} vectors for {encoders} encoders");
+}
+
+#[test]
+fn gpu_decodes_bit_for_bit() {
+    let runtime = VARIANTS[0].runtime();
+    let all = vectors("gguf");
+    let failures = all.iter().filter_map(|v| {
+        let got = runtime.upload(&v.packed).and_then(|w| runtime.dequantize(&w)).expect("small tensors fit");
+        let comparison = compare_bits(&got, &v.weights);
+        (!comparison.passed).then(|| format!("{}: {comparison}", v.file.name))
+    });
+    report(&failures.collect::<Vec<_>>(), all.len());
+}
+
+#[test]
+fn gpu_multiplies_within_the_bound() {
+    let mut failures = vec![];
+    let mut done = 0;
+    for variant in &VARIANTS {
+        for v in vectors("gguf") {
+            let got = product(variant.runtime(), &v);
+            let comparison = compare(&got, &v.file.f64s("y_f64"), NMSE_F32);
+            done += 1;
+            if !comparison.passed {
+                failures.push(format!("{} on {}: {comparison}", v.file.name, variant.name));
+            }
+        }
+    }
+    report(&failures, done);
+}
+
+fn product(runtime: &Runtime, v: &Vector) -> Vec<f32> {
+    let w = runtime.upload(&v.packed).expect("small tensors fit");
+    runtime.matmul(&w, &v.file.f32s("x_f32")).expect("shapes fit")
+}
+
+/// A whole file by gguf-py: every type it can hold, plain tensors of several dimensions.
+#[test]
+fn a_file_of_every_type_reads_as_its_writer_meant() {
+    let path = common::path("golden/gguf_files/types_align32.gguf");
+    let model = Model::open(&path, &OpenOptions::default()).expect("the file is valid");
+    let expected = Golden::folder("gguf_files").into_iter().find(|g| g.name == "types_align32.expected");
+    let expected = expected.expect("the expected values are in the repository");
+    let runtime = VARIANTS[0].runtime();
+    let mut done = vec![];
+    for info in model.tensors() {
+        let Some(format) = info.dtype.format() else { continue };
+        let packed = model.tensor(info).expect("a supported tensor");
+        let want = expected.f32s(&info.name);
+        assert_eq!(bits(&packed.dequantize()), bits(&want), "{} on the CPU", info.name);
+        let got = runtime.upload(&packed).and_then(|w| runtime.dequantize(&w)).expect("small tensors fit");
+        assert_eq!(bits(&got), bits(&want), "{} on the GPU", info.name);
+        done.push(format.name);
+    }
+    assert!(done.len() >= 8, "only {done:?} were read");
+}
