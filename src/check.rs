@@ -101,9 +101,8 @@ impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.passed { "ok" } else { "WRONG" };
         write!(f, "{verdict}, nmse {:.1e}", self.nmse)?;
-        match (&self.worst, self.passed) {
-            (Some(w), false) => write!(f, ", index {}: got {}, want {}", w.index, w.got, w.want)?,
-            _ => {}
+        if let (Some(w), false) = (&self.worst, self.passed) {
+            write!(f, ", index {}: got {}, want {}", w.index, w.got, w.want)?;
         }
         if self.intact { Ok(()) } else { write!(f, ", wrote behind the result") }
     }
@@ -209,7 +208,12 @@ fn dequantize(runtime: &Runtime, packed: &PackedTensor, weights: &Weights) -> Re
 }
 
 /// Up to nine rows: the ends, and some between, not in order.
-fn get_rows(runtime: &Runtime, packed: &PackedTensor, weights: &Weights, seed: u64) -> Result<(usize, Comparison)> {
+fn get_rows(
+    runtime: &Runtime,
+    packed: &PackedTensor,
+    weights: &Weights,
+    seed: u64,
+) -> Result<(usize, Comparison)> {
     let m = packed.rows() as u64;
     if m == 0 {
         return Ok((0, compare_bits(&[], &[])));

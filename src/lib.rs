@@ -5,7 +5,7 @@
 //!
 //! Data flows one way:
 //!
-//! 1. [`file`] opens a GGUF file or a safetensors checkpoint and hands out
+//! 1. [`file`](mod@file) opens a GGUF file or a safetensors checkpoint and hands out
 //! 2. [`PackedTensor`]s: a [`format`](mod@format), a shape, the bytes as they lie in the file;
 //! 3. [`Runtime::upload`] repacks them without loss into aligned planes in device memory: [`Weights`];
 //! 4. [`Runtime::matmul`] computes `y[n, m] = x[n, k] · w[m, k]ᵀ` with a kernel chosen by [`kernel`];

@@ -58,7 +58,11 @@ impl PackedTensor {
             return Err(Error::Argument(format!("tensor `{name}`: {} cannot be written yet", format.name)));
         };
         if rows.checked_mul(cols) != Some(weights.len()) {
-            return Err(Error::shape(format!("tensor `{name}`: weights"), format!("{rows} x {cols}"), weights.len()));
+            return Err(Error::shape(
+                format!("tensor `{name}`: weights"),
+                format!("{rows} x {cols}"),
+                weights.len(),
+            ));
         }
         check_finite(&format!("tensor `{name}`"), weights)?;
         let mut data = vec![0u8; rows * row_bytes];

@@ -38,7 +38,8 @@ pub fn translate(source: &Source, target: Target) -> Result<Vec<u8>> {
             Ok(words.iter().flat_map(|w| w.to_le_bytes()).collect())
         }
         Target::Msl => {
-            let options = msl::Options { lang_version: (3, 1), fake_missing_bindings: true, ..Default::default() };
+            let options =
+                msl::Options { lang_version: (3, 1), fake_missing_bindings: true, ..Default::default() };
             let (text, _) = msl::write_string(&module, &info, &options, &Default::default())
                 .map_err(|e| fail(e.to_string()))?;
             Ok(text.into_bytes())
@@ -68,7 +69,9 @@ pub fn validate(source: &Source) -> Result<(naga::Module, ModuleInfo)> {
         .map_err(|e| located(source, e.location(&source.text).map(|l| l.line_number), e.message()))?;
     let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
-    validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
+    validator
+        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+        .subgroup_operations(SubgroupOperationSet::all());
     let info = validator.validate(&module).map_err(|e| {
         let line = e.location(&source.text).map(|l| l.line_number);
         located(source, line, &e.emit_to_string(&source.text))

@@ -51,7 +51,8 @@ fn devices_lists_an_adapter() {
 #[test]
 fn inspect_shows_every_tensor() {
     let lines = output(&["inspect", &model(), "-o", "jsonl"]);
-    let rows: Vec<serde_json::Value> = lines.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    let rows: Vec<serde_json::Value> =
+        lines.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
     assert_eq!(rows.len(), 38);
     let embedding = rows.iter().find(|r| r["tensor"] == "token_embd.weight").expect("the embedding");
     assert_eq!((&embedding["format"], &embedding["shape"]), (&"Q6_K".into(), &"2048 x 256".into()));
@@ -73,7 +74,11 @@ fn inspect_lists_formats_that_are_not_supported_yet() {
 fn check_passes_on_the_real_file() {
     let assert = qmatmul(&["check", &model(), "-n", "1,8", "-o", "jsonl"]).assert().success();
     let text = String::from_utf8_lossy(&assert.get_output().stdout).into_owned();
-    assert_eq!(text.lines().count(), 38 * 4, "dequantize, get_rows and two batch sizes for each of 38 tensors");
+    assert_eq!(
+        text.lines().count(),
+        38 * 4,
+        "dequantize, get_rows and two batch sizes for each of 38 tensors"
+    );
     let summary = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
     assert!(summary.contains("all 152 checks on 38 tensors passed"), "{summary}");
 }
@@ -115,7 +120,8 @@ fn quantize_writes_what_check_accepts() {
     write_f32(&f32_file, "layer.weight", &[64, 96], &w).expect("a new file");
     for format in ["q4_0", "Q4_1", "q5_0", "q5_1", "q8_0", "f16", "bf16", "f32"] {
         let out = folder.path().join(format!("{format}.gguf")).display().to_string();
-        let text = output(&["quantize", &f32_file.display().to_string(), &out, "--type", format, "-o", "csv"]);
+        let text =
+            output(&["quantize", &f32_file.display().to_string(), &out, "--type", format, "-o", "csv"]);
         assert!(text.contains(&format!("layer.weight,F32,{},", format.to_uppercase())), "{text}");
         output(&["check", &out, "-n", "1", "-o", "csv"]);
     }
@@ -123,7 +129,23 @@ fn quantize_writes_what_check_accepts() {
 
 #[test]
 fn bench_checks_then_times() {
-    let text = output(&["bench", "-t", "q4_0,q6_k", "-m", "64", "-k", "256", "-n", "1,9", "--seconds", "0.01", "--footprint", "1", "-o", "jsonl"]);
+    let text = output(&[
+        "bench",
+        "-t",
+        "q4_0,q6_k",
+        "-m",
+        "64",
+        "-k",
+        "256",
+        "-n",
+        "1,9",
+        "--seconds",
+        "0.01",
+        "--footprint",
+        "1",
+        "-o",
+        "jsonl",
+    ]);
     let rows: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
     assert_eq!(rows.len(), 4);
     assert!(rows.iter().all(|r| r["check"] == "ok" && r["µs"].as_f64().is_some_and(|t| t > 0.0)), "{text}");
@@ -133,8 +155,16 @@ fn bench_checks_then_times() {
 fn shader_translates() {
     assert!(output(&["shader", "q4_0", "gemv"]).contains("fn decode32"));
     assert!(output(&["shader", "Q6_K", "gemm", "--emit", "msl"]).contains("kernel void"));
-    assert!(output(&["shader", "q8_0", "matmul_rows", "--subgroup", "8", "--emit", "hlsl"]).contains("numthreads(8"));
-    let spirv = qmatmul(&["shader", "f16", "dequantize", "--emit", "spirv"]).assert().success().get_output().stdout.clone();
+    assert!(
+        output(&["shader", "q8_0", "matmul_rows", "--subgroup", "8", "--emit", "hlsl"])
+            .contains("numthreads(8")
+    );
+    let spirv = qmatmul(&["shader", "f16", "dequantize", "--emit", "spirv"])
+        .assert()
+        .success()
+        .get_output()
+        .stdout
+        .clone();
     assert_eq!(spirv[..4], 0x0723_0203_u32.to_le_bytes(), "SPIR-V's magic number");
 }
 
@@ -164,7 +194,11 @@ fn a_missing_adapter_is_3_and_says_what_there_is() {
     let (code, text) = failure(&["check", "--device", "no such device"]);
     assert_eq!(code, 3, "{text}");
     assert!(text.contains("no such device"), "{text}");
-    let none = qmatmul(&["check"]).env("VK_DRIVER_FILES", "/nonexistent").env("VK_ICD_FILENAMES", "/nonexistent").env("WGPU_BACKEND", "vulkan").output();
+    let none = qmatmul(&["check"])
+        .env("VK_DRIVER_FILES", "/nonexistent")
+        .env("VK_ICD_FILENAMES", "/nonexistent")
+        .env("WGPU_BACKEND", "vulkan")
+        .output();
     let none = none.expect("the command starts");
     if cfg!(target_os = "linux") {
         let text = String::from_utf8_lossy(&none.stderr).into_owned();
@@ -187,7 +221,10 @@ fn bad_files_are_4_and_named() {
     }
     let (code, text) = failure(&["dequantize", &model(), "blk.0.ffn_dwn", "--output", "-"]);
     assert_eq!(code, 4);
-    assert!(text.contains("blk.0.ffn_dwn") && text.contains("blk.0.ffn_down"), "a hint of near names: {text}");
+    assert!(
+        text.contains("blk.0.ffn_dwn") && text.contains("blk.0.ffn_down"),
+        "a hint of near names: {text}"
+    );
 }
 
 #[test]

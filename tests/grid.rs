@@ -65,7 +65,9 @@ fn cell(
     let name = format!("{} {}x{}", format.name, case.m, case.k);
     let packed = random_tensor(name, format, case.m, case.k, 7).expect("the shape fits the format");
     let outcomes = check::tensor(runtime, &packed, &[case.n], kernel, 11);
-    let wrong = |line: String| format!("{label}: {} {}x{} n={} ({}): {line}", format.name, case.m, case.k, case.n, case.why);
+    let wrong = |line: String| {
+        format!("{label}: {} {}x{} n={} ({}): {line}", format.name, case.m, case.k, case.n, case.why)
+    };
     match outcomes {
         Err(error) => Some(wrong(error.to_string())),
         Ok(outcomes) => outcomes
@@ -146,10 +148,10 @@ fn every_matmul_kernel_takes_any_batch() {
 /// What splits a request on real devices, forced on small shapes: shards, windows of x and y, folded grids, ranges of k.
 #[test]
 fn forced_limits() {
-    let small = |software| Options { software: Some(software), max_binding: Some(16 << 10), ..Options::default() };
-    let narrow = |software| Options { software: Some(software), max_groups: Some(3), ..Options::default() };
-    let short = |software| Options { software: Some(software), max_loops: Some(120), ..Options::default() };
-    let limits: [(&str, &dyn Fn(bool) -> Options, Case); 5] = [
+    let small = Options { max_binding: Some(16 << 10), ..Options::default() };
+    let narrow = Options { max_groups: Some(3), ..Options::default() };
+    let short = Options { max_loops: Some(120), ..Options::default() };
+    let limits = [
         ("binding of 16 KiB", &small, case(700, 256, 3, "many shards")),
         ("binding of 16 KiB", &small, case(1031, 96, 19, "windows of x and y that start between alignments")),
         ("binding of 16 KiB", &small, case(3, 1024, 40, "batch split")),
@@ -160,9 +162,10 @@ fn forced_limits() {
     let mut done = 0;
     for software in [true, false] {
         for (label, options, case) in &limits {
-            let runtime = open(&options(software));
+            let runtime = open(&Options { software: Some(software), ..(*options).clone() });
+            let label = format!("{label}, software = {software}");
             for format in FORMATS.iter().filter(|f| fits(f, case)) {
-                failures.extend(cell(&runtime, format, case, None, &format!("{label}, software = {software}")));
+                failures.extend(cell(&runtime, format, case, None, &label));
                 done += 1;
             }
         }
@@ -176,7 +179,12 @@ fn empty_shapes() {
     let mut done = 0;
     for variant in &VARIANTS {
         for format in FORMATS {
-            for case in [case(0, 256, 2, "no rows"), case(4, 256, 0, "no columns"), case(0, 0, 0, "nothing"), case(5, 0, 0, "k = 0")] {
+            for case in [
+                case(0, 256, 2, "no rows"),
+                case(4, 256, 0, "no columns"),
+                case(0, 0, 0, "nothing"),
+                case(5, 0, 0, "k = 0"),
+            ] {
                 failures.extend(cell(variant.runtime(), format, &case, None, variant.name));
                 done += 1;
             }
@@ -192,7 +200,8 @@ fn checked_and_trusted_shaders_agree() {
     for format in FORMATS {
         let packed = random_tensor("w", format, 65, 512, 3).expect("512 fits every block");
         let x = check::activations(9 * 512, 5);
-        let y = |runtime: &Runtime| runtime.upload(&packed).and_then(|w| runtime.matmul(&w, &x)).expect("small");
+        let y =
+            |runtime: &Runtime| runtime.upload(&packed).and_then(|w| runtime.matmul(&w, &x)).expect("small");
         let (a, b) = (y(&checked), y(VARIANTS[0].runtime()));
         assert!(a.iter().zip(&b).all(|(a, b)| a.to_bits() == b.to_bits()), "{}", format.name);
     }

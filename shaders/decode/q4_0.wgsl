@@ -6,5 +6,5 @@ fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
     let block = k >> 5u;
     let d = plane_f16(1u, row, block);
     let qs = plane_vec4(0u, row, block);
-    return affine(nibbles(qs), d, -8.0 * d);
+    return centered(nibbles(qs), d, 8.0);
 }

@@ -7,5 +7,5 @@ fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
     let d = plane_f16(2u, row, block);
     let qh = plane_word(1u, row, block);
     let qs = plane_vec4(0u, row, block);
-    return affine(with_fifth_bit(nibbles(qs), qh), d, -16.0 * d);
+    return centered(with_fifth_bit(nibbles(qs), qh), d, 16.0);
 }

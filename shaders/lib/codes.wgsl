@@ -40,3 +40,15 @@ fn with_two_bits(q: array<u32, 8>, qh: vec2<u32>) -> array<u32, 8> {
         q[4] | ((qh.y << 4u) & 0x30303030u), q[5] | ((qh.y << 2u) & 0x30303030u),
         q[6] | (qh.y & 0x30303030u), q[7] | ((qh.y >> 2u) & 0x30303030u));
 }
+
+// d * (q - center) for eight quads. Both ways are exact but for the sign of a zero: with d < 0 and q = center the product is
+// -0 as in the reference, the fma is +0. Only what hands out weights (ZERO_SIGN) pays one operation more for it.
+fn centered(q: array<u32, 8>, d: f32, center: f32) -> array<vec4<f32>, 8> {
+    if (ZERO_SIGN) {
+        let c = vec4<f32>(center);
+        return array<vec4<f32>, 8>(
+            (quad(q[0]) - c) * d, (quad(q[1]) - c) * d, (quad(q[2]) - c) * d, (quad(q[3]) - c) * d,
+            (quad(q[4]) - c) * d, (quad(q[5]) - c) * d, (quad(q[6]) - c) * d, (quad(q[7]) - c) * d);
+    }
+    return affine(q, d, -center * d);
+}

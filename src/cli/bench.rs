@@ -9,6 +9,7 @@ use crate::format::{self, FORMATS, Format};
 use crate::gpu::{Runtime, Timing, Weights};
 use crate::kernel::{self, Kernel, Request, choose_matmul, reference};
 use crate::tensor::PackedTensor;
+use std::time::Instant;
 
 #[derive(clap::Args)]
 pub struct Bench {
@@ -41,14 +42,15 @@ const COMPUTE_BOUND: usize = 64;
 const CHECK_ROWS: usize = 256;
 
 const HEADERS: &[&str] = &[
-    "type", "kernel", "m", "k", "n", "µs", "p20", "p80", "GB/s", "GFLOP/s", "copies", "clock", "nmse", "check",
+    "type", "kernel", "m", "k", "n", "µs", "p20", "p80", "GB/s", "GFLOP/s", "copies", "clock", "nmse",
+    "check",
 ];
 
 impl Bench {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
         let formats = formats(&self.types)?;
         let kernel = self.kernel.as_deref().map(by_name).transpose()?;
-        let runtime = common.runtime()?;
+        let runtime = if common.on_cpu() { None } else { Some(common.runtime()?) };
         let mut table = Table::new(HEADERS);
         let bar = progress::bar((formats.len() * self.m.0.len() * self.k.0.len()) as u64, common.quiet);
         let mut passed = true;
@@ -56,7 +58,17 @@ impl Bench {
             for &m in &self.m.0 {
                 for &k in &self.k.0 {
                     bar.set_message(format!("{} {m} x {k}", format.name));
-                    passed &= self.shape(&mut table, common, &runtime, format, (m, k), kernel)?;
+                    let packed = check::random_tensor(
+                        format!("{} {m} x {k}", format.name),
+                        format,
+                        m,
+                        k,
+                        common.seed,
+                    )?;
+                    passed &= match &runtime {
+                        Some(runtime) => self.shape(&mut table, common, runtime, &packed, kernel)?,
+                        None => self.reference(&mut table, common, &packed)?,
+                    };
                     bar.inc(1);
                 }
             }
@@ -72,26 +84,44 @@ impl Bench {
         table: &mut Table,
         common: &Common,
         runtime: &Runtime,
-        format: &'static Format,
-        (m, k): (usize, usize),
+        packed: &PackedTensor,
         kernel: Option<&'static Kernel>,
     ) -> Result<bool> {
-        let packed = check::random_tensor(format!("{} {m} x {k}", format.name), format, m, k, common.seed)?;
         let bytes = packed.data().len() as u64;
         let copies = ((self.footprint << 20).div_ceil(bytes.max(1)) as usize).clamp(1, 256);
         let smallest = self.n.0.iter().copied().min().unwrap_or(1);
         let uploads = if smallest < COMPUTE_BOUND { copies } else { 1 };
-        let weights: Vec<Weights> = (0..uploads).map(|_| runtime.upload(&packed)).collect::<Result<_>>()?;
+        let weights: Vec<Weights> = (0..uploads).map(|_| runtime.upload(packed)).collect::<Result<_>>()?;
         let mut passed = true;
         for &n in &self.n.0 {
             let used = if n < COMPUTE_BOUND { &weights[..] } else { &weights[..1] };
-            let comparison = self.check(common, runtime, &packed, &weights[0], n, kernel)?;
+            let comparison = self.check(common, runtime, packed, &weights[0], n, kernel)?;
             let timing = runtime.time_matmul(used, n, kernel, self.seconds)?;
-            let name = kernel.unwrap_or_else(|| choose_matmul(runtime.caps(), &Request { cols: k, batch: n })).name;
+            let name = kernel
+                .unwrap_or_else(|| choose_matmul(runtime.caps(), &Request { cols: packed.cols(), batch: n }))
+                .name;
             passed &= comparison.passed;
-            table.push(row(&packed, name, n, used.len(), &timing, &comparison));
+            table.push(row(packed, name, n, used.len(), &timing, &comparison));
         }
         Ok(passed)
+    }
+
+    /// The rows of one weight on the reference path, which is its own check.
+    fn reference(&self, table: &mut Table, common: &Common, packed: &PackedTensor) -> Result<bool> {
+        for &n in &self.n.0 {
+            let x = check::activations(n * packed.cols(), common.seed);
+            let mut seconds = vec![];
+            let start = Instant::now();
+            while seconds.len() < 3 || start.elapsed().as_secs_f64() < self.seconds {
+                let before = Instant::now();
+                reference::matmul(packed, &x)?;
+                seconds.push(before.elapsed().as_secs_f64());
+            }
+            seconds.sort_by(f64::total_cmp);
+            let timing = Timing { seconds, timestamps: false };
+            table.push(row(packed, "reference", n, 1, &timing, &check::compare(&[], &[], check::NMSE_F32)));
+        }
+        Ok(true)
     }
 
     /// The whole product on the device, held against the reference on evenly spread rows.
@@ -148,8 +178,9 @@ fn formats(types: &str) -> Result<Vec<&'static Format>> {
         return Ok(FORMATS.to_vec());
     }
     let one = |name: &str| {
-        format::by_name(name)
-            .ok_or_else(|| Error::Argument(format!("no format is called `{name}`; there are: {}", format::names())))
+        format::by_name(name).ok_or_else(|| {
+            Error::Argument(format!("no format is called `{name}`; there are: {}", format::names()))
+        })
     };
     types.split(',').map(one).collect()
 }

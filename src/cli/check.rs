@@ -27,7 +27,8 @@ pub struct Check {
 }
 
 /// Built-in shapes [m, k]; the first ones always, the others with `--full`.
-const SHAPES: &[(usize, usize)] = &[(97, 256), (513, 2048), (1, 4096), (4096, 4096), (1031, 14_336), (70_001, 256)];
+const SHAPES: &[(usize, usize)] =
+    &[(97, 256), (513, 2048), (1, 4096), (4096, 4096), (1031, 14_336), (70_001, 256)];
 const QUICK: usize = 3;
 /// Batch sizes of the full grid: both sides of every switch of kernels.
 const FULL_BATCHES: &[usize] = &[1, 2, 3, 4, 5, 7, 8, 9, 16, 33, 64];

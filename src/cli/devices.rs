@@ -11,7 +11,16 @@ pub fn run(common: &Common) -> Result<Verdict> {
         gpu::Runtime::new()?; // says what to install
     }
     let mut table = Table::new(&[
-        "device", "name", "backend", "kind", "driver", "subgroup", "features", "binding", "buffer", "workgroup memory",
+        "device",
+        "name",
+        "backend",
+        "kind",
+        "driver",
+        "subgroup",
+        "features",
+        "binding",
+        "buffer",
+        "workgroup memory",
         "workgroup",
     ]);
     for (number, a) in adapters.iter().enumerate() {

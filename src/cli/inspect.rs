@@ -29,7 +29,9 @@ pub fn glob(text: &str) -> Result<GlobMatcher, String> {
 pub fn select<'a>(all: &'a [TensorInfo], glob: Option<&GlobMatcher>) -> Result<Vec<&'a TensorInfo>> {
     let selected: Vec<_> = all.iter().filter(|t| glob.is_none_or(|g| g.is_match(&t.name))).collect();
     match (selected.is_empty(), glob) {
-        (true, Some(glob)) => Err(Error::Argument(format!("no tensor's name matches '{}'", glob.glob().glob()))),
+        (true, Some(glob)) => {
+            Err(Error::Argument(format!("no tensor's name matches '{}'", glob.glob().glob())))
+        }
         _ => Ok(selected),
     }
 }
@@ -71,8 +73,10 @@ fn summary(tensors: &[&TensorInfo]) -> String {
         let entry = by_format.entry(t.dtype.name()).or_default();
         *entry = (entry.0 + 1, entry.1 + t.bytes);
     }
-    let parts: Vec<_> =
-        by_format.iter().map(|(name, (count, bytes))| format!("{name} {count} ({})", human_bytes(*bytes))).collect();
+    let parts: Vec<_> = by_format
+        .iter()
+        .map(|(name, (count, bytes))| format!("{name} {count} ({})", human_bytes(*bytes)))
+        .collect();
     let bytes: u64 = tensors.iter().map(|t| t.bytes).sum();
     let weights: u64 = tensors.iter().map(|t| t.elements()).sum();
     let bits = bytes as f64 * 8.0 / weights.max(1) as f64;

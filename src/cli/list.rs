@@ -22,7 +22,8 @@ impl std::str::FromStr for List {
 }
 
 fn number(text: &str) -> Result<usize, String> {
-    text.parse().map_err(|_| format!("`{text}` is not a number; write lists like 1,8,512 and ranges like 256-4096*2"))
+    text.parse()
+        .map_err(|_| format!("`{text}` is not a number; write lists like 1,8,512 and ranges like 256-4096*2"))
 }
 
 fn range(text: &str) -> Result<Vec<usize>, String> {
@@ -35,7 +36,14 @@ fn range(text: &str) -> Result<Vec<usize>, String> {
             if (times && by < 2) || by == 0 {
                 return Err(format!("`{text}` never ends"));
             }
-            (last, if times { Box::new(move |n| n.checked_mul(by)) } else { Box::new(move |n| n.checked_add(by)) })
+            (
+                last,
+                if times {
+                    Box::new(move |n| n.checked_mul(by))
+                } else {
+                    Box::new(move |n| n.checked_add(by))
+                },
+            )
         }
     };
     let (first, last) = (number(first)?, number(last)?);

@@ -35,7 +35,13 @@ struct Common {
     #[arg(long, global = true, value_name = "cpu|NUMBER|NAME")]
     device: Option<String>,
     /// Output as a Markdown table, CSV, JSON, or JSON lines
-    #[arg(short = 'o', long = "format", global = true, default_value = "md", value_name = "md|csv|json|jsonl")]
+    #[arg(
+        short = 'o',
+        long = "format",
+        global = true,
+        default_value = "md",
+        value_name = "md|csv|json|jsonl"
+    )]
     style: output::Style,
     /// Seed of random activations
     #[arg(long, global = true, default_value_t = 1)]
@@ -155,7 +161,9 @@ impl Common {
     /// The runtime on the device of `--device`, announced once.
     fn runtime(&self) -> Result<Runtime> {
         if self.on_cpu() {
-            return Err(Error::Argument("this verb needs a GPU adapter: `--device cpu` is the reference itself".into()));
+            return Err(Error::Argument(
+                "this verb needs a GPU adapter: `--device cpu` is the reference itself".into(),
+            ));
         }
         let select = match self.device.as_deref() {
             None => Select::Best,

@@ -113,7 +113,8 @@ impl Table {
     }
 
     fn csv(&self) -> String {
-        let line = |fields: Vec<String>| fields.iter().map(|f| quoted(f)).collect::<Vec<_>>().join(",") + "\n";
+        let line =
+            |fields: Vec<String>| fields.iter().map(|f| quoted(f)).collect::<Vec<_>>().join(",") + "\n";
         let headers = line(self.headers.iter().map(|h| (*h).to_owned()).collect());
         self.rows.iter().fold(headers, |text, row| text + &line(row.iter().map(Cell::text).collect()))
     }
@@ -121,7 +122,9 @@ impl Table {
     fn markdown(&self) -> String {
         let rows: Vec<Vec<String>> =
             self.rows.iter().map(|r| r.iter().map(|c| c.text().replace('|', "\\|")).collect()).collect();
-        let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0).max(self.headers[i].len());
+        let width = |i: usize| {
+            rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0).max(self.headers[i].len())
+        };
         let right = |i: usize| self.rows.first().is_some_and(|r| r[i].is_number());
         let line = |fields: Vec<&str>| {
             let pad = |(i, f): (usize, &&str)| match right(i) {

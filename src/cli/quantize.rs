@@ -20,9 +20,14 @@ pub struct Quantize {
 
 impl Quantize {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
-        let writable = || FORMATS.iter().filter(|f| f.encode.is_some()).map(|f| f.name).collect::<Vec<_>>().join(", ");
+        let writable =
+            || FORMATS.iter().filter(|f| f.encode.is_some()).map(|f| f.name).collect::<Vec<_>>().join(", ");
         let format = format::by_name(&self.format).ok_or_else(|| {
-            Error::Argument(format!("no format is called `{}`; those that can be written: {}", self.format, writable()))
+            Error::Argument(format!(
+                "no format is called `{}`; those that can be written: {}",
+                self.format,
+                writable()
+            ))
         })?;
         let model = common.open(&self.input)?;
         let bar = progress::bar(model.tensors().len() as u64, common.quiet);

@@ -1,6 +1,6 @@
 //! BF16: the upper half of an IEEE single.
 //!
-//! `w[i] = f32 with bits w[i] << 16`; encoded by rounding to nearest even.
+//! `w[i] = f32 with bits w[i] << 16`; encoded by rounding to nearest even, NaN made quiet.
 
 use super::{Format, Plane, bits};
 
@@ -24,9 +24,13 @@ fn halves(row: &[u8]) -> impl Iterator<Item = u16> {
 }
 
 fn decode(row: &[u8], out: &mut [f32]) {
-    out.iter_mut().zip(halves(row)).for_each(|(out, h)| *out = half::bf16::from_bits(h).to_f32());
+    out.iter_mut().zip(halves(row)).for_each(|(out, h)| *out = f32::from_bits(u32::from(h) << 16));
 }
 
 fn encode(weights: &[f32], row: &mut [u8]) {
-    row.as_chunks_mut().0.iter_mut().zip(weights).for_each(|(to, w)| *to = half::bf16::from_f32(*w).to_le_bytes());
+    row.as_chunks_mut()
+        .0
+        .iter_mut()
+        .zip(weights)
+        .for_each(|(to, w)| *to = half::bf16::from_f32(*w).to_le_bytes());
 }

@@ -1,40 +1,83 @@
-//! Repacking of small codes into words whose bytes are the codes of four consecutive weights.
+//! Small codes and half-precision scales, as several formats store and repack them.
+//!
+//! A *quad* is a word whose bytes are the codes of four consecutive weights.
 
-/// The 32 four-bit codes of a block as four words: byte `j` of word `i` holds code `8 i + j` in its low nibble and code
-/// `8 i + 4 + j` in its high nibble.
+/// Nibbles as GGUF's 32-blocks store them: byte `j` holds code `j` (low) and code `16 + j` (high).
+pub fn split_halves(qs: &[u8; 16]) -> [u8; 32] {
+    let mut codes = [0; 32];
+    for (j, q) in qs.iter().enumerate() {
+        codes[j] = q & 15;
+        codes[j + 16] = q >> 4;
+    }
+    codes
+}
+
+/// Inverse of [`split_halves`]; higher bits of the codes are ignored.
+pub fn join_halves(codes: &[u8; 32]) -> [u8; 16] {
+    std::array::from_fn(|j| codes[j] & 15 | codes[j + 16] << 4)
+}
+
+/// Codes of five bits from [`split_halves`] nibbles and the fifth bits, bit `e` for code `e`.
+pub fn add_fifth_bits(low: &[u8; 32], qh: u32) -> [u8; 32] {
+    let q = quads(low);
+    from_quads(std::array::from_fn(|i| q[i] | spread(qh >> (4 * i)) << 4))
+}
+
+/// The fifth bits of 32 codes: bit `e` belongs to code `e`.
+pub fn fifth_bits(codes: &[u8; 32]) -> u32 {
+    codes.iter().enumerate().fold(0, |qh, (e, code)| qh | u32::from(code >> 4 & 1) << e)
+}
+
+/// 32 four-bit codes as four words: byte `j` of word `i` holds code `8 i + j` in its low nibble and code `8 i + 4 + j` in
+/// its high nibble. Higher bits of the codes are ignored.
 pub fn pack_nibbles(codes: &[u8; 32]) -> [u32; 4] {
-    std::array::from_fn(|i| {
-        let byte = |j: usize| codes[8 * i + j] & 15 | (codes[8 * i + 4 + j] & 15) << 4;
-        u32::from_le_bytes([byte(0), byte(1), byte(2), byte(3)])
-    })
+    let q = quads(codes).map(|q| q & 0x0f0f_0f0f);
+    std::array::from_fn(|i| q[2 * i] | q[2 * i + 1] << 4)
 }
 
 /// Inverse of [`pack_nibbles`].
 pub fn unpack_nibbles(words: &[u32]) -> [u8; 32] {
-    std::array::from_fn(|e| {
-        let byte = words[e / 8].to_le_bytes()[e % 4];
-        if e % 8 < 4 { byte & 15 } else { byte >> 4 }
-    })
+    from_quads(std::array::from_fn(|i| words[i / 2] >> (i % 2 * 4) & 0x0f0f_0f0f))
 }
 
-/// Nibbles as GGUF's 32-blocks store them: byte `j` holds code `j` (low) and code `16 + j` (high).
-pub fn split_halves(qs: &[u8; 16]) -> [u8; 32] {
-    std::array::from_fn(|e| if e < 16 { qs[e] & 15 } else { qs[e - 16] >> 4 })
+/// 32 two-bit codes as two words: bits `2 i`, `2 i + 1` of byte `j` of a word hold code `4 i + j` of its 16. Higher bits
+/// of the codes are ignored.
+pub fn pack_pairs(codes: &[u8; 32]) -> [u32; 2] {
+    let q = quads(codes).map(|q| q & 0x0303_0303);
+    [0, 4].map(|i| q[i] | q[i + 1] << 2 | q[i + 2] << 4 | q[i + 3] << 6)
 }
 
-/// Inverse of [`split_halves`].
-pub fn join_halves(codes: &[u8; 32]) -> [u8; 16] {
-    std::array::from_fn(|j| codes[j] & 15 | (codes[j + 16] & 15) << 4)
+/// Inverse of [`pack_pairs`].
+pub fn unpack_pairs(words: &[u32]) -> [u8; 32] {
+    from_quads(std::array::from_fn(|i| words[i / 4] >> (i % 4 * 2) & 0x0303_0303))
 }
 
-/// One bit per weight, bit `e` to bit `e / 4` of byte `e % 4`.
+/// 32 bits as one word: bit `e` goes to bit `e / 4` of byte `e % 4`.
 pub fn pack_bits(bits: u32) -> u32 {
-    (0..32).fold(0, |word, e| word | ((bits >> e) & 1) << (e % 4 * 8 + e / 4))
+    (0..8).fold(0, |word, i| word | spread(bits >> (4 * i)) << i)
 }
 
 /// Inverse of [`pack_bits`].
 pub fn unpack_bits(word: u32) -> u32 {
-    (0..32).fold(0, |bits, e| bits | ((word >> (e % 4 * 8 + e / 4)) & 1) << e)
+    (0..8).fold(0, |bits, i| bits | gather(word >> i) << (4 * i))
+}
+
+/// The low four bits of `bits`, one a byte.
+fn spread(bits: u32) -> u32 {
+    ((bits & 15) * 0x0020_4081) & 0x0101_0101
+}
+
+/// Inverse of [`spread`], from the lowest bit of each byte.
+fn gather(word: u32) -> u32 {
+    (word & 0x0101_0101).wrapping_mul(0x0102_0408) >> 24
+}
+
+fn quads(codes: &[u8; 32]) -> [u32; 8] {
+    std::array::from_fn(|i| u32::from_le_bytes(codes.as_chunks().0[i]))
+}
+
+fn from_quads(quads: [u32; 8]) -> [u8; 32] {
+    std::array::from_fn(|e| quads[e / 4].to_le_bytes()[e % 4])
 }
 
 /// Writes number `i` of a plane of f16 pairs.
@@ -48,29 +91,24 @@ pub fn get_half(plane: &[u32], i: usize) -> [u8; 2] {
     ((plane[i / 2] >> (i % 2 * 16)) as u16).to_le_bytes()
 }
 
-/// f32 of an f16 as stored.
-pub fn half(bytes: [u8; 2]) -> f32 {
-    half::f16::from_le_bytes(bytes).to_f32()
+/// A scale and a minimum as one word, scale first.
+pub fn pack_dm(d: [u8; 2], m: [u8; 2]) -> u32 {
+    u32::from_le_bytes([d[0], d[1], m[0], m[1]])
 }
 
-/// An f16 as stored, rounded to nearest even.
-pub fn to_half(value: f32) -> [u8; 2] {
-    half::f16::from_f32(value).to_le_bytes()
-}
-
-/// True if the f16 is neither NaN nor infinite.
-pub fn finite(bytes: [u8; 2]) -> bool {
-    half::f16::from_le_bytes(bytes).is_finite()
+/// Inverse of [`pack_dm`].
+pub fn unpack_dm(word: u32) -> ([u8; 2], [u8; 2]) {
+    let [d0, d1, m0, m1] = word.to_le_bytes();
+    ([d0, d1], [m0, m1])
 }
 
 /// A row of 16-bit numbers as one plane, two a word, low half first.
 pub fn pack_halves(row: &[u8], planes: &mut [&mut [u32]]) {
-    let words = row.chunks(4).map(|b| match *b {
-        [a, b, c, d] => u32::from_le_bytes([a, b, c, d]),
-        [a, b] => u32::from_le_bytes([a, b, 0, 0]),
-        _ => unreachable!("rows are whole numbers of 2 bytes"),
-    });
-    planes[0].iter_mut().zip(words).for_each(|(to, word)| *to = word);
+    let (pairs, last) = row.as_chunks();
+    planes[0].iter_mut().zip(pairs).for_each(|(to, pair)| *to = u32::from_le_bytes(*pair));
+    if let [a, b] = *last {
+        planes[0][pairs.len()] = u32::from_le_bytes([a, b, 0, 0]);
+    }
 }
 
 /// Inverse of [`pack_halves`].
@@ -80,15 +118,28 @@ pub fn unpack_halves(planes: &[&[u32]], row: &mut [u8]) {
     }
 }
 
-/// The 32 two-bit codes of a chunk as two words: bits `2 i`, `2 i + 1` of byte `j` of a word hold code `4 i + j` of its 16.
-pub fn pack_pairs(codes: &[u8; 32]) -> [u32; 2] {
-    std::array::from_fn(|word| {
-        let codes = &codes[16 * word..16 * word + 16];
-        (0..16).fold(0, |w, e| w | u32::from(codes[e] & 3) << (e % 4 * 8 + e / 4 * 2))
-    })
+/// f32 of an f16 as stored.
+pub fn half(bytes: [u8; 2]) -> f32 {
+    half::f16::from_le_bytes(bytes).to_f32()
 }
 
-/// Inverse of [`pack_pairs`].
-pub fn unpack_pairs(words: &[u32]) -> [u8; 32] {
-    std::array::from_fn(|e| (words[e / 16] >> (e % 4 * 8 + e % 16 / 4 * 2)) as u8 & 3)
+/// An f16 as stored, rounded to nearest even; beyond 65520 it is infinite.
+pub fn to_half(value: f32) -> [u8; 2] {
+    half::f16::from_f32(value).to_le_bytes()
+}
+
+/// True if the f16 is neither NaN nor infinite.
+pub fn finite(bytes: [u8; 2]) -> bool {
+    half::f16::from_le_bytes(bytes).is_finite()
+}
+
+/// `1 / d`, or zero for a block of zeros. Infinite for a subnormal `d`.
+pub fn inverse(d: f32) -> f32 {
+    if d == 0.0 { 0.0 } else { 1.0 / d }
+}
+
+/// The integer part of a scaled weight. NaN and what no i32 holds (products with an infinite [`inverse`]) give zero, which
+/// is what ggml's C casts to 8 bits give on x86.
+pub fn truncate(value: f32) -> i32 {
+    if value.abs() < 2_147_483_648.0 { value as i32 } else { 0 }
 }

@@ -28,5 +28,9 @@ fn decode(row: &[u8], out: &mut [f32]) {
 }
 
 fn encode(weights: &[f32], row: &mut [u8]) {
-    row.as_chunks_mut().0.iter_mut().zip(weights).for_each(|(to, w)| *to = half::f16::from_f32(*w).to_le_bytes());
+    row.as_chunks_mut()
+        .0
+        .iter_mut()
+        .zip(weights)
+        .for_each(|(to, w)| *to = half::f16::from_f32(*w).to_le_bytes());
 }

@@ -50,7 +50,7 @@ pub struct Format {
     /// Decodes whole blocks: `row.len() / block_bytes * block_weights` weights into `out`.
     pub decode: fn(row: &[u8], out: &mut [f32]),
     /// Encodes whole blocks as ggml's plain quantizer does, byte for byte.
-    pub encode: Option<fn(weights: &[f32], row: &mut [u8])>,
+    pub encode: Option<Encode>,
     /// True if every scale in these blocks is finite (for plain floats: every weight).
     pub is_finite: fn(row: &[u8]) -> bool,
     /// The aligned planes on the device, in the order of the shader's plane numbers.
@@ -62,6 +62,9 @@ pub struct Format {
     /// WGSL of the decoder, `shaders/decode/<stem>.wgsl`.
     pub shader: &'static str,
 }
+
+/// Encodes whole blocks: weights in, the bytes of their blocks out.
+pub type Encode = fn(weights: &[f32], row: &mut [u8]);
 
 /// One plane of the device layout: the same field of every block of a row, side by side, in 32-bit words.
 #[derive(Debug)]
@@ -80,9 +83,10 @@ impl Plane {
 }
 
 impl Format {
-    /// Bytes of one row of `cols` weights in a file, or `None` if `cols` is not a multiple of the block.
+    /// Bytes of one row of `cols` weights in a file, or `None` if `cols` is not a multiple of the block or the product overflows.
     pub fn row_bytes(&self, cols: usize) -> Option<usize> {
-        cols.is_multiple_of(self.block_weights).then(|| cols / self.block_weights * self.block_bytes)
+        let blocks = cols.is_multiple_of(self.block_weights).then_some(cols / self.block_weights)?;
+        blocks.checked_mul(self.block_bytes)
     }
 
     /// Average bits per weight, scales included.

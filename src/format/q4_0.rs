@@ -35,14 +35,13 @@ fn decode(row: &[u8], out: &mut [f32]) {
     }
 }
 
-
 /// `d` is the weight of largest magnitude, with its sign, over -8; codes round half up and stop at 15.
 fn encode(weights: &[f32], row: &mut [u8]) {
     for (w, b) in weights.as_chunks::<32>().0.iter().zip(bytemuck::cast_slice_mut::<_, Block>(row)) {
         let max = w.iter().fold(0f32, |max, w| if w.abs() > max.abs() { *w } else { max });
         let d = max / -8.0;
-        let id = if d == 0.0 { 0.0 } else { 1.0 / d };
-        let codes = w.map(|w| ((w * id + 8.5) as i8).min(15) as u8);
+        let id = bits::inverse(d);
+        let codes = w.map(|w| bits::truncate(w * id + 8.5).min(15) as u8);
         b.d = bits::to_half(d);
         b.qs = bits::join_halves(&codes);
     }

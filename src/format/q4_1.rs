@@ -37,15 +37,14 @@ fn decode(row: &[u8], out: &mut [f32]) {
     }
 }
 
-
 /// `d` spans smallest to largest weight in 15 steps from `m`; codes round half up.
 fn encode(weights: &[f32], row: &mut [u8]) {
     for (w, b) in weights.as_chunks::<32>().0.iter().zip(bytemuck::cast_slice_mut::<_, Block>(row)) {
         let min = w.iter().fold(f32::MAX, |min, w| if *w < min { *w } else { min });
         let max = w.iter().fold(-f32::MAX, |max, w| if *w > max { *w } else { max });
         let d = (max - min) / 15.0;
-        let id = if d == 0.0 { 0.0 } else { 1.0 / d };
-        let codes = w.map(|w| (((w - min) * id + 0.5) as i8).min(15) as u8);
+        let id = bits::inverse(d);
+        let codes = w.map(|w| bits::truncate((w - min) * id + 0.5).min(15) as u8);
         b.d = bits::to_half(d);
         b.m = bits::to_half(min);
         b.qs = bits::join_halves(&codes);
@@ -55,15 +54,13 @@ fn encode(weights: &[f32], row: &mut [u8]) {
 fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
     for (i, b) in blocks::<Block>(row).iter().enumerate() {
         planes[0][4 * i..4 * i + 4].copy_from_slice(&bits::pack_nibbles(&bits::split_halves(&b.qs)));
-        let [d, m] = [b.d, b.m].map(|h| u32::from(u16::from_le_bytes(h)));
-        planes[1][i] = d | m << 16;
+        planes[1][i] = bits::pack_dm(b.d, b.m);
     }
 }
 
 fn unpack(planes: &[&[u32]], row: &mut [u8]) {
     for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
         b.qs = bits::join_halves(&bits::unpack_nibbles(&planes[0][4 * i..4 * i + 4]));
-        let [d0, d1, m0, m1] = planes[1][i].to_le_bytes();
-        (b.d, b.m) = ([d0, d1], [m0, m1]);
+        (b.d, b.m) = bits::unpack_dm(planes[1][i]);
     }
 }

@@ -23,7 +23,11 @@ pub static FORMAT: Format = Format {
     decode,
     encode: Some(encode),
     is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
-    planes: &[Plane { name: "qs", bits_per_256: 4 * 256 }, Plane { name: "qh", bits_per_256: 256 }, Plane { name: "d", bits_per_256: 16 * 8 }],
+    planes: &[
+        Plane { name: "qs", bits_per_256: 4 * 256 },
+        Plane { name: "qh", bits_per_256: 256 },
+        Plane { name: "d", bits_per_256: 16 * 8 },
+    ],
     pack,
     unpack,
     shader: include_str!("../../shaders/decode/q5_0.wgsl"),
@@ -37,27 +41,20 @@ fn decode(row: &[u8], out: &mut [f32]) {
 }
 
 fn codes(b: &Block) -> [u8; 32] {
-    let (low, qh) = (bits::split_halves(&b.qs), u32::from_le_bytes(b.qh));
-    std::array::from_fn(|e| low[e] | ((qh >> e) as u8 & 1) << 4)
+    bits::add_fifth_bits(&bits::split_halves(&b.qs), u32::from_le_bytes(b.qh))
 }
-
 
 /// `d` is the weight of largest magnitude, with its sign, over -16; codes round half up and stop at 31.
 fn encode(weights: &[f32], row: &mut [u8]) {
     for (w, b) in weights.as_chunks::<32>().0.iter().zip(bytemuck::cast_slice_mut::<_, Block>(row)) {
         let max = w.iter().fold(0f32, |max, w| if w.abs() > max.abs() { *w } else { max });
         let d = max / -16.0;
-        let id = if d == 0.0 { 0.0 } else { 1.0 / d };
-        let codes = w.map(|w| ((w * id + 16.5) as i8).min(31) as u8);
+        let id = bits::inverse(d);
+        let codes = w.map(|w| bits::truncate(w * id + 16.5).min(31) as u8);
         b.d = bits::to_half(d);
         b.qs = bits::join_halves(&codes);
-        b.qh = high_bits(&codes).to_le_bytes();
+        b.qh = bits::fifth_bits(&codes).to_le_bytes();
     }
-}
-
-/// Bit `e` is the fifth bit of code `e`.
-fn high_bits(codes: &[u8; 32]) -> u32 {
-    codes.iter().enumerate().fold(0, |bits, (e, code)| bits | u32::from(code >> 4 & 1) << e)
 }
 
 fn pack(row: &[u8], planes: &mut [&mut [u32]]) {

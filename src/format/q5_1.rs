@@ -24,7 +24,11 @@ pub static FORMAT: Format = Format {
     decode,
     encode: Some(encode),
     is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d) && bits::finite(b.m)),
-    planes: &[Plane { name: "qs", bits_per_256: 4 * 256 }, Plane { name: "qh", bits_per_256: 256 }, Plane { name: "dm", bits_per_256: 32 * 8 }],
+    planes: &[
+        Plane { name: "qs", bits_per_256: 4 * 256 },
+        Plane { name: "qh", bits_per_256: 256 },
+        Plane { name: "dm", bits_per_256: 32 * 8 },
+    ],
     pack,
     unpack,
     shader: include_str!("../../shaders/decode/q5_1.wgsl"),
@@ -39,10 +43,8 @@ fn decode(row: &[u8], out: &mut [f32]) {
 }
 
 fn codes(b: &Block) -> [u8; 32] {
-    let (low, qh) = (bits::split_halves(&b.qs), u32::from_le_bytes(b.qh));
-    std::array::from_fn(|e| low[e] | ((qh >> e) as u8 & 1) << 4)
+    bits::add_fifth_bits(&bits::split_halves(&b.qs), u32::from_le_bytes(b.qh))
 }
-
 
 /// `d` spans smallest to largest weight in 31 steps from `m`; codes round half up.
 fn encode(weights: &[f32], row: &mut [u8]) {
@@ -50,26 +52,20 @@ fn encode(weights: &[f32], row: &mut [u8]) {
         let min = w.iter().fold(f32::MAX, |min, w| if *w < min { *w } else { min });
         let max = w.iter().fold(-f32::MAX, |max, w| if *w > max { *w } else { max });
         let d = (max - min) / 31.0;
-        let id = if d == 0.0 { 0.0 } else { 1.0 / d };
-        let codes = w.map(|w| ((w - min) * id + 0.5) as u8);
+        let id = bits::inverse(d);
+        let codes = w.map(|w| bits::truncate((w - min) * id + 0.5) as u8);
         b.d = bits::to_half(d);
         b.m = bits::to_half(min);
         b.qs = bits::join_halves(&codes);
-        b.qh = high_bits(&codes).to_le_bytes();
+        b.qh = bits::fifth_bits(&codes).to_le_bytes();
     }
-}
-
-/// Bit `e` is the fifth bit of code `e`.
-fn high_bits(codes: &[u8; 32]) -> u32 {
-    codes.iter().enumerate().fold(0, |bits, (e, code)| bits | u32::from(code >> 4 & 1) << e)
 }
 
 fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
     for (i, b) in blocks::<Block>(row).iter().enumerate() {
         planes[0][4 * i..4 * i + 4].copy_from_slice(&bits::pack_nibbles(&bits::split_halves(&b.qs)));
         planes[1][i] = bits::pack_bits(u32::from_le_bytes(b.qh));
-        let [d, m] = [b.d, b.m].map(|h| u32::from(u16::from_le_bytes(h)));
-        planes[2][i] = d | m << 16;
+        planes[2][i] = bits::pack_dm(b.d, b.m);
     }
 }
 
@@ -77,7 +73,6 @@ fn unpack(planes: &[&[u32]], row: &mut [u8]) {
     for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
         b.qs = bits::join_halves(&bits::unpack_nibbles(&planes[0][4 * i..4 * i + 4]));
         b.qh = bits::unpack_bits(planes[1][i]).to_le_bytes();
-        let [d0, d1, m0, m1] = planes[2][i].to_le_bytes();
-        (b.d, b.m) = ([d0, d1], [m0, m1]);
+        (b.d, b.m) = bits::unpack_dm(planes[2][i]);
     }
 }

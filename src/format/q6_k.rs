@@ -35,28 +35,42 @@ pub static FORMAT: Format = Format {
     shader: include_str!("../../shaders/decode/q6_k.wgsl"),
 };
 
-/// Where the bits of code `e` lie: byte and shift in `ql`, byte and shift in `qh`.
-///
-/// Each half of 128 weights has 64 bytes of `ql` and 32 of `qh`; its four quarters of 32 weights take the low nibbles of
-/// bytes 0..32 and 32..64, then the high nibbles of the same, and bits 0, 2, 4, 6 of `qh`.
-const fn place(e: usize) -> ((usize, u32), (usize, u32)) {
-    let (half, quarter, i) = (e / 128, e % 128 / 32, e % 32);
-    ((half * 64 + quarter % 2 * 32 + i, quarter as u32 / 2 * 4), (half * 32 + i, quarter as u32 * 2))
+/// Each half of 128 weights has 64 bytes of `ql` and 32 of `qh`. Its four quarters of 32 weights take the low nibbles of
+/// bytes 0..32 and 32..64 of `ql`, then their high nibbles; and bits 0, 2, 4, 6 of `qh`.
+fn codes(b: &Block) -> [u8; 256] {
+    let mut codes = [0; 256];
+    for (half, codes) in codes.as_chunks_mut::<128>().0.iter_mut().enumerate() {
+        let (ql, qh) = (&b.ql.as_chunks::<64>().0[half], &b.qh.as_chunks::<32>().0[half]);
+        for i in 0..32 {
+            codes[i] = ql[i] & 15 | (qh[i] & 3) << 4;
+            codes[32 + i] = ql[32 + i] & 15 | (qh[i] >> 2 & 3) << 4;
+            codes[64 + i] = ql[i] >> 4 | (qh[i] >> 4 & 3) << 4;
+            codes[96 + i] = ql[32 + i] >> 4 | (qh[i] >> 6) << 4;
+        }
+    }
+    codes
 }
 
-fn codes(b: &Block) -> [u8; 256] {
-    std::array::from_fn(|e| {
-        let ((l, l_shift), (h, h_shift)) = place(e);
-        b.ql[l] >> l_shift & 15 | (b.qh[h] >> h_shift & 3) << 4
-    })
+/// Inverse of [`codes`].
+fn put_codes(b: &mut Block, codes: &[u8; 256]) {
+    for (half, codes) in codes.as_chunks::<128>().0.iter().enumerate() {
+        let (ql, qh) = (&mut b.ql.as_chunks_mut::<64>().0[half], &mut b.qh.as_chunks_mut::<32>().0[half]);
+        for i in 0..32 {
+            let [a, b, c, d] = [codes[i], codes[32 + i], codes[64 + i], codes[96 + i]];
+            ql[i] = a & 15 | c << 4;
+            ql[32 + i] = b & 15 | d << 4;
+            qh[i] = a >> 4 | b >> 4 << 2 | c >> 4 << 4 | d >> 4 << 6;
+        }
+    }
 }
 
 fn decode(row: &[u8], out: &mut [f32]) {
     for (b, out) in blocks::<Block>(row).iter().zip(out.as_chunks_mut::<256>().0) {
         let d = bits::half(b.d);
         let codes = codes(b);
-        for (e, out) in out.iter_mut().enumerate() {
-            *out = d * f32::from(b.sc[e / 16]) * (f32::from(codes[e]) - 32.0);
+        for ((sc, q), out) in b.sc.iter().zip(codes.as_chunks::<16>().0).zip(out.as_chunks_mut::<16>().0) {
+            let d = d * f32::from(*sc);
+            *out = q.map(|q| d * (f32::from(q) - 32.0));
         }
     }
 }
@@ -68,24 +82,21 @@ fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
             planes[0][4 * chunk..4 * chunk + 4].copy_from_slice(&bits::pack_nibbles(codes));
             planes[1][2 * chunk..2 * chunk + 2].copy_from_slice(&bits::pack_pairs(&codes.map(|q| q >> 4)));
         }
-        planes[2][4 * i..4 * i + 4].copy_from_slice(bytemuck::cast::<_, [u32; 4]>(b.sc).as_slice());
+        planes[2][4 * i..4 * i + 4].copy_from_slice(&bytemuck::cast::<_, [u32; 4]>(b.sc));
         bits::put_half(planes[3], i, b.d);
     }
 }
 
 fn unpack(planes: &[&[u32]], row: &mut [u8]) {
     for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
-        (b.ql, b.qh) = ([0; 128], [0; 64]);
-        for c in 0..8 {
+        let mut codes = [0; 256];
+        for (c, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
             let chunk = 8 * i + c;
             let low = bits::unpack_nibbles(&planes[0][4 * chunk..4 * chunk + 4]);
             let high = bits::unpack_pairs(&planes[1][2 * chunk..2 * chunk + 2]);
-            for j in 0..32 {
-                let ((l, l_shift), (h, h_shift)) = place(32 * c + j);
-                b.ql[l] |= low[j] << l_shift;
-                b.qh[h] |= high[j] << h_shift;
-            }
+            *codes = std::array::from_fn(|e| low[e] | high[e] << 4);
         }
+        put_codes(b, &codes);
         b.sc.copy_from_slice(bytemuck::cast_slice(&planes[2][4 * i..4 * i + 4]));
         b.d = bits::get_half(planes[3], i);
     }

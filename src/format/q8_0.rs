@@ -35,14 +35,13 @@ fn decode(row: &[u8], out: &mut [f32]) {
     }
 }
 
-
 /// `d` is the largest magnitude over 127; codes round half away from zero.
 fn encode(weights: &[f32], row: &mut [u8]) {
     for (w, b) in weights.as_chunks::<32>().0.iter().zip(bytemuck::cast_slice_mut::<_, Block>(row)) {
         let d = w.iter().fold(0f32, |max, w| max.max(w.abs())) / 127.0;
-        let id = if d == 0.0 { 0.0 } else { 1.0 / d };
+        let id = bits::inverse(d);
         b.d = bits::to_half(d);
-        b.qs = w.map(|w| (w * id).round() as i8);
+        b.qs = w.map(|w| bits::truncate((w * id).round()) as i8);
     }
 }
 

@@ -1,0 +1,206 @@
+//! Every format against vectors made by ggml, and against its own contract. Shaders are tested in `tests/`.
+
+use super::{FORMATS, Format, by_gguf_type, by_name};
+use safetensors::SafeTensors;
+use std::path::Path;
+
+/// Whole rows by ggml: the packed bytes, what they decode to and, if a quantizer made them, what they were made of.
+struct Vector {
+    name: String,
+    format: &'static Format,
+    cols: usize,
+    packed: Vec<u8>,
+    dequant: Vec<f32>,
+    weights: Option<Vec<f32>>,
+}
+
+/// The vectors of a folder below `tests/golden` whose format is in [`FORMATS`].
+fn vectors(folder: &str) -> Vec<Vector> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(folder);
+    let entries = std::fs::read_dir(&folder).expect("the golden vectors are in the repository");
+    entries.filter_map(|entry| vector(&entry.expect("readable folder").path())).collect()
+}
+
+fn vector(path: &Path) -> Option<Vector> {
+    let name = path.file_stem()?.to_str()?.to_owned();
+    let format = by_name(name.split('.').next()?)?;
+    let bytes = std::fs::read(path).expect("readable file");
+    let file = SafeTensors::deserialize(&bytes).expect("a golden vector is a safetensors file");
+    let floats = |tensor: &str| Some(f32s(file.tensor(tensor).ok()?.data()));
+    let dequant = file.tensor("dequant_f32").expect("every vector has its weights");
+    Some(Vector {
+        cols: dequant.shape()[1],
+        packed: file.tensor("packed.data").expect("every vector has its bytes").data().to_vec(),
+        dequant: f32s(dequant.data()),
+        weights: floats("w_f32"),
+        name,
+        format,
+    })
+}
+
+fn f32s(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}
+
+/// Reproducible noise.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    })
+    .take(len)
+    .collect()
+}
+
+fn decode(format: &Format, row: &[u8]) -> Vec<f32> {
+    let mut out = vec![0.0; row.len() / format.block_bytes * format.block_weights];
+    (format.decode)(row, &mut out);
+    out
+}
+
+/// One zeroed row of every plane with `row` packed into it.
+fn pack(format: &Format, cols: usize, row: &[u8]) -> Vec<Vec<u32>> {
+    let mut planes: Vec<_> = format.planes.iter().map(|plane| vec![0; plane.row_words(cols)]).collect();
+    (format.pack)(row, &mut planes.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
+    planes
+}
+
+fn unpack(format: &Format, planes: &[Vec<u32>], row_bytes: usize) -> Vec<u8> {
+    let mut row = vec![0xa5; row_bytes]; // what unpack leaves alone shows
+    (format.unpack)(&planes.iter().map(Vec::as_slice).collect::<Vec<_>>(), &mut row);
+    row
+}
+
+/// Fails with every failure.
+fn report(failures: &[String]) {
+    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn the_table_is_sorted_and_found_by_name_and_number() {
+    assert!(FORMATS.is_sorted_by(|a, b| a.name < b.name));
+    for format in FORMATS {
+        assert_eq!(by_name(format.stem), Some(*format), "{}", format.name);
+        if let Some(id) = format.gguf_type {
+            assert_eq!(by_gguf_type(id), Some(*format), "{}", format.name);
+        }
+    }
+}
+
+#[test]
+fn planes_hold_every_bit_once() {
+    for format in FORMATS {
+        let bits: usize = format.planes.iter().map(|plane| plane.bits_per_256).sum();
+        assert_eq!(bits * format.block_weights, format.block_bytes * 8 * 256, "{}", format.name);
+    }
+}
+
+#[test]
+fn decoders_give_the_weights_of_ggml() {
+    let all: Vec<_> = ["gguf", "encode"].into_iter().flat_map(vectors).collect();
+    let untested = FORMATS.iter().filter(|f| f.block_weights > 1 && !all.iter().any(|v| v.format == **f));
+    let mut failures: Vec<_> = untested.map(|f| format!("{}: no vector", f.name)).collect();
+    for v in &all {
+        let got = decode(v.format, &v.packed);
+        assert_eq!(got.len(), v.dequant.len(), "{}", v.name);
+        // An infinite scale times zero: the sign of that NaN is the processor's.
+        let same =
+            |(got, want): (&f32, &f32)| got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan();
+        if let Some(i) = got.iter().zip(&v.dequant).position(|pair| !same(pair)) {
+            failures.push(format!("{}: weight {i}: got {:e}, want {:e}", v.name, got[i], v.dequant[i]));
+        }
+    }
+    report(&failures);
+}
+
+#[test]
+fn encoders_give_the_bytes_of_ggml() {
+    let all: Vec<_> =
+        ["gguf", "encode"].into_iter().flat_map(vectors).filter(|v| v.weights.is_some()).collect();
+    let untested = FORMATS.iter().filter(|f| f.encode.is_some() && f.block_weights > 1);
+    let untested = untested.filter(|f| all.iter().filter(|v| v.format == **f).count() < 2);
+    let mut failures: Vec<_> = untested.map(|f| format!("{}: fewer than 2 vectors", f.name)).collect();
+    for v in all {
+        let (Some(encode), Some(weights)) = (v.format.encode, v.weights) else { continue };
+        let mut got = vec![0xa5; v.packed.len()];
+        encode(&weights, &mut got);
+        let blocks = got.chunks(v.format.block_bytes).zip(v.packed.chunks(v.format.block_bytes));
+        if let Some((i, (got, want))) = blocks.enumerate().find(|(_, (got, want))| got != want) {
+            let row = i * v.format.block_weights / v.cols;
+            failures.push(format!("{}: row {row}, block {i}: got {got:02x?}, want {want:02x?}", v.name));
+        }
+    }
+    report(&failures);
+}
+
+/// [`PackedTensor::encode`](crate::tensor::PackedTensor::encode) refuses these; the encoders must only survive them.
+#[test]
+fn encoders_survive_what_is_no_number() {
+    for format in FORMATS.iter().filter(|f| f.encode.is_some()) {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut weights = [1.0; 32];
+            weights[7] = value;
+            let mut row = vec![0; format.row_bytes(32).expect("32 columns fit every encoder")];
+            format.encode.expect("filtered")(&weights, &mut row);
+        }
+    }
+}
+
+/// In blocks: one, odd, even, and what does or does not fill a `vec4<u32>` of scales.
+const BLOCKS: [usize; 8] = [1, 2, 3, 7, 8, 9, 31, 64];
+
+#[test]
+fn packing_is_lossless() {
+    for format in FORMATS {
+        for cols in BLOCKS.map(|blocks| blocks * format.block_weights) {
+            let row_bytes = format.row_bytes(cols).expect("whole blocks");
+            let row = noise(row_bytes);
+            let planes = pack(format, cols, &row);
+            assert_eq!(unpack(format, &planes, row_bytes), row, "{}, {cols} columns", format.name);
+            let ones = |words: u32, word: &u32| words + word.count_ones();
+            let wanted: u32 = row.iter().map(|byte| byte.count_ones()).sum();
+            let set = planes.iter().flatten().fold(0, ones);
+            assert_eq!(set, wanted, "{}, {cols} columns: the padding is not zero", format.name);
+        }
+    }
+}
+
+#[test]
+fn packing_is_lossless_on_the_vectors() {
+    for v in ["gguf", "encode"].into_iter().flat_map(vectors) {
+        let row_bytes = v.format.row_bytes(v.cols).expect("whole blocks");
+        for row in v.packed.chunks(row_bytes) {
+            assert_eq!(unpack(v.format, &pack(v.format, v.cols, row), row_bytes), row, "{}", v.name);
+        }
+    }
+}
+
+#[test]
+fn rows_of_planes_are_whole_vectors_that_hold_whole_chunks() {
+    for plane in FORMATS.iter().flat_map(|f| f.planes) {
+        for cols in [1usize, 5, 31, 32, 33, 96, 256, 1056, 4096, 11_008, (1 << 31) - 32, 1 << 31] {
+            let bits = cols.div_ceil(32) as u128 * plane.bits_per_256 as u128 / 8;
+            let wanted = bits.div_ceil(128) * 4;
+            assert_eq!(plane.row_words(cols) as u128, wanted, "{plane:?}, {cols} columns");
+        }
+    }
+}
+
+/// A block decodes to finite weights exactly if its scales are finite.
+#[test]
+fn scales_that_are_not_finite_are_seen() {
+    for format in FORMATS {
+        let bytes = noise(4096 * format.block_bytes);
+        let mut seen = [0, 0];
+        for block in bytes.chunks(format.block_bytes) {
+            let finite = decode(format, block).iter().all(|w| w.is_finite());
+            assert_eq!((format.is_finite)(block), finite, "{}: {block:02x?}", format.name);
+            seen[usize::from(finite)] += 1;
+        }
+        assert!(seen[0] > 0 && seen[1] > 0, "{}: the noise tests only one outcome", format.name);
+        assert!(!(format.is_finite)(&bytes), "{}: a bad block among good ones", format.name);
+    }
+}

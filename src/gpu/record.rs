@@ -25,9 +25,11 @@ impl Prepared {
         let params = params_buffer(runtime, plan, stride)?;
         let bind = |(i, dispatch): (usize, &Dispatch)| {
             let pipeline = runtime.pipeline(dispatch.kernel, &dispatch.config, w.format)?;
-            let group = runtime.guard(|| format!("binding the buffers of `{}`", w.name()), 0, || {
-                bind_group(runtime, w, io, dispatch, (&params, i as u64 * stride))
-            })?;
+            let group = runtime.guard(
+                || format!("binding the buffers of `{}`", w.name()),
+                0,
+                || bind_group(runtime, w, io, dispatch, (&params, i as u64 * stride)),
+            )?;
             Ok((pipeline, group, dispatch.grid))
         };
         Ok(Self { steps: plan.iter().enumerate().map(bind).collect::<Result<_>>()? })
@@ -61,20 +63,24 @@ fn params_stride(runtime: &Runtime) -> u64 {
 /// All parameters of a plan in one buffer, `stride` bytes apart.
 fn params_buffer(runtime: &Runtime, plan: &[Dispatch], stride: u64) -> Result<wgpu::Buffer> {
     let size = stride * plan.len() as u64;
-    runtime.guard(|| "writing parameters".into(), size, || {
-        let buffer = runtime.device().create_buffer(&wgpu::BufferDescriptor {
-            label: Some("params"),
-            size,
-            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        let mut bytes = vec![0u8; size as usize];
-        for (slot, dispatch) in bytes.chunks_mut(stride as usize).zip(plan) {
-            slot[..size_of::<Params>()].copy_from_slice(bytemuck::bytes_of(&dispatch.params));
-        }
-        runtime.queue().write_buffer(&buffer, 0, &bytes);
-        buffer
-    })
+    runtime.guard(
+        || "writing parameters".into(),
+        size,
+        || {
+            let buffer = runtime.device().create_buffer(&wgpu::BufferDescriptor {
+                label: Some("params"),
+                size,
+                usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            });
+            let mut bytes = vec![0u8; size as usize];
+            for (slot, dispatch) in bytes.chunks_mut(stride as usize).zip(plan) {
+                slot[..size_of::<Params>()].copy_from_slice(bytemuck::bytes_of(&dispatch.params));
+            }
+            runtime.queue().write_buffer(&buffer, 0, &bytes);
+            buffer
+        },
+    )
 }
 
 fn bind_group(

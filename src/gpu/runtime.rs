@@ -77,7 +77,12 @@ impl Runtime {
         Self::assemble(device, queue, adapter, options)
     }
 
-    fn assemble(device: wgpu::Device, queue: wgpu::Queue, adapter: &wgpu::Adapter, options: &Options) -> Self {
+    fn assemble(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        adapter: &wgpu::Adapter,
+        options: &Options,
+    ) -> Self {
         let info = adapter.get_info();
         let faults = Faults::watch(&device);
         let caps = device::caps(&device, &info, options);
@@ -169,10 +174,14 @@ impl Runtime {
         n: usize,
     ) -> Result<()> {
         for (what, buffer, columns) in [("x", x, w.cols()), ("y", y, w.rows())] {
-            let wanted = n as u64 * columns as u64 * 4;
+            let wanted = (n as u64).saturating_mul(columns as u64).saturating_mul(4);
             if buffer.size() < wanted {
                 let what = format!("buffer {what} of a matmul with `{}` and n = {n}", w.name());
-                return Err(Error::shape(what, format!("{wanted} bytes"), format!("{} bytes", buffer.size())));
+                return Err(Error::shape(
+                    what,
+                    format!("{wanted} bytes"),
+                    format!("{} bytes", buffer.size()),
+                ));
             }
         }
         let plan = plan::matmul(w.shape(), n, None, self.caps())?;
@@ -206,7 +215,11 @@ impl Runtime {
     /// [`Error::Shape`] if there are not so many rows, and the device's errors.
     pub fn dequantize_rows(&self, w: &Weights, rows: Range<usize>) -> Result<Vec<f32>> {
         if rows.start > rows.end || rows.end > w.rows() {
-            return Err(Error::shape(format!("rows of `{}`", w.name()), format!("within 0..{}", w.rows()), format!("{rows:?}")));
+            return Err(Error::shape(
+                format!("rows of `{}`", w.name()),
+                format!("within 0..{}", w.rows()),
+                format!("{rows:?}"),
+            ));
         }
         let mut out = vec![];
         for rows in self.row_steps(w, rows) {
@@ -286,7 +299,12 @@ impl Runtime {
     }
 
     /// An encoder with the task and the copy of its results, where they will be read, and how many there are.
-    fn encode(&self, w: &Weights, task: &Task, margin: usize) -> Result<(wgpu::CommandEncoder, wgpu::Buffer, usize)> {
+    fn encode(
+        &self,
+        w: &Weights,
+        task: &Task,
+        margin: usize,
+    ) -> Result<(wgpu::CommandEncoder, wgpu::Buffer, usize)> {
         let (plan, count) = self.plan(w, task)?;
         let x = match task {
             Task::Matmul(x, _) => transfer::filled(self, "activations", x)?,
@@ -312,7 +330,9 @@ impl Runtime {
                 let n = reference::batch(w.name(), w.cols(), x.len())?;
                 (plan::matmul(w.shape(), n, *kernel, caps)?, n * w.rows())
             }
-            Task::Dequantize(rows) => (plan::dequantize(w.shape(), rows.clone(), caps)?, rows.len() * w.cols()),
+            Task::Dequantize(rows) => {
+                (plan::dequantize(w.shape(), rows.clone(), caps)?, rows.len() * w.cols())
+            }
             Task::GetRows(rows) => (plan::get_rows(w.shape(), rows.len(), caps)?, rows.len() * w.cols()),
         })
     }
@@ -337,9 +357,13 @@ impl Runtime {
     }
 
     pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<()> {
-        self.guard(|| "submitting work".into(), 0, || {
-            self.queue().submit([encoder.finish()]);
-        })
+        self.guard(
+            || "submitting work".into(),
+            0,
+            || {
+                self.queue().submit([encoder.finish()]);
+            },
+        )
     }
 
     /// Waits until everything submitted is done.
@@ -349,7 +373,9 @@ impl Runtime {
     pub fn wait(&self) -> Result<()> {
         let polled = self.device().poll(wgpu::PollType::wait_indefinitely());
         self.check()?;
-        polled.map(drop).map_err(|e| Error::Gpu { doing: "waiting for the device".into(), message: e.to_string() })
+        polled
+            .map(drop)
+            .map_err(|e| Error::Gpu { doing: "waiting for the device".into(), message: e.to_string() })
     }
 
     pub(super) fn pipeline(
@@ -369,7 +395,12 @@ impl Runtime {
         self.inner.faults.check()
     }
 
-    pub(super) fn guard<T>(&self, doing: impl Fn() -> String, bytes: u64, call: impl FnOnce() -> T) -> Result<T> {
+    pub(super) fn guard<T>(
+        &self,
+        doing: impl Fn() -> String,
+        bytes: u64,
+        call: impl FnOnce() -> T,
+    ) -> Result<T> {
         self.inner.faults.guard(self.device(), doing, bytes, call)
     }
 }

@@ -14,28 +14,45 @@ const STAGING: wgpu::BufferUsages = wgpu::BufferUsages::MAP_READ.union(wgpu::Buf
 ///
 /// # Errors
 /// [`Error::LimitExceeded`] above the device's largest buffer, [`Error::OutOfMemory`].
-pub(super) fn buffer(runtime: &Runtime, what: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+pub(super) fn buffer(
+    runtime: &Runtime,
+    what: &str,
+    bytes: u64,
+    usage: wgpu::BufferUsages,
+) -> Result<wgpu::Buffer> {
     let limit = runtime.caps().max_buffer;
     if bytes > limit {
         return Err(Error::LimitExceeded { what: what.into(), wanted: bytes, limit });
     }
-    runtime.guard(|| format!("allocating {what}"), bytes, || {
-        runtime.device().create_buffer(&wgpu::BufferDescriptor {
-            label: Some(what),
-            size: bytes.next_multiple_of(4).max(16),
-            usage,
-            mapped_at_creation: false,
-        })
-    })
+    runtime.guard(
+        || format!("allocating {what}"),
+        bytes,
+        || {
+            runtime.device().create_buffer(&wgpu::BufferDescriptor {
+                label: Some(what),
+                size: bytes.next_multiple_of(4).max(16),
+                usage,
+                mapped_at_creation: false,
+            })
+        },
+    )
 }
 
 /// A new buffer that holds `data`.
-pub(super) fn filled<T: bytemuck::NoUninit>(runtime: &Runtime, what: &str, data: &[T]) -> Result<wgpu::Buffer> {
+pub(super) fn filled<T: bytemuck::NoUninit>(
+    runtime: &Runtime,
+    what: &str,
+    data: &[T],
+) -> Result<wgpu::Buffer> {
     let bytes: &[u8] = bytemuck::cast_slice(data);
     let buffer = buffer(runtime, what, bytes.len() as u64, INPUT)?;
-    runtime.guard(|| format!("writing {what}"), bytes.len() as u64, || {
-        runtime.queue().write_buffer(&buffer, 0, bytes);
-    })?;
+    runtime.guard(
+        || format!("writing {what}"),
+        bytes.len() as u64,
+        || {
+            runtime.queue().write_buffer(&buffer, 0, bytes);
+        },
+    )?;
     Ok(buffer)
 }
 
@@ -87,16 +104,25 @@ fn submit_and_map(
     staging: &wgpu::Buffer,
 ) -> Result<futures_intrusive::channel::shared::OneshotReceiver<Mapped>> {
     let (sender, receiver) = oneshot_channel();
-    runtime.guard(|| "submitting work".into(), 0, || {
-        runtime.queue().submit([encoder.finish()]);
-        staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            let _ = sender.send(result);
-        });
-    })?;
+    runtime.guard(
+        || "submitting work".into(),
+        0,
+        || {
+            runtime.queue().submit([encoder.finish()]);
+            staging.map_async(wgpu::MapMode::Read, .., move |result| {
+                let _ = sender.send(result);
+            });
+        },
+    )?;
     Ok(receiver)
 }
 
-fn finish_read(runtime: &Runtime, mapped: Option<Mapped>, staging: &wgpu::Buffer, count: usize) -> Result<Vec<f32>> {
+fn finish_read(
+    runtime: &Runtime,
+    mapped: Option<Mapped>,
+    staging: &wgpu::Buffer,
+    count: usize,
+) -> Result<Vec<f32>> {
     runtime.check()?;
     let failed = |message: String| Error::Gpu { doing: "reading the result back".into(), message };
     match mapped {

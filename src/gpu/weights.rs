@@ -80,7 +80,9 @@ pub(super) fn upload(runtime: &Runtime, tensor: &PackedTensor, mut options: Uplo
             runtime.device().create_buffer(&wgpu::BufferDescriptor {
                 label: Some(tensor.name()),
                 size: shard.bytes().max(16),
-                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+                usage: wgpu::BufferUsages::STORAGE
+                    | wgpu::BufferUsages::COPY_DST
+                    | wgpu::BufferUsages::COPY_SRC,
                 mapped_at_creation: false,
             })
         })?;

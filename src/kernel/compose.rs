@@ -1,6 +1,6 @@
 //! Composition of a shader: files in a fixed order behind a header of constants, with a map from its lines back to the files.
 
-use super::{Config, Kernel};
+use super::{Config, Kernel, Operation};
 use crate::format::Format;
 use std::fmt::Write;
 
@@ -63,6 +63,7 @@ impl Source {
 /// The shader of one cell of formats × kernels: constants, parameters, the kernel's library parts, decoder, kernel.
 pub fn compose(kernel: &Kernel, config: &Config, format: &Format) -> Source {
     let mut header = format!("// qmatmul: {} of {}\n", kernel.name, format.name);
+    let _ = writeln!(header, "const ZERO_SIGN = {};", kernel.operation != Operation::Matmul);
     for (name, value) in &config.constants {
         let _ = writeln!(header, "const {name} = {value}u;");
     }

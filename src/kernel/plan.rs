@@ -4,7 +4,7 @@
 //! A request is split where a device forces it: shards of the weight where it exceeds one binding (done at upload),
 //! batch columns where x or y exceed one binding, chunks of k where a driver limits loops.
 
-use super::{Caps, Config, Kernel, KERNELS, Operation, Request, choose_matmul};
+use super::{Caps, Config, KERNELS, Kernel, Operation, Request, choose_matmul};
 use crate::error::{Error, Result};
 use crate::format::Format;
 use std::ops::Range;
@@ -130,7 +130,12 @@ pub struct Weight<'a> {
 ///
 /// # Errors
 /// [`Error::LimitExceeded`] if one column of x or y exceeds a binding, or a kernel the device's workgroup limits.
-pub fn matmul(w: Weight, batch: usize, kernel: Option<&'static Kernel>, caps: &Caps) -> Result<Vec<Dispatch>> {
+pub fn matmul(
+    w: Weight,
+    batch: usize,
+    kernel: Option<&'static Kernel>,
+    caps: &Caps,
+) -> Result<Vec<Dispatch>> {
     let mut plan = vec![];
     if w.rows == 0 || batch == 0 {
         return Ok(plan);
@@ -145,7 +150,11 @@ pub fn matmul(w: Weight, batch: usize, kernel: Option<&'static Kernel>, caps: &C
         check_workgroup(kernel, &config, caps)?;
         // Whole groups of columns first; what is left gets a kernel compiled for fewer columns.
         let columns = config.columns as usize;
-        let count = if left > columns && kernel.operation == Operation::Matmul { left / columns * columns } else { left };
+        let count = if left > columns && kernel.operation == Operation::Matmul {
+            left / columns * columns
+        } else {
+            left
+        };
         let count = count.min(grid_limit(&w, &config, caps));
         for (index, shard) in w.shards.iter().enumerate() {
             matmul_shard(&mut plan, &w, (index, shard), first..first + count, (kernel, &config), caps)?;
@@ -316,7 +325,8 @@ fn too_wide(what: String, elements: usize, limit: usize) -> Error {
 
 /// Batch columns for which the folded grid holds every workgroup.
 fn grid_limit(w: &Weight, config: &Config, caps: &Caps) -> usize {
-    let row_groups = w.shards.iter().map(|s| s.rows.len()).max().unwrap_or(0).div_ceil(config.rows as usize).max(1);
+    let row_groups =
+        w.shards.iter().map(|s| s.rows.len()).max().unwrap_or(0).div_ceil(config.rows as usize).max(1);
     (most_groups(caps) / row_groups).max(1) * config.columns as usize
 }
 
@@ -331,7 +341,11 @@ fn fold(w: &Weight, groups: u32, caps: &Caps) -> Result<[u32; 2]> {
     let y = groups.div_ceil(x).max(1);
     if y > caps.max_groups {
         let limit = u64::from(caps.max_groups) * u64::from(caps.max_groups);
-        return Err(Error::LimitExceeded { what: format!("workgroups for `{}`", w.name), wanted: groups.into(), limit });
+        return Err(Error::LimitExceeded {
+            what: format!("workgroups for `{}`", w.name),
+            wanted: groups.into(),
+            limit,
+        });
     }
     Ok([x, y])
 }

@@ -58,7 +58,9 @@ pub(crate) fn batch(name: &str, k: usize, len: usize) -> Result<usize> {
     match k {
         0 if len == 0 => Ok(0),
         k if k > 0 && len.is_multiple_of(k) => Ok(len / k),
-        _ => Err(Error::shape(format!("activations for `{name}`"), format!("a multiple of {k} elements"), len)),
+        _ => {
+            Err(Error::shape(format!("activations for `{name}`"), format!("a multiple of {k} elements"), len))
+        }
     }
 }
 

@@ -25,9 +25,14 @@ fn cells() -> Vec<(&'static Kernel, Config, &'static Format)> {
     let mut cells = vec![];
     for kernel in KERNELS {
         for subgroup in [None, Some((4, 4)), Some((8, 8)), Some((32, 32)), Some((8, 32))] {
-            for request in [1, 2, 4, 8, 64].into_iter().flat_map(|batch| [4096, 33].map(|cols| Request { cols, batch })) {
+            for request in
+                [1, 2, 4, 8, 64].into_iter().flat_map(|batch| [4096, 33].map(|cols| Request { cols, batch }))
+            {
                 let config = (kernel.configure)(&caps(false, subgroup), &request);
-                if !cells.iter().any(|(k, c, _): &(&Kernel, Config, &Format)| k.name == kernel.name && *c == config) {
+                if !cells
+                    .iter()
+                    .any(|(k, c, _): &(&Kernel, Config, &Format)| k.name == kernel.name && *c == config)
+                {
                     cells.push((*kernel, config, FORMATS[0]));
                 }
             }
@@ -48,13 +53,18 @@ fn every_cell_validates_and_needs_what_its_configuration_says() {
         let module = parse(kernel, &config, format);
         let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
         let mut validator = Validator::new(ValidationFlags::all(), capabilities);
-        validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
+        validator
+            .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+            .subgroup_operations(SubgroupOperationSet::all());
         let name = format!("{} of {}", kernel.name, format.name);
         validator.validate(&module).unwrap_or_else(|e| panic!("{name}: {e:?}"));
         let entry = &module.entry_points[0];
         assert_eq!((entry.name.as_str(), entry.workgroup_size), ("main", [config.workgroup, 1, 1]), "{name}");
         assert_eq!(workgroup_memory(&module), config.workgroup_memory, "{name}: workgroup memory");
-        assert!(config.workgroup_memory <= 16 << 10 && config.workgroup <= 256, "{name}: above WebGPU's defaults");
+        assert!(
+            config.workgroup_memory <= 16 << 10 && config.workgroup <= 256,
+            "{name}: above WebGPU's defaults"
+        );
     }
 }
 
@@ -70,11 +80,13 @@ fn params_are_laid_out_as_in_the_shader() {
     let kernel = by_name("gemv").expect("a kernel of the table");
     let config = (kernel.configure)(&caps(false, None), &Request { cols: 256, batch: 1 });
     let module = parse(kernel, &config, FORMATS[0]);
-    let (_, ty) = module.types.iter().find(|(_, t)| t.name.as_deref() == Some("Params")).expect("Params is declared");
+    let (_, ty) =
+        module.types.iter().find(|(_, t)| t.name.as_deref() == Some("Params")).expect("Params is declared");
     let naga::TypeInner::Struct { members, span } = &ty.inner else { panic!("Params is a struct") };
     assert_eq!(*span as usize, size_of::<Params>());
     let offset = |name: &str| {
-        members.iter().find(|m| m.name.as_deref() == Some(name)).unwrap_or_else(|| panic!("no {name}")).offset as usize
+        members.iter().find(|m| m.name.as_deref() == Some(name)).unwrap_or_else(|| panic!("no {name}")).offset
+            as usize
     };
     macro_rules! same {
         ($($field:ident),*) => { $(assert_eq!(offset(stringify!($field)), std::mem::offset_of!(Params, $field));)* };
@@ -138,11 +150,16 @@ fn errors_are_located_in_the_files() {
     let config = (kernel.configure)(&caps(false, None), &Request { cols: 256, batch: 64 });
     let source = compose(kernel, &config, format::by_name("Q4_0").expect("a format"));
     let lines: Vec<_> = source.text.lines().collect();
-    for (needle, path) in [("struct Params", "lib/params.wgsl"), ("fn decode32", "decode/q4_0.wgsl"), ("const TILE_ROWS", "kernel/gemm.wgsl")] {
+    for (needle, path) in [
+        ("struct Params", "lib/params.wgsl"),
+        ("fn decode32", "decode/q4_0.wgsl"),
+        ("const TILE_ROWS", "kernel/gemm.wgsl"),
+    ] {
         let at = lines.iter().position(|l| l.starts_with(needle)).unwrap_or_else(|| panic!("no {needle}"));
         let (file, line) = source.locate(at + 1);
         assert_eq!(file, format!("shaders/{path}"));
-        let text = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("readable");
+        let text = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file))
+            .expect("readable");
         assert_eq!(text.lines().nth(line - 1), Some(lines[at]), "{file}:{line}");
     }
 }
@@ -170,7 +187,12 @@ fn a_large_vocabulary_is_split() {
 /// Each element of y is covered by exactly one dispatch that overwrites, and the ranges of k join up.
 #[test]
 fn a_plan_covers_everything_once() {
-    let tight = Caps { max_binding: 8 << 10, max_loops: Some(150), binding_alignment: 32, ..caps(true, Some((8, 8))) };
+    let tight = Caps {
+        max_binding: 8 << 10,
+        max_loops: Some(150),
+        binding_alignment: 32,
+        ..caps(true, Some((8, 8)))
+    };
     let (m, k, n) = (777, 1024, 21);
     let mut covered = vec![0u32; m * n];
     for d in weight_plan(m, k, n, &tight) {
@@ -190,7 +212,8 @@ fn a_plan_covers_everything_once() {
 #[test]
 fn what_no_device_could_hold_is_refused() {
     let caps = Caps { max_binding: 1024, ..caps(false, None) };
-    let error = plan::shards("wide", format::by_name("F32").expect("a format"), 1, 4096, &caps).expect_err("too wide");
+    let error = plan::shards("wide", format::by_name("F32").expect("a format"), 1, 4096, &caps)
+        .expect_err("too wide");
     let text = error.to_string();
     assert!(text.contains("`wide`") && text.contains("16384") && text.contains("1024"), "{text}");
     let small = Caps { max_workgroup_memory: 1024, ..self::caps(false, None) };

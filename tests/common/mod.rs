@@ -39,7 +39,8 @@ impl Variant {
 
 /// A runtime of its own for a test with special switches.
 pub fn open(options: &Options) -> Runtime {
-    let runtime = Runtime::with_options(options).expect("the tests need a GPU adapter, a software one will do");
+    let runtime =
+        Runtime::with_options(options).expect("the tests need a GPU adapter, a software one will do");
     let adapter = runtime.adapter();
     eprintln!("adapter: {} ({}, {})", adapter.name, adapter.backend, adapter.driver);
     runtime

@@ -1,0 +1,29 @@
+# make demo    a real model file on the GPU, every tensor checked (builds, installs a software Vulkan driver if none is there)
+# make test    the tests
+# make lint    formatting, clippy, docs, the build without the command
+.PHONY: demo test lint vulkan
+
+# Mesa's driver looks for a Wayland socket there and complains if the folder is not set.
+export XDG_RUNTIME_DIR ?= $(CURDIR)/target
+
+MODEL := tests/data/storybook-3.7M-Q4_0.gguf
+QMATMUL := target/release/qmatmul
+
+demo:
+	cargo build --release
+	scripts/vulkan.sh $(QMATMUL)
+	$(QMATMUL) devices
+	$(QMATMUL) inspect $(MODEL)
+	$(QMATMUL) check $(MODEL) -n 1,8
+	$(QMATMUL) bench -t q4_0 -m 4096 -k 4096 -n 1,8
+
+test:
+	cargo build
+	scripts/vulkan.sh target/debug/qmatmul
+	cargo test --no-fail-fast
+
+lint:
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo clippy --no-default-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps

@@ -1,0 +1,266 @@
+//! The runtime as a library user meets it: host devices, recording, async, threads, errors as values.
+
+mod common;
+
+use common::{VARIANTS, model_path};
+use qmatmul::check::{self, activations, random_tensor};
+use qmatmul::error::Error;
+use qmatmul::file::{Model, OpenOptions};
+use qmatmul::gpu::Upload;
+use qmatmul::kernel::reference;
+use qmatmul::{Options, PackedTensor, Runtime, format, wgpu};
+
+fn q4_0(m: usize, k: usize) -> PackedTensor {
+    random_tensor("w", format::by_name("Q4_0").expect("a format"), m, k, 1).expect("k is a multiple of 32")
+}
+
+fn storage(runtime: &Runtime, elements: usize) -> wgpu::Buffer {
+    runtime.device().create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: elements as u64 * 4,
+        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    })
+}
+
+fn read(runtime: &Runtime, buffer: &wgpu::Buffer) -> Vec<f32> {
+    let staging = runtime.device().create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: buffer.size(),
+        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let mut encoder = runtime.device().create_command_encoder(&Default::default());
+    encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+    runtime.queue().submit([encoder.finish()]);
+    staging.map_async(wgpu::MapMode::Read, .., |r| r.expect("mappable"));
+    runtime.wait().expect("the device works");
+    let view = staging.get_mapped_range(..).expect("mapped");
+    view.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}
+
+fn is_send_sync<T: Send + Sync>() {}
+
+#[test]
+fn handles_may_go_to_other_threads() {
+    is_send_sync::<Runtime>();
+    is_send_sync::<qmatmul::Weights>();
+    is_send_sync::<Error>();
+}
+
+#[test]
+fn eight_threads_get_equal_bits() {
+    let runtime = VARIANTS[0].runtime();
+    let w = runtime.upload(&q4_0(130, 512)).expect("small");
+    let x = activations(5 * 512, 1);
+    let want = runtime.matmul(&w, &x).expect("small");
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..5 {
+                    assert_eq!(runtime.matmul(&w, &x).expect("small"), want);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn recorded_work_chains_without_readback() {
+    for variant in &VARIANTS {
+        let runtime = variant.runtime();
+        let (a, b) = (q4_0(256, 96), q4_0(33, 256));
+        let (wa, wb) = (runtime.upload(&a).expect("small"), runtime.upload(&b).expect("small"));
+        let n = 3;
+        let x = activations(n * 96, 2);
+        let (bx, by, bz) = (storage(runtime, n * 96), storage(runtime, n * 256), storage(runtime, n * 33));
+        runtime.queue().write_buffer(&bx, 0, &x.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>());
+        let mut encoder = runtime.device().create_command_encoder(&Default::default());
+        runtime.record_matmul(&mut encoder, &wa, &bx, &by, n).expect("fits");
+        runtime.record_matmul(&mut encoder, &wb, &by, &bz, n).expect("fits");
+        runtime.queue().submit([encoder.finish()]);
+        let y = read(runtime, &by);
+        let want = reference::matmul(&b, &y).expect("shapes fit");
+        let comparison = check::compare(&read(runtime, &bz), &want, check::NMSE_F32);
+        assert!(comparison.passed, "{}: {comparison}", variant.name);
+    }
+}
+
+#[test]
+fn recording_into_a_buffer_that_is_too_small_is_an_error() {
+    let runtime = VARIANTS[0].runtime();
+    let w = runtime.upload(&q4_0(64, 64)).expect("small");
+    let (x, y) = (storage(runtime, 2 * 64), storage(runtime, 2 * 64 - 1));
+    let mut encoder = runtime.device().create_command_encoder(&Default::default());
+    let error = runtime.record_matmul(&mut encoder, &w, &x, &y, 2).expect_err("y is one element short");
+    let text = error.to_string();
+    assert!(matches!(error, Error::Shape { .. }) && text.contains("512") && text.contains("508"), "{text}");
+    let error = runtime.record_matmul(&mut encoder, &w, &x, &x, usize::MAX).expect_err("absurd n");
+    assert!(matches!(error, Error::Shape { .. }), "{error}");
+}
+
+#[test]
+fn a_device_of_the_host_serves_as_well() {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
+    let adapter = adapters.first().expect("the tests need an adapter");
+    // WebGPU's default limits and no feature at all: the least a host may bring.
+    let (device, queue) =
+        pollster::block_on(adapter.request_device(&Default::default())).expect("a plain device");
+    let runtime = Runtime::with_device(device, queue, adapter, &Options::default());
+    assert_eq!(runtime.caps().subgroup, None);
+    let packed = q4_0(70, 256);
+    for outcome in check::tensor(&runtime, &packed, &[1, 12], None, 1).expect("small") {
+        assert!(outcome.comparison.passed, "{}: {}", outcome.operation, outcome.comparison);
+    }
+}
+
+#[test]
+fn async_twins_give_the_same() {
+    let runtime = VARIANTS[0].runtime();
+    let w = runtime.upload(&q4_0(40, 64)).expect("small");
+    let x = activations(2 * 64, 1);
+    let (y, all, rows) = pollster::block_on(async {
+        let y = runtime.matmul_async(&w, &x).await.expect("small");
+        let all = runtime.dequantize_async(&w).await.expect("small");
+        (y, all, runtime.get_rows_async(&w, &[39, 0, 39]).await.expect("rows exist"))
+    });
+    assert_eq!(y, runtime.matmul(&w, &x).expect("small"));
+    assert_eq!(all, runtime.dequantize(&w).expect("small"));
+    assert_eq!(rows, [&all[39 * 64..], &all[..64], &all[39 * 64..]].concat());
+}
+
+#[test]
+fn upload_reports_progress_to_the_end() {
+    let runtime = VARIANTS[0].runtime();
+    let packed = q4_0(20_000, 1024);
+    let mut seen = vec![];
+    let mut progress = |done, total| seen.push((done, total));
+    let options = Upload { progress: Some(&mut progress), ..Upload::default() };
+    let w = runtime.upload_with(&packed, options).expect("12 MB");
+    assert!(seen.len() > 1 && seen.is_sorted(), "{seen:?}");
+    assert_eq!(seen.last(), Some(&(w.device_bytes(), w.device_bytes())));
+    assert!(w.device_bytes() >= packed.data().len() as u64);
+}
+
+#[test]
+fn non_finite_scales_are_found_on_the_host() {
+    let runtime = VARIANTS[0].runtime();
+    let good = q4_0(8, 64);
+    let mut bytes = good.data().to_vec();
+    for row in [5, 6] {
+        bytes[row * good.row_bytes() + 18..][..2].copy_from_slice(&0x7c01u16.to_le_bytes()); // NaN
+    }
+    let bad = PackedTensor::new("bad", good.format(), 8, 64, bytes).expect("the shape is right");
+    match runtime.upload(&bad).err() {
+        Some(Error::NonFinite { what, count: 2, first: 5 }) => assert!(what.contains("`bad`"), "{what}"),
+        other => panic!("{other:?}"),
+    }
+    let allowed = Upload { allow_non_finite: true, ..Upload::default() };
+    let w = runtime.upload_with(&bad, allowed).expect("allowed");
+    let y = runtime.matmul(&w, &activations(64, 1)).expect("small");
+    assert!(y[..5].iter().chain(&y[7..]).all(|v| v.is_finite()), "rows without NaN stay clean: {y:?}");
+}
+
+#[test]
+fn activations_are_checked() {
+    let runtime = VARIANTS[0].runtime();
+    let w = runtime.upload(&q4_0(8, 64)).expect("small");
+    let mut x = vec![1.0; 2 * 64];
+    (x[70], x[99]) = (f32::INFINITY, f32::NAN);
+    let error = runtime.matmul(&w, &x).expect_err("not finite");
+    assert!(matches!(error, Error::NonFinite { count: 2, first: 70, .. }), "{error}");
+    let error = runtime.matmul(&w, &x[..100]).expect_err("not a whole column");
+    assert!(error.to_string().contains("64") && error.to_string().contains("100"), "{error}");
+    let error = runtime.get_rows(&w, &[0, 8]).expect_err("row 8 of 8");
+    assert!(error.to_string().contains("below 8, got 8"), "{error}");
+    let error = runtime.dequantize_rows(&w, 3..9).expect_err("row 8 of 8");
+    assert!(error.to_string().contains("3..9"), "{error}");
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_refused_with_both_numbers() {
+    let format = format::by_name("Q6_K").expect("a format");
+    let error = PackedTensor::new("odd", format, 2, 300, vec![]).expect_err("300 is no multiple of 256");
+    assert!(error.to_string().contains("256") && error.to_string().contains("300"), "{error}");
+    let error = PackedTensor::new("short", format, 2, 256, vec![0; 419]).expect_err("one byte short");
+    assert!(error.to_string().contains("420") && error.to_string().contains("419"), "{error}");
+    let error = PackedTensor::new("huge", format, usize::MAX, 256, vec![]).expect_err("overflow");
+    assert!(matches!(error, Error::Shape { .. }), "{error}");
+}
+
+#[test]
+fn a_lost_device_says_so_on_every_later_call() {
+    let runtime = common::open(&VARIANTS[0].options());
+    let packed = q4_0(8, 64);
+    let w = runtime.upload(&packed).expect("small");
+    runtime.device().destroy();
+    let lost = |result: Result<(), Error>| match result {
+        Err(Error::DeviceLost(_)) => {}
+        other => panic!("{other:?}"),
+    };
+    let _ = runtime.wait();
+    for _ in 0..2 {
+        lost(runtime.upload(&packed).map(drop));
+        lost(runtime.matmul(&w, &[1.0; 64]).map(drop));
+        lost(runtime.dequantize(&w).map(drop));
+        lost(runtime.get_rows(&w, &[0]).map(drop));
+        lost(runtime.wait());
+    }
+}
+
+#[test]
+fn fifty_runs_give_the_same_bits() {
+    for variant in &VARIANTS {
+        let runtime = variant.runtime();
+        let w = runtime.upload(&q4_0(100, 2048)).expect("small");
+        let x = activations(9 * 2048, 4);
+        let first = runtime.matmul(&w, &x).expect("small");
+        for _ in 0..50 {
+            let y = runtime.matmul(&w, &x).expect("small");
+            assert!(y.iter().zip(&first).all(|(a, b)| a.to_bits() == b.to_bits()), "{}", variant.name);
+        }
+    }
+}
+
+#[test]
+fn the_reference_gives_the_same_bits_on_any_number_of_threads() {
+    let (w, x) = (q4_0(301, 1024), activations(3 * 1024, 6));
+    let on = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(|| reference::matmul(&w, &x)).expect("shapes fit")
+    };
+    assert_eq!(on(1), on(7));
+}
+
+/// A real tensor in a buffer above one binding, at the adapter's own limits.
+#[test]
+fn a_matrix_above_the_binding_limit() {
+    let runtime = VARIANTS[0].runtime();
+    let limit = runtime.caps().max_binding;
+    let k = 8192;
+    let m = (limit / (k as u64 * 18 / 32) + 2000).min(60_000) as usize;
+    let packed = q4_0(m, k);
+    let w = runtime.upload(&packed).expect("a few hundred MB");
+    if limit <= 128 << 20 {
+        assert!(w.shard_count() >= 2);
+    }
+    let x = activations(k, 5);
+    let comparison = check::matmul(runtime, &packed, &w, &x, None).expect("fits");
+    assert!(comparison.passed, "{comparison}");
+    let rows = [0, (m / 2) as u32, m as u32 - 1];
+    let got = runtime.get_rows(&w, &rows).expect("rows exist");
+    let want = packed.select_rows(&rows.map(|r| r as usize)).expect("rows exist").dequantize();
+    assert_eq!(got, want);
+}
+
+#[test]
+fn the_readme_example() {
+    let model = Model::open(model_path(), &OpenOptions::default()).expect("the demo file");
+    let packed = model.find("blk.0.ffn_up").and_then(|info| model.tensor(info)).expect("a real tensor");
+    let runtime = VARIANTS[0].runtime();
+    let weights = runtime.upload(&packed).expect("small");
+    runtime.warm_up(&weights, 8).expect("compiles");
+    let y = runtime.matmul(&weights, &vec![1.0; 8 * weights.cols()]).expect("small");
+    assert_eq!(y.len(), 8 * weights.rows());
+}
