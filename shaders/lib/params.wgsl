@@ -25,6 +25,8 @@ struct Params {
 @group(0) @binding(1) var<storage, read> w: array<u32>;         // the planes of the shard, one after the other
 @group(0) @binding(2) var<storage, read> w4: array<vec4<u32>>;  // the same buffer, 16 bytes at a time
 
+@group(0) @binding(5) var<storage, read> book: array<u32>;      // the code book of the format, if it has one
+
 // Index of this workgroup in the folded grid.
 fn group_index(id: vec3<u32>, grid: vec3<u32>) -> u32 {
     return id.x + id.y * grid.x;

@@ -2,7 +2,7 @@
 //!
 //! `w[i] = f32 with bits w[i] << 16`; encoded by rounding to nearest even, NaN made quiet.
 
-use super::{Format, Plane, bits};
+use super::{Book, Format, Plane, bits};
 
 pub static FORMAT: Format = Format {
     name: "BF16",
@@ -16,6 +16,7 @@ pub static FORMAT: Format = Format {
     planes: &[Plane { name: "w", bits_per_256: 256 * 16 }],
     pack: bits::pack_halves,
     unpack: bits::unpack_halves,
+    book: Book::None,
     shader: include_str!("../../shaders/decode/bf16.wgsl"),
 };
 

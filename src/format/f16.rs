@@ -2,7 +2,7 @@
 //!
 //! `w[i] = f32(w[i])`; encoded by rounding to nearest even.
 
-use super::{Format, Plane, bits};
+use super::{Book, Format, Plane, bits};
 
 pub static FORMAT: Format = Format {
     name: "F16",
@@ -16,6 +16,7 @@ pub static FORMAT: Format = Format {
     planes: &[Plane { name: "w", bits_per_256: 256 * 16 }],
     pack: bits::pack_halves,
     unpack: bits::unpack_halves,
+    book: Book::None,
     shader: include_str!("../../shaders/decode/f16.wgsl"),
 };
 

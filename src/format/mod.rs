@@ -7,6 +7,7 @@
 mod bf16;
 mod f16;
 mod f32;
+mod iq4_nl;
 mod q4_0;
 mod q4_1;
 mod q5_0;
@@ -25,6 +26,7 @@ pub static FORMATS: &[&Format] = &[
     &bf16::FORMAT,
     &f16::FORMAT,
     &f32::FORMAT,
+    &iq4_nl::FORMAT,
     &q4_0::FORMAT,
     &q4_1::FORMAT,
     &q5_0::FORMAT,
@@ -59,8 +61,32 @@ pub struct Format {
     pub pack: fn(row: &[u8], planes: &mut [&mut [u32]]),
     /// Inverse of [`Format::pack`].
     pub unpack: fn(planes: &[&[u32]], row: &mut [u8]),
+    /// The code book that the shader looks codes up in.
+    pub book: Book,
     /// WGSL of the decoder, `shaders/decode/<stem>.wgsl`.
     pub shader: &'static str,
+}
+
+/// Where the values behind the codes of a format come from.
+#[derive(Clone, Copy)]
+pub enum Book {
+    /// From arithmetic alone.
+    None,
+    /// From 16 numbers, which the shader's `lookup` knows.
+    Sixteen(&'static [f32; 16]),
+    /// From a table of words, which the shader finds in its binding `book`.
+    Grid(fn() -> Vec<u32>),
+}
+
+impl Book {
+    /// The words of the shader's binding `book`; at least one.
+    pub fn words(&self) -> Vec<u32> {
+        match self {
+            Self::None => vec![0],
+            Self::Sixteen(values) => values.iter().map(|v| v.to_bits()).collect(),
+            Self::Grid(words) => words(),
+        }
+    }
 }
 
 /// Encodes whole blocks: weights in, the bytes of their blocks out.

@@ -2,7 +2,7 @@
 //!
 //! `w[i] = d * (q[i] - 8)`
 
-use super::{Format, Plane, bits, blocks};
+use super::{Book, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -25,6 +25,7 @@ pub static FORMAT: Format = Format {
     planes: &[Plane { name: "qs", bits_per_256: 4 * 256 }, Plane { name: "d", bits_per_256: 16 * 8 }],
     pack,
     unpack,
+    book: Book::None,
     shader: include_str!("../../shaders/decode/q4_0.wgsl"),
 };
 

@@ -2,7 +2,7 @@
 //!
 //! `w[i] = d * q[i] + m`
 
-use super::{Format, Plane, bits, blocks};
+use super::{Book, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -26,6 +26,7 @@ pub static FORMAT: Format = Format {
     planes: &[Plane { name: "qs", bits_per_256: 4 * 256 }, Plane { name: "dm", bits_per_256: 32 * 8 }],
     pack,
     unpack,
+    book: Book::None,
     shader: include_str!("../../shaders/decode/q4_1.wgsl"),
 };
 

@@ -2,7 +2,7 @@
 //!
 //! `w[i] = d * q[i] + m`
 
-use super::{Format, Plane, bits, blocks};
+use super::{Book, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -31,6 +31,7 @@ pub static FORMAT: Format = Format {
     ],
     pack,
     unpack,
+    book: Book::None,
     shader: include_str!("../../shaders/decode/q5_1.wgsl"),
 };
 

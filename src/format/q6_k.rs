@@ -2,7 +2,7 @@
 //!
 //! `w[i] = d * sc[i / 16] * (q[i] - 32)`
 
-use super::{Format, Plane, bits, blocks};
+use super::{Book, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -32,6 +32,7 @@ pub static FORMAT: Format = Format {
     ],
     pack,
     unpack,
+    book: Book::None,
     shader: include_str!("../../shaders/decode/q6_k.wgsl"),
 };
 

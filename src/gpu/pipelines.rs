@@ -16,6 +16,7 @@ pub(super) struct Pipelines {
     layout: wgpu::PipelineLayout,
     pub bindings: wgpu::BindGroupLayout,
     compiled: Mutex<HashMap<Key, Arc<wgpu::ComputePipeline>>>,
+    books: Mutex<HashMap<&'static str, wgpu::Buffer>>,
     disk: Option<DiskCache>,
     checked: bool,
 }
@@ -29,7 +30,14 @@ impl Pipelines {
             immediate_size: 0,
         });
         let disk = options.disk_cache.then(|| DiskCache::open(device, info)).flatten();
-        Self { layout, bindings, compiled: Mutex::default(), disk, checked: options.checked }
+        Self {
+            layout,
+            bindings,
+            compiled: Mutex::default(),
+            books: Mutex::default(),
+            disk,
+            checked: options.checked,
+        }
     }
 
     /// The pipeline of one cell, compiled at first use.
@@ -49,6 +57,31 @@ impl Pipelines {
         let pipeline = faults.guard(device, doing, 0, || self.compile(device, kernel, config, format))?;
         let pipeline = self.lock().entry(key).or_insert_with(|| Arc::new(pipeline)).clone();
         Ok(pipeline)
+    }
+
+    /// The code book of a format, uploaded at first use.
+    pub fn book(
+        &self,
+        device: &wgpu::Device,
+        faults: &Faults,
+        format: &'static Format,
+    ) -> Result<wgpu::Buffer> {
+        let mut books = self.books.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(book) = books.get(format.name) {
+            return Ok(book.clone());
+        }
+        let words = format.book.words();
+        let doing = || format!("uploading the code book of {}", format.name);
+        let book = faults.guard(device, doing, words.len() as u64 * 4, || {
+            let descriptor = wgpu::util::BufferInitDescriptor {
+                label: Some("book"),
+                contents: bytemuck::cast_slice(&words),
+                usage: wgpu::BufferUsages::STORAGE,
+            };
+            wgpu::util::DeviceExt::create_buffer_init(device, &descriptor)
+        })?;
+        books.insert(format.name, book.clone());
+        Ok(book)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<wgpu::ComputePipeline>>> {
@@ -98,7 +131,7 @@ impl Drop for Pipelines {
     }
 }
 
-/// Bindings 0..4: params, w, w4, x, y.
+/// Bindings 0..5: params, w, w4, x, y, book.
 fn bind_group_layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
     let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
         binding,
@@ -115,6 +148,7 @@ fn bind_group_layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
             entry(2, storage(true)),
             entry(3, storage(true)),
             entry(4, storage(false)),
+            entry(5, storage(true)),
         ],
     })
 }

@@ -102,6 +102,7 @@ fn bind_group(
             entry(2, weights),
             entry(3, part(io.x, dispatch.x)),
             entry(4, part(io.y, dispatch.y)),
+            entry(5, w.book.as_entire_binding()),
         ],
     })
 }

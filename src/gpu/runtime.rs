@@ -387,6 +387,10 @@ impl Runtime {
         self.inner.pipelines.get(self.device(), &self.inner.faults, kernel, config, format)
     }
 
+    pub(super) fn book(&self, format: &'static Format) -> Result<wgpu::Buffer> {
+        self.inner.pipelines.book(self.device(), &self.inner.faults, format)
+    }
+
     pub(super) fn bindings(&self) -> &wgpu::BindGroupLayout {
         &self.inner.pipelines.bindings
     }

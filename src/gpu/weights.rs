@@ -16,6 +16,7 @@ pub struct Weights {
     cols: usize,
     pub(super) shards: std::sync::Arc<[Shard]>,
     pub(super) buffers: std::sync::Arc<[wgpu::Buffer]>,
+    pub(super) book: wgpu::Buffer,
 }
 
 /// How an upload goes.
@@ -114,6 +115,7 @@ pub(super) fn upload(runtime: &Runtime, tensor: &PackedTensor, mut options: Uplo
         cols: tensor.cols(),
         shards: shards.into(),
         buffers: buffers.into(),
+        book: runtime.book(tensor.format())?,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Composition of a shader: files in a fixed order behind a header of constants, with a map from its lines back to the files.
 
 use super::{Config, Kernel, Operation};
-use crate::format::Format;
+use crate::format::{Book, Format};
 use std::fmt::Write;
 
 /// A file of `shaders/`.
@@ -21,6 +21,8 @@ macro_rules! part {
 
 pub(super) static PARAMS: Part = part!("lib/params.wgsl");
 pub(super) static CODES: Part = part!("lib/codes.wgsl");
+pub(super) static LOOKUP_MEMORY: Part = part!("lib/lookup_memory.wgsl");
+pub(super) static LOOKUP_SHUFFLE: Part = part!("lib/lookup_shuffle.wgsl");
 pub(super) static ROWS: Part = part!("lib/rows.wgsl");
 pub(super) static REDUCE_SUBGROUP: Part = part!("lib/reduce_subgroup.wgsl");
 pub(super) static REDUCE_WORKGROUP: Part = part!("lib/reduce_workgroup.wgsl");
@@ -69,7 +71,8 @@ pub fn compose(kernel: &Kernel, config: &Config, format: &Format) -> Source {
     }
     let mut source = Source { text: String::new(), parts: vec![] };
     source.push("header", &header);
-    for part in [&PARAMS, &CODES].into_iter().chain(config.parts.iter().copied()) {
+    let lookup = matches!(format.book, Book::Sixteen(_)).then_some(config.lookup);
+    for part in [&PARAMS, &CODES].into_iter().chain(lookup).chain(config.parts.iter().copied()) {
         source.push(part.path, part.text);
     }
     source.push(format!("shaders/decode/{}.wgsl", format.stem), format.shader);

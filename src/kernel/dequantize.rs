@@ -15,6 +15,7 @@ pub fn configure(_: &Caps, _: &Request) -> Config {
     const WORKGROUP: u32 = 64;
     Config {
         constants: vec![("WORKGROUP", WORKGROUP)],
+        lookup: &compose::LOOKUP_MEMORY,
         parts: vec![&compose::ROWS],
         workgroup: WORKGROUP,
         workgroup_memory: 0,

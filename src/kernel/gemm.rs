@@ -13,6 +13,7 @@ pub static KERNEL: Kernel = Kernel {
 fn configure(_: &Caps, request: &Request) -> Config {
     Config {
         constants: vec![],
+        lookup: &compose::LOOKUP_MEMORY,
         parts: vec![compose::activations(request.cols)],
         workgroup: 128,
         workgroup_memory: (64 + 32) * 9 * 16,

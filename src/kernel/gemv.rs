@@ -22,6 +22,7 @@ fn configure(caps: &Caps, request: &Request) -> Config {
     };
     Config {
         constants: vec![("WORKGROUP", WORKGROUP), ("ROWS", rows), ("COLS", columns), ("SUMS", sums)],
+        lookup: &compose::LOOKUP_MEMORY,
         parts: vec![compose::activations(request.cols), reduce],
         workgroup: WORKGROUP,
         workgroup_memory: sums * slots * 4,

@@ -12,12 +12,14 @@ pub static KERNEL: Kernel = Kernel {
 
 fn configure(caps: &Caps, request: &Request) -> Config {
     let columns = columns_for(request.batch, 8);
-    let (dot, subgroup, loops) = match caps.fixed_subgroup() {
-        Some(size) => (&compose::DOT_ROWS_BROADCAST, size, 32 / size),
-        None => (&compose::DOT_ROWS_PLAIN, 8, 40),
+    let (dot, lookup, subgroup, loops) = match caps.fixed_subgroup() {
+        Some(4) => (&compose::DOT_ROWS_BROADCAST, &compose::LOOKUP_MEMORY, 4, 8),
+        Some(size) => (&compose::DOT_ROWS_BROADCAST, &compose::LOOKUP_SHUFFLE, size, 32 / size),
+        None => (&compose::DOT_ROWS_PLAIN, &compose::LOOKUP_MEMORY, 8, 40),
     };
     Config {
         constants: vec![("SUBGROUP", subgroup), ("COLS", columns)],
+        lookup,
         parts: vec![dot],
         workgroup: subgroup,
         workgroup_memory: 0,

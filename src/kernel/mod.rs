@@ -12,6 +12,7 @@ pub mod reference;
 #[cfg(test)]
 mod tests;
 
+use crate::format::{Book, Format};
 use compose::Part;
 
 /// Every kernel, one row a line, sorted.
@@ -76,9 +77,11 @@ pub struct Config {
     pub constants: Vec<(&'static str, u32)>,
     /// Parts of `shaders/lib/` between the parameters and the decoder.
     pub parts: Vec<&'static Part>,
+    /// The part of `shaders/lib/` that looks codes up, for formats with a book of sixteen.
+    pub lookup: &'static Part,
     /// Invocations of a workgroup.
     pub workgroup: u32,
-    /// Bytes of workgroup memory.
+    /// Bytes of workgroup memory, less those of the lookup.
     pub workgroup_memory: u32,
     /// Rows (of the weight) that a workgroup computes.
     pub rows: u32,
@@ -111,6 +114,18 @@ pub struct Caps {
     pub max_workgroup: u32,
     /// Loop iterations of one invocation, nested ones included, where a driver silently stops after so many.
     pub max_loops: Option<u32>,
+}
+
+/// Bytes of workgroup memory of `shaders/lib/lookup_memory.wgsl`.
+const LOOKUP_MEMORY: u32 = 64;
+
+impl Config {
+    /// Bytes of workgroup memory that the shader needs for `format`.
+    pub fn memory(&self, format: &Format) -> u32 {
+        let in_memory = std::ptr::eq(self.lookup, &raw const compose::LOOKUP_MEMORY);
+        let lookup = matches!(format.book, Book::Sixteen(_)) && in_memory;
+        self.workgroup_memory + if lookup { LOOKUP_MEMORY } else { 0 }
+    }
 }
 
 impl Caps {

@@ -4,7 +4,7 @@
 //! A request is split where a device forces it: shards of the weight where it exceeds one binding (done at upload),
 //! batch columns where x or y exceed one binding, chunks of k where a driver limits loops.
 
-use super::{Caps, Config, KERNELS, Kernel, Operation, Request, choose_matmul};
+use super::{Caps, Config, KERNELS, Kernel, LOOKUP_MEMORY, Operation, Request, choose_matmul};
 use crate::error::{Error, Result};
 use crate::format::Format;
 use std::ops::Range;
@@ -371,7 +371,7 @@ fn window(range: Range<usize>, caps: &Caps) -> (Window, u32) {
 fn check_workgroup(kernel: &Kernel, config: &Config, caps: &Caps) -> Result<()> {
     for (what, wanted, limit) in [
         ("invocations in a workgroup", config.workgroup, caps.max_workgroup),
-        ("bytes of workgroup memory", config.workgroup_memory, caps.max_workgroup_memory),
+        ("bytes of workgroup memory", config.workgroup_memory + LOOKUP_MEMORY, caps.max_workgroup_memory),
     ] {
         if wanted > limit {
             let what = format!("kernel {}: {what}", kernel.name);

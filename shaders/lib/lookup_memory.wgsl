@@ -1,0 +1,15 @@
+// The sixteen values of the book in workgroup memory.
+
+var<workgroup> sixteen: array<f32, 16>;
+
+fn lookup_init(lane: u32) {
+    if (lane < 16u) {
+        sixteen[lane] = bitcast<f32>(book[lane]);
+    }
+    workgroupBarrier();
+}
+
+// The values of the four codes in the bytes of `q`.
+fn lookup(q: u32) -> vec4<f32> {
+    return vec4<f32>(sixteen[q & 15u], sixteen[(q >> 8u) & 15u], sixteen[(q >> 16u) & 15u], sixteen[q >> 24u]);
+}
