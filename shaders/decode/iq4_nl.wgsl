@@ -7,8 +7,6 @@ fn decode_init(lane: u32) {
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
     let block = k >> 5u;
     let d = plane_f16(1u, row, block);
-    let q = nibbles(plane_vec4(0u, row, block));
-    return array<vec4<f32>, 8>(
-        d * lookup(q[0]), d * lookup(q[1]), d * lookup(q[2]), d * lookup(q[3]),
-        d * lookup(q[4]), d * lookup(q[5]), d * lookup(q[6]), d * lookup(q[7]));
+    let qs = plane_vec4(0u, row, block);
+    return lookup32(nibbles(qs), vec2<f32>(d));
 }

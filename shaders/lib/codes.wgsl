@@ -52,3 +52,41 @@ fn centered(q: array<u32, 8>, d: f32, center: f32) -> array<vec4<f32>, 8> {
     }
     return affine(q, d, -center * d);
 }
+
+// The eight quads of 32 two-bit codes.
+fn pairs(v: vec2<u32>) -> array<u32, 8> {
+    return array<u32, 8>(
+        v.x & 0x03030303u, (v.x >> 2u) & 0x03030303u, (v.x >> 4u) & 0x03030303u, (v.x >> 6u) & 0x03030303u,
+        v.y & 0x03030303u, (v.y >> 2u) & 0x03030303u, (v.y >> 4u) & 0x03030303u, (v.y >> 6u) & 0x03030303u);
+}
+
+// Third bits: bit i of byte j of `qh` belongs to weight 4 i + j.
+fn with_third_bit(q: array<u32, 8>, qh: u32) -> array<u32, 8> {
+    return array<u32, 8>(
+        q[0] | ((qh << 2u) & 0x04040404u), q[1] | ((qh << 1u) & 0x04040404u),
+        q[2] | (qh & 0x04040404u), q[3] | ((qh >> 1u) & 0x04040404u),
+        q[4] | ((qh >> 2u) & 0x04040404u), q[5] | ((qh >> 3u) & 0x04040404u),
+        q[6] | ((qh >> 4u) & 0x04040404u), q[7] | ((qh >> 5u) & 0x04040404u));
+}
+
+// affine with a scale and an offset for each 16 weights.
+fn affine2(q: array<u32, 8>, d: vec2<f32>, m: vec2<f32>) -> array<vec4<f32>, 8> {
+    let d0 = vec4<f32>(d.x);
+    let d1 = vec4<f32>(d.y);
+    let m0 = vec4<f32>(m.x);
+    let m1 = vec4<f32>(m.y);
+    return array<vec4<f32>, 8>(
+        fma(quad(q[0]), d0, m0), fma(quad(q[1]), d0, m0), fma(quad(q[2]), d0, m0), fma(quad(q[3]), d0, m0),
+        fma(quad(q[4]), d1, m1), fma(quad(q[5]), d1, m1), fma(quad(q[6]), d1, m1), fma(quad(q[7]), d1, m1));
+}
+
+// centered with a scale for each 16 weights.
+fn centered2(q: array<u32, 8>, d: vec2<f32>, center: f32) -> array<vec4<f32>, 8> {
+    if (ZERO_SIGN) {
+        let c = vec4<f32>(center);
+        return array<vec4<f32>, 8>(
+            (quad(q[0]) - c) * d.x, (quad(q[1]) - c) * d.x, (quad(q[2]) - c) * d.x, (quad(q[3]) - c) * d.x,
+            (quad(q[4]) - c) * d.y, (quad(q[5]) - c) * d.y, (quad(q[6]) - c) * d.y, (quad(q[7]) - c) * d.y);
+    }
+    return affine2(q, d, -center * d);
+}

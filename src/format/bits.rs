@@ -143,3 +143,88 @@ pub fn inverse(d: f32) -> f32 {
 pub fn truncate(value: f32) -> i32 {
     if value.abs() < 2_147_483_648.0 { value as i32 } else { 0 }
 }
+
+/// Two-bit codes as the K-quants store 256: each half of 128 weights has 32 bytes, byte `j` holding codes `j`, `32 + j`,
+/// `64 + j` and `96 + j` from its low bits up.
+pub fn split_quarters(qs: &[u8; 64]) -> [u8; 256] {
+    std::array::from_fn(|e| qs[e / 128 * 32 + e % 32] >> (e % 128 / 32 * 2) & 3)
+}
+
+/// Inverse of [`split_quarters`].
+pub fn join_quarters(codes: &[u8; 256]) -> [u8; 64] {
+    std::array::from_fn(|j| (0..4).fold(0, |byte, q| byte | codes[j / 32 * 128 + q * 32 + j % 32] << (2 * q)))
+}
+
+/// The bytes of [`split_quarters`] as sixteen words of [`pack_pairs`].
+pub fn pack_quarters(words: &mut [u32], qs: &[u8; 64]) {
+    for (to, codes) in words.chunks_exact_mut(2).zip(split_quarters(qs).as_chunks().0) {
+        to.copy_from_slice(&pack_pairs(codes));
+    }
+}
+
+/// Inverse of [`pack_quarters`].
+pub fn unpack_quarters(words: &[u32]) -> [u8; 64] {
+    let mut codes = [0; 256];
+    for (to, words) in codes.as_chunks_mut().0.iter_mut().zip(words.chunks_exact(2)) {
+        *to = unpack_pairs(words);
+    }
+    join_quarters(&codes)
+}
+
+/// Four-bit codes as the K-quants store 256: each quarter of 64 weights has 32 bytes, byte `j` holding codes `j` (low) and
+/// `32 + j` (high).
+pub fn split_pairs(qs: &[u8; 128]) -> [u8; 256] {
+    std::array::from_fn(|e| qs[e / 64 * 32 + e % 32] >> (e % 64 / 32 * 4) & 15)
+}
+
+/// Inverse of [`split_pairs`].
+pub fn join_pairs(codes: &[u8; 256]) -> [u8; 128] {
+    std::array::from_fn(|j| codes[j / 32 * 64 + j % 32] | codes[j / 32 * 64 + 32 + j % 32] << 4)
+}
+
+/// One bit per weight as the K-quants store 256: bit `c` of byte `j` belongs to weight `32 c + j`. As eight words of
+/// [`pack_bits`].
+pub fn pack_bit_columns(bytes: &[u8; 32]) -> [u32; 8] {
+    std::array::from_fn(|c| pack_bits((0..32).fold(0, |bits, j| bits | u32::from(bytes[j] >> c & 1) << j)))
+}
+
+/// Inverse of [`pack_bit_columns`].
+pub fn unpack_bit_columns(words: &[u32]) -> [u8; 32] {
+    let columns: [u32; 8] = std::array::from_fn(|c| unpack_bits(words[c]));
+    std::array::from_fn(|j| (0..8).fold(0, |byte, c| byte | ((columns[c] >> j) as u8 & 1) << c))
+}
+
+/// The eight scales and minimums of Q4_K and Q5_K, six bits each, as sc0, m0, sc1, m1, …
+pub fn six_bit_pairs(s: &[u8; 12]) -> [u8; 16] {
+    let pair = |j: usize| match j {
+        0..4 => [s[j] & 63, s[j + 4] & 63],
+        _ => [s[j + 4] & 15 | s[j - 4] >> 6 << 4, s[j + 4] >> 4 | s[j] >> 6 << 4],
+    };
+    std::array::from_fn(|i| pair(i / 2)[i % 2])
+}
+
+/// Inverse of [`six_bit_pairs`].
+pub fn packed_six_bit_pairs(p: &[u8; 16]) -> [u8; 12] {
+    let (sc, m) = (|j: usize| p[2 * j], |j: usize| p[2 * j + 1]);
+    std::array::from_fn(|i| match i {
+        0..4 => sc(i) | sc(i + 4) >> 4 << 6,
+        4..8 => m(i - 4) | m(i) >> 4 << 6,
+        _ => sc(i - 4) & 15 | (m(i - 4) & 15) << 4,
+    })
+}
+
+/// Bytes into as many words as they fill, little end first.
+pub fn put_words(words: &mut [u32], bytes: &[u8]) {
+    words.iter_mut().zip(bytes.as_chunks().0).for_each(|(to, bytes)| *to = u32::from_le_bytes(*bytes));
+}
+
+/// Inverse of [`put_words`].
+pub fn bytes<const B: usize>(words: &[u32]) -> [u8; B] {
+    std::array::from_fn(|i| words[i / 4].to_le_bytes()[i % 4])
+}
+
+/// Writes byte `i` of a plane of bytes.
+pub fn put_byte(plane: &mut [u32], i: usize, byte: u8) {
+    let shift = i % 4 * 8;
+    plane[i / 4] = plane[i / 4] & !(0xff << shift) | u32::from(byte) << shift;
+}

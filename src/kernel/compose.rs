@@ -65,6 +65,7 @@ impl Source {
 /// The shader of one cell of formats × kernels: constants, parameters, the kernel's library parts, decoder, kernel.
 pub fn compose(kernel: &Kernel, config: &Config, format: &Format) -> Source {
     let mut header = format!("// qmatmul: {} of {}\n", kernel.name, format.name);
+    let _ = writeln!(header, "const LANES = {}u;", config.workgroup);
     let _ = writeln!(header, "const ZERO_SIGN = {};", kernel.operation != Operation::Matmul);
     for (name, value) in &config.constants {
         let _ = writeln!(header, "const {name} = {value}u;");

@@ -1,0 +1,66 @@
+//! MXFP4: 32 weights in 17 bytes: e (an exponent, E8M0), qs[16] (E2M1; low nibbles = weights 0..15, high = 16..31).
+//!
+//! `w[i] = 2^(e - 128) * book[q[i]]`
+
+use super::{Book, Format, Plane, bits, blocks};
+use bytemuck::{Pod, Zeroable};
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Block {
+    e: u8,
+    qs: [u8; 16],
+}
+const _: () = assert!(size_of::<Block>() == 17);
+
+pub static FORMAT: Format = Format {
+    name: "MXFP4",
+    stem: "mxfp4",
+    gguf_type: Some(39),
+    block_weights: 32,
+    block_bytes: size_of::<Block>(),
+    decode,
+    encode: None,
+    is_finite: |row| blocks::<Block>(row).iter().all(|b| b.e <= LARGEST),
+    planes: &[Plane { name: "qs", bits_per_256: 4 * 256 }, Plane { name: "e", bits_per_256: 8 * 8 }],
+    pack,
+    unpack,
+    book: Book::Sixteen(&VALUES),
+    shader: include_str!("../../shaders/decode/mxfp4.wgsl"),
+};
+
+/// Twice the sixteen values of E2M1, so that they are whole; NVFP4's too.
+pub static VALUES: [f32; 16] =
+    [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 0.0, -1.0, -2.0, -3.0, -4.0, -6.0, -8.0, -12.0];
+
+/// The largest exponent with which 12 is finite.
+const LARGEST: u8 = 252;
+
+/// 2^(e - 128); subnormal for 0 and 1.
+fn scale(e: u8) -> f32 {
+    match e {
+        0 | 1 => f32::from_bits(0x0020_0000 << e),
+        _ => f32::from_bits((u32::from(e) - 1) << 23),
+    }
+}
+
+fn decode(row: &[u8], out: &mut [f32]) {
+    for (b, out) in blocks::<Block>(row).iter().zip(out.as_chunks_mut::<32>().0) {
+        let d = scale(b.e);
+        *out = bits::split_halves(&b.qs).map(|q| d * VALUES[usize::from(q)]);
+    }
+}
+
+fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
+    for (i, b) in blocks::<Block>(row).iter().enumerate() {
+        planes[0][4 * i..4 * i + 4].copy_from_slice(&bits::pack_nibbles(&bits::split_halves(&b.qs)));
+        bits::put_byte(planes[1], i, b.e);
+    }
+}
+
+fn unpack(planes: &[&[u32]], row: &mut [u8]) {
+    for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
+        b.qs = bits::join_halves(&bits::unpack_nibbles(&planes[0][4 * i..4 * i + 4]));
+        b.e = planes[1][i / 4].to_le_bytes()[i % 4];
+    }
+}
