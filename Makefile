@@ -6,7 +6,7 @@
 # Mesa's driver looks for a Wayland socket there and complains if the folder is not set.
 export XDG_RUNTIME_DIR ?= $(CURDIR)/target
 
-MODEL := tests/data/storybook-3.7M-Q4_0.gguf
+MODEL := tests/data/storybook-3.7M-Q4_K_M.gguf
 QMATMUL := target/release/qmatmul
 
 demo:
@@ -15,7 +15,7 @@ demo:
 	$(QMATMUL) devices
 	$(QMATMUL) inspect $(MODEL)
 	$(QMATMUL) check $(MODEL) -n 1,8
-	$(QMATMUL) bench -t q4_0 -m 4096 -k 4096 -n 1,8
+	$(QMATMUL) bench -t q4_k -m 4096 -k 4096 -n 1,8
 
 test:
 	cargo build

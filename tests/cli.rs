@@ -83,6 +83,29 @@ fn check_passes_on_the_real_file() {
     assert!(summary.contains("all 152 checks on 38 tensors passed"), "{summary}");
 }
 
+/// A real file mixes types; a file of statistics holds NaN.
+#[test]
+fn check_chooses_per_tensor() {
+    let text = output(&[
+        "check",
+        &path("data/storybook-3.7M-Q4_K_M.gguf").display().to_string(),
+        "-n",
+        "1,9",
+        "-o",
+        "csv",
+    ]);
+    for format in ["Q4_K", "Q6_K", "F32"] {
+        assert!(text.contains(&format!(",{format},")), "{format}");
+    }
+    let folder = TempDir::new().expect("a temporary folder");
+    let file = folder.path().join("stats.safetensors");
+    let mut w = qmatmul::check::activations(4 * 8, 1);
+    w[9] = f32::NAN;
+    write_f32(&file, "stats", &[4, 8], &w).expect("a new file");
+    let text = output(&["check", &file.display().to_string(), "-o", "csv"]);
+    assert!(text.contains("stats,F32,4,8,dequantize") && !text.contains("matmul"), "{text}");
+}
+
 #[test]
 fn matmul_on_gpu_and_cpu_agree_with_the_reference() {
     let folder = TempDir::new().expect("a temporary folder");

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::format::FORMATS;
 use crate::gpu::Runtime;
 use globset::GlobMatcher;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -106,9 +107,21 @@ fn table(outcomes: &[Outcome]) -> Table {
     table
 }
 
+/// Tensors that were decoded but not multiplied although other tensors were.
+fn no_matmul(outcomes: &[Outcome]) -> Vec<&str> {
+    let multiplied: HashSet<_> =
+        outcomes.iter().filter(|o| o.operation == "matmul").map(|o| &*o.tensor).collect();
+    let decoded = outcomes.iter().filter(|o| o.operation == "dequantize").map(|o| &*o.tensor);
+    decoded.filter(|name| !multiplied.is_empty() && !multiplied.contains(name)).collect()
+}
+
 fn verdict(common: &Common, outcomes: &[Outcome], skipped: &[String]) -> Verdict {
     if !skipped.is_empty() {
         common.say(&format!("not checked, format not supported: {}", skipped.join(", ")));
+    }
+    let unmultiplied = no_matmul(outcomes);
+    if !unmultiplied.is_empty() {
+        common.say(&format!("not multiplied, weights not finite: {}", unmultiplied.join(", ")));
     }
     let wrong = outcomes.iter().filter(|o| !o.comparison.passed).count();
     let worst = outcomes.iter().map(|o| o.comparison.nmse).fold(0.0, f64::max);
