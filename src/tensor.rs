@@ -21,7 +21,8 @@ impl PackedTensor {
     /// A tensor over `data`, which must be exactly `rows` rows of `cols` weights.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `cols` is not a multiple of the format's block or `data` has another length.
+    /// [`Error::Shape`] if `cols` is not a multiple of the format's block, `data` has another length, or the tensor has 2^32
+    /// rows or columns.
     pub fn new(
         name: impl Into<String>,
         format: &'static Format,
@@ -30,6 +31,10 @@ impl PackedTensor {
         data: impl Into<Bytes>,
     ) -> Result<Self> {
         let (name, data) = (name.into(), data.into());
+        if u32::try_from(rows.max(cols)).is_err() {
+            let wanted = format!("at most {} rows and columns", u32::MAX);
+            return Err(Error::shape(format!("tensor `{name}`"), wanted, format!("{rows} x {cols}")));
+        }
         let row_bytes = row_bytes(&name, format, cols)?;
         let bytes = row_bytes.checked_mul(rows);
         if bytes != Some(data.len()) {
@@ -111,8 +116,11 @@ impl PackedTensor {
     /// A copy of some rows, in the order given.
     ///
     /// # Errors
-    /// As [`PackedTensor::new`].
+    /// [`Error::Shape`] if there is no such row.
     pub fn select_rows(&self, rows: &[usize]) -> Result<Self> {
+        if let Some(row) = rows.iter().find(|row| **row >= self.rows) {
+            return Err(Error::shape(format!("row of `{}`", self.name), format!("below {}", self.rows), row));
+        }
         let data: Vec<u8> = rows.iter().flat_map(|row| self.row(*row).iter().copied()).collect();
         Self::new(self.name.clone(), self.format, rows.len(), self.cols, data)
     }
@@ -136,6 +144,9 @@ impl PackedTensor {
     /// # Errors
     /// [`Error::NonFinite`] with the number of rows that hold one and the first such row.
     pub fn check_finite(&self) -> Result<()> {
+        if self.data.is_empty() {
+            return Ok(());
+        }
         let bad = |row: &usize| !(self.format.is_finite)(self.row(*row));
         let count = (0..self.rows).into_par_iter().filter(bad).count() as u64;
         match (0..self.rows).into_par_iter().find_first(bad) {

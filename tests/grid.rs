@@ -179,12 +179,8 @@ fn empty_shapes() {
     let mut done = 0;
     for variant in &VARIANTS {
         for format in FORMATS {
-            for case in [
-                case(0, 256, 2, "no rows"),
-                case(4, 256, 0, "no columns"),
-                case(0, 0, 0, "nothing"),
-                case(5, 0, 0, "k = 0"),
-            ] {
+            for case in [case(0, 256, 2, "no rows"), case(4, 256, 0, "no columns"), case(0, 0, 0, "nothing")]
+            {
                 failures.extend(cell(variant.runtime(), format, &case, None, variant.name));
                 done += 1;
             }

@@ -7,7 +7,7 @@ use crate::check::{self, Comparison};
 use crate::error::{Error, Result};
 use crate::format::{self, FORMATS, Format};
 use crate::gpu::{Runtime, Timing, Weights};
-use crate::kernel::{self, Kernel, Request, choose_matmul, reference};
+use crate::kernel::{self, Kernel, reference};
 use crate::tensor::PackedTensor;
 use std::time::Instant;
 
@@ -48,6 +48,12 @@ const HEADERS: &[&str] = &[
 
 impl Bench {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
+        if !(0.0..=3600.0).contains(&self.seconds) {
+            return Err(Error::Argument(format!(
+                "--seconds must be within 0 and 3600, got {}",
+                self.seconds
+            )));
+        }
         let formats = formats(&self.types)?;
         let kernel = self.kernel.as_deref().map(by_name).transpose()?;
         let runtime = if common.on_cpu() { None } else { Some(common.runtime()?) };
@@ -57,6 +63,7 @@ impl Bench {
         for format in formats {
             for &m in &self.m.0 {
                 for &k in &self.k.0 {
+                    self.check_size(format, m, k)?;
                     bar.set_message(format!("{} {m} x {k}", format.name));
                     let packed = check::random_tensor(
                         format!("{} {m} x {k}", format.name),
@@ -78,6 +85,25 @@ impl Bench {
         Ok(if passed { Verdict::Fine } else { Verdict::CheckFailed })
     }
 
+    /// Refuses sizes that no machine holds and columns that the format cannot have, before anything is allocated.
+    fn check_size(&self, format: &Format, m: usize, k: usize) -> Result<()> {
+        const MOST: u64 = 64 << 30;
+        let row = format.row_bytes(k).ok_or_else(|| {
+            Error::Argument(format!(
+                "{} needs columns divisible by {}, got {k}",
+                format.name, format.block_weights
+            ))
+        })?;
+        let n = self.n.0.iter().copied().max().unwrap_or(1) as u64;
+        let largest = (row as u64).max(n.saturating_mul(4)).saturating_mul(m as u64);
+        match largest.max(n.saturating_mul(4).saturating_mul(k as u64)) {
+            bytes if bytes > MOST => Err(Error::Argument(format!(
+                "m = {m}, k = {k}, n = {n} need {bytes} bytes, more than {MOST}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// The rows of one weight, one per batch size; false if a check failed.
     fn shape(
         &self,
@@ -97,11 +123,9 @@ impl Bench {
             let used = if n < COMPUTE_BOUND { &weights[..] } else { &weights[..1] };
             let comparison = self.check(common, runtime, packed, &weights[0], n, kernel)?;
             let timing = runtime.time_matmul(used, n, kernel, self.seconds)?;
-            let name = kernel
-                .unwrap_or_else(|| choose_matmul(runtime.caps(), &Request { cols: packed.cols(), batch: n }))
-                .name;
+            let name = runtime.kernels(&weights[0], n, kernel)?;
             passed &= comparison.passed;
-            table.push(row(packed, name, n, used.len(), &timing, &comparison));
+            table.push(row(packed, &name, n, used.len(), &timing, &comparison));
         }
         Ok(passed)
     }
@@ -124,7 +148,7 @@ impl Bench {
         Ok(true)
     }
 
-    /// The whole product on the device, held against the reference on evenly spread rows.
+    /// The whole product on the device, held against the reference on random rows.
     fn check(
         &self,
         common: &Common,
@@ -137,17 +161,27 @@ impl Bench {
         let x = check::activations(n * packed.cols(), common.seed);
         let y = runtime.matmul_with(weights, &x, kernel)?;
         let m = packed.rows();
-        let step = m.div_ceil(CHECK_ROWS).max(1);
-        let rows: Vec<usize> = (0..m).step_by(step).collect();
-        let want = reference::matmul(&packed.select_rows(&rows)?, &x)?;
+        let rows = some_rows(m, common.seed);
+        let part = packed.select_rows(&rows)?;
+        let want = reference::matmul(&part, &x)?;
         let got: Vec<f32> = (0..n).flat_map(|c| rows.iter().map(move |r| c * m + r)).map(|i| y[i]).collect();
-        Ok(check::compare(&got, &want, check::NMSE_F32))
+        Ok(check::compare_rows(&got, &want, &reference::row_power(&part, &x)?))
     }
+}
+
+/// Rows in no order that a kernel's tiles could share, the first and the last among them.
+fn some_rows(m: usize, seed: u64) -> Vec<usize> {
+    if m <= CHECK_ROWS {
+        return (0..m).collect();
+    }
+    let mut random = check::Random::new(seed);
+    let between = (2..CHECK_ROWS).map(|_| (random.next_u64() % m as u64) as usize);
+    [0, m - 1].into_iter().chain(between).collect()
 }
 
 fn row(
     packed: &PackedTensor,
-    kernel: &'static str,
+    kernel: &str,
     n: usize,
     copies: usize,
     timing: &Timing,

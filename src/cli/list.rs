@@ -1,4 +1,4 @@
-//! Lists and ranges of numbers as llama-bench takes them: `1,8,512`, `1-4`, `64-256+64`, `256-4096*2`.
+//! Lists and ranges of positive numbers as llama-bench takes them: `1,8,512`, `1-4`, `64-256+64`, `256-4096*2`.
 
 /// A parsed list.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +17,10 @@ impl std::str::FromStr for List {
                 return Err(format!("`{text}` lists more than {MOST} numbers"));
             }
         }
-        Ok(Self(numbers))
+        match numbers.contains(&0) {
+            true => Err(format!("`{text}` holds 0")),
+            false => Ok(Self(numbers)),
+        }
     }
 }
 
@@ -51,7 +54,10 @@ fn range(text: &str) -> Result<Vec<usize>, String> {
         return Err(format!("`{text}` never ends"));
     }
     let numbers = std::iter::successors(Some(first), |n| step(*n)).take_while(|n| *n <= last);
-    Ok(numbers.take(MOST + 1).collect())
+    match last < first {
+        true => Err(format!("`{text}` is empty")),
+        false => Ok(numbers.take(MOST + 1).collect()),
+    }
 }
 
 #[cfg(test)]
@@ -73,7 +79,9 @@ mod tests {
 
     #[test]
     fn what_is_not_a_list() {
-        for text in ["", "x", "1,,2", "1-", "1-9*1", "1-9+0", "0-9*2", "-5", "1-99999999", "1e3"] {
+        for text in
+            ["", "x", "1,,2", "1-", "1-9*1", "1-9+0", "0-9*2", "-5", "8-1", "0", "1,0", "1-99999999", "1e3"]
+        {
             assert!(text.parse::<List>().is_err(), "{text}");
         }
     }

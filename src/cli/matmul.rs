@@ -3,7 +3,9 @@
 use super::{Common, Verdict};
 use crate::error::{Error, Result};
 use crate::file::{Activations, activations_from_bytes, read_activations, write_f32, write_f32_to};
+use crate::gpu::Upload;
 use crate::kernel::reference;
+use crate::tensor::check_finite;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -30,13 +32,15 @@ impl Matmul {
             let what = format!("activations `{}` for tensor `{}`", self.input.display(), packed.name());
             return Err(Error::shape(what, format!("{} columns", packed.cols()), x.k));
         }
-        let y = if common.on_cpu() {
-            crate::tensor::check_finite(&format!("activations `{}`", self.input.display()), &x.data)?;
+        let y: Vec<f32> = if common.on_cpu() {
+            check_finite(&format!("activations `{}`", self.input.display()), &x.data)?;
+            packed.check_finite()?;
             reference::matmul(&packed, &x.data)?.into_iter().map(|y| y as f32).collect()
         } else {
             let runtime = common.runtime()?;
             runtime.matmul(&runtime.upload(&packed)?, &x.data)?
         };
+        check_finite("the result, beyond what f32 holds,", &y)?;
         write(&self.output, "y", &[x.n, packed.rows()], &y)?;
         Ok(Verdict::Fine)
     }
@@ -61,7 +65,8 @@ impl Dequantize {
             packed.dequantize()
         } else {
             let runtime = common.runtime()?;
-            runtime.dequantize(&runtime.upload(&packed)?)?
+            let options = Upload { allow_non_finite: true, ..Upload::default() };
+            runtime.dequantize(&runtime.upload_with(&packed, options)?)?
         };
         write(&self.output, "w", &[packed.rows(), packed.cols()], &w)?;
         Ok(Verdict::Fine)

@@ -9,7 +9,7 @@ pub enum Select {
     /// The best: discrete before integrated before virtual before software. `WGPU_ADAPTER_NAME` narrows the choice.
     #[default]
     Best,
-    /// The adapter with this number in [`adapters`].
+    /// The adapter with this number in [`adapters`], or with this number in its name.
     Number(usize),
     /// The first adapter whose name contains this, in any case.
     Name(String),
@@ -148,12 +148,9 @@ pub(super) fn choose(select: &Select) -> Result<wgpu::Adapter> {
     }
     let from_env = std::env::var("WGPU_ADAPTER_NAME").ok().filter(|name| !name.is_empty());
     let wanted = match select {
-        Select::Number(number) => {
-            return match *number < adapters.len() {
-                true => Ok(adapters.swap_remove(*number)),
-                false => Err(no_match(&format!("number {number}"), &names)),
-            };
-        }
+        Select::Number(number) if *number < adapters.len() => return Ok(adapters.swap_remove(*number)),
+        // As in "4090".
+        Select::Number(number) => Some(number.to_string()),
         Select::Name(name) => Some(name.clone()),
         Select::Best => from_env,
     };
@@ -203,7 +200,7 @@ pub(super) fn caps(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &Op
     Caps {
         software: options.software.unwrap_or(is_cpu),
         subgroup: subgroup.then_some((info.subgroup_min_size, info.subgroup_max_size)),
-        max_groups: lower(limits.max_compute_workgroups_per_dimension, options.max_groups),
+        max_groups: lower(limits.max_compute_workgroups_per_dimension, options.max_groups).max(1),
         max_binding: lower(limits.max_storage_buffer_binding_size, options.max_binding),
         max_buffer: limits.max_buffer_size,
         binding_alignment: limits.min_storage_buffer_offset_alignment.max(16),

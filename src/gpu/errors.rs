@@ -3,36 +3,33 @@
 use crate::error::{Error, Result};
 use std::sync::{Arc, OnceLock};
 
-/// Why the device was lost, once it is; and the first error that no scope caught.
+/// Why the device was lost, once it is.
 #[derive(Clone, Default)]
 pub(super) struct Faults {
     lost: Arc<OnceLock<String>>,
-    stray: Arc<OnceLock<String>>,
 }
 
 impl Faults {
     /// Listens to `device`.
     pub fn watch(device: &wgpu::Device) -> Self {
         let faults = Self::default();
-        let (lost, stray) = (faults.lost.clone(), faults.stray.clone());
+        let lost = faults.lost.clone();
         device.set_device_lost_callback(move |reason, message| {
             let _ = lost.set(format!("{reason:?}: {message}"));
         });
-        // Scopes are per thread: an error raised elsewhere must not reach wgpu's default handler, which panics.
-        device.on_uncaptured_error(Arc::new(move |error| {
-            log::error!("uncaught device error: {error}");
-            let _ = stray.set(error.to_string());
-        }));
         faults
     }
 
-    /// The sticky error of a lost or broken device.
+    /// Keeps errors that no scope caught away from wgpu's default handler, which panics. Scopes are per thread, so such an
+    /// error is not of a call that [`Faults::guard`] watches.
+    pub fn log_uncaught(device: &wgpu::Device) {
+        device.on_uncaptured_error(Arc::new(|error| log::error!("uncaught device error: {error}")));
+    }
+
+    /// The sticky error of a lost device.
     pub fn check(&self) -> Result<()> {
-        if let Some(reason) = self.lost.get() {
-            return Err(Error::DeviceLost(reason.clone()));
-        }
-        match self.stray.get() {
-            Some(message) => Err(Error::Gpu { doing: "an earlier call".into(), message: message.clone() }),
+        match self.lost.get() {
+            Some(reason) => Err(Error::DeviceLost(reason.clone())),
             None => Ok(()),
         }
     }
@@ -53,8 +50,11 @@ impl Faults {
         let memory = pollster::block_on(memory.pop());
         let internal = pollster::block_on(internal.pop());
         let validation = pollster::block_on(validation.pop());
-        // A lost device makes other calls fail in odd ways: say the loss.
-        self.check()?;
+        if memory.is_some() || internal.is_some() || validation.is_some() {
+            // A lost device makes other calls fail in odd ways: hear of the loss, and say that.
+            let _ = device.poll(wgpu::PollType::Poll);
+            self.check()?;
+        }
         if memory.is_some() {
             return Err(Error::OutOfMemory { doing: doing(), bytes });
         }

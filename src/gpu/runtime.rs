@@ -13,6 +13,7 @@ use crate::kernel::{Caps, Config, Kernel, plan, reference};
 use crate::tensor::{PackedTensor, check_finite};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A device and everything compiled for it. Cheap to clone, `Send` and `Sync`; all methods may be called from several threads.
 #[derive(Clone)]
@@ -21,6 +22,8 @@ pub struct Runtime {
 }
 
 struct Inner {
+    /// Told apart from other runtimes: buffers of one mean something else on another.
+    id: u64,
     device: wgpu::Device,
     queue: wgpu::Queue,
     adapter: AdapterSummary,
@@ -61,13 +64,15 @@ impl Runtime {
     pub fn with_options(options: &Options) -> Result<Self> {
         let adapter = device::choose(&options.select)?;
         let (device, queue) = device::open(&adapter)?;
+        Faults::log_uncaught(&device);
         Ok(Self::assemble(device, queue, &adapter, options))
     }
 
     /// Works on a device of the caller's. The features that qmatmul uses where it finds them are `SUBGROUP`,
     /// `TIMESTAMP_QUERY` and `PIPELINE_CACHE`; ask for the adapter's limits, or matrices are split at WebGPU's defaults.
     ///
-    /// The device's lost and uncaptured-error callbacks are replaced.
+    /// The device's lost callback is replaced, and errors of qmatmul's own calls are caught in scopes; the handler of
+    /// uncaught errors stays the host's.
     pub fn with_device(
         device: wgpu::Device,
         queue: wgpu::Queue,
@@ -88,7 +93,9 @@ impl Runtime {
         let caps = device::caps(&device, &info, options);
         let pipelines = Pipelines::new(&device, &info, options);
         let adapter = device::summary(adapter);
-        Self { inner: Arc::new(Inner { device, queue, adapter, caps, pipelines, faults }) }
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self { inner: Arc::new(Inner { id, device, queue, adapter, caps, pipelines, faults }) }
     }
 
     /// The adapter, for people.
@@ -164,7 +171,7 @@ impl Runtime {
     /// the usage `STORAGE`. The caller vouches for finite activations.
     ///
     /// # Errors
-    /// [`Error::Shape`] if a buffer is too small, and the device's errors.
+    /// [`Error::Shape`] if a buffer is too small, [`Error::Argument`] if x and y are the same, and the device's errors.
     pub fn record_matmul(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -173,6 +180,13 @@ impl Runtime {
         y: &wgpu::Buffer,
         n: usize,
     ) -> Result<()> {
+        self.owns(w)?;
+        if x == y {
+            return Err(Error::Argument(format!(
+                "a matmul with `{}` cannot write into its own activations",
+                w.name()
+            )));
+        }
         for (what, buffer, columns) in [("x", x, w.cols()), ("y", y, w.rows())] {
             let wanted = (n as u64).saturating_mul(columns as u64).saturating_mul(4);
             if buffer.size() < wanted {
@@ -252,10 +266,11 @@ impl Runtime {
         Ok(out)
     }
 
-    /// Times a matmul with `n` columns over `weights` in turn, for at least `least` seconds.
+    /// Times a matmul with `n` columns over `weights` in turn, for at least `least` seconds (an hour at most). All columns
+    /// must fit one buffer.
     ///
     /// # Errors
-    /// The device's errors.
+    /// [`Error::Argument`] without weights, [`Error::LimitExceeded`], and the device's errors.
     pub fn time_matmul(
         &self,
         weights: &[Weights],
@@ -266,11 +281,24 @@ impl Runtime {
         time::matmul(self, weights, n, kernel, least)
     }
 
+    /// The kernels that a matmul with `n` columns runs, in order, each once: `gemm+gemv`.
+    ///
+    /// # Errors
+    /// As [`Runtime::record_matmul`].
+    pub fn kernels(&self, w: &Weights, n: usize, kernel: Option<&'static Kernel>) -> Result<String> {
+        self.owns(w)?;
+        let mut names: Vec<_> =
+            plan::matmul(w.shape(), n, kernel, self.caps())?.iter().map(|d| d.kernel.name).collect();
+        names.dedup();
+        Ok(names.join("+"))
+    }
+
     /// Compiles ahead what a matmul with `n` columns will need.
     ///
     /// # Errors
     /// The device's errors.
     pub fn warm_up(&self, w: &Weights, n: usize) -> Result<()> {
+        self.owns(w)?;
         for dispatch in plan::matmul(w.shape(), n, None, self.caps())? {
             self.pipeline(dispatch.kernel, &dispatch.config, w.format)?;
         }
@@ -278,7 +306,7 @@ impl Runtime {
     }
 
     /// `x` in parts that one submission moves.
-    fn batches<'x>(&self, w: &Weights, x: &'x [f32]) -> Result<Vec<&'x [f32]>> {
+    pub(crate) fn batches<'x>(&self, w: &Weights, x: &'x [f32]) -> Result<Vec<&'x [f32]>> {
         self.check()?;
         let n = reference::batch(w.name(), w.cols(), x.len())?;
         check_finite(&format!("activations for `{}`", w.name()), x)?;
@@ -324,6 +352,7 @@ impl Runtime {
 
     /// The dispatches of a task and the number of its results.
     fn plan(&self, w: &Weights, task: &Task) -> Result<(Vec<plan::Dispatch>, usize)> {
+        self.owns(w)?;
         let caps = self.caps();
         Ok(match task {
             Task::Matmul(x, kernel) => {
@@ -385,6 +414,20 @@ impl Runtime {
         format: &'static Format,
     ) -> Result<Arc<wgpu::ComputePipeline>> {
         self.inner.pipelines.get(self.device(), &self.inner.faults, kernel, config, format)
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.inner.id
+    }
+
+    /// Refuses weights of another runtime.
+    pub(super) fn owns(&self, w: &Weights) -> Result<()> {
+        match w.owner == self.inner.id {
+            true => self.check(),
+            false => {
+                Err(Error::Argument(format!("the weights `{}` were uploaded to another runtime", w.name())))
+            }
+        }
     }
 
     pub(super) fn book(&self, format: &'static Format) -> Result<wgpu::Buffer> {

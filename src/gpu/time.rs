@@ -4,7 +4,7 @@ use super::record::{Io, Prepared};
 use super::runtime::Runtime;
 use super::transfer;
 use super::weights::Weights;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::{Kernel, plan};
 use std::time::Instant;
 
@@ -41,6 +41,10 @@ pub(super) fn matmul(
     kernel: Option<&'static Kernel>,
     least: f64,
 ) -> Result<Timing> {
+    if weights.is_empty() {
+        return Err(Error::Argument("there are no weights to time".into()));
+    }
+    let least = if least.is_finite() { least.clamp(0.0, 3600.0) } else { 0.0 };
     let prepared = prepare(runtime, weights, n, kernel)?;
     let clock = Clock::new(runtime);
     for p in &prepared {
@@ -64,6 +68,13 @@ fn prepare(
     kernel: Option<&'static Kernel>,
 ) -> Result<Vec<Prepared>> {
     let (m, k) = weights.iter().fold((0, 0), |(m, k), w| (w.rows().max(m), w.cols().max(k)));
+    let most = runtime.caps().max_buffer / 4;
+    let wanted = (n as u64).saturating_mul(m.max(k) as u64);
+    if wanted > most {
+        let what = format!("x or y of a matmul with n = {n}");
+        return Err(Error::LimitExceeded { what, wanted: wanted.saturating_mul(4), limit: most * 4 });
+    }
+    weights.iter().try_for_each(|w| runtime.owns(w))?;
     let noise: Vec<f32> = (0..n * k).map(|i| ((i * 7919) % 2003) as f32 / 1001.0 - 1.0).collect();
     let x = transfer::filled(runtime, "activations", &noise)?;
     let y = transfer::buffer(runtime, "result", (n * m * 4) as u64, transfer::OUTPUT)?;

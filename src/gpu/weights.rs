@@ -10,6 +10,8 @@ use rayon::prelude::*;
 /// A weight `[rows, cols]` that lies packed in device memory. Cheap to clone; the memory is freed with the last clone.
 #[derive(Clone)]
 pub struct Weights {
+    /// Which runtime the buffers belong to.
+    pub(super) owner: u64,
     pub(super) name: std::sync::Arc<str>,
     pub(super) format: &'static Format,
     rows: usize,
@@ -109,6 +111,7 @@ pub(super) fn upload(runtime: &Runtime, tensor: &PackedTensor, mut options: Uplo
         buffers.push(buffer);
     }
     Ok(Weights {
+        owner: runtime.id(),
         name: tensor.name().into(),
         format: tensor.format(),
         rows: tensor.rows(),

@@ -17,8 +17,8 @@ fn configure(caps: &Caps, request: &Request) -> Config {
     let rows = if columns == 1 { 4 } else { 2 };
     let sums = rows * columns;
     let (reduce, slots) = match caps.subgroup {
-        Some(_) => (&compose::REDUCE_SUBGROUP, WORKGROUP / 4),
-        None => (&compose::REDUCE_WORKGROUP, WORKGROUP),
+        Some((4.., _)) => (&compose::REDUCE_SUBGROUP, WORKGROUP / 4),
+        _ => (&compose::REDUCE_WORKGROUP, WORKGROUP),
     };
     Config {
         constants: vec![("WORKGROUP", WORKGROUP), ("ROWS", rows), ("COLS", columns), ("SUMS", sums)],

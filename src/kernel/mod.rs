@@ -41,7 +41,8 @@ pub enum Family {
     Any,
 }
 
-/// One kernel: its WGSL and how it is configured for a device and a request.
+/// One kernel of [`KERNELS`]: its WGSL and how it is configured for a device and a request.
+#[non_exhaustive]
 pub struct Kernel {
     /// Name and file stem: `gemv`.
     pub name: &'static str,

@@ -67,7 +67,8 @@ pub fn shards(name: &str, format: &Format, rows: usize, cols: usize, caps: &Caps
         row_bytes += words * 4;
         *stride = u32::try_from(words).unwrap_or(u32::MAX);
     }
-    let limit = caps.max_binding.min(caps.max_buffer);
+    // The shaders count words in 32 bits.
+    let limit = caps.max_binding.min(caps.max_buffer).min(u64::from(u32::MAX));
     if row_bytes > limit {
         let what = format!("one row of `{name}` ({cols} columns of {})", format.name);
         return Err(Error::LimitExceeded { what, wanted: row_bytes, limit });
@@ -129,13 +130,17 @@ pub struct Weight<'a> {
 /// `y[n, m] = x[n, k] · w[m, k]ᵀ`, with the kernel of the caller's choice or the best for the device.
 ///
 /// # Errors
-/// [`Error::LimitExceeded`] if one column of x or y exceeds a binding, or a kernel the device's workgroup limits.
+/// [`Error::LimitExceeded`] if one column of x or y exceeds a binding, or a kernel the device's workgroup limits;
+/// [`Error::Argument`] if the kernel does not multiply.
 pub fn matmul(
     w: Weight,
     batch: usize,
     kernel: Option<&'static Kernel>,
     caps: &Caps,
 ) -> Result<Vec<Dispatch>> {
+    if let Some(other) = kernel.filter(|k| k.operation != Operation::Matmul) {
+        return Err(Error::Argument(format!("kernel {} does not multiply", other.name)));
+    }
     let mut plan = vec![];
     if w.rows == 0 || batch == 0 {
         return Ok(plan);
@@ -150,11 +155,7 @@ pub fn matmul(
         check_workgroup(kernel, &config, caps)?;
         // Whole groups of columns first; what is left gets a kernel compiled for fewer columns.
         let columns = config.columns as usize;
-        let count = if left > columns && kernel.operation == Operation::Matmul {
-            left / columns * columns
-        } else {
-            left
-        };
+        let count = if left > columns { left / columns * columns } else { left };
         let count = count.min(grid_limit(&w, &config, caps));
         for (index, shard) in w.shards.iter().enumerate() {
             matmul_shard(&mut plan, &w, (index, shard), first..first + count, (kernel, &config), caps)?;

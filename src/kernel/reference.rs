@@ -29,21 +29,22 @@ pub fn matmul(w: &PackedTensor, x: &[f32]) -> Result<Vec<f64>> {
     Ok(transpose(&by_row, m, n))
 }
 
-/// Σ (x·w)² over all products of [`matmul`]: the power that y would have if the signs were random.
+/// Σ (x·w)² over the products of each row of [`matmul`], `[m]`: the power that its outputs would have if the signs were random.
 ///
 /// # Errors
 /// As [`matmul`].
-pub fn power(w: &PackedTensor, x: &[f32]) -> Result<f64> {
+pub fn row_power(w: &PackedTensor, x: &[f32]) -> Result<Vec<f64>> {
     let k = w.cols();
     let n = batch_of(w, x)?;
     // The squares of the activations of all columns are added up first.
     let squares: Vec<f64> =
         (0..k).map(|i| (0..n).map(|col| f64::from(x[col * k + i]).powi(2)).sum()).collect();
-    let row_power = |weights: &mut Vec<f32>, row: usize| -> f64 {
+    let power = |weights: &mut Vec<f32>, row: usize| {
         w.decode_row(row, weights);
-        weights.iter().zip(&squares).map(|(w, x)| f64::from(*w).powi(2) * x).sum()
+        weights.iter_mut().for_each(|w| *w *= *w);
+        dot(weights, &squares)
     };
-    Ok((0..w.rows()).into_par_iter().map_init(|| vec![0f32; k], row_power).sum())
+    Ok((0..w.rows()).into_par_iter().map_init(|| vec![0f32; k], power).collect())
 }
 
 /// The batch size of activations `x` for weight `w`.
