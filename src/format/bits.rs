@@ -63,12 +63,12 @@ pub fn unpack_bits(word: u32) -> u32 {
 }
 
 /// The low four bits of `bits`, one a byte.
-fn spread(bits: u32) -> u32 {
+pub fn spread(bits: u32) -> u32 {
     ((bits & 15) * 0x0020_4081) & 0x0101_0101
 }
 
 /// Inverse of [`spread`], from the lowest bit of each byte.
-fn gather(word: u32) -> u32 {
+pub fn gather(word: u32) -> u32 {
     (word & 0x0101_0101).wrapping_mul(0x0102_0408) >> 24
 }
 

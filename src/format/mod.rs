@@ -7,6 +7,13 @@
 mod bf16;
 mod f16;
 mod f32;
+mod iq1_m;
+mod iq1_s;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_s;
+mod iq3_xxs;
 mod iq4_nl;
 mod iq4_xs;
 mod mxfp4;
@@ -23,6 +30,7 @@ mod q6_k;
 mod q8_0;
 
 mod bits;
+mod grid;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +41,13 @@ pub static FORMATS: &[&Format] = &[
     &bf16::FORMAT,
     &f16::FORMAT,
     &f32::FORMAT,
+    &iq1_m::FORMAT,
+    &iq1_s::FORMAT,
+    &iq2_s::FORMAT,
+    &iq2_xs::FORMAT,
+    &iq2_xxs::FORMAT,
+    &iq3_s::FORMAT,
+    &iq3_xxs::FORMAT,
     &iq4_nl::FORMAT,
     &iq4_xs::FORMAT,
     &mxfp4::FORMAT,

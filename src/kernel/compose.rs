@@ -28,6 +28,7 @@ pub(super) static REDUCE_SUBGROUP: Part = part!("lib/reduce_subgroup.wgsl");
 pub(super) static REDUCE_WORKGROUP: Part = part!("lib/reduce_workgroup.wgsl");
 pub(super) static DOT_ROWS_BROADCAST: Part = part!("lib/dot_rows_broadcast.wgsl");
 pub(super) static DOT_ROWS_PLAIN: Part = part!("lib/dot_rows_plain.wgsl");
+static GRID: Part = part!("lib/grid.wgsl");
 static X_SCALAR: Part = part!("lib/x_scalar.wgsl");
 static X_VEC4: Part = part!("lib/x_vec4.wgsl");
 
@@ -72,8 +73,12 @@ pub fn compose(kernel: &Kernel, config: &Config, format: &Format) -> Source {
     }
     let mut source = Source { text: String::new(), parts: vec![] };
     source.push("header", &header);
-    let lookup = matches!(format.book, Book::Sixteen(_)).then_some(config.lookup);
-    for part in [&PARAMS, &CODES].into_iter().chain(lookup).chain(config.parts.iter().copied()) {
+    let book = match format.book {
+        Book::None => None,
+        Book::Sixteen(_) => Some(config.lookup),
+        Book::Grid(_) => Some(&GRID),
+    };
+    for part in [&PARAMS, &CODES].into_iter().chain(book).chain(config.parts.iter().copied()) {
         source.push(part.path, part.text);
     }
     source.push(format!("shaders/decode/{}.wgsl", format.stem), format.shader);

@@ -1,0 +1,19 @@
+// IQ1_M: super-blocks of 256 weights; planes qs (1 word per 32 weights: low bytes of four entries of the grid), qh (a
+// nibble for each: three high bits, the sign of delta), scales, d (2 words per 256: eight times three bits s for 16
+// weights each, and a byte of d (f16)).
+// w[i] = d * (2 * s[i / 16] + 1) * (grid[q[i / 8]][i % 8] ± 0.125); every product is exact.
+fn decode_init(lane: u32) {}
+
+fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+    let chunk = k >> 5u;
+    let first = plane_word(2u, row, 2u * (k >> 8u));
+    let second = plane_word(2u, row, 2u * (k >> 8u) + 1u);
+    let scales = select(first, second, (chunk & 4u) != 0u) >> (6u * (chunk & 3u));
+    let qh = plane_u16(1u, row, chunk);
+    let s = vec2<f32>(f32(2u * (scales & 7u) + 1u), f32(2u * ((scales >> 3u) & 7u) + 1u));
+    let d = unpack2x16float((first >> 24u) | ((second >> 16u) & 0xff00u)).x * s;
+    let h = vec4<u32>(qh) >> vec4<u32>(0u, 4u, 8u, 12u);
+    let q = bytes(plane_word(0u, row, chunk)) | ((h & vec4<u32>(7u)) << vec4<u32>(8u));
+    let delta = select(vec4<f32>(-0.125), vec4<f32>(0.125), (h & vec4<u32>(8u)) == vec4<u32>(0u));
+    return shifted_entries(book4_pairs(q), delta, d.x, d.y);
+}

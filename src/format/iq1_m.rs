@@ -1,0 +1,97 @@
+//! IQ1_M: 256 weights in 56 bytes: qs[32] (low bytes of the entries of IQ1_S's grid, 8 weights each), qh[16] (a nibble for
+//! each: three high bits of the entry, one bit the sign of delta), scales[4] (u16: four times three bits s for 16 weights
+//! each, and on top a nibble of d, lowest first).
+//!
+//! `w[i] = d * (2 * s[i / 16] + 1) * (grid[q[i / 8]][i % 8] ± 0.125)`
+
+use super::iq1_s::GRID;
+use super::{Book, Format, Plane, bits, blocks, grid};
+use bytemuck::{Pod, Zeroable};
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Block {
+    qs: [[u8; 4]; 8],
+    qh: [[u8; 2]; 8],
+    scales: [[u8; 2]; 4],
+}
+const _: () = assert!(size_of::<Block>() == 56);
+
+pub static FORMAT: Format = Format {
+    name: "IQ1_M",
+    stem: "iq1_m",
+    gguf_type: Some(29),
+    block_weights: 256,
+    block_bytes: size_of::<Block>(),
+    decode,
+    encode: None,
+    is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(d(b))),
+    planes: &[
+        Plane { name: "qs", bits_per_256: 32 * 8 },
+        Plane { name: "qh", bits_per_256: 16 * 8 },
+        // Two words, each eight scales of three bits and a byte of d.
+        Plane { name: "scales, d", bits_per_256: 64 },
+    ],
+    pack,
+    unpack,
+    book: Book::Grid(|| grid::words_of_pairs(GRID)),
+    shader: include_str!("../../shaders/decode/iq1_m.wgsl"),
+};
+
+/// The f16 in the top nibbles of the scales.
+fn d(b: &Block) -> [u8; 2] {
+    let [s0, s1, s2, s3] = b.scales.map(|[_, high]| high);
+    [s0 >> 4 | s1 & 0xf0, s2 >> 4 | s3 & 0xf0]
+}
+
+fn decode(row: &[u8], out: &mut [f32]) {
+    for (b, out) in blocks::<Block>(row).iter().zip(out.as_chunks_mut::<256>().0) {
+        let d = bits::half(d(b));
+        for (c, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            let scales = u16::from_le_bytes(b.scales[c / 2]) >> (c % 2 * 6);
+            let qh = u16::from_le_bytes(b.qh[c]);
+            let d = [scales & 7, scales >> 3 & 7].map(|s| d * f32::from(2 * s + 1));
+            for (l, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+                let h = qh >> (4 * l);
+                let q = usize::from(b.qs[c][l]) | usize::from(h & 7) << 8;
+                let delta = if h & 8 == 0 { 0.125 } else { -0.125 };
+                *out = GRID[q].map(|v| d[l / 2] * (f32::from(v.cast_signed()) + delta));
+            }
+        }
+    }
+}
+
+/// Two of the four u16 as a word: their scales, then their nibbles of d.
+fn pack_scales([a, b]: [[u8; 2]; 2]) -> u32 {
+    let [a, b] = [a, b].map(|s| u32::from(u16::from_le_bytes(s)));
+    a & 0xfff | (b & 0xfff) << 12 | a >> 12 << 24 | b >> 12 << 28
+}
+
+/// Inverse of [`pack_scales`].
+fn unpack_scales(word: u32) -> [[u8; 2]; 2] {
+    [word & 0xfff | word >> 24 << 12, word >> 12 & 0xfff | word >> 28 << 12].map(|s| (s as u16).to_le_bytes())
+}
+
+fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
+    for (i, b) in blocks::<Block>(row).iter().enumerate() {
+        for c in 0..8 {
+            planes[0][8 * i + c] = u32::from_le_bytes(b.qs[c]);
+            bits::put_half(planes[1], 8 * i + c, b.qh[c]);
+        }
+        let [s0, s1, s2, s3] = b.scales;
+        planes[2][2 * i] = pack_scales([s0, s1]);
+        planes[2][2 * i + 1] = pack_scales([s2, s3]);
+    }
+}
+
+fn unpack(planes: &[&[u32]], row: &mut [u8]) {
+    for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
+        for c in 0..8 {
+            b.qs[c] = planes[0][8 * i + c].to_le_bytes();
+            b.qh[c] = bits::get_half(planes[1], 8 * i + c);
+        }
+        let [s0, s1] = unpack_scales(planes[2][2 * i]);
+        let [s2, s3] = unpack_scales(planes[2][2 * i + 1]);
+        b.scales = [s0, s1, s2, s3];
+    }
+}
