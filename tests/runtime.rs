@@ -95,7 +95,7 @@ fn recording_into_a_buffer_that_is_too_small_is_an_error() {
     let error = runtime.record_matmul(&mut encoder, &w, &x, &y, 2).expect_err("y is one element short");
     let text = error.to_string();
     assert!(matches!(error, Error::Shape { .. }) && text.contains("512") && text.contains("508"), "{text}");
-    let error = runtime.record_matmul(&mut encoder, &w, &x, &x, usize::MAX).expect_err("absurd n");
+    let error = runtime.record_matmul(&mut encoder, &w, &x, &y, usize::MAX).expect_err("absurd n");
     assert!(matches!(error, Error::Shape { .. }), "{error}");
 }
 

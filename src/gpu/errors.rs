@@ -52,7 +52,9 @@ impl Faults {
         let validation = pollster::block_on(validation.pop());
         if memory.is_some() || internal.is_some() || validation.is_some() {
             // A lost device makes other calls fail in odd ways: hear of the loss, and say that.
-            let _ = device.poll(wgpu::PollType::Poll);
+            // It is reported when the work before it has ended.
+            let timeout = Some(std::time::Duration::from_secs(1));
+            let _ = device.poll(wgpu::PollType::Wait { submission_index: None, timeout });
             self.check()?;
         }
         if memory.is_some() {
