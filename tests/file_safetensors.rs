@@ -654,6 +654,20 @@ fn quantize_encodes_weights_and_copies_the_rest() {
 }
 
 #[test]
+fn quantize_rounds_doubles_to_singles_first() {
+    let dir = checkpoint(&format!(",{}", entry("wide.weight", "F64", "[1,32]", "[2912,3168]")), 256);
+    let (model, out) =
+        (Model::open(dir.path(), &OpenOptions::default()).unwrap(), dir.path().join("out.gguf"));
+    let q8_0 = format::by_name("Q8_0").unwrap();
+    quantize(&model, &out, q8_0, |_, _| ()).unwrap();
+    let packed = Model::open(&out, &OpenOptions::default()).unwrap();
+    let got = packed.tensor(packed.find("wide.weight").unwrap()).unwrap();
+    let singles = model.tensor(model.find("wide.weight").unwrap()).unwrap().dequantize();
+    let wanted = PackedTensor::encode("w", q8_0, 1, 32, &singles).unwrap();
+    assert_eq!((got.format().name, got.data()), ("Q8_0", wanted.data()));
+}
+
+#[test]
 fn quantize_keeps_the_metadata_of_a_gguf_and_what_is_packed_already() {
     let source = Path::new("tests/data/storybook-3.7M-Q4_0.gguf");
     let model = Model::open(source, &OpenOptions { mmap: false }).unwrap();

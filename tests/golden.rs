@@ -6,6 +6,7 @@ use common::{Golden, VARIANTS, report};
 use qmatmul::check::{NMSE_F32, compare, compare_bits};
 use qmatmul::file::{Model, OpenOptions};
 use qmatmul::format::{self, FORMATS, Format};
+use qmatmul::gpu::Upload;
 use qmatmul::kernel::reference;
 use qmatmul::{PackedTensor, Runtime};
 
@@ -115,6 +116,57 @@ fn gpu_multiplies_within_the_bound() {
 fn product(runtime: &Runtime, v: &Vector) -> Vec<f32> {
     let w = runtime.upload(&v.packed).expect("small tensors fit");
     runtime.matmul(&w, &v.file.f32s("x_f32")).expect("shapes fit")
+}
+
+/// Around every power of two: what rounds down, up, to even, and into the next exponent.
+fn integers() -> Vec<i64> {
+    let near = |p: u32| {
+        let (one, half) = (1i64 << p, (1i64 << p) >> 24);
+        let around = [one, one + half, one + 3 * half, (one - 1) + one];
+        around.into_iter().flat_map(move |v| [-half, -1, 0, 1, half].map(|d| v.wrapping_add(d)))
+    };
+    let positive: Vec<_> = [0, i64::MAX, i64::MIN].into_iter().chain((0..63).flat_map(near)).collect();
+    positive.iter().flat_map(|v| [*v, v.wrapping_neg()]).collect()
+}
+
+/// The same for every exponent of f64, wherever the rounding bit lies; subnormal, huge and infinite results among them.
+fn doubles() -> Vec<f64> {
+    let ones = (1u64 << 52) - 1;
+    let bits = (0..52).map(|b| 1 << b);
+    let mantissas: Vec<_> =
+        bits.chain([0, 3 << 28, ones, ones - (1 << 28) + 1, 0x5_5555_5555_5555]).collect();
+    let near = |m: u64| [m.saturating_sub(1), m, (m + 1) & ones];
+    let all = (0..2047u64).flat_map(|e| mantissas.iter().copied().flat_map(near).map(move |m| e << 52 | m));
+    all.flat_map(|bits| [bits, bits | 1 << 63]).map(f64::from_bits).collect()
+}
+
+/// Holds the weights of plain numbers against `want`, on the CPU and on GPUs.
+fn decodes_to(name: &str, bytes: impl Iterator<Item = u8>, want: &[f32]) {
+    let format = format::by_name(name).expect("a format of the table");
+    let bytes: Vec<u8> = bytes.collect();
+    let packed = PackedTensor::new(name, format, 1, want.len(), bytes).expect("whole numbers");
+    assert_eq!(bits(&packed.dequantize()), bits(want), "{name} on the CPU");
+    for variant in &VARIANTS {
+        let upload = Upload { allow_non_finite: true, ..Upload::default() };
+        let runtime = variant.runtime();
+        let got = runtime.upload_with(&packed, upload).and_then(|w| runtime.dequantize(&w));
+        let comparison = compare_bits(&got.expect("small tensors fit"), want);
+        assert!(comparison.passed, "{name}, {}: {comparison}", variant.name);
+    }
+}
+
+/// Plain numbers wider than f32 round as Rust's `as f32`.
+#[test]
+fn wide_numbers_round_to_nearest_even() {
+    let i64s = integers();
+    let i32s: Vec<_> = i64s.iter().flat_map(|v| [*v as i32, (*v >> 32) as i32]).collect();
+    let f64s = doubles();
+    let want: Vec<_> = i64s.iter().map(|v| *v as f32).collect();
+    decodes_to("I64", i64s.iter().flat_map(|v| v.to_le_bytes()), &want);
+    let want: Vec<_> = i32s.iter().map(|v| *v as f32).collect();
+    decodes_to("I32", i32s.iter().flat_map(|v| v.to_le_bytes()), &want);
+    let want: Vec<_> = f64s.iter().map(|v| *v as f32).collect();
+    decodes_to("F64", f64s.iter().flat_map(|v| v.to_le_bytes()), &want);
 }
 
 /// A whole file by gguf-py: every type it can hold, plain tensors of several dimensions.

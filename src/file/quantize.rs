@@ -42,8 +42,8 @@ pub struct TensorReport {
 
 /// Writes `model` to the GGUF file `out` with its weight matrices in `format`; all else is copied unchanged.
 ///
-/// Weight matrices are the F32, F16 and BF16 tensors of two or more dimensions that are named `…weight`, except norms,
-/// position and token-type embeddings and expert gates. Names and metadata stay as they are. `progress` is called
+/// Weight matrices are the F64, F32, F16 and BF16 tensors of two or more dimensions that are named `…weight`, except norms,
+/// position and token-type embeddings and expert gates. F64 is rounded to f32 first. Names and metadata stay as they are. `progress` is called
 /// before each tensor with its position and itself.
 ///
 /// # Errors
@@ -100,7 +100,7 @@ fn why_not(tensor: &TensorInfo, format: &Format) -> Option<String> {
     if let Some(part) = KEPT.iter().find(|part| name.contains(**part)) {
         return Some(format!("`{part}` tensors keep their type"));
     }
-    if tensor.dtype.name() == format.name || !matches!(tensor.dtype.name(), "F32" | "F16" | "BF16") {
+    if tensor.dtype.name() == format.name || !matches!(tensor.dtype.name(), "F64" | "F32" | "F16" | "BF16") {
         return Some(format!("it is {} already", tensor.dtype));
     }
     (!cols.is_multiple_of(block)).then(|| format!("{cols} columns are not a multiple of {block}"))

@@ -8,83 +8,41 @@ use std::fmt;
 pub enum StoredType {
     /// A format this crate can compute with.
     Supported(&'static Format),
-    /// A format that can be listed and copied, but not computed with.
+    /// A type that can be listed and copied, but not computed with: those of safetensors alone, as U8 and F8_E4M3.
     Other(&'static OtherType),
 }
 
 /// A storage type that has a name and a size, and no decoder here.
 #[derive(Debug, PartialEq)]
 pub struct OtherType {
-    /// The name that tools use: `IQ2_XXS`, `I64`.
+    /// The name that tools use: `U8`, `F8_E4M3`.
     pub name: &'static str,
-    /// Type number in GGUF files, where the type may occur in them.
-    pub gguf_type: Option<u32>,
     /// Weights in a block.
     pub block_weights: usize,
     /// Bytes of a block.
     pub block_bytes: usize,
 }
 
-const fn gguf(id: u32, name: &'static str, block_weights: usize, block_bytes: usize) -> OtherType {
-    OtherType { name, gguf_type: Some(id), block_weights, block_bytes }
+const fn other(name: &'static str, block_weights: usize, block_bytes: usize) -> OtherType {
+    OtherType { name, block_weights, block_bytes }
 }
 
-const fn plain(name: &'static str, block_weights: usize, block_bytes: usize) -> OtherType {
-    OtherType { name, gguf_type: None, block_weights, block_bytes }
-}
-
-/// Every type that a GGUF or safetensors file may name, one row a line. A row whose format has a module in `format/`
-/// is a second witness of its size, nothing more: the module wins.
-static TYPES: &[OtherType] = &[
-    gguf(0, "F32", 1, 4),
-    gguf(1, "F16", 1, 2),
-    gguf(2, "Q4_0", 32, 18),
-    gguf(3, "Q4_1", 32, 20),
-    gguf(6, "Q5_0", 32, 22),
-    gguf(7, "Q5_1", 32, 24),
-    gguf(8, "Q8_0", 32, 34),
-    gguf(9, "Q8_1", 32, 36),
-    gguf(10, "Q2_K", 256, 84),
-    gguf(11, "Q3_K", 256, 110),
-    gguf(12, "Q4_K", 256, 144),
-    gguf(13, "Q5_K", 256, 176),
-    gguf(14, "Q6_K", 256, 210),
-    gguf(15, "Q8_K", 256, 292),
-    gguf(16, "IQ2_XXS", 256, 66),
-    gguf(17, "IQ2_XS", 256, 74),
-    gguf(18, "IQ3_XXS", 256, 98),
-    gguf(19, "IQ1_S", 256, 50),
-    gguf(20, "IQ4_NL", 32, 18),
-    gguf(21, "IQ3_S", 256, 110),
-    gguf(22, "IQ2_S", 256, 82),
-    gguf(23, "IQ4_XS", 256, 136),
-    gguf(24, "I8", 1, 1),
-    gguf(25, "I16", 1, 2),
-    gguf(26, "I32", 1, 4),
-    gguf(27, "I64", 1, 8),
-    gguf(28, "F64", 1, 8),
-    gguf(29, "IQ1_M", 256, 56),
-    gguf(30, "BF16", 1, 2),
-    gguf(34, "TQ1_0", 256, 54),
-    gguf(35, "TQ2_0", 256, 66),
-    gguf(39, "MXFP4", 32, 17),
-    gguf(40, "NVFP4", 64, 36),
-    gguf(41, "Q1_0", 128, 18),
-    gguf(42, "Q2_0", 64, 18),
-    plain("BOOL", 1, 1),
-    plain("F4", 2, 1),
-    plain("F6_E2M3", 4, 3),
-    plain("F6_E3M2", 4, 3),
-    plain("U8", 1, 1),
-    plain("F8_E5M2", 1, 1),
-    plain("F8_E4M3", 1, 1),
-    plain("F8_E8M0", 1, 1),
-    plain("F8_E4M3FNUZ", 1, 1),
-    plain("F8_E5M2FNUZ", 1, 1),
-    plain("U16", 1, 2),
-    plain("U32", 1, 4),
-    plain("C64", 1, 8),
-    plain("U64", 1, 8),
+/// The types that a safetensors file may name and that are no format of this crate, one row a line.
+static OTHERS: &[OtherType] = &[
+    other("BOOL", 1, 1),
+    other("F4", 2, 1),
+    other("F6_E2M3", 4, 3),
+    other("F6_E3M2", 4, 3),
+    other("U8", 1, 1),
+    other("F8_E5M2", 1, 1),
+    other("F8_E4M3", 1, 1),
+    other("F8_E8M0", 1, 1),
+    other("F8_E4M3FNUZ", 1, 1),
+    other("F8_E5M2FNUZ", 1, 1),
+    other("U16", 1, 2),
+    other("U32", 1, 4),
+    other("C64", 1, 8),
+    other("U64", 1, 8),
 ];
 
 /// GGUF type numbers that ggml gave up, with the names they had.
@@ -105,9 +63,6 @@ impl StoredType {
         if let Some(format) = format::by_gguf_type(id) {
             return Ok(Self::Supported(format));
         }
-        if let Some(other) = TYPES.iter().find(|t| t.gguf_type == Some(id)) {
-            return Ok(Self::Other(other));
-        }
         Err(match REMOVED.iter().find(|(removed, _)| *removed == id) {
             Some((_, name)) => {
                 format!("its type {id} ({name}) was removed from GGUF; convert the model again")
@@ -121,7 +76,7 @@ impl StoredType {
         // Only plain numbers: a block format may have the same name and lie differently.
         match format::by_name(name).filter(|f| f.block_weights == 1) {
             Some(format) => Some(Self::Supported(format)),
-            None => TYPES.iter().find(|t| t.name == name).map(Self::Other),
+            None => OTHERS.iter().find(|t| t.name == name).map(Self::Other),
         }
     }
 
@@ -145,7 +100,7 @@ impl StoredType {
     pub fn gguf_type(self) -> Option<u32> {
         match self {
             Self::Supported(format) => format.gguf_type,
-            Self::Other(other) => other.gguf_type,
+            Self::Other(_) => None,
         }
     }
 
@@ -205,19 +160,54 @@ mod tests {
     use super::*;
     use crate::format::FORMATS;
 
+    /// Number, name, weights and bytes of a block of every type of GGUF: a second witness of what the formats say.
+    const GGUF: &[(u32, &str, usize, usize)] = &[
+        (0, "F32", 1, 4),
+        (1, "F16", 1, 2),
+        (2, "Q4_0", 32, 18),
+        (3, "Q4_1", 32, 20),
+        (6, "Q5_0", 32, 22),
+        (7, "Q5_1", 32, 24),
+        (8, "Q8_0", 32, 34),
+        (9, "Q8_1", 32, 36),
+        (10, "Q2_K", 256, 84),
+        (11, "Q3_K", 256, 110),
+        (12, "Q4_K", 256, 144),
+        (13, "Q5_K", 256, 176),
+        (14, "Q6_K", 256, 210),
+        (15, "Q8_K", 256, 292),
+        (16, "IQ2_XXS", 256, 66),
+        (17, "IQ2_XS", 256, 74),
+        (18, "IQ3_XXS", 256, 98),
+        (19, "IQ1_S", 256, 50),
+        (20, "IQ4_NL", 32, 18),
+        (21, "IQ3_S", 256, 110),
+        (22, "IQ2_S", 256, 82),
+        (23, "IQ4_XS", 256, 136),
+        (24, "I8", 1, 1),
+        (25, "I16", 1, 2),
+        (26, "I32", 1, 4),
+        (27, "I64", 1, 8),
+        (28, "F64", 1, 8),
+        (29, "IQ1_M", 256, 56),
+        (30, "BF16", 1, 2),
+        (34, "TQ1_0", 256, 54),
+        (35, "TQ2_0", 256, 66),
+        (39, "MXFP4", 32, 17),
+        (40, "NVFP4", 64, 36),
+        (41, "Q1_0", 128, 18),
+        (42, "Q2_0", 64, 18),
+    ];
+
     #[test]
-    fn the_formats_agree_with_the_table_of_sizes() {
-        let mut seen = 0;
-        for format in FORMATS {
-            let Some(id) = format.gguf_type else { continue };
-            let row = TYPES.iter().find(|t| t.gguf_type == Some(id)).expect(format.name);
-            assert_eq!(
-                (row.name, row.block_weights, row.block_bytes),
-                (format.name, format.block_weights, format.block_bytes)
-            );
-            seen += 1;
+    fn every_type_of_gguf_is_a_format_of_its_size() {
+        for &(id, name, block_weights, block_bytes) in GGUF {
+            let stored = StoredType::from_gguf(id).expect(name);
+            let format = stored.format().expect(name);
+            assert_eq!((format.name, stored.gguf_type()), (name, Some(id)));
+            assert_eq!((format.block_weights, format.block_bytes), (block_weights, block_bytes), "{name}");
         }
-        assert!(seen >= 9);
+        assert_eq!(FORMATS.iter().filter(|f| f.gguf_type.is_some()).count(), GGUF.len());
     }
 
     #[test]

@@ -118,6 +118,16 @@ pub fn unpack_halves(planes: &[&[u32]], row: &mut [u8]) {
     }
 }
 
+/// A row of plain numbers as one plane, its bytes in order.
+pub fn pack_plain(row: &[u8], planes: &mut [&mut [u32]]) {
+    bytemuck::cast_slice_mut(planes[0])[..row.len()].copy_from_slice(row);
+}
+
+/// Inverse of [`pack_plain`].
+pub fn unpack_plain(planes: &[&[u32]], row: &mut [u8]) {
+    row.copy_from_slice(&bytemuck::cast_slice(planes[0])[..row.len()]);
+}
+
 /// f32 of an f16 as stored.
 pub fn half(bytes: [u8; 2]) -> f32 {
     half::f16::from_le_bytes(bytes).to_f32()

@@ -7,6 +7,11 @@
 mod bf16;
 mod f16;
 mod f32;
+mod f64;
+mod i16;
+mod i32;
+mod i64;
+mod i8;
 mod iq1_m;
 mod iq1_s;
 mod iq2_s;
@@ -18,6 +23,8 @@ mod iq4_nl;
 mod iq4_xs;
 mod mxfp4;
 mod nvfp4;
+mod q1_0;
+mod q2_0;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -28,6 +35,10 @@ mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
+mod q8_1;
+mod q8_k;
+mod tq1_0;
+mod tq2_0;
 
 mod bits;
 mod grid;
@@ -41,6 +52,11 @@ pub static FORMATS: &[&Format] = &[
     &bf16::FORMAT,
     &f16::FORMAT,
     &f32::FORMAT,
+    &f64::FORMAT,
+    &i16::FORMAT,
+    &i32::FORMAT,
+    &i64::FORMAT,
+    &i8::FORMAT,
     &iq1_m::FORMAT,
     &iq1_s::FORMAT,
     &iq2_s::FORMAT,
@@ -52,6 +68,8 @@ pub static FORMATS: &[&Format] = &[
     &iq4_xs::FORMAT,
     &mxfp4::FORMAT,
     &nvfp4::FORMAT,
+    &q1_0::FORMAT,
+    &q2_0::FORMAT,
     &q2_k::FORMAT,
     &q3_k::FORMAT,
     &q4_0::FORMAT,
@@ -62,6 +80,10 @@ pub static FORMATS: &[&Format] = &[
     &q5_k::FORMAT,
     &q6_k::FORMAT,
     &q8_0::FORMAT,
+    &q8_1::FORMAT,
+    &q8_k::FORMAT,
+    &tq1_0::FORMAT,
+    &tq2_0::FORMAT,
 ];
 
 /// A storage format: how `[rows, cols]` weights lie in a file and on the device.

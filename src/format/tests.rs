@@ -196,8 +196,8 @@ fn rows_of_planes_are_whole_vectors_that_hold_whole_chunks() {
     }
 }
 
-/// Formats whose scales cannot be NaN or infinite.
-const ALWAYS_FINITE: &[&str] = &["NVFP4"];
+/// Formats without scales, or whose scales cannot be NaN or infinite.
+const ALWAYS_FINITE: &[&str] = &["I16", "I32", "I64", "I8", "NVFP4"];
 
 /// A block decodes to finite weights exactly if its scales are finite.
 #[test]
@@ -216,5 +216,57 @@ fn scales_that_are_not_finite_are_seen() {
         }
         assert!(seen[0] > 0 && seen[1] > 0, "{}: the noise tests only one outcome", format.name);
         assert!(!(format.is_finite)(&bytes), "{}: a bad block among good ones", format.name);
+    }
+}
+
+/// Bits of the f32 that a plain number decodes to.
+fn decoded(name: &str, bytes: &[u8]) -> u32 {
+    decode(by_name(name).expect(name), bytes)[0].to_bits()
+}
+
+#[test]
+fn doubles_round_to_nearest_even() {
+    let cases: &[(u64, u32)] = &[
+        (0x0000_0000_0000_0000, 0x0000_0000),
+        (0x8000_0000_0000_0000, 0x8000_0000),
+        (0x3ff0_0000_1000_0000, 0x3f80_0000), // half, down to even
+        (0x3ff0_0000_1000_0001, 0x3f80_0001), // more than half
+        (0xbff0_0000_3000_0000, 0xbf80_0002), // half, up to even
+        (0x3fff_ffff_f000_0000, 0x4000_0000), // the carry goes into the exponent
+        (0x47ef_ffff_efff_ffff, 0x7f7f_ffff), // the largest f32
+        (0x47ef_ffff_f000_0000, 0x7f80_0000), // half a step more is infinite
+        (0x3810_0000_0000_0000, 0x0080_0000), // the smallest normal f32
+        (0x380f_ffff_f000_0000, 0x0080_0000), // half a step less rounds to it
+        (0x380f_ffff_cfff_ffff, 0x007f_ffff), // less than that is subnormal
+        (0x36a0_0000_0000_0000, 0x0000_0001), // the smallest f32
+        (0x3690_0000_0000_0001, 0x0000_0001), // more than half of it
+        (0x3690_0000_0000_0000, 0x0000_0000), // half of it
+        (0x0000_0000_0000_0001, 0x0000_0000), // the smallest f64
+    ];
+    for (double, single) in cases {
+        let got = decoded("F64", &double.to_le_bytes());
+        assert_eq!(got, *single, "{double:016x}: got {got:08x}, want {single:08x}");
+    }
+}
+
+#[test]
+fn large_integers_round_to_nearest_even() {
+    let cases: &[(i64, u32)] = &[
+        (0, 0x0000_0000),
+        (-1, 0xbf80_0000),
+        ((1 << 24) + 1, 0x4b80_0000),             // half, down to even
+        (-((1 << 24) + 3), 0xcb80_0002),          // half, up to even
+        ((1 << 25) - 1, 0x4c00_0000),             // the carry goes into the exponent
+        ((1 << 40) + (1 << 16), 0x5380_0000),     // half
+        ((1 << 40) + (1 << 16) + 1, 0x5380_0001), // a last bit that makes it more than half
+        (i64::MAX, 0x5f00_0000),
+        (i64::MIN, 0xdf00_0000),
+    ];
+    for (integer, single) in cases {
+        let got = decoded("I64", &integer.to_le_bytes());
+        assert_eq!(got, *single, "{integer}: got {got:08x}, want {single:08x}");
+        if let Ok(integer) = i32::try_from(*integer) {
+            assert_eq!(decoded("I32", &integer.to_le_bytes()), *single, "{integer}");
+        }
     }
 }

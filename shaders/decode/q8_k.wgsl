@@ -1,0 +1,13 @@
+// Q8_K: blocks of 256 weights; planes qs (8 words per 32 weights, signed bytes), d (f32), bsums (not needed here).
+// w[i] = d * q[i]
+fn decode_init(lane: u32) {}
+
+fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+    let chunk = k >> 5u;
+    let d = bitcast<f32>(plane_word(1u, row, k >> 8u));
+    let a = plane_vec4(0u, row, 2u * chunk);
+    let b = plane_vec4(0u, row, 2u * chunk + 1u);
+    return array<vec4<f32>, 8>(
+        d * quad_signed(a.x), d * quad_signed(a.y), d * quad_signed(a.z), d * quad_signed(a.w),
+        d * quad_signed(b.x), d * quad_signed(b.y), d * quad_signed(b.z), d * quad_signed(b.w));
+}
