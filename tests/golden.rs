@@ -19,17 +19,17 @@ struct Vector {
 }
 
 fn vectors(folder: &str) -> Vec<Vector> {
-    Golden::folder(folder).into_iter().filter_map(vector).collect()
+    Golden::folder(folder).into_iter().map(vector).collect()
 }
 
-fn vector(file: Golden) -> Option<Vector> {
+fn vector(file: Golden) -> Vector {
     let stem = file.name.split('.').next().expect("split yields one part").to_owned();
-    let format = format::by_name(&stem)?;
+    let format = format::by_name(&stem).unwrap_or_else(|| panic!("{}: no such format", file.name));
     let (shape, _) = file.tensor("dequant_f32");
     let packed = PackedTensor::new(&file.name, format, shape[0], shape[1], file.tensor("packed.data").1)
         .expect("the vector's shape fits its bytes");
     let weights = file.f32s("dequant_f32");
-    Some(Vector { file, format, packed, weights })
+    Vector { file, format, packed, weights }
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {

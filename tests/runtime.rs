@@ -220,7 +220,7 @@ fn misuse_is_an_error_and_leaves_the_runtime_usable() {
     assert!(runtime.time_matmul(std::slice::from_ref(&w), usize::MAX / 8, None, 0.1).is_err());
     assert!(q4_0(4, 32).select_rows(&[4]).is_err());
     // An error of the host's own, on the same device.
-    runtime.device().create_buffer(&wgpu::BufferDescriptor {
+    let _ = runtime.device().create_buffer(&wgpu::BufferDescriptor {
         label: None,
         size: 16,
         usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::MAP_WRITE,

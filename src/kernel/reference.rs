@@ -41,8 +41,7 @@ pub fn row_power(w: &PackedTensor, x: &[f32]) -> Result<Vec<f64>> {
         (0..k).map(|i| (0..n).map(|col| f64::from(x[col * k + i]).powi(2)).sum()).collect();
     let power = |weights: &mut Vec<f32>, row: usize| {
         w.decode_row(row, weights);
-        weights.iter_mut().for_each(|w| *w *= *w);
-        dot(weights, &squares)
+        weights.iter().zip(&squares).map(|(w, x)| f64::from(*w) * f64::from(*w) * x).sum()
     };
     Ok((0..w.rows()).into_par_iter().map_init(|| vec![0f32; k], power).collect())
 }
