@@ -10,23 +10,43 @@ pub const fn entries<const N: usize>(bytes: &[u8]) -> &[[u8; N]] {
     entries
 }
 
-/// `d` times each value, negative where its bit of `signs` is set.
-pub fn signed<const N: usize>(values: &[u8; N], d: f32, signs: u8) -> [f32; N] {
-    std::array::from_fn(|j| {
-        let w = d * f32::from(values[j]);
-        if signs & 1 << j != 0 { -w } else { w }
-    })
-}
-
 /// Two entries of four values.
 pub fn joined([a, b, c, d]: [u8; 4], [e, f, g, h]: [u8; 4]) -> [u8; 8] {
     [a, b, c, d, e, f, g, h]
 }
 
+/// `d` times each value, negative where its bit of `signs` is set.
+pub fn signed(values: &[u8; 8], d: f32, signs: u8) -> [f32; 8] {
+    // The signs are noise: a table, as a branch would be mispredicted.
+    let masks = &SIGN_BITS[usize::from(signs)];
+    std::array::from_fn(|j| f32::from_bits((d * f32::from(values[j])).to_bits() ^ masks[j]))
+}
+
+/// The sign bits of eight f32 for every byte of signs.
+static SIGN_BITS: [[u32; 8]; 256] = sign_bits();
+
+const fn sign_bits() -> [[u32; 8]; 256] {
+    let mut all = [[0; 8]; 256];
+    let mut i = 0;
+    while i < 256 * 8 {
+        all[i / 8][i % 8] = ((i / 8) as u32 >> (i % 8)) << 31;
+        i += 1;
+    }
+    all
+}
+
 /// Eight signs from the low seven bits: the number of negative ones is even.
 pub fn even_signs(bits: u32) -> u8 {
     let bits = bits as u8 & 127;
-    bits | (bits.count_ones() as u8 & 1) << 7
+    let nibble = bits ^ bits >> 4;
+    let pair = nibble ^ nibble >> 2;
+    bits | (pair ^ pair >> 1) << 7
+}
+
+/// `d * (value + delta)` for values of -1, 0, 1. All sums are exact. One is added first because unsigned bytes widen in
+/// vectors on every processor.
+pub fn shifted(values: &[u8; 8], d: f32, delta: f32) -> [f32; 8] {
+    values.map(|v| d * (f32::from(v.wrapping_add(1)) + (delta - 1.0)))
 }
 
 /// The 32 signs of a chunk as its shader wants them. The signs of a quad (bits `4 i ..` of `signs`) go to one bit of

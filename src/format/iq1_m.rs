@@ -49,15 +49,19 @@ fn decode(row: &[u8], out: &mut [f32]) {
         let d = bits::half(d(b));
         for (c, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
             let scales = u16::from_le_bytes(b.scales[c / 2]) >> (c % 2 * 6);
-            let qh = u16::from_le_bytes(b.qh[c]);
-            let d = [scales & 7, scales >> 3 & 7].map(|s| d * f32::from(2 * s + 1));
-            for (l, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-                let h = qh >> (4 * l);
-                let q = usize::from(b.qs[c][l]) | usize::from(h & 7) << 8;
-                let delta = if h & 8 == 0 { 0.125 } else { -0.125 };
-                *out = GRID[q].map(|v| d[l / 2] * (f32::from(v.cast_signed()) + delta));
+            for (half, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                let d = d * f32::from(2 * (scales >> (3 * half) & 7) + 1);
+                decode16([b.qs[c][2 * half], b.qs[c][2 * half + 1]], b.qh[c][half], d, out);
             }
         }
+    }
+}
+
+/// Two entries of the grid, their nibbles in `qh`.
+fn decode16(qs: [u8; 2], qh: u8, d: f32, out: &mut [f32; 16]) {
+    for ((q, h), out) in qs.into_iter().zip([qh & 15, qh >> 4]).zip(out.as_chunks_mut::<8>().0) {
+        let delta = [0.125, -0.125][usize::from(h >> 3)];
+        *out = grid::shifted(&GRID[usize::from(q) | usize::from(h & 7) << 8], d, delta);
     }
 }
 

@@ -47,7 +47,7 @@ fn decode(row: &[u8], out: &mut [f32]) {
             let delta = if qh & 0x8000 == 0 { 0.125 } else { -0.125 };
             for (l, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
                 let q = usize::from(qs[l]) | usize::from(qh >> (3 * l) & 7) << 8;
-                *out = GRID[q].map(|v| d * (f32::from(v.cast_signed()) + delta));
+                *out = grid::shifted(&GRID[q], d, delta);
             }
         }
     }

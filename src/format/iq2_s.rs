@@ -42,11 +42,12 @@ pub static FORMAT: Format = Format {
 fn decode(row: &[u8], out: &mut [f32]) {
     for (b, out) in blocks::<Block>(row).iter().zip(out.as_chunks_mut::<256>().0) {
         let d = bits::half(b.d);
-        for (c, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            let d = [b.scales[c] & 15, b.scales[c] >> 4].map(|s| d * (0.5 + f32::from(s)) * 0.25);
-            for (l, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+            let (c, half) = (i / 2, i % 2);
+            let d = d * (0.5 + f32::from(b.scales[c] >> (half * 4) & 15)) * 0.25;
+            for (l, out) in (2 * half..).zip(out.as_chunks_mut::<8>().0) {
                 let q = usize::from(b.qs[c][l]) | usize::from(b.qh[c]) << (8 - 2 * l) & 0x300;
-                *out = grid::signed(&GRID[q], d[l / 2], b.signs[c][l]);
+                *out = grid::signed(&GRID[q], d, b.signs[c][l]);
             }
         }
     }

@@ -40,12 +40,12 @@ pub static FORMAT: Format = Format {
 fn decode(row: &[u8], out: &mut [f32]) {
     for (b, out) in blocks::<Block>(row).iter().zip(out.as_chunks_mut::<256>().0) {
         let d = bits::half(b.d);
-        for ((qs, scales), out) in b.qs.iter().zip(b.scales).zip(out.as_chunks_mut::<32>().0) {
-            let d = [scales & 15, scales >> 4].map(|s| d * (0.5 + f32::from(s)) * 0.25);
-            for (l, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-                let q = u16::from_le_bytes(qs[l]);
-                *out =
-                    grid::signed(&GRID[usize::from(q & 511)], d[l / 2], grid::even_signs(u32::from(q >> 9)));
+        for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+            let (c, half) = (i / 2, i % 2);
+            let d = d * (0.5 + f32::from(b.scales[c] >> (half * 4) & 15)) * 0.25;
+            for (l, out) in (2 * half..).zip(out.as_chunks_mut::<8>().0) {
+                let q = u16::from_le_bytes(b.qs[c][l]);
+                *out = grid::signed(&GRID[usize::from(q & 511)], d, grid::even_signs(u32::from(q >> 9)));
             }
         }
     }
