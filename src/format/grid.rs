@@ -1,5 +1,5 @@
 //! What the formats with a code book of rows ("grid") share: signs, the order of their bits on the device, and the
-//! words of the book there. Twin of the second half of `shaders/lib/codes.wgsl`.
+//! words of the book there. Twin of `shaders/lib/grid.wgsl`.
 
 use super::bits;
 
