@@ -189,3 +189,31 @@ fn a_file_of_every_type_reads_as_its_writer_meant() {
     }
     assert!(done.len() >= 8, "only {done:?} were read");
 }
+
+/// A whole Q4_K_M file by llama-quantize: the outputs of every matrix, computed from gguf-py's weights, for one input.
+#[test]
+fn a_real_mix_of_types_gives_the_golden_outputs() {
+    let model =
+        Model::open(common::path("golden/checkpoints/gguf/tiny-Q4_K_M.gguf"), &OpenOptions::default());
+    let model = model.expect("the file is valid");
+    let files = Golden::folder("checkpoints/gguf");
+    let file = |name: &str| files.iter().find(|g| g.name == name).expect("the vectors are in the repository");
+    let (x, expected) = (file("x256").f32s("x"), file("tiny-Q4_K_M.expected"));
+    let mut done = vec![];
+    for info in model.tensors().iter().filter(|t| expected.has(&format!("{}.y", t.name))) {
+        let want = expected.f64s(&format!("{}.y", info.name));
+        let packed = model.tensor(info).expect("a supported tensor");
+        let cpu = reference::matmul(&packed, &x).expect("shapes fit");
+        let near = cpu.iter().zip(&want).all(|(got, want)| (got - want).abs() <= 1e-12 * want.abs().max(1.0));
+        assert!(near, "{} on the CPU", info.name);
+        for variant in &VARIANTS {
+            let runtime = variant.runtime();
+            let got =
+                runtime.upload(&packed).and_then(|w| runtime.matmul(&w, &x)).expect("small tensors fit");
+            let comparison = compare(&got, &want, NMSE_F32);
+            assert!(comparison.passed, "{} on {}: {comparison}", info.name, variant.name);
+        }
+        done.push(info.dtype.name());
+    }
+    assert!(done.len() == 30 && done.contains(&"Q4_K") && done.contains(&"Q6_K"), "{done:?}");
+}
