@@ -144,8 +144,7 @@ const CHECK_ELEMENTS: usize = 16 << 20;
 
 /// Checks a tensor on the device against the CPU: all weights bit for bit, some rows by number, a matmul for each of `batches`.
 ///
-/// A plain tensor with NaN or infinity, as files of
-/// statistics hold, is not multiplied. Activations come from `seed`. `kernel` as in [`Runtime::matmul_with`].
+/// A plain tensor with NaN or infinity, as files of statistics hold, is not multiplied. Activations come from `seed`. `kernel` as in [`Runtime::matmul_with`].
 ///
 /// # Errors
 /// The device's errors; a wrong result is an [`Outcome`] that did not pass, not an error.

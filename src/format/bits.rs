@@ -192,6 +192,22 @@ pub fn join_pairs(codes: &[u8; 256]) -> [u8; 128] {
     std::array::from_fn(|j| codes[j / 32 * 64 + j % 32] | codes[j / 32 * 64 + 32 + j % 32] << 4)
 }
 
+/// The bytes of [`split_pairs`] as 32 words of [`pack_nibbles`].
+pub fn pack_pair_nibbles(words: &mut [u32], qs: &[u8; 128]) {
+    for (to, codes) in words.chunks_exact_mut(4).zip(split_pairs(qs).as_chunks().0) {
+        to.copy_from_slice(&pack_nibbles(codes));
+    }
+}
+
+/// Inverse of [`pack_pair_nibbles`].
+pub fn unpack_pair_nibbles(words: &[u32]) -> [u8; 128] {
+    let mut codes = [0; 256];
+    for (to, words) in codes.as_chunks_mut().0.iter_mut().zip(words.chunks_exact(4)) {
+        *to = unpack_nibbles(words);
+    }
+    join_pairs(&codes)
+}
+
 /// One bit per weight as the K-quants store 256: bit `c` of byte `j` belongs to weight `32 c + j`. As eight words of
 /// [`pack_bits`].
 pub fn pack_bit_columns(bytes: &[u8; 32]) -> [u32; 8] {

@@ -54,11 +54,7 @@ fn decode(row: &[u8], out: &mut [f32]) {
 
 fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
     for (i, b) in blocks::<Block>(row).iter().enumerate() {
-        for (to, codes) in
-            planes[0][32 * i..32 * i + 32].chunks_exact_mut(4).zip(bits::split_pairs(&b.qs).as_chunks().0)
-        {
-            to.copy_from_slice(&bits::pack_nibbles(codes));
-        }
+        bits::pack_pair_nibbles(&mut planes[0][32 * i..32 * i + 32], &b.qs);
         planes[1][8 * i..8 * i + 8].copy_from_slice(&bits::pack_bit_columns(&b.qh));
         bits::put_words(&mut planes[2][4 * i..4 * i + 4], &bits::six_bit_pairs(&b.scales));
         planes[3][i] = bits::pack_dm(b.d, b.dmin);
@@ -67,13 +63,7 @@ fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
 
 fn unpack(planes: &[&[u32]], row: &mut [u8]) {
     for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
-        let mut codes = [0; 256];
-        for (to, words) in
-            codes.as_chunks_mut().0.iter_mut().zip(planes[0][32 * i..32 * i + 32].chunks_exact(4))
-        {
-            *to = bits::unpack_nibbles(words);
-        }
-        b.qs = bits::join_pairs(&codes);
+        b.qs = bits::unpack_pair_nibbles(&planes[0][32 * i..32 * i + 32]);
         b.qh = bits::unpack_bit_columns(&planes[1][8 * i..8 * i + 8]);
         b.scales = bits::packed_six_bit_pairs(&bits::bytes(&planes[2][4 * i..4 * i + 4]));
         (b.d, b.dmin) = bits::unpack_dm(planes[3][i]);
