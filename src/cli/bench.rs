@@ -7,7 +7,7 @@ use crate::check::{self, Comparison};
 use crate::error::{Error, Result};
 use crate::format::{self, FORMATS, Format};
 use crate::gpu::{Runtime, Timing, Weights};
-use crate::kernel::{self, Kernel, reference};
+use crate::kernel::{self, Kernel, MatmulOptions, reference};
 use crate::tensor::PackedTensor;
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ pub struct Bench {
     /// Batch sizes
     #[arg(short, default_value = "1")]
     n: List,
-    /// Kernel instead of the one chosen for the device
+    /// Kernel instead of the one chosen for the device, with or without a variant: gemv:4x64
     #[arg(long)]
     kernel: Option<String>,
     /// Seconds per row
@@ -55,7 +55,7 @@ impl Bench {
             )));
         }
         let formats = formats(&self.types)?;
-        let kernel = self.kernel.as_deref().map(by_name).transpose()?;
+        let options = options(common, self.kernel.as_deref())?;
         let runtime = if common.on_cpu() { None } else { Some(common.runtime()?) };
         let mut table = Table::new(HEADERS);
         let bar = progress::bar((formats.len() * self.m.0.len() * self.k.0.len()) as u64, common.quiet);
@@ -63,7 +63,7 @@ impl Bench {
         for format in formats {
             for &m in &self.m.0 {
                 for &k in &self.k.0 {
-                    self.check_size(format, m, k)?;
+                    check_size(format, m, k, self.n.0.iter().copied().max().unwrap_or(1))?;
                     bar.set_message(format!("{} {m} x {k}", format.name));
                     let packed = check::random_tensor(
                         format!("{} {m} x {k}", format.name),
@@ -73,7 +73,7 @@ impl Bench {
                         common.seed,
                     )?;
                     passed &= match &runtime {
-                        Some(runtime) => self.shape(&mut table, common, runtime, &packed, kernel)?,
+                        Some(runtime) => self.shape(&mut table, common, runtime, &packed, &options)?,
                         None => self.reference(&mut table, common, &packed)?,
                     };
                     bar.inc(1);
@@ -85,25 +85,6 @@ impl Bench {
         Ok(if passed { Verdict::Fine } else { Verdict::CheckFailed })
     }
 
-    /// Refuses sizes that no machine holds and columns that the format cannot have, before anything is allocated.
-    fn check_size(&self, format: &Format, m: usize, k: usize) -> Result<()> {
-        const MOST: u64 = 64 << 30;
-        let row = format.row_bytes(k).ok_or_else(|| {
-            Error::Argument(format!(
-                "{} needs columns divisible by {}, got {k}",
-                format.name, format.block_weights
-            ))
-        })?;
-        let n = self.n.0.iter().copied().max().unwrap_or(1) as u64;
-        let largest = (row as u64).max(n.saturating_mul(4)).saturating_mul(m as u64);
-        match largest.max(n.saturating_mul(4).saturating_mul(k as u64)) {
-            bytes if bytes > MOST => Err(Error::Argument(format!(
-                "m = {m}, k = {k}, n = {n} need {bytes} bytes, more than {MOST}"
-            ))),
-            _ => Ok(()),
-        }
-    }
-
     /// The rows of one weight, one per batch size; false if a check failed.
     fn shape(
         &self,
@@ -111,7 +92,7 @@ impl Bench {
         common: &Common,
         runtime: &Runtime,
         packed: &PackedTensor,
-        kernel: Option<&'static Kernel>,
+        options: &MatmulOptions,
     ) -> Result<bool> {
         let bytes = packed.data().len() as u64;
         let copies = ((self.footprint << 20).div_ceil(bytes.max(1)) as usize).clamp(1, 256);
@@ -121,9 +102,11 @@ impl Bench {
         let mut passed = true;
         for &n in &self.n.0 {
             let used = if n < COMPUTE_BOUND { &weights[..] } else { &weights[..1] };
-            let comparison = self.check(common, runtime, packed, &weights[0], n, kernel)?;
-            let timing = runtime.time_matmul(used, n, kernel, self.seconds)?;
-            let name = runtime.kernels(&weights[0], n, kernel)?;
+            let x = check::activations(n * packed.cols(), common.seed);
+            let sample = (CHECK_ROWS, common.seed);
+            let comparison = check::sampled(runtime, packed, &weights[0], &x, options, sample)?;
+            let timing = runtime.time_matmul(used, n, options, self.seconds)?;
+            let name = runtime.kernels(&weights[0], n, options)?;
             passed &= comparison.passed;
             table.push(row(packed, &name, n, used.len(), &timing, &comparison));
         }
@@ -147,36 +130,25 @@ impl Bench {
         }
         Ok(true)
     }
-
-    /// The whole product on the device, held against the reference on random rows.
-    fn check(
-        &self,
-        common: &Common,
-        runtime: &Runtime,
-        packed: &PackedTensor,
-        weights: &Weights,
-        n: usize,
-        kernel: Option<&'static Kernel>,
-    ) -> Result<Comparison> {
-        let x = check::activations(n * packed.cols(), common.seed);
-        let y = runtime.matmul_with(weights, &x, kernel)?;
-        let m = packed.rows();
-        let rows = some_rows(m, common.seed);
-        let part = packed.select_rows(&rows)?;
-        let want = reference::matmul(&part, &x)?;
-        let got: Vec<f32> = (0..n).flat_map(|c| rows.iter().map(move |r| c * m + r)).map(|i| y[i]).collect();
-        Ok(check::compare_rows(&got, &want, &reference::row_power(&part, &x)?))
-    }
 }
 
-/// Rows in no order that a kernel's tiles could share, the first and the last among them.
-fn some_rows(m: usize, seed: u64) -> Vec<usize> {
-    if m <= CHECK_ROWS {
-        return (0..m).collect();
+/// Refuses sizes that no machine holds and columns that the format cannot have, before anything is allocated.
+pub(super) fn check_size(format: &Format, m: usize, k: usize, n: usize) -> Result<()> {
+    const MOST: u64 = 64 << 30;
+    let row = format.row_bytes(k).ok_or_else(|| {
+        Error::Argument(format!(
+            "{} needs columns divisible by {}, got {k}",
+            format.name, format.block_weights
+        ))
+    })?;
+    let n = n as u64;
+    let largest = (row as u64).max(n.saturating_mul(4)).saturating_mul(m as u64);
+    match largest.max(n.saturating_mul(4).saturating_mul(k as u64)) {
+        bytes if bytes > MOST => {
+            Err(Error::Argument(format!("m = {m}, k = {k}, n = {n} need {bytes} bytes, more than {MOST}")))
+        }
+        _ => Ok(()),
     }
-    let mut random = check::Random::new(seed);
-    let between = (2..CHECK_ROWS).map(|_| (random.next_u64() % m as u64) as usize);
-    [0, m - 1].into_iter().chain(between).collect()
 }
 
 fn row(
@@ -207,7 +179,7 @@ fn row(
     ]
 }
 
-fn formats(types: &str) -> Result<Vec<&'static Format>> {
+pub(super) fn formats(types: &str) -> Result<Vec<&'static Format>> {
     if types.eq_ignore_ascii_case("all") {
         return Ok(FORMATS.to_vec());
     }
@@ -217,6 +189,13 @@ fn formats(types: &str) -> Result<Vec<&'static Format>> {
         })
     };
     types.split(',').map(one).collect()
+}
+
+/// The activations of all verbs, and `kernel` or `kernel:variant`.
+fn options(common: &Common, kernel: Option<&str>) -> Result<MatmulOptions> {
+    let Some(kernel) = kernel else { return Ok(common.options()) };
+    let (name, variant) = kernel.split_once(':').map_or((kernel, None), |(k, v)| (k, Some(v.to_owned())));
+    Ok(MatmulOptions { kernel: Some(by_name(name)?), variant, ..common.options() })
 }
 
 fn by_name(name: &str) -> Result<&'static Kernel> {
