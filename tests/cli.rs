@@ -182,6 +182,31 @@ fn bench_checks_then_times() {
 }
 
 #[test]
+fn peak_prints_the_same_figures_in_every_style() {
+    let run = |style: &str| output(&["peak", "--seconds", "0", "-q", "-o", style]);
+    let json: serde_json::Value = serde_json::from_str(&run("json")).expect("JSON");
+    let rows = json.as_array().expect("an array");
+    let of = |figure: &str| rows.iter().filter(|r| r["figure"] == figure).count();
+    assert!(of("read") >= 4 && of("read") == of("copy") && of("copy") == of("write"), "{json}");
+    assert_eq!((of("f32 fma"), of("int8 dot"), of("dispatch"), of("upload")), (1, 1, 1, 1));
+    assert!(rows.iter().all(|r| r["value"].as_f64().is_some_and(|v| v.is_finite() && v > 0.0)), "{json}");
+    assert!(
+        rows.iter()
+            .all(|r| r["MiB"].is_u64() == matches!(r["unit"].as_str(), Some("GB/s")) || r["MiB"].is_null())
+    );
+    let jsonl = run("jsonl");
+    let line = |l: &str| serde_json::from_str::<serde_json::Value>(l).expect("JSON");
+    assert_eq!(jsonl.lines().map(line).filter(|r| r["unit"] == "µs").count(), 3, "{jsonl}");
+    let csv = run("csv");
+    assert!(
+        csv.starts_with("figure,MiB,value,unit\nread,1,") && csv.lines().count() == rows.len() + 1,
+        "{csv}"
+    );
+    let md = run("md");
+    assert!(md.starts_with("| figure") && md.lines().count() == rows.len() + 2, "{md}");
+}
+
+#[test]
 fn shader_translates() {
     assert!(output(&["shader", "q4_0", "gemv"]).contains("fn decode32"));
     assert!(output(&["shader", "Q6_K", "gemm", "--emit", "msl"]).contains("kernel void"));
@@ -217,6 +242,8 @@ fn usage_errors_are_2() {
         &["bench", "-n", "18446744073709551615"],
         &["bench", "--seconds", "inf"],
         &["bench", "--seconds", "-1"],
+        &["peak", "--seconds", "NaN"],
+        &["peak", "--device", "cpu"],
         &["check", "-n", "0"],
         &["check", "-n", "1000000000000"],
         &["shader", "q4_0", "gemmm"],

@@ -7,6 +7,7 @@ mod inspect;
 mod list;
 mod matmul;
 mod output;
+mod peak;
 mod progress;
 mod quantize;
 mod shader;
@@ -79,6 +80,8 @@ enum Verb {
     Quantize(quantize::Quantize),
     /// Shader throughput, result checked first
     Bench(bench::Bench),
+    /// The device's own copy and read bandwidth, arithmetic peak and overheads
+    Peak(peak::Peak),
     /// The composed shader of a format and a kernel, or its translation
     Shader(shader::Shader),
     /// Completion script for a shell
@@ -120,6 +123,7 @@ impl Verb {
             Self::Dequantize(verb) => verb.run(common),
             Self::Quantize(verb) => verb.run(common),
             Self::Bench(verb) => verb.run(common),
+            Self::Peak(verb) => verb.run(common),
             Self::Shader(verb) => verb.run(common),
             Self::Completions { shell } => {
                 let mut script = vec![];

@@ -2,6 +2,8 @@
 
 mod device;
 mod errors;
+mod host;
+mod peak;
 mod pipelines;
 mod record;
 mod runtime;
@@ -10,6 +12,7 @@ mod transfer;
 mod weights;
 
 pub use device::{AdapterSummary, Options, Select, adapters};
+pub use peak::{Arithmetic, Bandwidth, Peak};
 pub use runtime::Runtime;
 pub(crate) use runtime::{CANARY, Task};
 pub use time::Timing;
