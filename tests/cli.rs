@@ -157,28 +157,56 @@ fn quantize_writes_what_check_accepts() {
     }
 }
 
+/// A bench of small cases, with more arguments.
+fn bench<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let small = ["bench", "-q", "--seconds", "0.01", "--footprint", "1", "-t", "q4_0,q6_k"];
+    [&small[..], more].concat()
+}
+
+fn json_lines(text: &str) -> Vec<serde_json::Value> {
+    text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect()
+}
+
 #[test]
 fn bench_checks_then_times() {
-    let text = output(&[
-        "bench",
-        "-t",
-        "q4_0,q6_k",
-        "-m",
-        "64",
-        "-k",
-        "256",
-        "-n",
-        "1,9",
-        "--seconds",
-        "0.01",
-        "--footprint",
-        "1",
-        "-o",
-        "jsonl",
-    ]);
-    let rows: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    let text = output(&bench(&["-m", "64", "-k", "256", "-n", "1,9", "-o", "jsonl"]));
+    let rows = json_lines(&text);
     assert_eq!(rows.len(), 4);
-    assert!(rows.iter().all(|r| r["check"] == "ok" && r["µs"].as_f64().is_some_and(|t| t > 0.0)), "{text}");
+    for row in rows {
+        for name in ["µs", "p20", "p80", "GB/s", "% copy", "TFLOP/s", "host µs", "copies"] {
+            assert!(row[name].as_f64().is_some_and(|v| v > 0.0), "{name}: {row}");
+        }
+        assert_eq!(row["op"], if row["n"] == 1 { "gemv" } else { "gemm" });
+        assert_eq!(row["check"], "ok");
+    }
+    let text = output(&bench(&["--shapes", "64x256,32x512", "--device", "cpu", "-o", "csv"]));
+    assert!(text.contains("Q4_0,gemv,64,256,1,") && text.contains("Q6_K,gemv,32,512,1,"), "{text}");
+    assert_eq!(text.lines().count(), 5, "pairs, not products: {text}");
+}
+
+#[test]
+fn bench_compares_and_draws() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let [record, svg, plot] = ["record.jsonl", "roofline.svg", "plot.svg"].map(file);
+    let adapter = r#"{"adapter":{"name":"some GPU","driver":"1"},"commit":"abc","command":"bench"}"#;
+    let row = r#"{"type":"Q4_0","kernel":"any","m":64,"k":256,"n":1,"µs":1e9}"#;
+    std::fs::write(&record, format!("{adapter}\n{row}\n")).expect("a new file");
+    let more = ["-m", "64", "-k", "256", "-o", "jsonl", "--compare", &record, "--svg", &svg, "--plot", &plot];
+    let rows = json_lines(&output(&bench(&more)));
+    assert_eq!((rows.len(), &rows[0]["was µs"]), (2, &1e9.into()));
+    assert!(rows[0]["ratio"].as_f64().is_some_and(|r| r > 1.0), "{}", rows[0]);
+    assert!(rows[1]["was µs"].is_null() && rows[1]["ratio"].is_null(), "no partner: {}", rows[1]);
+    for (picture, words) in [(&svg, ["f32 fma", "copy"]), (&plot, ["m·k", "ps/weight"])] {
+        let text = std::fs::read_to_string(picture).expect("a picture");
+        assert!(text.starts_with("<svg") && text.ends_with("</svg>\n"), "{text}");
+        assert!(words.iter().chain(&["Q4_0", "Q6_K", "64×256"]).all(|w| text.contains(w)), "{text}");
+    }
+    std::fs::write(&record, format!("{adapter}\n{row}\n{{\"type\":7}}\n")).expect("overwrite");
+    let (code, text) = failure(&bench(&["--compare", &record]));
+    assert!(code == 4 && text.contains(&record) && text.contains("line 3"), "{code} {text}");
+    let (code, text) = failure(&bench(&["-m", "32", "-k", "256", "--plot", &file("no/folder.svg")]));
+    assert!(code == 4 && text.contains("folder.svg"), "{code} {text}");
 }
 
 #[test]
@@ -235,6 +263,10 @@ fn usage_errors_are_2() {
         &["bench", "-n", "0-9*2"],
         &["bench", "-t", "q9_9"],
         &["bench", "-k", "0"],
+        &["bench", "--shapes", "64"],
+        &["bench", "--shapes", "64x0"],
+        &["bench", "--shapes", "64x256", "-m", "64"],
+        &["bench", "--svg", "x.svg", "--device", "cpu"],
         &["bench", "-k", "33"],
         &["bench", "-n", "8-1"],
         &["bench", "-m", "18446744073709551615", "-k", "32"],

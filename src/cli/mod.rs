@@ -1,13 +1,17 @@
 //! The command: one file per verb. The library does the work; here are arguments, tables and exit codes.
 
 mod bench;
+mod chart;
 mod check;
+mod compare;
 mod devices;
 mod inspect;
 mod list;
 mod matmul;
+mod measured;
 mod output;
 mod peak;
+mod pictures;
 mod progress;
 mod quantize;
 mod shader;

@@ -80,13 +80,13 @@ impl Cell {
 
 /// A table that is printed when it is complete.
 pub struct Table {
-    headers: &'static [&'static str],
+    headers: Vec<&'static str>,
     rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
-    pub fn new(headers: &'static [&'static str]) -> Self {
-        Self { headers, rows: vec![] }
+    pub fn new(headers: &[&'static str]) -> Self {
+        Self { headers: headers.to_vec(), rows: vec![] }
     }
 
     /// Adds a row with one cell per header.
@@ -140,7 +140,7 @@ impl Table {
         let rule: String = (0..self.headers.len())
             .map(|i| format!("{}{}|", "-".repeat(width(i) + 1), if right(i) { ":" } else { "-" }))
             .collect();
-        let head = line(self.headers.to_vec()) + "|" + &rule + "\n";
+        let head = line(self.headers.clone()) + "|" + &rule + "\n";
         rows.iter().fold(head, |text, row| text + &line(row.iter().map(String::as_str).collect()))
     }
 }

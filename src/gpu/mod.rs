@@ -1,5 +1,6 @@
 //! Everything that names wgpu: the device, uploads, pipelines, recording, reading back, timing.
 
+mod call;
 mod device;
 mod errors;
 mod host;
@@ -12,6 +13,8 @@ mod transfer;
 mod weights;
 
 pub use device::{AdapterSummary, Options, Select, adapters};
+#[cfg(feature = "cli")]
+pub(crate) use host::last_level_cache;
 pub use peak::{Arithmetic, Bandwidth, Peak};
 pub use runtime::Runtime;
 pub(crate) use runtime::{CANARY, Task};
