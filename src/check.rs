@@ -12,11 +12,15 @@
 //!   f32 sum is far from it in its own terms.
 //! * Each row of a matmul by itself, in the same terms: at most [`NMSE_ROW`]. A weight may have rows a million times larger
 //!   than the others, and the whole then says nothing about those.
+//! * Activations that are rounded on the way: the same bounds against a CPU twin that rounds them alike, bit for bit. And
+//!   against the activations as they are, [`NMSE_F16`] or [`NMSE_Q8`], which says that what was rounded was the right thing. A
+//!   kernel that rounds weights to f16 as well, as cooperative matrices must, is held to [`NMSE_F16`] alone.
+//! * Rounding errors are random: few outputs stray further than many do, so their bounds are wider, by 1 + 16 / count.
 
 use crate::error::Result;
 use crate::format::Format;
 use crate::gpu::{CANARY, Runtime, Task, Upload, Weights};
-use crate::kernel::{Kernel, reference};
+use crate::kernel::{Activations, MatmulOptions, reference};
 use crate::tensor::PackedTensor;
 use std::fmt;
 
@@ -25,6 +29,15 @@ pub const NMSE_F32: f64 = 1e-10;
 
 /// Bound of the same for the outputs of one row of the weight: a single f32 sum strays further than the mean.
 pub const NMSE_ROW: f64 = 1e-8;
+
+/// Bound for activations (and weights) rounded to f16: 2^-12 of each at worst, squared, is 6e-8.
+pub const NMSE_F16: f64 = 1e-6;
+
+/// Bound for activations rounded to eight bits per 32: for normal ones 2.5e-5 is to be expected.
+pub const NMSE_Q8: f64 = 1e-4;
+
+/// How much wider the bound of a row is than that of the whole.
+const ROW_FACTOR: f64 = NMSE_ROW / NMSE_F32;
 
 /// Where and how much a result differs most.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
@@ -144,7 +157,7 @@ const CHECK_ELEMENTS: usize = 16 << 20;
 
 /// Checks a tensor on the device against the CPU: all weights bit for bit, some rows by number, a matmul for each of `batches`.
 ///
-/// A plain tensor with NaN or infinity, as files of statistics hold, is not multiplied. Activations come from `seed`. `kernel` as in [`Runtime::matmul_with`].
+/// A plain tensor with NaN or infinity, as files of statistics hold, is not multiplied. Activations come from `seed`. Activations `q8` do not apply to plain numbers, which are then taken as they are.
 ///
 /// # Errors
 /// The device's errors; a wrong result is an [`Outcome`] that did not pass, not an error.
@@ -152,7 +165,7 @@ pub fn tensor(
     runtime: &Runtime,
     packed: &PackedTensor,
     batches: &[usize],
-    kernel: Option<&'static Kernel>,
+    options: &MatmulOptions,
     seed: u64,
 ) -> Result<Vec<Outcome>> {
     let finite = match packed.check_finite() {
@@ -173,9 +186,12 @@ pub fn tensor(
     let mut outcomes = vec![outcome("dequantize", 0, dequantize(runtime, packed, &weights)?)];
     let (n, comparison) = get_rows(runtime, packed, &weights, seed)?;
     outcomes.push(outcome("get_rows", n, comparison));
+    let exact = MatmulOptions::default();
+    let applies = options.activations != Activations::Q8 || packed.format().has_codes();
+    let options = if applies { options } else { &exact };
     for &n in batches.iter().filter(|_| finite) {
         let x = activations(n * packed.cols(), seed ^ n as u64);
-        let comparison = matmul(runtime, packed, &weights, &x, kernel)?;
+        let comparison = matmul(runtime, packed, &weights, &x, options)?;
         outcomes.push(outcome("matmul", n, comparison));
     }
     Ok(outcomes)
@@ -190,21 +206,114 @@ pub fn matmul(
     packed: &PackedTensor,
     weights: &Weights,
     x: &[f32],
-    kernel: Option<&'static Kernel>,
+    options: &MatmulOptions,
 ) -> Result<Comparison> {
-    let want = reference::matmul(packed, x)?;
     let (mut got, mut intact) = (vec![], true);
     for part in runtime.batches(weights, x)? {
-        let (mut y, untouched) = guarded(runtime, weights, &Task::Matmul(part, kernel))?;
+        let (mut y, untouched) = guarded(runtime, weights, &Task::Matmul(part, options))?;
         got.append(&mut y);
         intact &= untouched;
     }
-    Ok(compare_rows(&got, &want, &reference::row_power(packed, x)?).and(intact))
+    let n = reference::batch_of(packed, x)?;
+    let rounds = runtime.rounds_weights(weights, n, options)?;
+    Ok(judge(&got, packed, x, options.activations, rounds)?.and(intact))
 }
 
-/// Holds `got` against `want`, both `[n, m]`, as a whole and row by row; `power` is Σ(x·w)² of each of the m rows.
-pub fn compare_rows(got: &[f32], want: &[f64], power: &[f64]) -> Comparison {
-    let whole = compare_with_power(got, want, power.iter().sum(), NMSE_F32);
+/// [`matmul`] held against the reference on `count` rows alone, the first and the last and random ones between.
+///
+/// # Errors
+/// As [`Runtime::matmul_with`].
+pub fn sampled(
+    runtime: &Runtime,
+    packed: &PackedTensor,
+    weights: &Weights,
+    x: &[f32],
+    options: &MatmulOptions,
+    (count, seed): (usize, u64),
+) -> Result<Comparison> {
+    let y = runtime.matmul_with(weights, x, options)?;
+    let (m, n) = (packed.rows(), reference::batch_of(packed, x)?);
+    let rows = some_rows(m, count, seed);
+    let part = packed.select_rows(&rows)?;
+    let got: Vec<f32> = (0..n).flat_map(|c| rows.iter().map(move |r| c * m + r)).map(|i| y[i]).collect();
+    judge(&got, &part, x, options.activations, runtime.rounds_weights(weights, n, options)?)
+}
+
+/// Rows in no order that a kernel's tiles could share, the first and the last among them.
+fn some_rows(m: usize, count: usize, seed: u64) -> Vec<usize> {
+    if m <= count {
+        return (0..m).collect();
+    }
+    let mut random = Random::new(seed);
+    let between = (2..count).map(|_| (random.next_u64() % m as u64) as usize);
+    [0, m - 1].into_iter().chain(between).collect()
+}
+
+/// Checks one mixture of experts, [`Runtime::matmul_experts`], as [`matmul`] does.
+///
+/// # Errors
+/// As [`Runtime::matmul_experts`].
+pub fn matmul_experts(
+    runtime: &Runtime,
+    packed: &PackedTensor,
+    weights: &Weights,
+    x: &[f32],
+    experts: &[u32],
+    options: &MatmulOptions,
+) -> Result<Comparison> {
+    let (got, intact) = guarded(runtime, weights, &Task::Experts(x, experts, options))?;
+    let stack = weights.experts();
+    let compared = |activations, bound| -> Result<Comparison> {
+        let want = reference::matmul_experts(packed, stack, x, experts, activations)?;
+        Ok(compare_with_power(&got, &want, 0.0, widened(bound, want.len())))
+    };
+    let (twin, exact) = bounds(options.activations, false);
+    Ok(worse(compared(options.activations, twin)?, compared(Activations::F32, exact)?).and(intact))
+}
+
+/// The bounds against the reference with activations as the kernel rounds them, and against the exact one.
+fn bounds(activations: Activations, rounds_weights: bool) -> (f64, f64) {
+    match activations {
+        Activations::F32 => (NMSE_F32, NMSE_F32),
+        Activations::F16 => (if rounds_weights { NMSE_F16 } else { NMSE_F32 }, NMSE_F16),
+        Activations::Q8 => (NMSE_F32, NMSE_Q8),
+    }
+}
+
+/// The bound of so many values that each stray at random.
+fn widened(bound: f64, count: usize) -> f64 {
+    bound * (1.0 + 16.0 / count.max(1) as f64)
+}
+
+/// Both must have passed; the numbers are those of the second, or of the one that failed.
+fn worse(a: Comparison, b: Comparison) -> Comparison {
+    if a.passed { b } else { a }
+}
+
+/// Holds `got`, `[n, m]`, against `x · wᵀ`, with the bounds for these activations.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if `x` is not a whole number of columns.
+pub fn judge(
+    got: &[f32],
+    packed: &PackedTensor,
+    x: &[f32],
+    activations: Activations,
+    rounds_weights: bool,
+) -> Result<Comparison> {
+    let power = reference::row_power(packed, x)?;
+    let (twin, exact) = bounds(activations, rounds_weights);
+    let against_exact = compare_rows(got, &reference::matmul(packed, x)?, &power, exact);
+    if activations == Activations::F32 {
+        return Ok(against_exact);
+    }
+    let want = reference::matmul_with(packed, x, activations)?;
+    Ok(worse(compare_rows(got, &want, &power, twin), against_exact))
+}
+
+/// Holds `got` against `want`, both `[n, m]`, as a whole at `bound` and row by row; `power` is Σ(x·w)² of each of the m rows.
+pub fn compare_rows(got: &[f32], want: &[f64], power: &[f64], bound: f64) -> Comparison {
+    let whole = compare_with_power(got, want, power.iter().sum(), widened(bound, want.len()));
     if !whole.passed || got.is_empty() {
         return whole;
     }
@@ -217,7 +326,7 @@ pub fn compare_rows(got: &[f32], want: &[f64], power: &[f64]) -> Comparison {
     }
     let nmse = |row: usize| if rows[row].0 == 0.0 { 0.0 } else { rows[row].0 / rows[row].1.max(power[row]) };
     let Some(row) = (0..m).max_by(|a, b| nmse(*a).total_cmp(&nmse(*b))) else { return whole };
-    if nmse(row) <= NMSE_ROW {
+    if nmse(row) <= ROW_FACTOR * widened(bound, got.len() / m) {
         return whole;
     }
     let worst = Worst { index: row, got: f64::from(got[row]), want: want[row] };
@@ -398,8 +507,8 @@ mod tests {
     fn a_huge_row_hides_no_other() {
         let want = [1e6, 1.0, 1.0, 1.0];
         let power = want.map(|w| w * w);
-        assert!(compare_rows(&want.map(|w| w as f32), &want, &power).passed);
-        let wrong = compare_rows(&[1e6, 1.0, 1.001, 1.0], &want, &power);
+        assert!(compare_rows(&want.map(|w| w as f32), &want, &power, NMSE_F32).passed);
+        let wrong = compare_rows(&[1e6, 1.0, 1.001, 1.0], &want, &power, NMSE_F32);
         assert!(!wrong.passed && wrong.worst.is_some_and(|w| w.index == 2), "{wrong}");
         assert!(compare(&[1e6, 1.0, 1.001, 1.0], &want, NMSE_F32).passed, "the whole does not see it");
     }

@@ -39,8 +39,10 @@ pub mod kernel;
 pub mod tensor;
 #[cfg(feature = "cli")]
 pub mod translate;
+pub mod tune;
 
 pub use error::{Error, Result};
 pub use gpu::{Options, Runtime, Weights};
+pub use kernel::{Activations, MatmulOptions};
 pub use tensor::PackedTensor;
 pub use wgpu;

@@ -125,6 +125,33 @@ impl PackedTensor {
         Self::new(self.name.clone(), self.format, rows.len(), self.cols, data)
     }
 
+    /// The rows of several tensors of one format and width, one after the other. As one weight they take one dispatch where
+    /// they share their activations, as the projections of an attention do: y is `[n, sum of their rows]`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if there are none or their formats differ, [`Error::Shape`] if their columns do.
+    pub fn stack(name: impl Into<String>, tensors: &[&Self]) -> Result<Self> {
+        let name = name.into();
+        let Some(first) = tensors.first() else {
+            return Err(Error::Argument(format!("`{name}` is to be a stack of no tensors")));
+        };
+        for other in tensors {
+            if other.format != first.format {
+                let (a, b) = (first.format.name, other.format.name);
+                return Err(Error::Argument(format!(
+                    "`{name}`: {a} and {b} do not stack (`{}`)",
+                    other.name
+                )));
+            }
+            if other.cols != first.cols {
+                let what = format!("`{name}`: columns of `{}`", other.name);
+                return Err(Error::shape(what, first.cols, other.cols));
+            }
+        }
+        let data: Vec<u8> = tensors.iter().flat_map(|t| t.data.iter().copied()).collect();
+        Self::new(name, first.format, tensors.iter().map(|t| t.rows).sum(), first.cols, data)
+    }
+
     /// Decodes one row into `out`, which has [`PackedTensor::cols`] elements.
     pub fn decode_row(&self, row: usize, out: &mut [f32]) {
         (self.format.decode)(self.row(row), out);

@@ -67,7 +67,10 @@ pub fn translate(source: &Source, target: Target) -> Result<Vec<u8>> {
 pub fn validate(source: &Source) -> Result<(naga::Module, ModuleInfo)> {
     let module = naga::front::wgsl::parse_str(&source.text)
         .map_err(|e| located(source, e.location(&source.text).map(|l| l.line_number), e.message()))?;
-    let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let capabilities = Capabilities::SUBGROUP
+        | Capabilities::SHADER_FLOAT16_IN_FLOAT32
+        | Capabilities::SHADER_FLOAT16
+        | Capabilities::COOPERATIVE_MATRIX;
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     validator
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)

@@ -4,10 +4,11 @@
 
 mod common;
 
-use common::{VARIANTS, open, report};
+use common::{VARIANTS, Variant, open, report};
 use qmatmul::check::{self, random_tensor};
 use qmatmul::format::{self, FORMATS, Format};
-use qmatmul::kernel::{KERNELS, Kernel, Operation};
+use qmatmul::gpu::Upload;
+use qmatmul::kernel::{self, Activations, MatmulOptions, Request};
 use qmatmul::{Options, Runtime};
 
 struct Case {
@@ -59,12 +60,12 @@ fn cell(
     runtime: &Runtime,
     format: &'static Format,
     case: &Case,
-    kernel: Option<&'static Kernel>,
+    options: &MatmulOptions,
     label: &str,
 ) -> Option<String> {
     let name = format!("{} {}x{}", format.name, case.m, case.k);
     let packed = random_tensor(name, format, case.m, case.k, 7).expect("the shape fits the format");
-    let outcomes = check::tensor(runtime, &packed, &[case.n], kernel, 11);
+    let outcomes = check::tensor(runtime, &packed, &[case.n], options, 11);
     let wrong = |line: String| {
         format!("{label}: {} {}x{} n={} ({}): {line}", format.name, case.m, case.k, case.n, case.why)
     };
@@ -86,7 +87,7 @@ fn all_cases(variant: usize) {
         // The shortest list is that of the 256-blocks.
         assert!(cases.len() >= 6, "{} has only {} cases", format.name, cases.len());
         for case in cases {
-            failures.extend(cell(variant.runtime(), format, case, None, variant.name));
+            failures.extend(cell(variant.runtime(), format, case, &MatmulOptions::default(), variant.name));
             done += 1;
         }
     }
@@ -120,7 +121,13 @@ fn large_shapes() {
     for variant in [&VARIANTS[0], &VARIANTS[2]] {
         for format in LARGE_FORMATS.iter().map(|name| format::by_name(name).expect("a format of the table")) {
             for case in LARGE {
-                failures.extend(cell(variant.runtime(), format, case, None, variant.name));
+                failures.extend(cell(
+                    variant.runtime(),
+                    format,
+                    case,
+                    &MatmulOptions::default(),
+                    variant.name,
+                ));
                 done += 1;
             }
         }
@@ -128,21 +135,165 @@ fn large_shapes() {
     report(&failures, done);
 }
 
-/// A kernel that the choice would not take must still be right.
+/// Activations that are rounded on the way: every format with codes once by each family, and a few formats everywhere.
+/// Every pipeline costs a software driver half a second.
 #[test]
-fn every_matmul_kernel_takes_any_batch() {
+fn rounded_activations() {
+    let everywhere = ["Q4_K", "IQ4_NL", "IQ2_XS"];
+    let cases = [
+        case(70, 768, 5, "columns that no kernel is compiled for"),
+        case(33, 256, 1, "one row more than a software workgroup"),
+        case(65, 512, 19, "gemm, tails both ways"),
+    ];
+    let mut failures = vec![];
+    let mut done = 0;
+    let mut check = |variant: &Variant, format: &'static Format, cases: &[Case], activations: Activations| {
+        for case in cases.iter().filter(|c| fits(format, c)) {
+            let label = format!("{}, {}", variant.name, activations.name());
+            let options = MatmulOptions::with(activations);
+            failures.extend(matmul(variant.runtime(), format, case, &options, &label));
+            done += 1;
+        }
+    };
+    for format in FORMATS.iter().filter(|f| f.has_codes()) {
+        check(&VARIANTS[0], format, &cases[..1], Activations::Q8);
+        check(&VARIANTS[3], format, &cases[1..2], Activations::Q8);
+    }
+    for variant in &VARIANTS {
+        for format in everywhere.map(|name| format::by_name(name).expect("a format of the table")) {
+            check(variant, format, &cases, Activations::Q8);
+            check(variant, format, &cases, Activations::F16);
+        }
+    }
+    let q8 = format::by_name("Q8_0").expect("a format of the table");
+    check(
+        &VARIANTS[2],
+        q8,
+        &[case(7, 1056, 2, "a row of 33 chunks"), case(7, 32, 9, "one chunk")],
+        Activations::Q8,
+    );
+    let f32 = format::by_name("F32").expect("a format of the table");
+    check(
+        &VARIANTS[2],
+        f32,
+        &[case(7, 33, 2, "one weight in the last chunk"), case(3, 1, 9, "k = 1")],
+        Activations::F16,
+    );
+    report(&failures, done);
+}
+
+/// A kernel or variant that the choice would not take must still be right: a measurement may choose it.
+#[test]
+fn every_candidate_takes_any_batch() {
     let runtime = VARIANTS[2].runtime();
     let format = format::by_name("Q5_0").expect("a format of the table");
     let mut failures = vec![];
+    let mut seen = std::collections::HashSet::new();
     let mut done = 0;
-    for kernel in KERNELS.iter().filter(|k| k.operation == Operation::Matmul) {
-        for n in [1, 2, 8, 9, 31, 32, 40] {
-            let case = case(67, 320, n, "forced kernel");
-            failures.extend(cell(runtime, format, &case, Some(kernel), kernel.name));
-            done += 1;
+    for activations in Activations::ALL {
+        for n in [1, 3, 9, 70] {
+            let case = case(67, 2336, n, "a forced candidate, and k long enough to be split");
+            let request = Request { rows: case.m, cols: case.k, batch: n, activations, experts: false };
+            for candidate in kernel::candidates(runtime.caps(), format, &request) {
+                // A kernel of tiles is the same for every batch.
+                if !seen.insert((candidate.kernel.name, candidate.config.clone())) {
+                    continue;
+                }
+                let label = format!("{}, {}", candidate.name(), activations.name());
+                let variant = Some(candidate.config.variant);
+                let options = MatmulOptions { activations, kernel: Some(candidate.kernel), variant };
+                failures.extend(matmul(runtime, format, &case, &options, &label));
+                done += 1;
+            }
         }
     }
     report(&failures, done);
+}
+
+/// One matmul; a line about it if it failed. Where the last columns are left to another dispatch, the variant is not the same.
+fn matmul(
+    runtime: &Runtime,
+    format: &'static Format,
+    case: &Case,
+    options: &MatmulOptions,
+    label: &str,
+) -> Option<String> {
+    let packed = random_tensor("w", format, case.m, case.k, 7).expect("the shape fits the format");
+    let x = check::activations(case.n * case.k, 3);
+    let outcome = runtime.upload(&packed).and_then(|w| check::matmul(runtime, &packed, &w, &x, options));
+    let wrong = |line: String| {
+        format!("{label}: {} {}x{} n={} ({}): {line}", format.name, case.m, case.k, case.n, case.why)
+    };
+    match outcome {
+        Ok(comparison) => (!comparison.passed).then(|| wrong(comparison.to_string())),
+        Err(error) => Some(wrong(error.to_string())),
+    }
+}
+
+/// Mixtures of experts: several columns of y for each of x, experts that nothing is sent to, and some that much is.
+#[test]
+fn experts() {
+    let mut failures = vec![];
+    let mut done = 0;
+    for variant in &VARIANTS {
+        for format in
+            ["Q4_K", "MXFP4", "F16"].map(|name| format::by_name(name).expect("a format of the table"))
+        {
+            for (stack, m, n, per) in
+                [(1, 5, 1, 1), (8, 33, 1, 2), (8, 40, 37, 2), (70, 9, 20, 4), (128, 16, 3, 8)]
+            {
+                for activations in
+                    Activations::ALL.into_iter().filter(|a| *a != Activations::Q8 || format.has_codes())
+                {
+                    let label = format!(
+                        "{}, {}: {} experts of {m} rows, n = {n}, {per} each",
+                        variant.name, format.name, stack
+                    );
+                    let packed = random_tensor("experts", format, stack * m, 256, 5).expect("the shape fits");
+                    let upload = Upload { experts: stack, ..Upload::default() };
+                    let w = variant.runtime().upload_with(&packed, upload).expect("small");
+                    let x = check::activations(n * 256, 9);
+                    let mut random = check::Random::new(1);
+                    // Half of the columns go to one expert.
+                    let ids: Vec<u32> = (0..n * per)
+                        .map(|i| if i % 2 == 0 { 0 } else { (random.next_u64() % stack as u64) as u32 })
+                        .collect();
+                    let options = MatmulOptions::with(activations);
+                    let outcome = check::matmul_experts(variant.runtime(), &packed, &w, &x, &ids, &options);
+                    match outcome {
+                        Ok(c) if c.passed => {}
+                        Ok(c) => failures.push(format!("{label}: {c}")),
+                        Err(e) => failures.push(format!("{label}: {e}")),
+                    }
+                    done += 1;
+                }
+            }
+        }
+    }
+    report(&failures, done);
+}
+
+/// Experts cut into shards, their columns into several dispatches.
+#[test]
+fn experts_within_small_limits() {
+    let options = Options { max_binding: Some(32 << 10), max_loops: Some(2_000), ..Options::default() };
+    let format = format::by_name("Q5_K").expect("a format of the table");
+    let packed = random_tensor("experts", format, 40 * 12, 512, 5).expect("the shape fits");
+    for software in [true, false] {
+        let runtime = open(&Options { software: Some(software), ..options.clone() });
+        let w =
+            runtime.upload_with(&packed, Upload { experts: 40, ..Upload::default() }).expect("experts fit");
+        assert!(w.shard_count() > 3);
+        let x = check::activations(600 * 512, 2);
+        let ids: Vec<u32> = (0..1200).map(|i| i * 7 % 40).collect();
+        let c =
+            check::matmul_experts(&runtime, &packed, &w, &x, &ids, &MatmulOptions::default()).expect("fits");
+        assert!(c.passed, "{c}");
+        let error = runtime.upload_with(&packed, Upload { experts: 7, ..Upload::default() }).map(drop);
+        assert!(error.expect_err("480 rows are no 7 experts").to_string().contains("480"));
+        let error = runtime.matmul_experts(&w, &x[..512], &[40], &MatmulOptions::default());
+        assert!(error.expect_err("there are 40").to_string().contains("below 40"));
+    }
 }
 
 /// What splits a request on real devices, forced on small shapes: shards, windows of x and y, folded grids, ranges of k.
@@ -165,7 +316,7 @@ fn forced_limits() {
             let runtime = open(&Options { software: Some(software), ..(*options).clone() });
             let label = format!("{label}, software = {software}");
             for format in FORMATS.iter().filter(|f| fits(f, case)) {
-                failures.extend(cell(&runtime, format, case, None, &label));
+                failures.extend(cell(&runtime, format, case, &MatmulOptions::default(), &label));
                 done += 1;
             }
         }
@@ -181,7 +332,13 @@ fn empty_shapes() {
         for format in FORMATS {
             for case in [case(0, 256, 2, "no rows"), case(4, 256, 0, "no columns"), case(0, 0, 0, "nothing")]
             {
-                failures.extend(cell(variant.runtime(), format, &case, None, variant.name));
+                failures.extend(cell(
+                    variant.runtime(),
+                    format,
+                    &case,
+                    &MatmulOptions::default(),
+                    variant.name,
+                ));
                 done += 1;
             }
         }

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{VARIANTS, model_path};
+use qmatmul::MatmulOptions;
 use qmatmul::check::{self, activations, random_tensor};
 use qmatmul::error::Error;
 use qmatmul::file::{Model, OpenOptions};
@@ -110,7 +111,7 @@ fn a_device_of_the_host_serves_as_well() {
     let runtime = Runtime::with_device(device, queue, adapter, &Options::default());
     assert_eq!(runtime.caps().subgroup, None);
     let packed = q4_0(70, 256);
-    for outcome in check::tensor(&runtime, &packed, &[1, 12], None, 1).expect("small") {
+    for outcome in check::tensor(&runtime, &packed, &[1, 12], &MatmulOptions::default(), 1).expect("small") {
         assert!(outcome.comparison.passed, "{}: {}", outcome.operation, outcome.comparison);
     }
 }
@@ -198,7 +199,7 @@ fn weights_of_another_runtime_are_refused() {
     refused(b.matmul(&w, &[1.0; 64]).map(drop));
     refused(b.dequantize(&w).map(drop));
     refused(b.warm_up(&w, 1));
-    refused(b.time_matmul(std::slice::from_ref(&w), 1, None, 0.0).map(drop));
+    refused(b.time_matmul(std::slice::from_ref(&w), 1, &MatmulOptions::default(), 0.0).map(drop));
     let (x, y) = (storage(b, 64), storage(b, 64));
     refused(b.record_matmul(&mut b.device().create_command_encoder(&Default::default()), &w, &x, &y, 1));
 }
@@ -210,14 +211,24 @@ fn misuse_is_an_error_and_leaves_the_runtime_usable() {
     let x = [1.0; 64];
     let y = runtime.matmul(&w, &x).expect("small");
     for name in ["dequantize", "get_rows"] {
-        let error = runtime.matmul_with(&w, &x, qmatmul::kernel::by_name(name)).expect_err("not a matmul");
+        let error = runtime
+            .matmul_with(
+                &w,
+                &x,
+                &MatmulOptions { kernel: qmatmul::kernel::by_name(name), ..MatmulOptions::default() },
+            )
+            .expect_err("not a matmul");
         assert!(matches!(error, Error::Argument(_)), "{error}");
     }
     let same = storage(runtime, 64);
     let mut encoder = runtime.device().create_command_encoder(&Default::default());
     assert!(runtime.record_matmul(&mut encoder, &w, &same, &same, 1).is_err());
-    assert!(runtime.time_matmul(&[], 1, None, 0.1).is_err());
-    assert!(runtime.time_matmul(std::slice::from_ref(&w), usize::MAX / 8, None, 0.1).is_err());
+    assert!(runtime.time_matmul(&[], 1, &MatmulOptions::default(), 0.1).is_err());
+    assert!(
+        runtime
+            .time_matmul(std::slice::from_ref(&w), usize::MAX / 8, &MatmulOptions::default(), 0.1)
+            .is_err()
+    );
     assert!(q4_0(4, 32).select_rows(&[4]).is_err());
     // An error of the host's own, on the same device.
     let _ = runtime.device().create_buffer(&wgpu::BufferDescriptor {
@@ -281,7 +292,7 @@ fn a_matrix_above_the_binding_limit() {
     let w = runtime.upload(&packed).expect("143 MB");
     assert_eq!(w.shard_count(), 2);
     let x = activations(k, 5);
-    let comparison = check::matmul(&runtime, &packed, &w, &x, None).expect("fits");
+    let comparison = check::matmul(&runtime, &packed, &w, &x, &MatmulOptions::default()).expect("fits");
     assert!(comparison.passed, "{comparison}");
     let rows = [0, (m / 2) as u32, m as u32 - 1];
     let got = runtime.get_rows(&w, &rows).expect("rows exist");

@@ -4,7 +4,7 @@
 // w[i] = d * (2 * s[i / 16] + 1) * (grid[q[i / 8]][i % 8] ± 0.125); every product is exact.
 fn decode_init(lane: u32) {}
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+fn entries(row: u32, k: u32) -> Shifted {
     let chunk = k >> 5u;
     let first = plane_word(2u, row, 2u * (k >> 8u));
     let second = plane_word(2u, row, 2u * (k >> 8u) + 1u);
@@ -15,5 +15,13 @@ fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
     let h = vec4<u32>(qh) >> vec4<u32>(0u, 4u, 8u, 12u);
     let q = bytes(plane_word(0u, row, chunk)) | ((h & vec4<u32>(7u)) << vec4<u32>(8u));
     let delta = select(vec4<f32>(-0.125), vec4<f32>(0.125), (h & vec4<u32>(8u)) == vec4<u32>(0u));
-    return shifted_entries(book4_pairs(q), delta, d.x, d.y);
+    return Shifted(book4_pairs(q), delta, d);
+}
+
+fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+    return shifted_entries(entries(row, k));
+}
+
+fn codes32(row: u32, k: u32) -> Codes {
+    return shifted_codes(entries(row, k));
 }

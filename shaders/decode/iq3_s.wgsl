@@ -3,7 +3,7 @@
 // w[i] = d * (1 + 2 * s[i / 32]) * grid[q[i / 4]][i % 4] * sign[i]; every product is exact.
 fn decode_init(lane: u32) {}
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+fn codes32(row: u32, k: u32) -> Codes {
     let chunk = k >> 5u;
     let block = k >> 8u;
     let scales = plane_word(2u, row, 3u * block + 2u) >> (4u * (chunk & 7u));
@@ -14,5 +14,9 @@ fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
     let q0 = book4(bytes(plane_word(0u, row, 2u * chunk)) | low);
     let q1 = book4(bytes(plane_word(0u, row, 2u * chunk + 1u)) | high);
     let q = array<u32, 8>(q0.x, q0.y, q0.z, q0.w, q1.x, q1.y, q1.z, q1.w);
-    return signed_quads(q, plane_word(1u, row, chunk), d, d);
+    return signed_codes(q, plane_word(1u, row, chunk), d, d);
+}
+
+fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+    return scaled_codes(codes32(row, k));
 }

@@ -4,9 +4,14 @@ fn decode_init(lane: u32) {
     lookup_init(lane);
 }
 
+fn scales(row: u32, k: u32) -> vec2<f32> {
+    return vec2<f32>(plane_f16(1u, row, k >> 5u));
+}
+
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let block = k >> 5u;
-    let d = plane_f16(1u, row, block);
-    let qs = plane_vec4(0u, row, block);
-    return lookup32(nibbles(qs), vec2<f32>(d));
+    return lookup32(nibbles(plane_vec4(0u, row, k >> 5u)), scales(row, k));
+}
+
+fn codes32(row: u32, k: u32) -> Codes {
+    return lookup_codes(nibbles(plane_vec4(0u, row, k >> 5u)), scales(row, k));
 }

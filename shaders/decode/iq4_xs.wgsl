@@ -5,10 +5,16 @@ fn decode_init(lane: u32) {
 }
 
 // (d * sc) is exact; its product with the value rounds once, as in the reference.
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let chunk = k >> 5u;
+fn scales(row: u32, k: u32) -> vec2<f32> {
     let d = plane_f16(2u, row, k >> 8u);
-    let sc = (plane_word(1u, row, k >> 7u) >> ((chunk & 3u) * 8u)) & 255u;
-    let qs = plane_vec4(0u, row, chunk);
-    return lookup32(nibbles(qs), vec2<f32>(d * (f32(i32(sc)) - 32.0)));
+    let sc = (plane_word(1u, row, k >> 7u) >> (((k >> 5u) & 3u) * 8u)) & 255u;
+    return vec2<f32>(d * (f32(i32(sc)) - 32.0));
+}
+
+fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+    return lookup32(nibbles(plane_vec4(0u, row, k >> 5u)), scales(row, k));
+}
+
+fn codes32(row: u32, k: u32) -> Codes {
+    return lookup_codes(nibbles(plane_vec4(0u, row, k >> 5u)), scales(row, k));
 }

@@ -9,9 +9,15 @@ fn half_e4m3(d: u32) -> f32 {
     return select(unpack2x16float((d & 0x7fu) << 7u).x * 128.0, 0.0, d == 0x7fu);
 }
 
+fn scales(row: u32, k: u32) -> vec2<f32> {
+    let d = plane_word(1u, row, k >> 6u) >> (((k >> 5u) & 1u) * 16u);
+    return vec2<f32>(half_e4m3(d & 255u), half_e4m3((d >> 8u) & 255u));
+}
+
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let chunk = k >> 5u;
-    let d = plane_word(1u, row, k >> 6u) >> ((chunk & 1u) * 16u);
-    let qs = plane_vec4(0u, row, chunk);
-    return lookup32(nibbles(qs), vec2<f32>(half_e4m3(d & 255u), half_e4m3((d >> 8u) & 255u)));
+    return lookup32(nibbles(plane_vec4(0u, row, k >> 5u)), scales(row, k));
+}
+
+fn codes32(row: u32, k: u32) -> Codes {
+    return lookup_codes(nibbles(plane_vec4(0u, row, k >> 5u)), scales(row, k));
 }

@@ -15,3 +15,13 @@ fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
         flipped(d, minus, 0u), flipped(d, minus, 1u), flipped(d, minus, 2u), flipped(d, minus, 3u),
         flipped(d, minus, 4u), flipped(d, minus, 5u), flipped(d, minus, 6u), flipped(d, minus, 7u));
 }
+
+// w = 2 d * bit - d
+fn codes32(row: u32, k: u32) -> Codes {
+    let d = plane_f16(1u, row, k >> 7u);
+    let bits = plane_word(0u, row, k >> 5u);
+    let q = array<u32, 8>(
+        bits & 0x01010101u, (bits >> 1u) & 0x01010101u, (bits >> 2u) & 0x01010101u, (bits >> 3u) & 0x01010101u,
+        (bits >> 4u) & 0x01010101u, (bits >> 5u) & 0x01010101u, (bits >> 6u) & 0x01010101u, (bits >> 7u) & 0x01010101u);
+    return codes(q, 2.0 * d, -d);
+}

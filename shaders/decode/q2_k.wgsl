@@ -2,12 +2,26 @@
 // w[i] = d * (sc[i / 16] & 15) * q[i] - dmin * (sc[i / 16] >> 4)
 fn decode_init(lane: u32) {}
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let chunk = k >> 5u;
+// The scales of the two halves of a chunk, then their offsets.
+fn scales_and_offsets(row: u32, k: u32) -> vec4<f32> {
     let dm = unpack2x16float(plane_word(2u, row, k >> 8u));
-    let sc = plane_word(1u, row, k >> 6u) >> ((chunk & 1u) * 16u);
+    let sc = plane_word(1u, row, k >> 6u) >> (((k >> 5u) & 1u) * 16u);
     let d = dm.x * vec2<f32>(vec2<i32>(i32(sc & 15u), i32((sc >> 8u) & 15u)));
     let m = dm.y * vec2<f32>(vec2<i32>(i32((sc >> 4u) & 15u), i32((sc >> 12u) & 15u)));
-    let qs = vec2<u32>(plane_word(0u, row, 2u * chunk), plane_word(0u, row, 2u * chunk + 1u));
-    return affine2(pairs(qs), d, -m);
+    return vec4<f32>(d, -m);
+}
+
+fn quads(row: u32, k: u32) -> array<u32, 8> {
+    let chunk = k >> 5u;
+    return pairs(vec2<u32>(plane_word(0u, row, 2u * chunk), plane_word(0u, row, 2u * chunk + 1u)));
+}
+
+fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+    let dm = scales_and_offsets(row, k);
+    return affine2(quads(row, k), dm.xy, dm.zw);
+}
+
+fn codes32(row: u32, k: u32) -> Codes {
+    let dm = scales_and_offsets(row, k);
+    return Codes(quads(row, k), dm.xy, dm.zw);
 }

@@ -2,12 +2,23 @@
 // w[i] = d * (sc[i / 16] - 32) * (q[i] - 4)
 fn decode_init(lane: u32) {}
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let chunk = k >> 5u;
+fn scales(row: u32, k: u32) -> vec2<f32> {
     let d = plane_f16(3u, row, k >> 8u);
-    let sc = plane_word(2u, row, k >> 6u) >> ((chunk & 1u) * 16u);
-    let dl = d * (vec2<f32>(vec2<i32>(i32(sc & 255u), i32((sc >> 8u) & 255u))) - 32.0);
-    let qh = plane_word(1u, row, chunk);
+    let sc = plane_word(2u, row, k >> 6u) >> (((k >> 5u) & 1u) * 16u);
+    return d * (vec2<f32>(vec2<i32>(i32(sc & 255u), i32((sc >> 8u) & 255u))) - 32.0);
+}
+
+fn quads(row: u32, k: u32) -> array<u32, 8> {
+    let chunk = k >> 5u;
     let qs = vec2<u32>(plane_word(0u, row, 2u * chunk), plane_word(0u, row, 2u * chunk + 1u));
-    return centered2(with_third_bit(pairs(qs), qh), dl, 4.0);
+    return with_third_bit(pairs(qs), plane_word(1u, row, chunk));
+}
+
+fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+    return centered2(quads(row, k), scales(row, k), 4.0);
+}
+
+fn codes32(row: u32, k: u32) -> Codes {
+    let d = scales(row, k);
+    return Codes(quads(row, k), d, -4.0 * d);
 }

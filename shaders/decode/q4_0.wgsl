@@ -2,9 +2,19 @@
 // w[i] = d * (q[i] - 8)
 fn decode_init(lane: u32) {}
 
+fn scale(row: u32, k: u32) -> f32 {
+    return plane_f16(1u, row, k >> 5u);
+}
+
+fn quads(row: u32, k: u32) -> array<u32, 8> {
+    return nibbles(plane_vec4(0u, row, k >> 5u));
+}
+
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let block = k >> 5u;
-    let d = plane_f16(1u, row, block);
-    let qs = plane_vec4(0u, row, block);
-    return centered(nibbles(qs), d, 8.0);
+    return centered(quads(row, k), scale(row, k), 8.0);
+}
+
+fn codes32(row: u32, k: u32) -> Codes {
+    let d = scale(row, k);
+    return codes(quads(row, k), d, -8.0 * d);
 }

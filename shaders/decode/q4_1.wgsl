@@ -2,9 +2,20 @@
 // w[i] = d * q[i] + m
 fn decode_init(lane: u32) {}
 
+fn scale_and_offset(row: u32, k: u32) -> vec2<f32> {
+    return unpack2x16float(plane_word(1u, row, k >> 5u));
+}
+
+fn quads(row: u32, k: u32) -> array<u32, 8> {
+    return nibbles(plane_vec4(0u, row, k >> 5u));
+}
+
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let block = k >> 5u;
-    let dm = unpack2x16float(plane_word(1u, row, block));
-    let qs = plane_vec4(0u, row, block);
-    return affine(nibbles(qs), dm.x, dm.y);
+    let dm = scale_and_offset(row, k);
+    return affine(quads(row, k), dm.x, dm.y);
+}
+
+fn codes32(row: u32, k: u32) -> Codes {
+    let dm = scale_and_offset(row, k);
+    return codes(quads(row, k), dm.x, dm.y);
 }

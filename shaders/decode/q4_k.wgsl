@@ -2,12 +2,22 @@
 // w[i] = d * sc[i / 32] * q[i] - dmin * m[i / 32]
 fn decode_init(lane: u32) {}
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let chunk = k >> 5u;
+fn scale_and_offset(row: u32, k: u32) -> vec2<f32> {
     let dm = unpack2x16float(plane_word(2u, row, k >> 8u));
-    let sc = plane_word(1u, row, k >> 6u) >> ((chunk & 1u) * 16u);
-    let d = dm.x * f32(i32(sc & 255u));
-    let m = dm.y * f32(i32((sc >> 8u) & 255u));
-    let qs = plane_vec4(0u, row, chunk);
-    return affine(nibbles(qs), d, -m);
+    let sc = plane_word(1u, row, k >> 6u) >> (((k >> 5u) & 1u) * 16u);
+    return vec2<f32>(dm.x * f32(i32(sc & 255u)), -(dm.y * f32(i32((sc >> 8u) & 255u))));
+}
+
+fn quads(row: u32, k: u32) -> array<u32, 8> {
+    return nibbles(plane_vec4(0u, row, k >> 5u));
+}
+
+fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+    let dm = scale_and_offset(row, k);
+    return affine(quads(row, k), dm.x, dm.y);
+}
+
+fn codes32(row: u32, k: u32) -> Codes {
+    let dm = scale_and_offset(row, k);
+    return codes(quads(row, k), dm.x, dm.y);
 }

@@ -2,10 +2,20 @@
 // w[i] = d * (q[i] - 16)
 fn decode_init(lane: u32) {}
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+fn scale(row: u32, k: u32) -> f32 {
+    return plane_f16(2u, row, k >> 5u);
+}
+
+fn quads(row: u32, k: u32) -> array<u32, 8> {
     let block = k >> 5u;
-    let d = plane_f16(2u, row, block);
-    let qh = plane_word(1u, row, block);
-    let qs = plane_vec4(0u, row, block);
-    return centered(with_fifth_bit(nibbles(qs), qh), d, 16.0);
+    return with_fifth_bit(nibbles(plane_vec4(0u, row, block)), plane_word(1u, row, block));
+}
+
+fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+    return centered(quads(row, k), scale(row, k), 16.0);
+}
+
+fn codes32(row: u32, k: u32) -> Codes {
+    let d = scale(row, k);
+    return codes(quads(row, k), d, -16.0 * d);
 }

@@ -2,10 +2,21 @@
 // w[i] = d * q[i] + m
 fn decode_init(lane: u32) {}
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+fn scale_and_offset(row: u32, k: u32) -> vec2<f32> {
+    return unpack2x16float(plane_word(2u, row, k >> 5u));
+}
+
+fn quads(row: u32, k: u32) -> array<u32, 8> {
     let block = k >> 5u;
-    let dm = unpack2x16float(plane_word(2u, row, block));
-    let qh = plane_word(1u, row, block);
-    let qs = plane_vec4(0u, row, block);
-    return affine(with_fifth_bit(nibbles(qs), qh), dm.x, dm.y);
+    return with_fifth_bit(nibbles(plane_vec4(0u, row, block)), plane_word(1u, row, block));
+}
+
+fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+    let dm = scale_and_offset(row, k);
+    return affine(quads(row, k), dm.x, dm.y);
+}
+
+fn codes32(row: u32, k: u32) -> Codes {
+    let dm = scale_and_offset(row, k);
+    return codes(quads(row, k), dm.x, dm.y);
 }

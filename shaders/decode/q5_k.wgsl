@@ -2,13 +2,23 @@
 // w[i] = d * sc[i / 32] * q[i] - dmin * m[i / 32]
 fn decode_init(lane: u32) {}
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let chunk = k >> 5u;
+fn scale_and_offset(row: u32, k: u32) -> vec2<f32> {
     let dm = unpack2x16float(plane_word(3u, row, k >> 8u));
-    let sc = plane_word(2u, row, k >> 6u) >> ((chunk & 1u) * 16u);
-    let d = dm.x * f32(i32(sc & 255u));
-    let m = dm.y * f32(i32((sc >> 8u) & 255u));
-    let qh = plane_word(1u, row, chunk);
-    let qs = plane_vec4(0u, row, chunk);
-    return affine(with_fifth_bit(nibbles(qs), qh), d, -m);
+    let sc = plane_word(2u, row, k >> 6u) >> (((k >> 5u) & 1u) * 16u);
+    return vec2<f32>(dm.x * f32(i32(sc & 255u)), -(dm.y * f32(i32((sc >> 8u) & 255u))));
+}
+
+fn quads(row: u32, k: u32) -> array<u32, 8> {
+    let block = k >> 5u;
+    return with_fifth_bit(nibbles(plane_vec4(0u, row, block)), plane_word(1u, row, block));
+}
+
+fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+    let dm = scale_and_offset(row, k);
+    return affine(quads(row, k), dm.x, dm.y);
+}
+
+fn codes32(row: u32, k: u32) -> Codes {
+    let dm = scale_and_offset(row, k);
+    return codes(quads(row, k), dm.x, dm.y);
 }

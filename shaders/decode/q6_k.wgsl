@@ -2,21 +2,32 @@
 // w[i] = d * sc[i / 16] * (q[i] - 32)
 fn decode_init(lane: u32) {}
 
+fn scales(row: u32, k: u32) -> vec2<f32> {
+    let d = plane_f16(3u, row, k >> 8u);
+    let sc = plane_word(2u, row, k >> 6u) >> (((k >> 5u) & 1u) * 16u);
+    return d * vec2<f32>(vec2<i32>(i32(sc << 24u) >> 24u, i32(sc << 16u) >> 24u));
+}
+
+fn quads(row: u32, k: u32) -> array<u32, 8> {
+    let chunk = k >> 5u;
+    let qh = vec2<u32>(plane_word(1u, row, 2u * chunk), plane_word(1u, row, 2u * chunk + 1u));
+    return with_two_bits(nibbles(plane_vec4(0u, row, chunk)), qh);
+}
+
 // (d * sc) is exact; its product with the code rounds once, as in the reference.
 fn scaled(q: u32, d: f32) -> vec4<f32> {
     return (quad(q) - vec4<f32>(32.0)) * d;
 }
 
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let chunk = k >> 5u;
-    let d = plane_f16(3u, row, k >> 8u);
-    let sc = plane_word(2u, row, k >> 6u) >> ((chunk & 1u) * 16u);
-    let d0 = d * f32(i32(sc << 24u) >> 24u);
-    let d1 = d * f32(i32(sc << 16u) >> 24u);
-    let qh = vec2<u32>(plane_word(1u, row, 2u * chunk), plane_word(1u, row, 2u * chunk + 1u));
-    let qs = plane_vec4(0u, row, chunk);
-    let q = with_two_bits(nibbles(qs), qh);
+    let d = scales(row, k);
+    let q = quads(row, k);
     return array<vec4<f32>, 8>(
-        scaled(q[0], d0), scaled(q[1], d0), scaled(q[2], d0), scaled(q[3], d0),
-        scaled(q[4], d1), scaled(q[5], d1), scaled(q[6], d1), scaled(q[7], d1));
+        scaled(q[0], d.x), scaled(q[1], d.x), scaled(q[2], d.x), scaled(q[3], d.x),
+        scaled(q[4], d.y), scaled(q[5], d.y), scaled(q[6], d.y), scaled(q[7], d.y));
+}
+
+fn codes32(row: u32, k: u32) -> Codes {
+    let d = scales(row, k);
+    return Codes(quads(row, k), d, -32.0 * d);
 }

@@ -2,12 +2,14 @@
 // w[i] = d * q[i]
 fn decode_init(lane: u32) {}
 
+fn scale(row: u32, k: u32) -> f32 {
+    return bitcast<f32>(plane_word(1u, row, k >> 8u));
+}
+
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let chunk = k >> 5u;
-    let d = bitcast<f32>(plane_word(1u, row, k >> 8u));
-    let a = plane_vec4(0u, row, 2u * chunk);
-    let b = plane_vec4(0u, row, 2u * chunk + 1u);
-    return array<vec4<f32>, 8>(
-        d * quad_signed(a.x), d * quad_signed(a.y), d * quad_signed(a.z), d * quad_signed(a.w),
-        d * quad_signed(b.x), d * quad_signed(b.y), d * quad_signed(b.z), d * quad_signed(b.w));
+    return scaled_codes(codes32(row, k));
+}
+
+fn codes32(row: u32, k: u32) -> Codes {
+    return codes(byte_quads(plane_vec4(0u, row, k >> 4u), plane_vec4(0u, row, (k >> 4u) + 1u)), scale(row, k), 0.0);
 }

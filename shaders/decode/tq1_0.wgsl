@@ -11,10 +11,9 @@ fn trits(v: vec4<u32>, power: vec4<u32>) -> vec4<u32> {
 
 // Chunks 0..4 of a block are the trits 0..4 of words 0..7; chunks 5 and 6 and half of chunk 7 are the trits 0..4 of words
 // 8..11, two trits a chunk; the other half of chunk 7 is the trits 0..3 of qh.
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+fn quads(row: u32, k: u32) -> array<u32, 8> {
     let block = k >> 8u;
     let chunk = (k >> 5u) & 7u;
-    let d = plane_f16(2u, row, block);
     let a = plane_vec4(0u, row, 3u * block + select(0u, 2u, chunk > 4u));
     var b = plane_vec4(0u, row, 3u * block + select(1u, 2u, chunk > 4u));
     // Bytes of powers of three, for chunks 0..3 and for 4..7.
@@ -27,5 +26,14 @@ fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
     }
     let q = trits(a, vec4<u32>(low));
     let r = trits(b, high);
-    return centered(array<u32, 8>(q.x, q.y, q.z, q.w, r.x, r.y, r.z, r.w), d, 1.0);
+    return array<u32, 8>(q.x, q.y, q.z, q.w, r.x, r.y, r.z, r.w);
+}
+
+fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+    return centered(quads(row, k), plane_f16(2u, row, k >> 8u), 1.0);
+}
+
+fn codes32(row: u32, k: u32) -> Codes {
+    let d = plane_f16(2u, row, k >> 8u);
+    return codes(quads(row, k), d, -d);
 }

@@ -1,35 +1,32 @@
 // gemm:   for row, col: y[col, row] = sum over k of w[row, k] * x[col, k]
 //
-// 1. A workgroup of 128 computes a tile of 64 rows by 32 columns, 32 of k at a time; a lane holds 4 x 4 of its sums.
-// 2. Lanes 0..63 decode one row of the tile each, lanes 64..127 fetch the activations: every weight is decoded once per tile.
-// 3. Tile rows are 9 vec4 apart, and a lane's rows 16 apart, so that 16-byte reads of neighbouring lanes hit different banks.
-// Needs: nothing but the decoder; 13.5 KiB of workgroup memory.
+// 1. A workgroup computes a tile of TILE_ROWS by TILE_COLS, 32 of k at a time; a lane holds LANE_ROWS x 4 of its sums.
+// 2. Every weight is decoded once per tile, by one lane; the other lanes fetch activations meanwhile.
+// 3. Tile rows are 9 vec4 apart, and a lane's rows and columns strided, so that 16-byte reads of neighbouring lanes hit
+//    different banks.
+// Needs: TILE_ROWS, TILE_COLS, LANE_ROWS, WORKGROUP = TILE_ROWS / LANE_ROWS * TILE_COLS / 4.
 
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;  // [batch, m]
-
-const TILE_ROWS = 64u;
-const TILE_COLS = 32u;
 const PITCH = 9u;
+const ROW_LANES = TILE_ROWS / LANE_ROWS;
+const COL_LANES = TILE_COLS / 4u;
 
 var<workgroup> w_tile: array<vec4<f32>, TILE_ROWS * PITCH>;
 var<workgroup> x_tile: array<vec4<f32>, TILE_COLS * PITCH>;
 
-fn fill_weights(row: u32, lane: u32, k: u32) {
-    let weights = decode32(min(row + lane, params.rows - 1u), k);
-    for (var i = 0u; i < 8u; i++) {
-        w_tile[lane * PITCH + i] = weights[i];
+fn fill(t: Tile, lane: u32, k: u32) {
+    for (var r = lane; r < TILE_ROWS; r += WORKGROUP) {
+        let weights = decode32(w_row(t, r), k);
+        for (var i = 0u; i < 8u; i++) {
+            w_tile[r * PITCH + i] = weights[i];
+        }
+    }
+    // From the last lane on, as the first ones decode.
+    for (var j = WORKGROUP - 1u - lane; j < TILE_COLS * 8u; j += WORKGROUP) {
+        x_tile[(j >> 3u) * PITCH + (j & 7u)] = x_vec4(x_column(t, j >> 3u), k + 4u * (j & 7u));
     }
 }
 
-fn fill_activations(col: u32, lane: u32, k: u32) {
-    for (var j = lane; j < TILE_COLS * 8u; j += 64u) {
-        let c = j >> 3u;
-        let i = j & 7u;
-        x_tile[c * PITCH + i] = x_vec4(min(col + c, params.batch - 1u), k + 4u * i);
-    }
-}
-
-@compute @workgroup_size(128)
+@compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
     let id = group_index(group, grid);
@@ -37,41 +34,33 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
         return;
     }
     decode_init(lane);
-    let row = (id % params.row_groups) * TILE_ROWS;
-    let col = (id / params.row_groups) * TILE_COLS;
-    let tr = lane & 15u;  // rows tr, tr + 16, tr + 32, tr + 48
-    let tc = lane >> 4u;  // columns tc, tc + 8, tc + 16, tc + 24
+    let t = tile(id, TILE_ROWS, TILE_COLS);
+    if (t.col >= t.end) {
+        return;
+    }
+    let tr = lane % ROW_LANES;  // rows tr, tr + ROW_LANES, ...
+    let tc = lane / ROW_LANES;  // columns tc, tc + COL_LANES, ...
 
-    var sums: array<vec4<f32>, 4>;  // [row, column]
-    for (var chunk = params.chunk_begin; chunk < params.chunk_end; chunk++) {
-        let k = chunk * 32u;
-        if (lane < 64u) {
-            fill_weights(row, lane, k);
-        } else {
-            fill_activations(col, lane - 64u, k);
-        }
+    var sums: array<vec4<f32>, LANE_ROWS>;  // [row, column]
+    for (var chunk = t.chunk_begin; chunk < t.chunk_end; chunk++) {
+        fill(t, lane, chunk * 32u);
         workgroupBarrier();
         for (var i = 0u; i < 8u; i++) {
             let x0 = x_tile[tc * PITCH + i];
-            let x1 = x_tile[(tc + 8u) * PITCH + i];
-            let x2 = x_tile[(tc + 16u) * PITCH + i];
-            let x3 = x_tile[(tc + 24u) * PITCH + i];
-            for (var r = 0u; r < 4u; r++) {
-                let v = w_tile[(tr + 16u * r) * PITCH + i];
+            let x1 = x_tile[(tc + COL_LANES) * PITCH + i];
+            let x2 = x_tile[(tc + 2u * COL_LANES) * PITCH + i];
+            let x3 = x_tile[(tc + 3u * COL_LANES) * PITCH + i];
+            for (var r = 0u; r < LANE_ROWS; r++) {
+                let v = w_tile[(tr + ROW_LANES * r) * PITCH + i];
                 sums[r] += vec4<f32>(dot(v, x0), dot(v, x1), dot(v, x2), dot(v, x3));
             }
         }
         workgroupBarrier();
     }
 
-    for (var r = 0u; r < 4u; r++) {
+    for (var r = 0u; r < LANE_ROWS; r++) {
         for (var c = 0u; c < 4u; c++) {
-            let at_row = row + tr + 16u * r;
-            let at_col = col + tc + 8u * c;
-            if (at_row < params.rows && at_col < params.batch) {
-                let at = params.y_offset + at_col * params.y_stride + at_row;
-                y[at] = sums[r][c] + select(0.0, y[at], params.accumulate == 1u);
-            }
+            put(t, tr + ROW_LANES * r, tc + COL_LANES * c, sums[r][c]);
         }
     }
 }

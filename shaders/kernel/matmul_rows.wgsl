@@ -5,8 +5,6 @@
 // 3. The activations are shared out by `dot_rows`: the loads are what costs.
 // Needs: SUBGROUP, COLS.
 
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;  // [batch, m]
-
 @compute @workgroup_size(SUBGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
@@ -15,31 +13,30 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
         return;
     }
     decode_init(lane);
-    let first = (id % params.row_groups) * (4u * SUBGROUP) + lane;
-    let col = (id / params.row_groups) * COLS;
-    // Lanes past the last row repeat it and write nothing.
-    let last = params.rows - 1u;
-    let rows = min(vec4<u32>(first) + vec4<u32>(0u, SUBGROUP, 2u * SUBGROUP, 3u * SUBGROUP), vec4<u32>(last));
+    let t = tile(id, 4u * SUBGROUP, COLS);
+    if (t.col >= t.end) {
+        return;
+    }
+    let r0 = w_row(t, lane);
+    let r1 = w_row(t, lane + SUBGROUP);
+    let r2 = w_row(t, lane + 2u * SUBGROUP);
+    let r3 = w_row(t, lane + 3u * SUBGROUP);
 
     var sums: array<vec4<f32>, COLS>;
-    for (var chunk = params.chunk_begin; chunk < params.chunk_end; chunk++) {
+    for (var chunk = t.chunk_begin; chunk < t.chunk_end; chunk++) {
         let k = chunk * 32u;
-        let a = decode32(rows.x, k);
-        let b = decode32(rows.y, k);
-        let c = decode32(rows.z, k);
-        let d = decode32(rows.w, k);
+        let a = w_chunk(r0, k);
+        let b = w_chunk(r1, k);
+        let c = w_chunk(r2, k);
+        let d = w_chunk(r3, k);
         for (var i = 0u; i < COLS; i++) {
-            sums[i] = dot_rows(a, b, c, d, min(col + i, params.batch - 1u), k, lane, sums[i]);
+            sums[i] = dot_rows(a, b, c, d, x_column(t, i), k, lane, sums[i]);
         }
     }
 
     for (var i = 0u; i < COLS; i++) {
         for (var r = 0u; r < 4u; r++) {
-            let row = first + r * SUBGROUP;
-            if (row <= last && col + i < params.batch) {
-                let at = params.y_offset + (col + i) * params.y_stride + row;
-                y[at] = sums[i][r] + select(0.0, y[at], params.accumulate == 1u);
-            }
+            put(t, lane + r * SUBGROUP, i, sums[i][r]);
         }
     }
 }

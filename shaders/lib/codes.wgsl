@@ -90,3 +90,26 @@ fn centered2(q: array<u32, 8>, d: vec2<f32>, center: f32) -> array<vec4<f32>, 8>
     }
     return affine2(q, d, -center * d);
 }
+
+// 32 weights as integer codes: w = d * q + m, with a scale and an offset for each 16.
+struct Codes {
+    q: array<u32, 8>,  // quads of signed bytes
+    d: vec2<f32>,
+    m: vec2<f32>,
+}
+
+fn codes(q: array<u32, 8>, d: f32, m: f32) -> Codes {
+    return Codes(q, vec2<f32>(d), vec2<f32>(m));
+}
+
+// The eight quads of 32 bytes.
+fn byte_quads(a: vec4<u32>, b: vec4<u32>) -> array<u32, 8> {
+    return array<u32, 8>(a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w);
+}
+
+// d * q for codes without an offset.
+fn scaled_codes(c: Codes) -> array<vec4<f32>, 8> {
+    return array<vec4<f32>, 8>(
+        c.d.x * quad_signed(c.q[0]), c.d.x * quad_signed(c.q[1]), c.d.x * quad_signed(c.q[2]), c.d.x * quad_signed(c.q[3]),
+        c.d.y * quad_signed(c.q[4]), c.d.y * quad_signed(c.q[5]), c.d.y * quad_signed(c.q[6]), c.d.y * quad_signed(c.q[7]));
+}

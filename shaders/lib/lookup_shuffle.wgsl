@@ -16,10 +16,3 @@ fn lookup_one(code: u32) -> f32 {
 fn lookup(q: u32) -> vec4<f32> {
     return vec4<f32>(lookup_one(q), lookup_one(q >> 8u), lookup_one(q >> 16u), lookup_one(q >> 24u));
 }
-
-// The values of 32 codes times a scale for each 16.
-fn lookup32(q: array<u32, 8>, d: vec2<f32>) -> array<vec4<f32>, 8> {
-    return array<vec4<f32>, 8>(
-        d.x * lookup(q[0]), d.x * lookup(q[1]), d.x * lookup(q[2]), d.x * lookup(q[3]),
-        d.y * lookup(q[4]), d.y * lookup(q[5]), d.y * lookup(q[6]), d.y * lookup(q[7]));
-}

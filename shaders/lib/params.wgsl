@@ -14,9 +14,10 @@ struct Params {
     y_offset: u32,      // element of y for row 0, column 0
     y_stride: u32,      // elements from one column (dequantize: row) of y to the next
     row_begin: u32,     // dequantize, get_rows: first row of the shard concerned
-    pad0: u32,
-    pad1: u32,
-    pad2: u32,
+    split_groups: u32,  // workgroups of one split of k
+    split_chunks: u32,  // chunks of one split
+    split_stride: u32,  // elements of y from one split to the next
+    experts: vec4<u32>,       // first expert of this shard, experts in it, columns of y for one of x, workgroup columns
     plane_offset: vec4<u32>,  // first word of each plane
     plane_stride: vec4<u32>,  // words from one row of the plane to the next
 }

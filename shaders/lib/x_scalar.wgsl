@@ -13,3 +13,7 @@ fn x_element(col: u32, k: u32) -> f32 {
 fn x_vec4(col: u32, k: u32) -> vec4<f32> {
     return vec4<f32>(x_element(col, k), x_element(col, k + 1u), x_element(col, k + 2u), x_element(col, k + 3u));
 }
+
+fn x_scale(col: u32) -> f32 {
+    return 1.0;
+}

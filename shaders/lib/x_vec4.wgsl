@@ -9,3 +9,7 @@ fn x_vec4(col: u32, k: u32) -> vec4<f32> {
     }
     return x[(params.x_offset + col * params.x_stride + k) >> 2u];
 }
+
+fn x_scale(col: u32) -> f32 {
+    return 1.0;
+}

@@ -9,7 +9,7 @@ use crate::check::{self, Comparison};
 use crate::error::{Error, Result};
 use crate::format::{self, FORMATS, Format};
 use crate::gpu::{self, Peak, Runtime, Timing, Weights};
-use crate::kernel::{self, Kernel, reference};
+use crate::kernel::{self, Kernel, MatmulOptions, reference};
 use crate::tensor::PackedTensor;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -31,7 +31,7 @@ pub struct Bench {
     /// Batch sizes
     #[arg(short, default_value = "1")]
     n: List,
-    /// Kernel instead of the one chosen for the device
+    /// Kernel instead of the one chosen for the device, with or without a variant: gemv:4x64
     #[arg(long)]
     kernel: Option<String>,
     /// Seconds per row
@@ -88,10 +88,11 @@ impl Bench {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
         peak::seconds(self.seconds)?;
         let formats = formats(&self.types)?;
-        let kernel = self.kernel.as_deref().map(by_name).transpose()?;
+        let options = options(common, self.kernel.as_deref())?;
         let shapes = self.shapes();
+        let most = self.n.0.iter().copied().max().unwrap_or(1);
         for format in &formats {
-            shapes.iter().try_for_each(|shape| self.check_size(format, *shape))?;
+            shapes.iter().try_for_each(|Shape { m, k }| check_size(format, *m, *k, most))?;
         }
         let earlier = self.compare.as_deref().map(Earlier::read).transpose()?;
         if let Some(earlier) = earlier.as_ref().filter(|e| !e.origin.is_empty()) {
@@ -102,7 +103,7 @@ impl Bench {
         }
         let runtime = if common.on_cpu() { None } else { Some(common.runtime()?) };
         let ceilings = runtime.as_ref().map_or(Ok(Ceilings::default()), |r| self.ceilings(r))?;
-        let cases = self.measure(common, runtime.as_ref(), &formats, &shapes, kernel)?;
+        let cases = self.measure(common, runtime.as_ref(), &formats, &shapes, &options)?;
         table(&cases, ceilings.copy, earlier.as_ref()).print(common.style)?;
         self.draw(&cases, runtime.as_ref(), &ceilings)?;
         let passed = cases.iter().all(|case| case.comparison.passed);
@@ -133,7 +134,7 @@ impl Bench {
         runtime: Option<&Runtime>,
         formats: &[&'static Format],
         shapes: &[Shape],
-        kernel: Option<&'static Kernel>,
+        options: &MatmulOptions,
     ) -> Result<Vec<Measured>> {
         let bar = progress::bar((formats.len() * shapes.len()) as u64, common.quiet);
         let mut cases = vec![];
@@ -143,7 +144,7 @@ impl Bench {
                 bar.set_message(name.clone());
                 let packed = check::random_tensor(name, format, *m, *k, common.seed)?;
                 cases.append(&mut match runtime {
-                    Some(runtime) => self.shape(common, runtime, &packed, kernel)?,
+                    Some(runtime) => self.shape(common, runtime, &packed, options)?,
                     None => self.reference(common, &packed)?,
                 });
                 bar.inc(1);
@@ -171,32 +172,13 @@ impl Bench {
         self.footprint.map_or(of_cache.unwrap_or(GPU), |mib| mib.saturating_mul(1 << 20))
     }
 
-    /// Refuses sizes that no machine holds and columns that the format cannot have, before anything is allocated.
-    fn check_size(&self, format: &Format, Shape { m, k }: Shape) -> Result<()> {
-        const MOST: u64 = 64 << 30;
-        let row = format.row_bytes(k).ok_or_else(|| {
-            Error::Argument(format!(
-                "{} needs columns divisible by {}, got {k}",
-                format.name, format.block_weights
-            ))
-        })?;
-        let n = self.n.0.iter().copied().max().unwrap_or(1) as u64;
-        let largest = (row as u64).max(n.saturating_mul(4)).saturating_mul(m as u64);
-        match largest.max(n.saturating_mul(4).saturating_mul(k as u64)) {
-            bytes if bytes > MOST => Err(Error::Argument(format!(
-                "m = {m}, k = {k}, n = {n} need {bytes} bytes, more than {MOST}"
-            ))),
-            _ => Ok(()),
-        }
-    }
-
     /// One weight, one case per batch size.
     fn shape(
         &self,
         common: &Common,
         runtime: &Runtime,
         packed: &PackedTensor,
-        kernel: Option<&'static Kernel>,
+        options: &MatmulOptions,
     ) -> Result<Vec<Measured>> {
         let bytes = packed.data().len() as u64;
         let copies = (self.footprint(runtime).div_ceil(bytes.max(1)) as usize).clamp(1, 256);
@@ -205,12 +187,14 @@ impl Bench {
         let weights: Vec<Weights> = (0..uploads).map(|_| runtime.upload(packed)).collect::<Result<_>>()?;
         let one = |&n: &usize| {
             let used = if n < COMPUTE_BOUND { &weights[..] } else { &weights[..1] };
-            let comparison = self.check(common, runtime, packed, &weights[0], n, kernel)?;
-            let timing = runtime.time_matmul(used, n, kernel, self.seconds)?;
+            let x = check::activations(n * packed.cols(), common.seed);
+            let sample = (CHECK_ROWS, common.seed);
+            let comparison = check::sampled(runtime, packed, &weights[0], &x, options, sample)?;
+            let timing = runtime.time_matmul(used, n, options, self.seconds)?;
             Ok(Measured {
-                kernel: runtime.kernels(&weights[0], n, kernel)?,
+                kernel: runtime.kernels(&weights[0], n, options)?,
                 copies: used.len(),
-                host_seconds: Some(runtime.time_host(&weights[0], n)?),
+                host_seconds: Some(runtime.time_host(&weights[0], n, options)?),
                 ..case(packed, n, timing, comparison)
             })
         };
@@ -234,36 +218,25 @@ impl Bench {
         };
         self.n.0.iter().map(one).collect()
     }
-
-    /// The whole product on the device, held against the reference on random rows.
-    fn check(
-        &self,
-        common: &Common,
-        runtime: &Runtime,
-        packed: &PackedTensor,
-        weights: &Weights,
-        n: usize,
-        kernel: Option<&'static Kernel>,
-    ) -> Result<Comparison> {
-        let x = check::activations(n * packed.cols(), common.seed);
-        let y = runtime.matmul_with(weights, &x, kernel)?;
-        let m = packed.rows();
-        let rows = some_rows(m, common.seed);
-        let part = packed.select_rows(&rows)?;
-        let want = reference::matmul(&part, &x)?;
-        let got: Vec<f32> = (0..n).flat_map(|c| rows.iter().map(move |r| c * m + r)).map(|i| y[i]).collect();
-        Ok(check::compare_rows(&got, &want, &reference::row_power(&part, &x)?))
-    }
 }
 
-/// Rows in no order that a kernel's tiles could share, the first and the last among them.
-fn some_rows(m: usize, seed: u64) -> Vec<usize> {
-    if m <= CHECK_ROWS {
-        return (0..m).collect();
+/// Refuses sizes that no machine holds and columns that the format cannot have, before anything is allocated.
+pub(super) fn check_size(format: &Format, m: usize, k: usize, n: usize) -> Result<()> {
+    const MOST: u64 = 64 << 30;
+    let row = format.row_bytes(k).ok_or_else(|| {
+        Error::Argument(format!(
+            "{} needs columns divisible by {}, got {k}",
+            format.name, format.block_weights
+        ))
+    })?;
+    let n = n as u64;
+    let largest = (row as u64).max(n.saturating_mul(4)).saturating_mul(m as u64);
+    match largest.max(n.saturating_mul(4).saturating_mul(k as u64)) {
+        bytes if bytes > MOST => {
+            Err(Error::Argument(format!("m = {m}, k = {k}, n = {n} need {bytes} bytes, more than {MOST}")))
+        }
+        _ => Ok(()),
     }
-    let mut random = check::Random::new(seed);
-    let between = (2..CHECK_ROWS).map(|_| (random.next_u64() % m as u64) as usize);
-    [0, m - 1].into_iter().chain(between).collect()
 }
 
 /// A case on the reference path.
@@ -293,7 +266,7 @@ fn table(cases: &[Measured], copy: Option<f64>, earlier: Option<&Earlier>) -> Ta
     table
 }
 
-fn formats(types: &str) -> Result<Vec<&'static Format>> {
+pub(super) fn formats(types: &str) -> Result<Vec<&'static Format>> {
     if types.eq_ignore_ascii_case("all") {
         return Ok(FORMATS.to_vec());
     }
@@ -303,6 +276,13 @@ fn formats(types: &str) -> Result<Vec<&'static Format>> {
         })
     };
     types.split(',').map(one).collect()
+}
+
+/// The activations of all verbs, and `kernel` or `kernel:variant`.
+fn options(common: &Common, kernel: Option<&str>) -> Result<MatmulOptions> {
+    let Some(kernel) = kernel else { return Ok(common.options()) };
+    let (name, variant) = kernel.split_once(':').map_or((kernel, None), |(k, v)| (k, Some(v.to_owned())));
+    Ok(MatmulOptions { kernel: Some(by_name(name)?), variant, ..common.options() })
 }
 
 fn by_name(name: &str) -> Result<&'static Kernel> {

@@ -60,7 +60,7 @@ impl Check {
             bar.set_message(info.name.clone());
             if info.dtype.format().is_some() {
                 let packed = model.tensor(info)?;
-                outcomes.extend(check::tensor(runtime, &packed, &self.n.0, None, common.seed)?);
+                outcomes.extend(check::tensor(runtime, &packed, &self.n.0, &common.options(), common.seed)?);
             } else {
                 skipped.push(format!("{} ({})", info.name, info.dtype.name()));
             }
@@ -85,7 +85,7 @@ impl Check {
                 bar.set_message(format!("{} {m} x {k}", format.name));
                 let name = format!("{} {m} x {k}", format.name);
                 let packed = check::random_tensor(name, format, m, k, common.seed)?;
-                outcomes.extend(check::tensor(runtime, &packed, batches, None, common.seed)?);
+                outcomes.extend(check::tensor(runtime, &packed, batches, &common.options(), common.seed)?);
                 bar.inc(1);
             }
         }

@@ -15,10 +15,12 @@ mod pictures;
 mod progress;
 mod quantize;
 mod shader;
+mod tune;
 
 use crate::error::{Error, Result};
 use crate::file::{Model, OpenOptions};
-use crate::gpu::{Options, Runtime, Select};
+use crate::gpu::{Options, Runtime, Select, TuningCache};
+use crate::kernel::{Activations, MatmulOptions};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::path::Path;
 use std::process::ExitCode;
@@ -54,9 +56,22 @@ struct Common {
     /// Read files instead of mapping them into memory
     #[arg(long, global = true)]
     no_mmap: bool,
+    /// How activations are taken: as they are, rounded to f16 (with cooperative matrices the weights too), or to eight bits
+    /// per 32 and multiplied as integers
+    #[arg(long, global = true, value_name = "f32|f16|q8", default_value = "f32")]
+    activations: Activations,
     /// Do not use subgroup operations
     #[arg(long, global = true)]
     no_subgroups: bool,
+    /// Do not use f16 arithmetic
+    #[arg(long, global = true)]
+    no_f16: bool,
+    /// Do not use cooperative matrices
+    #[arg(long, global = true)]
+    no_cooperative: bool,
+    /// Do not use what `qmatmul tune` measured on this device
+    #[arg(long, global = true)]
+    no_tuning: bool,
     /// Compile shaders with wgpu's run-time checks
     #[arg(long, global = true)]
     checked: bool,
@@ -86,6 +101,8 @@ enum Verb {
     Bench(bench::Bench),
     /// The device's own copy and read bandwidth, arithmetic peak and overheads
     Peak(peak::Peak),
+    /// Which kernel is the fastest on this device, measured and remembered
+    Tune(tune::Tune),
     /// The composed shader of a format and a kernel, or its translation
     Shader(shader::Shader),
     /// Completion script for a shell
@@ -128,6 +145,7 @@ impl Verb {
             Self::Quantize(verb) => verb.run(common),
             Self::Bench(verb) => verb.run(common),
             Self::Peak(verb) => verb.run(common),
+            Self::Tune(verb) => verb.run(common),
             Self::Shader(verb) => verb.run(common),
             Self::Completions { shell } => {
                 let mut script = vec![];
@@ -177,12 +195,27 @@ impl Common {
             None => Select::Best,
             Some(device) => device.parse().map_or_else(|_| Select::Name(device.into()), Select::Number),
         };
-        let options =
-            Options { select, subgroups: !self.no_subgroups, checked: self.checked, ..Options::default() };
+        let options = Options {
+            select,
+            subgroups: !self.no_subgroups,
+            f16: !self.no_f16,
+            cooperative: !self.no_cooperative,
+            tuning: if self.no_tuning { TuningCache::Off } else { TuningCache::Disk },
+            checked: self.checked,
+            ..Options::default()
+        };
         let runtime = Runtime::with_options(&options)?;
         let adapter = runtime.adapter();
         self.say(&format!("device: {} ({}, {})", adapter.name, adapter.backend, adapter.driver));
+        if self.activations != Activations::F32 {
+            self.say(&format!("activations: rounded to {}", self.activations.name()));
+        }
         Ok(runtime)
+    }
+
+    /// How a matmul is carried out if nothing more is said.
+    fn options(&self) -> MatmulOptions {
+        MatmulOptions::with(self.activations)
     }
 
     fn open(&self, path: &Path) -> Result<Model> {

@@ -3,14 +3,14 @@
 use super::{Common, Verdict, output};
 use crate::error::{Error, Result};
 use crate::format;
-use crate::kernel::{self, Caps, Request, compose};
+use crate::kernel::{self, Activations, Caps, Config, Kernel, Request, compose};
 use crate::translate::{Target, translate};
 
 #[derive(clap::Args)]
 pub struct Shader {
     /// Format, as in Q4_0
     format: String,
-    /// Kernel: dequantize, get_rows, gemv, gemm or matmul_rows
+    /// Kernel: dequantize, get_rows, gemv, gemm, gemm_q8, gemm_coop, matmul_rows, …
     kernel: String,
     /// What to print
     #[arg(long, default_value = "wgsl")]
@@ -18,6 +18,15 @@ pub struct Shader {
     /// Batch columns to configure for
     #[arg(short, default_value_t = 1)]
     n: usize,
+    /// Variant of the kernel, as in 4x64
+    #[arg(long)]
+    variant: Option<String>,
+    /// Send each column of the batch to an expert of its own
+    #[arg(long)]
+    experts: bool,
+    /// Rows of the weight to configure for
+    #[arg(short, default_value_t = 4096)]
+    m: usize,
     /// Columns of the weight to configure for
     #[arg(short, default_value_t = 4096)]
     k: usize,
@@ -35,10 +44,30 @@ impl Shader {
             let names: Vec<_> = kernel::KERNELS.iter().map(|k| k.name).collect();
             Error::Argument(format!("no kernel is called `{}`; there are: {}", self.kernel, names.join(", ")))
         })?;
-        let config = (kernel.configure)(&self.caps(common), &Request { cols: self.k, batch: self.n });
+        let config = self.config(common, kernel)?;
         let source = compose::compose(kernel, &config, format);
         output::write_stdout(&translate(&source, self.emit)?)?;
         Ok(Verdict::Fine)
+    }
+
+    /// The configuration of the variant that was asked for, or the first.
+    fn config(&self, common: &Common, kernel: &Kernel) -> Result<Config> {
+        let activations = match (common.activations, kernel.activations) {
+            (Activations::F32, [first, ..]) => *first,
+            (asked, _) => asked,
+        };
+        let request =
+            Request { rows: self.m, cols: self.k, batch: self.n, activations, experts: self.experts };
+        let configs = (kernel.configs)(&self.caps(common), &request);
+        let names: Vec<_> = configs.iter().map(|c| c.variant.clone()).collect();
+        let wanted = |c: &Config| self.variant.as_ref().is_none_or(|v| *v == c.variant);
+        configs.into_iter().find(wanted).ok_or_else(|| {
+            Error::Argument(format!(
+                "kernel {} has no such variant; there are: {}",
+                kernel.name,
+                names.join(", ")
+            ))
+        })
     }
 
     /// A device that only the shader's configuration looks at.
@@ -47,11 +76,13 @@ impl Shader {
         Caps {
             software: false,
             subgroup: subgroups.then_some((self.subgroup, self.subgroup)),
+            f16: true,
+            cooperative: Some(16),
             max_groups: 65_535,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
             binding_alignment: 256,
-            max_workgroup_memory: 16 << 10,
+            max_workgroup_memory: 32 << 10,
             max_workgroup: 256,
             max_loops: None,
         }

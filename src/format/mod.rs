@@ -166,6 +166,12 @@ impl Format {
         blocks.checked_mul(self.block_bytes)
     }
 
+    /// True if the weights are integer codes with scales, so that the shader has `codes32` and they can be multiplied with
+    /// eight-bit activations.
+    pub fn has_codes(&self) -> bool {
+        self.shader.contains("fn codes32(")
+    }
+
     /// Average bits per weight, scales included.
     pub fn bits_per_weight(&self) -> f64 {
         self.block_bytes as f64 * 8.0 / self.block_weights as f64

@@ -4,6 +4,7 @@ use super::runtime::Runtime;
 use super::transfer;
 use super::weights::Weights;
 use crate::error::Result;
+use crate::kernel::MatmulOptions;
 use std::time::Instant;
 
 /// Calls that are timed; the median counts.
@@ -11,11 +12,11 @@ const CALLS: usize = 15;
 
 impl Runtime {
     /// The median time, in seconds, that the host spends on one matmul with `n` columns: recording and submitting it, not
-    /// waiting for it. The kernel is the one chosen for the device.
+    /// waiting for it.
     ///
     /// # Errors
-    /// As [`Runtime::record_matmul`].
-    pub fn time_host(&self, w: &Weights, n: usize) -> Result<f64> {
+    /// As [`Runtime::record_matmuls`].
+    pub fn time_host(&self, w: &Weights, n: usize, options: &MatmulOptions) -> Result<f64> {
         let bytes = |columns: usize| (n as u64).saturating_mul(columns as u64).saturating_mul(4);
         let x = transfer::buffer(self, "activations", bytes(w.cols()), transfer::INPUT)?;
         let y = transfer::buffer(self, "result", bytes(w.rows()), transfer::OUTPUT)?;
@@ -23,7 +24,7 @@ impl Runtime {
         for _ in 0..CALLS {
             let start = Instant::now();
             let mut encoder = self.encoder();
-            self.record_matmul(&mut encoder, w, &x, &y, n)?;
+            self.record_matmuls(&mut encoder, &[(w, &y)], &x, n, options)?;
             self.submit(encoder)?;
             seconds.push(start.elapsed().as_secs_f64());
             self.wait()?;

@@ -1,5 +1,6 @@
 //! Choice of an adapter, opening a device on it, and what it can do as plain [`Caps`].
 
+use super::tuning::TuningCache;
 use crate::error::{Error, Result};
 use crate::kernel::Caps;
 
@@ -24,6 +25,12 @@ pub struct Options {
     pub subgroups: bool,
     /// Compile shaders with wgpu's run-time checks (bounds, endless loops). Ours do not need them.
     pub checked: bool,
+    /// Use f16 arithmetic where the adapter has it.
+    pub f16: bool,
+    /// Use cooperative matrices where the adapter has them and they give the right result.
+    pub cooperative: bool,
+    /// Where the fastest kernels of this adapter are remembered.
+    pub tuning: TuningCache,
     /// Keep compiled pipelines on disk where the backend can.
     pub disk_cache: bool,
     /// Treat the adapter as this kind instead of what it says: `Some(true)` = software.
@@ -42,6 +49,9 @@ impl Default for Options {
             select: Select::Best,
             subgroups: true,
             checked: false,
+            f16: true,
+            cooperative: true,
+            tuning: TuningCache::Disk,
             disk_cache: true,
             software: None,
             max_binding: None,
@@ -179,11 +189,19 @@ fn no_adapter_hint() -> String {
 }
 
 /// Opens a device with the adapter's own limits and the features that are used here.
-pub(super) fn open(adapter: &wgpu::Adapter) -> Result<(wgpu::Device, wgpu::Queue)> {
+pub(super) fn open(adapter: &wgpu::Adapter, options: &Options) -> Result<(wgpu::Device, wgpu::Queue)> {
+    let cooperative = options.cooperative && cooperative_edge(adapter).is_some();
+    let mut wanted = wanted_features();
+    wanted.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, cooperative);
     let request = adapter.request_device(&wgpu::DeviceDescriptor {
         label: Some("qmatmul"),
-        required_features: adapter.features() & wanted_features(),
+        required_features: adapter.features() & wanted,
         required_limits: adapter.limits(),
+        experimental_features: match cooperative {
+            // SAFETY: the one experimental feature that is asked for is used by shaders of our own, after a probe.
+            true => unsafe { wgpu::ExperimentalFeatures::enabled() },
+            false => wgpu::ExperimentalFeatures::disabled(),
+        },
         ..Default::default()
     });
     pollster::block_on(request).map_err(|e| Error::Gpu {
@@ -192,7 +210,31 @@ pub(super) fn open(adapter: &wgpu::Adapter) -> Result<(wgpu::Device, wgpu::Queue
     })
 }
 
-/// What the device can do, after the switches of `options`.
+/// Edge of the largest square matrices that the adapter multiplies with f16 in and f32 sums.
+///
+/// Mesa's software driver offers them at every vector width, but its device fails at any other than the usual one of 256
+/// bits, where a subgroup has eight lanes.
+pub(super) fn cooperative_edge(adapter: &wgpu::Adapter) -> Option<u32> {
+    let (info, features) = (adapter.get_info(), adapter.features());
+    let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+        | wgpu::Features::SHADER_F16
+        | wgpu::Features::SUBGROUP;
+    if !features.contains(needed)
+        || (info.device_type == wgpu::DeviceType::Cpu && info.subgroup_max_size != 8)
+    {
+        return None;
+    }
+    let suits = |p: &wgpu::CooperativeMatrixProperties| {
+        let types = (p.ab_type, p.cr_type);
+        p.m_size == p.n_size
+            && p.n_size == p.k_size
+            && types == (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32)
+    };
+    let properties = adapter.cooperative_matrix_properties();
+    properties.iter().filter(|p| suits(p) && [8, 16].contains(&p.m_size)).map(|p| p.m_size).max()
+}
+
+/// What the device can do, after the switches of `options`. Cooperative matrices are left to a probe.
 pub(super) fn caps(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &Options) -> Caps {
     let limits = device.limits();
     let is_cpu = info.device_type == wgpu::DeviceType::Cpu;
@@ -200,6 +242,8 @@ pub(super) fn caps(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &Op
     Caps {
         software: options.software.unwrap_or(is_cpu),
         subgroup: subgroup.then_some((info.subgroup_min_size, info.subgroup_max_size)),
+        f16: options.f16 && device.features().contains(wgpu::Features::SHADER_F16),
+        cooperative: None,
         max_groups: lower(limits.max_compute_workgroups_per_dimension, options.max_groups).max(1),
         max_binding: lower(limits.max_storage_buffer_binding_size, options.max_binding),
         max_buffer: limits.max_buffer_size,

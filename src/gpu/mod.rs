@@ -6,10 +6,12 @@ mod errors;
 mod host;
 mod peak;
 mod pipelines;
+mod probe;
 mod record;
 mod runtime;
 mod time;
 mod transfer;
+mod tuning;
 mod weights;
 
 pub use device::{AdapterSummary, Options, Select, adapters};
@@ -19,4 +21,5 @@ pub use peak::{Arithmetic, Bandwidth, Peak};
 pub use runtime::Runtime;
 pub(crate) use runtime::{CANARY, Task};
 pub use time::Timing;
+pub use tuning::{Tuned, Tuning, TuningCache};
 pub use weights::{Upload, Weights};

@@ -49,7 +49,9 @@ impl Pipelines {
         config: &Config,
         format: &'static Format,
     ) -> Result<Arc<wgpu::ComputePipeline>> {
-        let key = (kernel.name, format.name, config.clone());
+        // Kernels that decode nothing are the same for all.
+        let of = if kernel.operation.decodes() { format.name } else { "" };
+        let key = (kernel.name, of, config.clone());
         if let Some(pipeline) = self.lock().get(&key) {
             return Ok(pipeline.clone());
         }
@@ -131,7 +133,7 @@ impl Drop for Pipelines {
     }
 }
 
-/// Bindings 0..5: params, w, w4, x, y, book.
+/// Bindings 0..7: params, w, w4, x, y, book, routes, row scales.
 fn bind_group_layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
     let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
         binding,
@@ -149,6 +151,8 @@ fn bind_group_layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
             entry(3, storage(true)),
             entry(4, storage(false)),
             entry(5, storage(true)),
+            entry(6, storage(true)),
+            entry(7, storage(true)),
         ],
     })
 }
@@ -190,7 +194,7 @@ impl DiskCache {
 }
 
 /// `$XDG_CACHE_HOME/qmatmul`, `~/.cache/qmatmul`, or what the system calls it.
-fn cache_folder() -> Option<PathBuf> {
+pub(super) fn cache_folder() -> Option<PathBuf> {
     let from = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let base = match std::env::consts::OS {
         "windows" => from("LOCALAPPDATA"),

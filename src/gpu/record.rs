@@ -1,14 +1,56 @@
 //! Turns a plan into commands.
 
 use super::runtime::Runtime;
+use super::transfer;
 use super::weights::Weights;
 use crate::error::Result;
-use crate::kernel::plan::{Dispatch, Params, Window};
+use crate::kernel::plan::{self, Buffer, Dispatch, Params, Window};
 
-/// The buffers of a request.
+/// The caller's buffers of a request.
 pub(super) struct Io<'a> {
     pub x: &'a wgpu::Buffer,
     pub y: &'a wgpu::Buffer,
+    /// The expert of each column, where there are experts.
+    pub experts: Option<&'a wgpu::Buffer>,
+}
+
+/// The caller's buffers and our own.
+struct Buffers<'a> {
+    io: &'a Io<'a>,
+    staged: Option<wgpu::Buffer>,
+    partial: Option<wgpu::Buffer>,
+    routes: Option<wgpu::Buffer>,
+}
+
+impl<'a> Buffers<'a> {
+    fn new(runtime: &Runtime, io: &'a Io, plan: &[Dispatch]) -> Result<Self> {
+        let own = |which, what| match plan::bytes_of(plan, which) {
+            0 => Ok(None),
+            bytes => transfer::buffer(runtime, what, bytes, wgpu::BufferUsages::STORAGE).map(Some),
+        };
+        Ok(Self {
+            io,
+            staged: own(Buffer::Staged, "staged activations")?,
+            partial: own(Buffer::Partial, "results of splits")?,
+            routes: own(Buffer::Routes, "sorted columns")?,
+        })
+    }
+
+    fn get(&self, which: Buffer) -> &wgpu::Buffer {
+        let there = match which {
+            Buffer::X => Some(self.io.x),
+            Buffer::Y => Some(self.io.y),
+            Buffer::Experts => self.io.experts,
+            Buffer::Staged => self.staged.as_ref(),
+            Buffer::Partial => self.partial.as_ref(),
+            Buffer::Routes => self.routes.as_ref(),
+        };
+        there.expect("the plan was made for these buffers")
+    }
+
+    fn part(&self, window: Window) -> wgpu::BindingResource<'_> {
+        part(self.get(window.buffer), window.offset, window.size)
+    }
 }
 
 /// A plan made ready for a device: pipelines compiled, parameters written, bindings made. It can be recorded many times.
@@ -23,12 +65,20 @@ impl Prepared {
         }
         let stride = params_stride(runtime);
         let params = params_buffer(runtime, plan, stride)?;
+        let buffers = Buffers::new(runtime, io, plan)?;
+        let scales = match plan.iter().any(|d| d.kernel.rounds_weights) {
+            true => Some(w.row_scales(runtime)?),
+            false => None,
+        };
         let bind = |(i, dispatch): (usize, &Dispatch)| {
             let pipeline = runtime.pipeline(dispatch.kernel, &dispatch.config, w.format)?;
             let group = runtime.guard(
                 || format!("binding the buffers of `{}`", w.name()),
                 0,
-                || bind_group(runtime, w, io, dispatch, (&params, i as u64 * stride)),
+                || {
+                    let scales = scales.map(|s| &s[dispatch.shard]);
+                    bind_group(runtime, w, &buffers, dispatch, scales, (&params, i as u64 * stride))
+                },
             )?;
             Ok((pipeline, group, dispatch.grid))
         };
@@ -46,12 +96,19 @@ impl Prepared {
 
     /// Adds the dispatches to an encoder as one pass.
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
-        if !self.steps.is_empty() {
-            self.record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                label: Some("qmatmul"),
-                timestamp_writes: None,
-            }));
+        Self::encode_all(std::slice::from_ref(self), encoder);
+    }
+
+    /// Adds the dispatches of several plans to an encoder as one pass.
+    pub fn encode_all(all: &[Self], encoder: &mut wgpu::CommandEncoder) {
+        if all.iter().all(|p| p.steps.is_empty()) {
+            return;
         }
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some("qmatmul"),
+            timestamp_writes: None,
+        });
+        all.iter().for_each(|p| p.record(&mut pass));
     }
 }
 
@@ -86,31 +143,36 @@ fn params_buffer(runtime: &Runtime, plan: &[Dispatch], stride: u64) -> Result<wg
 fn bind_group(
     runtime: &Runtime,
     w: &Weights,
-    io: &Io,
+    buffers: &Buffers,
     dispatch: &Dispatch,
+    scales: Option<&wgpu::Buffer>,
     (params, at): (&wgpu::Buffer, u64),
 ) -> wgpu::BindGroup {
     let weights = w.buffers[dispatch.shard].as_entire_binding();
+    // Whatever a shader does not read is bound to something that it may.
+    let book = w.book.as_entire_binding();
+    let routes = match dispatch.is_routed() {
+        true => buffers.get(Buffer::Routes).as_entire_binding(),
+        false => book.clone(),
+    };
     let entry = |binding, resource| wgpu::BindGroupEntry { binding, resource };
-    let params_window = Window { offset: at, size: size_of::<Params>() as u64 };
     runtime.device().create_bind_group(&wgpu::BindGroupDescriptor {
         label: None,
         layout: runtime.bindings(),
         entries: &[
-            entry(0, part(params, params_window)),
+            entry(0, part(params, at, size_of::<Params>() as u64)),
             entry(1, weights.clone()),
             entry(2, weights),
-            entry(3, part(io.x, dispatch.x)),
-            entry(4, part(io.y, dispatch.y)),
-            entry(5, w.book.as_entire_binding()),
+            entry(3, buffers.part(dispatch.x)),
+            entry(4, buffers.part(dispatch.y)),
+            entry(5, book.clone()),
+            entry(6, routes),
+            entry(7, scales.map_or(book, |s| s.as_entire_binding())),
         ],
     })
 }
 
-fn part(buffer: &wgpu::Buffer, window: Window) -> wgpu::BindingResource<'_> {
-    wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-        buffer,
-        offset: window.offset,
-        size: std::num::NonZeroU64::new(window.size),
-    })
+fn part(buffer: &wgpu::Buffer, offset: u64, size: u64) -> wgpu::BindingResource<'_> {
+    let size = std::num::NonZeroU64::new(size);
+    wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size })
 }

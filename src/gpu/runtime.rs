@@ -3,13 +3,15 @@
 use super::device::{self, AdapterSummary, Options};
 use super::errors::Faults;
 use super::pipelines::Pipelines;
+use super::probe;
 use super::record::{Io, Prepared};
 use super::time::{self, Timing};
 use super::transfer;
+use super::tuning::Tuning;
 use super::weights::{self, Upload, Weights};
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::kernel::{Caps, Config, Kernel, plan, reference};
+use crate::kernel::{self, Candidate, Caps, Config, Kernel, MatmulOptions, Request, plan, reference};
 use crate::tensor::{PackedTensor, check_finite};
 use std::ops::Range;
 use std::sync::Arc;
@@ -29,13 +31,16 @@ struct Inner {
     adapter: AdapterSummary,
     caps: Caps,
     pipelines: Pipelines,
+    tuning: Tuning,
     faults: Faults,
 }
 
 /// A request with one result.
 pub(crate) enum Task<'a> {
-    /// Activations `[n, k]`, and the kernel if not the device's best.
-    Matmul(&'a [f32], Option<&'static Kernel>),
+    /// Activations `[n, k]`.
+    Matmul(&'a [f32], &'a MatmulOptions),
+    /// Activations `[n, k]`, and the experts `[n, per]` of each.
+    Experts(&'a [f32], &'a [u32], &'a MatmulOptions),
     /// Rows to decode.
     Dequantize(Range<usize>),
     /// Row numbers to look up.
@@ -63,7 +68,7 @@ impl Runtime {
     /// As [`Runtime::new`].
     pub fn with_options(options: &Options) -> Result<Self> {
         let adapter = device::choose(&options.select)?;
-        let (device, queue) = device::open(&adapter)?;
+        let (device, queue) = device::open(&adapter, options)?;
         Faults::log_uncaught(&device);
         Ok(Self::assemble(device, queue, &adapter, options))
     }
@@ -90,12 +95,21 @@ impl Runtime {
     ) -> Self {
         let info = adapter.get_info();
         let faults = Faults::watch(&device);
-        let caps = device::caps(&device, &info, options);
+        let mut caps = device::caps(&device, &info, options);
+        let usable = options.cooperative
+            && caps.f16
+            && caps.subgroup.is_some()
+            && device.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+        if usable {
+            caps.cooperative = device::cooperative_edge(adapter)
+                .filter(|e| probe::cooperative(&device, &queue, &faults, *e));
+        }
         let pipelines = Pipelines::new(&device, &info, options);
         let adapter = device::summary(adapter);
+        let tuning = Tuning::open(&adapter, &caps, &options.tuning);
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { inner: Arc::new(Inner { id, device, queue, adapter, caps, pipelines, faults }) }
+        Self { inner: Arc::new(Inner { id, device, queue, adapter, caps, pipelines, tuning, faults }) }
     }
 
     /// The adapter, for people.
@@ -140,19 +154,38 @@ impl Runtime {
     /// [`Error::Shape`] if `x` is not a whole number of columns, [`Error::NonFinite`] if it holds NaN or infinity, and
     /// the device's errors.
     pub fn matmul(&self, w: &Weights, x: &[f32]) -> Result<Vec<f32>> {
-        self.matmul_with(w, x, None)
+        self.matmul_with(w, x, &MatmulOptions::default())
     }
 
-    /// [`Runtime::matmul`] with a kernel of the caller's choice from [`KERNELS`](crate::kernel::KERNELS).
+    /// [`Runtime::matmul`] with activations or a kernel of the caller's choice.
     ///
     /// # Errors
-    /// As [`Runtime::matmul`].
-    pub fn matmul_with(&self, w: &Weights, x: &[f32], kernel: Option<&'static Kernel>) -> Result<Vec<f32>> {
+    /// As [`Runtime::matmul`], and [`Error::Argument`] if the kernel does not apply.
+    pub fn matmul_with(&self, w: &Weights, x: &[f32], options: &MatmulOptions) -> Result<Vec<f32>> {
         let mut y = vec![];
         for part in self.batches(w, x)? {
-            y.append(&mut self.run(w, &Task::Matmul(part, kernel), 0)?);
+            y.append(&mut self.run(w, &Task::Matmul(part, options), 0)?);
         }
         Ok(y)
+    }
+
+    /// Mixture of experts: `y[i, t] = x[i] · w[experts[i, t]]ᵀ` for activations `[n, k]` and the numbers of `per` experts for
+    /// each, `experts[n, per]`; y is `[n, per, m / Weights::experts()]`. Every expert's weights are read once for all of its
+    /// columns.
+    ///
+    /// # Errors
+    /// As [`Runtime::matmul`], and [`Error::Shape`] if an expert does not exist or their count is no multiple of n.
+    pub fn matmul_experts(
+        &self,
+        w: &Weights,
+        x: &[f32],
+        experts: &[u32],
+        options: &MatmulOptions,
+    ) -> Result<Vec<f32>> {
+        let n = reference::batch(w.name(), w.cols(), x.len())?;
+        check_finite(&format!("activations for `{}`", w.name()), x)?;
+        reference::check_experts(w.name(), w.experts(), n, experts)?;
+        self.run(w, &Task::Experts(x, experts, options), 0)
     }
 
     /// [`Runtime::matmul`] for an async caller.
@@ -162,7 +195,7 @@ impl Runtime {
     pub async fn matmul_async(&self, w: &Weights, x: &[f32]) -> Result<Vec<f32>> {
         let mut y = vec![];
         for part in self.batches(w, x)? {
-            y.append(&mut self.run_async(w, &Task::Matmul(part, None)).await?);
+            y.append(&mut self.run_async(w, &Task::Matmul(part, &MatmulOptions::default())).await?);
         }
         Ok(y)
     }
@@ -180,26 +213,63 @@ impl Runtime {
         y: &wgpu::Buffer,
         n: usize,
     ) -> Result<()> {
+        self.record_matmuls(encoder, &[(w, y)], x, n, &MatmulOptions::default())
+    }
+
+    /// [`Runtime::record_matmul`] for several weights that share their activations, as the projections of an attention do, in
+    /// one pass without a barrier between them. Weights of one format can go further and be one dispatch: see
+    /// [`PackedTensor::stack`].
+    ///
+    /// # Errors
+    /// As [`Runtime::record_matmul`].
+    pub fn record_matmuls(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        outputs: &[(&Weights, &wgpu::Buffer)],
+        x: &wgpu::Buffer,
+        n: usize,
+        options: &MatmulOptions,
+    ) -> Result<()> {
+        let prepare = |(w, y): &(&Weights, &wgpu::Buffer)| {
+            self.owns(w)?;
+            check_buffers(w, x, n * w.cols(), y, n * w.rows())?;
+            let plan = self.plan_matmul(w, n, options)?;
+            Prepared::new(self, w, &Io { x, y, experts: None }, &plan)
+        };
+        let prepared: Vec<Prepared> = outputs.iter().map(prepare).collect::<Result<_>>()?;
+        Prepared::encode_all(&prepared, encoder);
+        Ok(())
+    }
+
+    /// Adds [`Runtime::matmul_experts`] to the caller's encoder: x `[n, k]`, `experts` `[n, per]` as u32, y `[n, per, m]` for
+    /// the m rows of one expert. Where an expert does not exist, y keeps its value.
+    ///
+    /// # Errors
+    /// As [`Runtime::record_matmul`].
+    #[allow(clippy::too_many_arguments)] // three buffers and two sizes
+    pub fn record_matmul_experts(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        w: &Weights,
+        x: &wgpu::Buffer,
+        experts: &wgpu::Buffer,
+        y: &wgpu::Buffer,
+        (n, per): (usize, usize),
+        options: &MatmulOptions,
+    ) -> Result<()> {
         self.owns(w)?;
-        if x == y {
-            return Err(Error::Argument(format!(
-                "a matmul with `{}` cannot write into its own activations",
-                w.name()
-            )));
+        let slots = n.saturating_mul(per);
+        check_buffers(w, x, n * w.cols(), y, slots * (w.rows() / w.experts()))?;
+        if experts.size() < slots as u64 * 4 {
+            let what = format!("buffer of experts for `{}` with {n} x {per} columns", w.name());
+            return Err(Error::shape(
+                what,
+                format!("{} bytes", slots * 4),
+                format!("{} bytes", experts.size()),
+            ));
         }
-        for (what, buffer, columns) in [("x", x, w.cols()), ("y", y, w.rows())] {
-            let wanted = (n as u64).saturating_mul(columns as u64).saturating_mul(4);
-            if buffer.size() < wanted {
-                let what = format!("buffer {what} of a matmul with `{}` and n = {n}", w.name());
-                return Err(Error::shape(
-                    what,
-                    format!("{wanted} bytes"),
-                    format!("{} bytes", buffer.size()),
-                ));
-            }
-        }
-        let plan = plan::matmul(w.shape(), n, None, self.caps())?;
-        Prepared::new(self, w, &Io { x, y }, &plan)?.encode(encoder);
+        let plan = self.plan_experts(w, slots, per, options)?;
+        Prepared::new(self, w, &Io { x, y, experts: Some(experts) }, &plan)?.encode(encoder);
         Ok(())
     }
 
@@ -275,22 +345,30 @@ impl Runtime {
         &self,
         weights: &[Weights],
         n: usize,
-        kernel: Option<&'static Kernel>,
+        options: &MatmulOptions,
         least: f64,
     ) -> Result<Timing> {
-        time::matmul(self, weights, n, kernel, least)
+        time::matmul(self, weights, n, options, least)
     }
 
-    /// The kernels that a matmul with `n` columns runs, in order, each once: `gemm+gemv`.
+    /// The kernels and variants that a matmul with `n` columns runs, in order, each once: `stage_q8+gemm:64x64+gemv:2x64`.
     ///
     /// # Errors
     /// As [`Runtime::record_matmul`].
-    pub fn kernels(&self, w: &Weights, n: usize, kernel: Option<&'static Kernel>) -> Result<String> {
+    pub fn kernels(&self, w: &Weights, n: usize, options: &MatmulOptions) -> Result<String> {
         self.owns(w)?;
-        let mut names: Vec<_> =
-            plan::matmul(w.shape(), n, kernel, self.caps())?.iter().map(|d| d.kernel.name).collect();
-        names.dedup();
+        let mut names: Vec<_> = self.plan_matmul(w, n, options)?.iter().map(plan::Dispatch::name).collect();
+        let mut seen = std::collections::HashSet::new();
+        names.retain(|name| seen.insert(name.clone()));
         Ok(names.join("+"))
+    }
+
+    /// True if a kernel that a matmul with `n` columns runs rounds weights to f16.
+    ///
+    /// # Errors
+    /// As [`Runtime::record_matmul`].
+    pub fn rounds_weights(&self, w: &Weights, n: usize, options: &MatmulOptions) -> Result<bool> {
+        Ok(self.plan_matmul(w, n, options)?.iter().any(|d| d.kernel.rounds_weights))
     }
 
     /// Compiles ahead what a matmul with `n` columns will need.
@@ -299,7 +377,7 @@ impl Runtime {
     /// The device's errors.
     pub fn warm_up(&self, w: &Weights, n: usize) -> Result<()> {
         self.owns(w)?;
-        for dispatch in plan::matmul(w.shape(), n, None, self.caps())? {
+        for dispatch in self.plan_matmul(w, n, &MatmulOptions::default())? {
             self.pipeline(dispatch.kernel, &dispatch.config, w.format)?;
         }
         Ok(())
@@ -335,9 +413,13 @@ impl Runtime {
     ) -> Result<(wgpu::CommandEncoder, wgpu::Buffer, usize)> {
         let (plan, count) = self.plan(w, task)?;
         let x = match task {
-            Task::Matmul(x, _) => transfer::filled(self, "activations", x)?,
+            Task::Matmul(x, _) | Task::Experts(x, ..) => transfer::filled(self, "activations", x)?,
             Task::Dequantize(_) => transfer::filled(self, "no activations", &[0u32])?,
             Task::GetRows(rows) => transfer::filled(self, "row numbers", rows)?,
+        };
+        let experts = match task {
+            Task::Experts(_, experts, _) => Some(transfer::filled(self, "experts", experts)?),
+            _ => None,
         };
         let count = count + margin;
         let y = transfer::buffer(self, "result", count as u64 * 4, transfer::OUTPUT)?;
@@ -345,7 +427,7 @@ impl Runtime {
             self.queue().write_buffer(&y, 0, bytemuck::cast_slice(&vec![CANARY; count]));
         }
         let mut encoder = self.encoder();
-        Prepared::new(self, w, &Io { x: &x, y: &y }, &plan)?.encode(&mut encoder);
+        Prepared::new(self, w, &Io { x: &x, y: &y, experts: experts.as_ref() }, &plan)?.encode(&mut encoder);
         let staging = transfer::stage(self, &mut encoder, &y, count as u64 * 4)?;
         Ok((encoder, staging, count))
     }
@@ -355,15 +437,57 @@ impl Runtime {
         self.owns(w)?;
         let caps = self.caps();
         Ok(match task {
-            Task::Matmul(x, kernel) => {
+            Task::Matmul(x, options) => {
                 let n = reference::batch(w.name(), w.cols(), x.len())?;
-                (plan::matmul(w.shape(), n, *kernel, caps)?, n * w.rows())
+                (self.plan_matmul(w, n, options)?, n * w.rows())
+            }
+            Task::Experts(x, experts, options) => {
+                let n = reference::batch(w.name(), w.cols(), x.len())?;
+                let per = experts.len() / n.max(1);
+                (self.plan_experts(w, experts.len(), per, options)?, experts.len() * (w.rows() / w.experts()))
             }
             Task::Dequantize(rows) => {
                 (plan::dequantize(w.shape(), rows.clone(), caps)?, rows.len() * w.cols())
             }
             Task::GetRows(rows) => (plan::get_rows(w.shape(), rows.len(), caps)?, rows.len() * w.cols()),
         })
+    }
+
+    pub(super) fn plan_matmul(
+        &self,
+        w: &Weights,
+        n: usize,
+        options: &MatmulOptions,
+    ) -> Result<Vec<plan::Dispatch>> {
+        let choose = |request: &Request| self.choose(w.format, request, options);
+        plan::matmul(w.shape(), n, options.activations, &choose, self.caps())
+    }
+
+    fn plan_experts(
+        &self,
+        w: &Weights,
+        slots: usize,
+        per: usize,
+        options: &MatmulOptions,
+    ) -> Result<Vec<plan::Dispatch>> {
+        let choose = |request: &Request| self.choose(w.format, request, options);
+        plan::matmul_experts(w.shape(), (slots, per), options.activations, &choose, self.caps())
+    }
+
+    /// The kernel for a request: of those that `options` allow the one that was measured to be the fastest, else the first.
+    fn choose(
+        &self,
+        format: &'static Format,
+        request: &Request,
+        options: &MatmulOptions,
+    ) -> Result<Candidate> {
+        let best = self.inner.tuning.get(format, request);
+        kernel::choose(self.caps(), format, request, options, best.as_deref())
+    }
+
+    /// What was measured on this adapter, and is preferred from then on.
+    pub fn tuning(&self) -> &Tuning {
+        &self.inner.tuning
     }
 
     /// `rows` in parts that one submission moves.
@@ -450,4 +574,20 @@ impl Runtime {
     ) -> Result<T> {
         self.inner.faults.guard(self.device(), doing, bytes, call)
     }
+}
+
+/// Refuses buffers that are too small for a matmul with `w`, or the same.
+fn check_buffers(w: &Weights, x: &wgpu::Buffer, x_len: usize, y: &wgpu::Buffer, y_len: usize) -> Result<()> {
+    if x == y {
+        let name = w.name();
+        return Err(Error::Argument(format!("a matmul with `{name}` cannot write into its own activations")));
+    }
+    for (what, buffer, elements) in [("x", x, x_len), ("y", y, y_len)] {
+        let wanted = (elements as u64).saturating_mul(4);
+        if buffer.size() < wanted {
+            let what = format!("buffer {what} of a matmul with `{}`", w.name());
+            return Err(Error::shape(what, format!("{wanted} bytes"), format!("{} bytes", buffer.size())));
+        }
+    }
+    Ok(())
 }

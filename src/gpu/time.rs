@@ -5,7 +5,7 @@ use super::runtime::Runtime;
 use super::transfer;
 use super::weights::Weights;
 use crate::error::{Error, Result};
-use crate::kernel::{Kernel, plan};
+use crate::kernel::MatmulOptions;
 use std::time::Instant;
 
 /// Times of one matmul, sorted, in seconds.
@@ -38,14 +38,14 @@ pub(super) fn matmul(
     runtime: &Runtime,
     weights: &[Weights],
     n: usize,
-    kernel: Option<&'static Kernel>,
+    options: &MatmulOptions,
     least: f64,
 ) -> Result<Timing> {
     if weights.is_empty() {
         return Err(Error::Argument("there are no weights to time".into()));
     }
     let least = if least.is_finite() { least.clamp(0.0, 3600.0) } else { 0.0 };
-    let prepared = prepare(runtime, weights, n, kernel)?;
+    let prepared = prepare(runtime, weights, n, options)?;
     let clock = Clock::new(runtime);
     for p in &prepared {
         clock.run(runtime, p)?;
@@ -65,7 +65,7 @@ fn prepare(
     runtime: &Runtime,
     weights: &[Weights],
     n: usize,
-    kernel: Option<&'static Kernel>,
+    options: &MatmulOptions,
 ) -> Result<Vec<Prepared>> {
     let (m, k) = weights.iter().fold((0, 0), |(m, k), w| (w.rows().max(m), w.cols().max(k)));
     let most = runtime.caps().max_buffer / 4;
@@ -79,8 +79,8 @@ fn prepare(
     let x = transfer::filled(runtime, "activations", &noise)?;
     let y = transfer::buffer(runtime, "result", (n * m * 4) as u64, transfer::OUTPUT)?;
     let one = |w: &Weights| {
-        let plan = plan::matmul(w.shape(), n, kernel, runtime.caps())?;
-        Prepared::new(runtime, w, &Io { x: &x, y: &y }, &plan)
+        let plan = runtime.plan_matmul(w, n, options)?;
+        Prepared::new(runtime, w, &Io { x: &x, y: &y, experts: None }, &plan)
     };
     weights.iter().map(one).collect()
 }

@@ -1,9 +1,11 @@
 //! Weights on the device: repacked into aligned planes row by row, uploaded in chunks, split where a binding ends.
 
+use super::record::{Io, Prepared};
 use super::runtime::Runtime;
-use crate::error::Result;
+use super::transfer;
+use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::kernel::plan::{MAX_PLANES, Shard, Weight, shards};
+use crate::kernel::plan::{self, MAX_PLANES, Shard, Weight, shards};
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;
 
@@ -19,15 +21,26 @@ pub struct Weights {
     pub(super) shards: std::sync::Arc<[Shard]>,
     pub(super) buffers: std::sync::Arc<[wgpu::Buffer]>,
     pub(super) book: wgpu::Buffer,
+    experts: usize,
+    /// Made when a kernel first needs them.
+    row_scales: std::sync::Arc<std::sync::OnceLock<Vec<wgpu::Buffer>>>,
 }
 
 /// How an upload goes.
-#[derive(Default)]
 pub struct Upload<'a> {
+    /// Matrices that the tensor is a stack of: the experts of a mixture, which columns of a batch are sent to one each. 1 for
+    /// a plain matrix.
+    pub experts: usize,
     /// Called with (bytes done, bytes in all) after each chunk.
     pub progress: Option<&'a mut dyn FnMut(u64, u64)>,
     /// Take weights with NaN or infinite scales. What comes of them depends on the driver.
     pub allow_non_finite: bool,
+}
+
+impl Default for Upload<'_> {
+    fn default() -> Self {
+        Self { experts: 1, progress: None, allow_non_finite: false }
+    }
 }
 
 impl Weights {
@@ -41,7 +54,12 @@ impl Weights {
         self.format
     }
 
-    /// Outputs, `m`.
+    /// Matrices that the rows are a stack of.
+    pub fn experts(&self) -> usize {
+        self.experts
+    }
+
+    /// Outputs, `m`; of all experts.
     pub fn rows(&self) -> usize {
         self.rows
     }
@@ -62,7 +80,38 @@ impl Weights {
     }
 
     pub(super) fn shape(&self) -> Weight<'_> {
-        Weight { name: &self.name, rows: self.rows, cols: self.cols, shards: &self.shards }
+        Weight {
+            name: &self.name,
+            format: self.format,
+            rows: self.rows,
+            cols: self.cols,
+            experts: self.experts,
+            shards: &self.shards,
+        }
+    }
+
+    /// The power of two of each row that makes its weights fit f16, one buffer a shard, computed on the device at first use.
+    pub(super) fn row_scales(&self, runtime: &Runtime) -> Result<&[wgpu::Buffer]> {
+        if let Some(scales) = self.row_scales.get() {
+            return Ok(scales);
+        }
+        let mut encoder = runtime.encoder();
+        let mut buffers = vec![];
+        for (i, shard) in self.shards.iter().enumerate() {
+            let y = transfer::buffer(
+                runtime,
+                "row scales",
+                shard.rows.len() as u64 * 4,
+                wgpu::BufferUsages::STORAGE,
+            )?;
+            let step = plan::row_scales(self.shape(), i, runtime.caps())?;
+            // It reads no activations; any buffer will do.
+            let io = Io { x: &self.book, y: &y, experts: None };
+            Prepared::new(runtime, self, &io, &[step])?.encode(&mut encoder);
+            buffers.push(y);
+        }
+        runtime.submit(encoder)?;
+        Ok(self.row_scales.get_or_init(|| buffers))
     }
 }
 
@@ -73,7 +122,17 @@ pub(super) fn upload(runtime: &Runtime, tensor: &PackedTensor, mut options: Uplo
     if !options.allow_non_finite {
         tensor.check_finite()?;
     }
-    let shards = shards(tensor.name(), tensor.format(), tensor.rows(), tensor.cols(), runtime.caps())?;
+    let (shape, experts) = ((tensor.rows(), tensor.cols()), options.experts);
+    if experts == 0 || !shape.0.is_multiple_of(experts) {
+        let name = tensor.name();
+        return Err(Error::Argument(format!(
+            "the {} rows of `{name}` are no stack of {experts} experts",
+            shape.0
+        )));
+    }
+    // Experts stay whole.
+    let unit = if experts == 1 { 1 } else { shape.0 / experts };
+    let shards = shards(tensor.name(), tensor.format(), shape, unit, runtime.caps())?;
     let total = shards.iter().map(Shard::bytes).sum();
     let mut done = 0;
     let mut buffers = vec![];
@@ -119,6 +178,8 @@ pub(super) fn upload(runtime: &Runtime, tensor: &PackedTensor, mut options: Uplo
         shards: shards.into(),
         buffers: buffers.into(),
         book: runtime.book(tensor.format())?,
+        experts,
+        row_scales: std::sync::Arc::default(),
     })
 }
 

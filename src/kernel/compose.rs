@@ -1,6 +1,6 @@
 //! Composition of a shader: files in a fixed order behind a header of constants, with a map from its lines back to the files.
 
-use super::{Config, Kernel, Operation};
+use super::{Activations, Config, Kernel, Operation, Request};
 use crate::format::{Book, Format};
 use std::fmt::Write;
 
@@ -28,13 +28,41 @@ pub(super) static REDUCE_SUBGROUP: Part = part!("lib/reduce_subgroup.wgsl");
 pub(super) static REDUCE_WORKGROUP: Part = part!("lib/reduce_workgroup.wgsl");
 pub(super) static DOT_ROWS_BROADCAST: Part = part!("lib/dot_rows_broadcast.wgsl");
 pub(super) static DOT_ROWS_PLAIN: Part = part!("lib/dot_rows_plain.wgsl");
+pub(super) static COOP_8: Part = part!("lib/coop_8.wgsl");
+pub(super) static COOP_16: Part = part!("lib/coop_16.wgsl");
+static LOOKUP: Part = part!("lib/lookup.wgsl");
 static GRID: Part = part!("lib/grid.wgsl");
+static TILE: Part = part!("lib/tile.wgsl");
+static COLUMNS_PLAIN: Part = part!("lib/columns_plain.wgsl");
+static COLUMNS_EXPERTS: Part = part!("lib/columns_experts.wgsl");
+static CHUNK_F32: Part = part!("lib/chunk_f32.wgsl");
+static CHUNK_Q8: Part = part!("lib/chunk_q8.wgsl");
+static X_F16: Part = part!("lib/x_f16.wgsl");
+static X_Q8: Part = part!("lib/x_q8.wgsl");
 static X_SCALAR: Part = part!("lib/x_scalar.wgsl");
 static X_VEC4: Part = part!("lib/x_vec4.wgsl");
 
-/// The part that reads activations with `cols` columns: 16 bytes at a time where their rows are aligned.
-pub(super) fn activations(cols: usize) -> &'static Part {
-    if cols.is_multiple_of(4) { &X_VEC4 } else { &X_SCALAR }
+/// The part that reads activations: f32 16 bytes at a time where their columns are aligned.
+pub(super) fn x(request: &Request) -> &'static Part {
+    match request.activations {
+        Activations::F32 if request.cols.is_multiple_of(4) => &X_VEC4,
+        Activations::F32 => &X_SCALAR,
+        Activations::F16 => &X_F16,
+        Activations::Q8 => &X_Q8,
+    }
+}
+
+/// The parts that multiply 32 weights by 32 activations.
+pub(super) fn chunks(request: &Request) -> Vec<&'static Part> {
+    match request.activations {
+        Activations::Q8 => vec![x(request), &CHUNK_Q8],
+        _ => vec![x(request), &CHUNK_F32],
+    }
+}
+
+/// The parts that know which part of y is whose.
+pub(super) fn tiles(request: &Request) -> [&'static Part; 2] {
+    [&TILE, if request.experts { &COLUMNS_EXPERTS } else { &COLUMNS_PLAIN }]
 }
 
 /// A composed shader.
@@ -63,10 +91,16 @@ impl Source {
     }
 }
 
-/// The shader of one cell of formats × kernels: constants, parameters, the kernel's library parts, decoder, kernel.
+/// The shader of one cell of formats × kernels: directives, constants, parameters, the kernel's library parts, decoder,
+/// kernel. Kernels that decode nothing have no decoder in theirs.
 pub fn compose(kernel: &Kernel, config: &Config, format: &Format) -> Source {
-    let mut header = format!("// qmatmul: {} of {}\n", kernel.name, format.name);
-    let _ = writeln!(header, "const LANES = {}u;", config.workgroup);
+    let decodes = kernel.operation.decodes();
+    let of = if decodes { format.name } else { "every format" };
+    let mut header = format!("// qmatmul: {} of {of}\n", kernel.name);
+    for extension in config.enables {
+        let _ = writeln!(header, "enable {extension};");
+    }
+    let _ = writeln!(header, "const WORKGROUP = {}u;", config.workgroup);
     let _ = writeln!(header, "const ZERO_SIGN = {};", kernel.operation != Operation::Matmul);
     for (name, value) in &config.constants {
         let _ = writeln!(header, "const {name} = {value}u;");
@@ -74,14 +108,26 @@ pub fn compose(kernel: &Kernel, config: &Config, format: &Format) -> Source {
     let mut source = Source { text: String::new(), parts: vec![] };
     source.push("header", &header);
     let book = match format.book {
-        Book::None => None,
-        Book::Sixteen(_) => Some(config.lookup),
-        Book::Grid(_) => Some(&GRID),
+        Book::Sixteen(_) if decodes => vec![config.lookup, &LOOKUP],
+        Book::Grid(_) if decodes => vec![&GRID],
+        _ => vec![],
     };
     for part in [&PARAMS, &CODES].into_iter().chain(book).chain(config.parts.iter().copied()) {
         source.push(part.path, part.text);
     }
-    source.push(format!("shaders/decode/{}.wgsl", format.stem), format.shader);
+    if decodes {
+        source.push(format!("shaders/decode/{}.wgsl", format.stem), format.shader);
+    }
     source.push(format!("shaders/kernel/{}.wgsl", kernel.name), kernel.shader);
     source
+}
+
+/// The shader that tells whether cooperative matrices of this edge can be trusted.
+pub fn cooperative_probe(edge: u32, workgroup: u32) -> String {
+    let matrices = if edge == 8 { &COOP_8 } else { &COOP_16 };
+    let probe = include_str!("../../shaders/probe/cooperative.wgsl");
+    format!(
+        "enable f16;\nenable wgpu_cooperative_matrix;\nconst WORKGROUP = {workgroup}u;\n{}{probe}",
+        matrices.text
+    )
 }

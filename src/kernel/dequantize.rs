@@ -6,22 +6,13 @@ pub static KERNEL: Kernel = Kernel {
     name: "dequantize",
     operation: Operation::Dequantize,
     family: Family::Any,
+    activations: &[],
+    rounds_weights: false,
     shader: include_str!("../../shaders/kernel/dequantize.wgsl"),
-    configure,
+    configs,
 };
 
 /// One invocation decodes 32 weights; `rows` and `columns` do not apply.
-pub fn configure(_: &Caps, _: &Request) -> Config {
-    const WORKGROUP: u32 = 64;
-    Config {
-        constants: vec![("WORKGROUP", WORKGROUP)],
-        lookup: &compose::LOOKUP_MEMORY,
-        parts: vec![&compose::ROWS],
-        workgroup: WORKGROUP,
-        workgroup_memory: 0,
-        rows: 1,
-        columns: 1,
-        lanes_along_k: 1,
-        loops_per_chunk: 40,
-    }
+pub fn configs(_: &Caps, _: &Request) -> Vec<Config> {
+    vec![Config { parts: vec![&compose::ROWS], loops_per_chunk: 40, ..Config::new(64) }]
 }

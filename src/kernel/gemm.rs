@@ -1,25 +1,78 @@
-//! gemm: tiles of 64 rows by 32 columns in workgroup memory.
+//! gemm: tiles of f32 weights and activations in workgroup memory.
 
-use super::{Caps, Config, Family, Kernel, Operation, Request, compose};
+use super::{Activations, Caps, Config, Family, Kernel, Operation, Request, compose};
 
 pub static KERNEL: Kernel = Kernel {
     name: "gemm",
     operation: Operation::Matmul,
     family: Family::Gpu,
+    activations: &[Activations::F32, Activations::F16],
+    rounds_weights: false,
     shader: include_str!("../../shaders/kernel/gemm.wgsl"),
-    configure,
+    configs,
 };
 
-fn configure(_: &Caps, request: &Request) -> Config {
-    Config {
-        constants: vec![],
-        lookup: &compose::LOOKUP_MEMORY,
-        parts: vec![compose::activations(request.cols)],
-        workgroup: 128,
-        workgroup_memory: (64 + 32) * 9 * 16,
-        rows: 64,
-        columns: 32,
-        lanes_along_k: 1,
-        loops_per_chunk: 1 + 8 + 8 * 5,
+fn configs(_: &Caps, request: &Request) -> Vec<Config> {
+    let mut parts = vec![compose::x(request)];
+    parts.extend(compose::tiles(request));
+    tiled(request, &parts, |rows, columns| (rows + columns) * 9 * 16)
+}
+
+/// Rows and columns of a tile, and rows of a lane; lanes have four columns.
+const TILES: &[(u32, u32, u32)] = &[(64, 64, 4), (128, 64, 8), (64, 32, 4), (32, 32, 4), (32, 16, 4)];
+
+/// Configurations of a kernel with tiles, the one that suits the request first: large tiles read memory less often, small
+/// ones compute less that is thrown away. Each is also split along k where its tiles would not fill a device.
+pub(super) fn tiled(
+    request: &Request,
+    parts: &[&'static compose::Part],
+    memory: fn(u32, u32) -> u32,
+) -> Vec<Config> {
+    let mut tiles = TILES.to_vec();
+    tiles.sort_by(|a, b| cost(request, a).total_cmp(&cost(request, b)));
+    let mut configs = vec![];
+    for (rows, columns, lane_rows) in tiles {
+        for splits in splits(request, rows, columns) {
+            configs.push(Config {
+                variant: variant(rows, columns, splits),
+                constants: vec![("TILE_ROWS", rows), ("TILE_COLS", columns), ("LANE_ROWS", lane_rows)],
+                parts: parts.to_vec(),
+                workgroup_memory: memory(rows, columns),
+                rows,
+                columns,
+                loops_per_chunk: 200,
+                splits,
+                ..Config::new(rows / lane_rows * (columns / 4))
+            });
+        }
+    }
+    configs
+}
+
+/// About what a tile costs in this request: the area it computes, times the words it reads for each of its products.
+fn cost(request: &Request, (rows, columns, _): &(u32, u32, u32)) -> f64 {
+    let padded = |n: usize, tile: u32| n.max(1).next_multiple_of(tile as usize) as f64;
+    let words = 1.0 + 32.0 / f64::from(*rows) + 32.0 / f64::from(*columns);
+    padded(request.rows, *rows) * padded(request.batch, *columns) * words
+}
+
+/// `64x32`, or `64x32/4` with four splits.
+pub(super) fn variant(rows: u32, columns: u32, splits: u32) -> String {
+    match splits {
+        1 => format!("{rows}x{columns}"),
+        splits => format!("{rows}x{columns}/{splits}"),
+    }
+}
+
+/// Ways to split k, the best guess first: where fewer tiles than this would leave a large device idle, and k is long
+/// enough to give each split work.
+pub(super) fn splits(request: &Request, rows: u32, columns: u32) -> Vec<u32> {
+    const TILES_WANTED: usize = 128;
+    const LEAST_COLUMNS: usize = 1024;
+    let tiles = request.rows.div_ceil(rows as usize) * request.batch.div_ceil(columns as usize);
+    let most = (request.cols / LEAST_COLUMNS).min(8);
+    match (TILES_WANTED / tiles.max(1)).min(most) {
+        0 | 1 => vec![1],
+        splits => vec![splits as u32, 1],
     }
 }

@@ -6,6 +6,8 @@ pub static KERNEL: Kernel = Kernel {
     name: "get_rows",
     operation: Operation::GetRows,
     family: Family::Any,
+    activations: &[],
+    rounds_weights: false,
     shader: include_str!("../../shaders/kernel/get_rows.wgsl"),
-    configure: dequantize::configure,
+    configs: dequantize::configs,
 };

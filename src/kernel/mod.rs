@@ -4,20 +4,40 @@
 pub mod compose;
 mod dequantize;
 mod gemm;
+mod gemm_coop;
+mod gemm_q8;
 mod gemv;
 mod get_rows;
 mod matmul_rows;
 pub mod plan;
 pub mod reference;
+mod route_experts;
+mod row_scales;
+pub mod stage_f16;
+pub mod stage_q8;
+mod sum_splits;
 #[cfg(test)]
 mod tests;
 
+use crate::error::{Error, Result};
 use crate::format::{Book, Format};
 use compose::Part;
 
 /// Every kernel, one row a line, sorted.
-pub static KERNELS: &[&Kernel] =
-    &[&dequantize::KERNEL, &gemm::KERNEL, &gemv::KERNEL, &get_rows::KERNEL, &matmul_rows::KERNEL];
+pub static KERNELS: &[&Kernel] = &[
+    &dequantize::KERNEL,
+    &gemm::KERNEL,
+    &gemm_coop::KERNEL,
+    &gemm_q8::KERNEL,
+    &gemv::KERNEL,
+    &get_rows::KERNEL,
+    &matmul_rows::KERNEL,
+    &route_experts::KERNEL,
+    &row_scales::KERNEL,
+    &stage_f16::KERNEL,
+    &stage_q8::KERNEL,
+    &sum_splits::KERNEL,
+];
 
 /// What a kernel computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +48,60 @@ pub enum Operation {
     GetRows,
     /// `y[n, m] = x[n, k] · w[m, k]ᵀ`.
     Matmul,
+    /// Columns of the batch sorted by their experts. Knows no weights.
+    Route,
+    /// A power of two for each row, which makes its weights fit f16.
+    RowScales,
+    /// Activations as a matmul kernel wants them. Knows no weights.
+    Stage,
+    /// Adds up what the splits of a matmul left. Knows no weights.
+    Sum,
+}
+
+impl Operation {
+    /// True if the kernel decodes weights.
+    pub fn decodes(self) -> bool {
+        matches!(self, Self::Dequantize | Self::GetRows | Self::Matmul | Self::RowScales)
+    }
+}
+
+/// How a matmul takes its activations. Sums are in f32, or in i32 within 32 products of codes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activations {
+    /// As they are.
+    #[default]
+    F32,
+    /// Rounded to f16 after a power of two has been taken out of each column, so that none overflows.
+    F16,
+    /// Rounded to eight bits with a scale for each 32, and multiplied as integers.
+    Q8,
+}
+
+impl Activations {
+    /// All of them, the exact one first.
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Q8];
+
+    /// `f32`, `f16` or `q8`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Q8 => "q8",
+        }
+    }
+}
+
+/// Parses the name of [`Activations`], in any case.
+impl std::str::FromStr for Activations {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|a| a.name().eq_ignore_ascii_case(name))
+            .ok_or_else(|| Error::Argument(format!("activations are f32, f16 or q8, not `{name}`")))
+    }
 }
 
 /// The kind of device a kernel is shaped for.
@@ -50,10 +124,15 @@ pub struct Kernel {
     pub operation: Operation,
     /// What it is shaped for. Every kernel gives the right answer on every device.
     pub family: Family,
+    /// The activations that a matmul kernel can take.
+    pub activations: &'static [Activations],
+    /// True if the kernel rounds weights to f16.
+    pub rounds_weights: bool,
     /// WGSL of the entry point, `shaders/kernel/<name>.wgsl`.
     pub shader: &'static str,
-    /// The compiled constants, library parts and geometry for a request.
-    pub configure: fn(&Caps, &Request) -> Config,
+    /// The ways to compile it for a request: constants, library parts and geometry, the best guess first. None if the device
+    /// lacks what it needs or the request does not suit it.
+    pub configs: fn(&Caps, &Request) -> Vec<Config>,
 }
 
 impl std::fmt::Debug for Kernel {
@@ -62,18 +141,26 @@ impl std::fmt::Debug for Kernel {
     }
 }
 
-/// The size of a request, as far as it decides about a kernel.
+/// A request, as far as it decides about a kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
+    /// Rows of the weight, `m`; of one expert where there are several.
+    pub rows: usize,
     /// Columns of the weight, `k`.
     pub cols: usize,
     /// Columns of the batch, `n`.
     pub batch: usize,
+    /// How the activations are taken.
+    pub activations: Activations,
+    /// The weight is a stack of experts, and each column of the batch is multiplied by one of them.
+    pub experts: bool,
 }
 
 /// A kernel, configured: what is compiled, and how much of the result one workgroup computes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
+    /// What tells this from the kernel's other configurations: `4x64`; empty if there is one.
+    pub variant: String,
     /// Constants at the head of the shader.
     pub constants: Vec<(&'static str, u32)>,
     /// Parts of `shaders/lib/` between the parameters and the decoder.
@@ -92,6 +179,29 @@ pub struct Config {
     pub lanes_along_k: u32,
     /// Upper bound of the loop iterations, nested ones included, that a lane spends on one chunk.
     pub loops_per_chunk: u32,
+    /// Parts that k is cut into, each summed by other workgroups.
+    pub splits: u32,
+    /// Enable directives of the shader.
+    pub enables: &'static [&'static str],
+}
+
+/// A kernel and one of its configurations.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The kernel.
+    pub kernel: &'static Kernel,
+    /// How it is compiled.
+    pub config: Config,
+}
+
+impl Candidate {
+    /// `gemv`, or `gemv:4x64` where the kernel has variants.
+    pub fn name(&self) -> String {
+        match &*self.config.variant {
+            "" => self.kernel.name.into(),
+            variant => format!("{}:{variant}", self.kernel.name),
+        }
+    }
 }
 
 /// What the choice of a kernel may know about a device.
@@ -113,6 +223,10 @@ pub struct Caps {
     pub max_workgroup_memory: u32,
     /// Invocations of a workgroup.
     pub max_workgroup: u32,
+    /// Arithmetic in f16.
+    pub f16: bool,
+    /// Edge of the square cooperative matrices (f16 in, f32 sums) that were found to work.
+    pub cooperative: Option<u32>,
     /// Loop iterations of one invocation, nested ones included, where a driver silently stops after so many.
     pub max_loops: Option<u32>,
 }
@@ -121,6 +235,24 @@ pub struct Caps {
 const LOOKUP_MEMORY: u32 = 64;
 
 impl Config {
+    /// A configuration of so many lanes with nothing special about it.
+    fn new(workgroup: u32) -> Self {
+        Self {
+            variant: String::new(),
+            constants: vec![],
+            parts: vec![],
+            lookup: &compose::LOOKUP_MEMORY,
+            workgroup,
+            workgroup_memory: 0,
+            rows: 1,
+            columns: 1,
+            lanes_along_k: 1,
+            loops_per_chunk: 1,
+            splits: 1,
+            enables: &[],
+        }
+    }
+
     /// Bytes of workgroup memory that the shader needs for `format`.
     pub fn memory(&self, format: &Format) -> u32 {
         let in_memory = std::ptr::eq(self.lookup, &raw const compose::LOOKUP_MEMORY);
@@ -136,13 +268,92 @@ impl Caps {
     }
 }
 
-/// The kernel for a matmul on this device.
-pub fn choose_matmul(caps: &Caps, request: &Request) -> &'static Kernel {
-    match (caps.software, request.batch) {
-        (true, _) => &matmul_rows::KERNEL,
-        (false, ..=8) => &gemv::KERNEL,
-        (false, _) => &gemm::KERNEL,
+/// How a matmul is carried out. The default: exact activations, and the kernel that is best for the device.
+#[derive(Clone, Debug, Default)]
+pub struct MatmulOptions {
+    /// How the activations are taken.
+    pub activations: Activations,
+    /// This kernel of [`KERNELS`] and no other.
+    pub kernel: Option<&'static Kernel>,
+    /// This [`Config::variant`] of it.
+    pub variant: Option<String>,
+}
+
+impl MatmulOptions {
+    /// The best kernel for `activations`.
+    pub fn with(activations: Activations) -> Self {
+        Self { activations, ..Self::default() }
     }
+
+    /// True if `candidate` is one that these options allow.
+    pub fn allow(&self, candidate: &Candidate) -> bool {
+        self.kernel.is_none_or(|k| k.name == candidate.kernel.name)
+            && self.variant.as_ref().is_none_or(|v| *v == candidate.config.variant)
+    }
+}
+
+/// The first candidate for a matmul of `w` that `options` allow and `preferred` names, or else just the first.
+///
+/// # Errors
+/// [`Error::Argument`] if there is none, saying why.
+pub fn choose(
+    caps: &Caps,
+    format: &Format,
+    request: &Request,
+    options: &MatmulOptions,
+    preferred: Option<&str>,
+) -> Result<Candidate> {
+    let mut all = candidates(caps, format, request);
+    all.retain(|c| options.allow(c));
+    let at = preferred.and_then(|name| all.iter().position(|c| c.name() == name)).unwrap_or(0);
+    if at < all.len() {
+        return Ok(all.swap_remove(at));
+    }
+    let kernel = options.kernel.map_or("no kernel", |k| k.name);
+    let activations = request.activations.name();
+    Err(Error::Argument(match (options.kernel, &options.variant) {
+        _ if request.activations == Activations::Q8 && !format.has_codes() => {
+            format!("{} weights are no integer codes, so {activations} activations do not apply", format.name)
+        }
+        (Some(k), _) if k.operation != Operation::Matmul => format!("kernel {kernel} does not multiply"),
+        (Some(k), _) if !k.activations.contains(&request.activations) => {
+            format!("kernel {kernel} does not take {activations} activations")
+        }
+        (Some(_), Some(variant)) => {
+            format!("kernel {kernel} has no variant `{variant}` for this device and shape")
+        }
+        _ => format!("{kernel} multiplies {} by {activations} activations on this device", format.name),
+    }))
+}
+
+/// Every way to carry out a matmul of `format`, the best guess first.
+pub fn candidates(caps: &Caps, format: &Format, request: &Request) -> Vec<Candidate> {
+    let codes = request.activations != Activations::Q8 || format.has_codes();
+    let able = |k: &&&'static Kernel| {
+        codes && k.operation == Operation::Matmul && k.activations.contains(&request.activations)
+    };
+    let mut kernels: Vec<&'static Kernel> = KERNELS.iter().filter(able).copied().collect();
+    kernels.sort_by_key(|k| rank(k, caps, request));
+    let configs = |kernel: &'static Kernel| {
+        (kernel.configs)(caps, request).into_iter().map(move |config| Candidate { kernel, config })
+    };
+    kernels.into_iter().flat_map(configs).filter(|c| fits(c, caps)).collect()
+}
+
+/// The order in which kernels are guessed to be fast.
+fn rank(kernel: &Kernel, caps: &Caps, request: &Request) -> u32 {
+    let wanted = if caps.software { Family::Software } else { Family::Gpu };
+    let narrow = kernel.name == gemv::KERNEL.name;
+    let suits = if request.batch <= 8 { narrow } else { !narrow };
+    u32::from(kernel.family != wanted) * 4 + u32::from(!suits) * 2 + u32::from(!kernel.rounds_weights)
+}
+
+/// False if the device's limits on workgroups rule the candidate out. wgpu does not check them where they depend on constants,
+/// and a driver may take them and fail.
+fn fits(candidate: &Candidate, caps: &Caps) -> bool {
+    let config = &candidate.config;
+    config.workgroup <= caps.max_workgroup
+        && config.workgroup_memory + LOOKUP_MEMORY <= caps.max_workgroup_memory
 }
 
 /// The kernel of this name.

@@ -4,7 +4,10 @@
 //! A request is split where a device forces it: shards of the weight where it exceeds one binding (done at upload),
 //! batch columns where x or y exceed one binding, chunks of k where a driver limits loops.
 
-use super::{Caps, Config, KERNELS, Kernel, LOOKUP_MEMORY, Operation, Request, choose_matmul};
+use super::{
+    Activations, Candidate, Caps, Config, KERNELS, Kernel, Operation, Request, route_experts, stage_f16,
+    stage_q8,
+};
 use crate::error::{Error, Result};
 use crate::format::Format;
 use std::ops::Range;
@@ -32,7 +35,10 @@ pub struct Params {
     pub y_offset: u32,
     pub y_stride: u32,
     pub row_begin: u32,
-    pub pad: [u32; 3],
+    pub split_groups: u32,
+    pub split_chunks: u32,
+    pub split_stride: u32,
+    pub experts: [u32; 4],
     pub plane_offset: [u32; MAX_PLANES],
     pub plane_stride: [u32; MAX_PLANES],
 }
@@ -55,11 +61,17 @@ impl Shard {
     }
 }
 
-/// Cuts `rows` rows into shards that each fit one binding.
+/// Cuts `rows` rows into shards that each fit one binding and hold whole runs of `unit` rows.
 ///
 /// # Errors
-/// [`Error::LimitExceeded`] if a single row does not fit.
-pub fn shards(name: &str, format: &Format, rows: usize, cols: usize, caps: &Caps) -> Result<Vec<Shard>> {
+/// [`Error::LimitExceeded`] if a single row or run does not fit.
+pub fn shards(
+    name: &str,
+    format: &Format,
+    (rows, cols): (usize, usize),
+    unit: usize,
+    caps: &Caps,
+) -> Result<Vec<Shard>> {
     let mut plane_stride = [0; MAX_PLANES];
     let mut row_bytes = 0u64;
     for (stride, plane) in plane_stride.iter_mut().zip(format.planes) {
@@ -74,6 +86,11 @@ pub fn shards(name: &str, format: &Format, rows: usize, cols: usize, caps: &Caps
         return Err(Error::LimitExceeded { what, wanted: row_bytes, limit });
     }
     let most = (limit / row_bytes.max(1)).min(rows.max(1) as u64) as usize;
+    if most < unit {
+        let what = format!("one expert of `{name}` ({unit} rows of {cols} columns of {})", format.name);
+        return Err(Error::LimitExceeded { what, wanted: row_bytes * unit as u64, limit });
+    }
+    let most = most / unit.max(1) * unit.max(1);
     let starts = (0..rows).step_by(most);
     Ok(starts.map(|first| shard(first..(first + most).min(rows), plane_stride)).collect())
 }
@@ -86,9 +103,28 @@ fn shard(rows: Range<usize>, plane_stride: [u32; MAX_PLANES]) -> Shard {
     Shard { rows, plane_offset, plane_stride }
 }
 
+/// What a binding of a dispatch is part of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Buffer {
+    /// The caller's activations or row numbers.
+    X,
+    /// The caller's result.
+    Y,
+    /// The expert of each column of the batch.
+    Experts,
+    /// Activations made ready for a kernel.
+    Staged,
+    /// Results of the splits of k.
+    Partial,
+    /// Columns sorted by experts.
+    Routes,
+}
+
 /// Part of a buffer, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Window {
+    /// Which buffer.
+    pub buffer: Buffer,
     /// First byte, aligned for a binding.
     pub offset: u64,
     /// Length in bytes.
@@ -108,10 +144,28 @@ pub struct Dispatch {
     pub params: Params,
     /// Workgroups in x and y.
     pub grid: [u32; 2],
-    /// The part of x (or of the row numbers) it reads.
+    /// What it reads besides the weights.
     pub x: Window,
-    /// The part of y it writes.
+    /// What it writes.
     pub y: Window,
+}
+
+impl Dispatch {
+    /// `gemv:4x64`
+    pub fn name(&self) -> String {
+        Candidate { kernel: self.kernel, config: self.config.clone() }.name()
+    }
+
+    /// True if the kernel reads the sorted columns.
+    pub fn is_routed(&self) -> bool {
+        self.kernel.operation == Operation::Matmul && self.params.experts[1] > 0
+    }
+}
+
+/// Bytes that a plan needs of a buffer.
+pub fn bytes_of(plan: &[Dispatch], buffer: Buffer) -> u64 {
+    let windows = plan.iter().flat_map(|d| [d.x, d.y]);
+    windows.filter(|w| w.buffer == buffer).map(|w| w.offset + w.size).max().unwrap_or(0)
 }
 
 /// The shape of a weight on a device.
@@ -119,90 +173,274 @@ pub struct Dispatch {
 pub struct Weight<'a> {
     /// Name, for messages.
     pub name: &'a str,
-    /// Outputs, `m`.
+    /// How it is stored.
+    pub format: &'static Format,
+    /// Outputs, `m`; of all experts.
     pub rows: usize,
     /// Inputs, `k`.
     pub cols: usize,
+    /// Matrices that the rows are a stack of, where columns of a batch are sent to one each.
+    pub experts: usize,
     /// Where the rows lie.
     pub shards: &'a [Shard],
 }
 
-/// `y[n, m] = x[n, k] · w[m, k]ᵀ`, with the kernel of the caller's choice or the best for the device.
+/// Decides how a request is carried out.
+pub type Choose<'a> = &'a dyn Fn(&Request) -> Result<Candidate>;
+
+/// `y[n, m] = x[n, k] · w[m, k]ᵀ`.
 ///
 /// # Errors
-/// [`Error::LimitExceeded`] if one column of x or y exceeds a binding, or a kernel the device's workgroup limits;
-/// [`Error::Argument`] if the kernel does not multiply.
+/// [`Error::LimitExceeded`] if one column of x or y exceeds a binding, and those of `choose`.
 pub fn matmul(
     w: Weight,
     batch: usize,
-    kernel: Option<&'static Kernel>,
+    activations: Activations,
+    choose: Choose,
     caps: &Caps,
 ) -> Result<Vec<Dispatch>> {
-    if let Some(other) = kernel.filter(|k| k.operation != Operation::Matmul) {
-        return Err(Error::Argument(format!("kernel {} does not multiply", other.name)));
-    }
     let mut plan = vec![];
     if w.rows == 0 || batch == 0 {
         return Ok(plan);
     }
-    let most = batch_limit(&w, caps)?;
+    let most = batch_limit(&w, activations, caps)?;
     let mut first = 0;
     while first < batch {
         let left = (batch - first).min(most);
-        let request = Request { cols: w.cols, batch: left };
-        let kernel = kernel.unwrap_or_else(|| choose_matmul(caps, &request));
-        let config = (kernel.configure)(caps, &request);
-        check_workgroup(kernel, &config, caps)?;
+        let request = Request { rows: w.rows, cols: w.cols, batch: left, activations, experts: false };
+        let Candidate { kernel, config } = choose(&request)?;
         // Whole groups of columns first; what is left gets a kernel compiled for fewer columns.
         let columns = config.columns as usize;
         let count = if left > columns { left / columns * columns } else { left };
         let count = count.min(grid_limit(&w, &config, caps));
+        let columns = first..first + count;
+        let x = stage(&mut plan, &w, columns.clone(), activations, caps)?;
         for (index, shard) in w.shards.iter().enumerate() {
-            matmul_shard(&mut plan, &w, (index, shard), first..first + count, (kernel, &config), caps)?;
+            let y_first = first * w.rows + shard.rows.start;
+            let y_last = (first + count - 1) * w.rows + shard.rows.end;
+            let tiles = Tiles {
+                shard: index,
+                rows: shard.rows.len(),
+                batch: count,
+                columns: count.div_ceil(config.columns as usize),
+                experts: [0; 4],
+                y: window(Buffer::Y, y_first..y_last, caps),
+                y_stride: w.rows,
+            };
+            matmul_shard(&mut plan, &w, &tiles, x, (kernel, &config), caps)?;
         }
         first += count;
     }
     Ok(plan)
 }
 
+/// Experts: `y[i] = x[i / per] · w[experts[i]]ᵀ` for `slots` columns of y `[slots, m / experts]`; the expert of each is a
+/// u32 in its buffer. A column whose expert does not exist is not written.
+///
+/// # Errors
+/// As [`matmul`]; [`Error::Argument`] if `slots` is not a multiple of `per`.
+pub fn matmul_experts(
+    w: Weight,
+    (slots, per): (usize, usize),
+    activations: Activations,
+    choose: Choose,
+    caps: &Caps,
+) -> Result<Vec<Dispatch>> {
+    let mut plan = vec![];
+    let rows = w.rows / w.experts.max(1);
+    if rows == 0 || slots == 0 {
+        return Ok(plan);
+    }
+    if per == 0 || !slots.is_multiple_of(per) {
+        let name = w.name;
+        return Err(Error::Argument(format!(
+            "{slots} columns for the experts of `{name}` are no multiple of {per}"
+        )));
+    }
+    let one = Weight { rows, ..w };
+    let most = batch_limit(&one, activations, caps)?.min(route_limit(&w, caps)) / per * per;
+    if most == 0 {
+        return Err(too_wide(
+            format!("{per} columns of y for `{}`", w.name),
+            per * rows,
+            binding_elements(caps),
+        ));
+    }
+    for first in (0..slots).step_by(most) {
+        let columns = first..slots.min(first + most);
+        // About as many columns for each expert.
+        let batch = columns.len().div_ceil(w.experts).max(1);
+        let request = Request { rows, cols: w.cols, batch, activations, experts: true };
+        let Candidate { kernel, config } = choose(&request)?;
+        let tiles = columns.len() / config.columns as usize + w.experts.min(columns.len());
+        plan.push(route(&w, columns.clone(), tiles, config.columns, caps));
+        let x = stage(&mut plan, &w, columns.start / per..columns.end / per, activations, caps)?;
+        for (index, shard) in w.shards.iter().enumerate() {
+            let experts = [shard.rows.start / rows, shard.rows.len() / rows, per, tiles].map(|v| v as u32);
+            let tiles = Tiles {
+                shard: index,
+                rows,
+                batch: columns.len(),
+                columns: tiles,
+                experts,
+                y: window(Buffer::Y, columns.start * rows..columns.end * rows, caps),
+                y_stride: rows,
+            };
+            matmul_shard(&mut plan, &w, &tiles, x, (kernel, &config), caps)?;
+        }
+    }
+    Ok(plan)
+}
+
+/// The dispatch that sorts columns by experts.
+fn route(w: &Weight, columns: Range<usize>, tiles: usize, width: u32, caps: &Caps) -> Dispatch {
+    let (kernel, mut config) = the_kernel(Operation::Route, caps);
+    config.constants = vec![("COLS", width)];
+    let (x, x_offset) = window(Buffer::Experts, columns.clone(), caps);
+    let y = Window { buffer: Buffer::Routes, offset: 0, size: 4 * (4 * tiles + columns.len()) as u64 };
+    let experts = [0, w.experts as u32, 0, tiles as u32];
+    let params = Params { batch: columns.len() as u32, groups: 1, x_offset, experts, ..Params::default() };
+    Dispatch { kernel, config, shard: 0, params, grid: [1, 1], x, y }
+}
+
+/// Columns that one `route_experts` sorts before a driver stops its loops.
+fn route_limit(w: &Weight, caps: &Caps) -> usize {
+    let rounds = w.experts.div_ceil(route_experts::EXPERTS as usize).max(1);
+    let loops = caps.max_loops.map_or(usize::MAX, |loops| loops as usize / rounds);
+    // Two passes over the columns, one over the lanes, one over the tiles.
+    (loops.saturating_sub(2 * route_experts::EXPERTS as usize) / 4).max(1)
+}
+
+/// Where a matmul finds its activations.
+#[derive(Clone, Copy)]
+struct Activated {
+    window: Window,
+    offset: u32,
+    stride: u32,
+}
+
+/// Activations of `columns` as the kernel wants them, made ready by a dispatch of their own if need be.
+fn stage(
+    plan: &mut Vec<Dispatch>,
+    w: &Weight,
+    columns: Range<usize>,
+    activations: Activations,
+    caps: &Caps,
+) -> Result<Activated> {
+    let (x, x_offset) = window(Buffer::X, columns.start * w.cols..columns.end * w.cols, caps);
+    let chunks = w.cols.div_ceil(CHUNK);
+    let stride = staged_words(w.cols, activations) as u32;
+    let kernel = match activations {
+        Activations::F32 => return Ok(Activated { window: x, offset: x_offset, stride: w.cols as u32 }),
+        Activations::F16 => &stage_f16::KERNEL,
+        Activations::Q8 => &stage_q8::KERNEL,
+    };
+    let config = only_config(kernel, caps);
+    let groups = match activations {
+        Activations::Q8 => (columns.len() * chunks).div_ceil(config.workgroup as usize) as u32,
+        _ => columns.len() as u32,
+    };
+    let params = Params {
+        cols: w.cols as u32,
+        batch: columns.len() as u32,
+        groups,
+        chunk_end: chunks as u32,
+        x_offset,
+        x_stride: w.cols as u32,
+        y_stride: stride,
+        ..Params::default()
+    };
+    let window =
+        Window { buffer: Buffer::Staged, offset: 0, size: 4 * u64::from(stride) * columns.len() as u64 };
+    plan.push(Dispatch { kernel, config, shard: 0, params, grid: fold(w, groups, caps)?, x, y: window });
+    Ok(Activated { window, offset: 0, stride })
+}
+
+/// Words of one column of activations.
+fn staged_words(cols: usize, activations: Activations) -> usize {
+    let chunks = cols.div_ceil(CHUNK);
+    match activations {
+        Activations::F32 => cols,
+        Activations::F16 => stage_f16::HEADER_WORDS + chunks * stage_f16::CHUNK_WORDS,
+        Activations::Q8 => chunks * stage_q8::CHUNK_WORDS,
+    }
+}
+
+/// The tiles of one shard and some columns.
+struct Tiles {
+    shard: usize,
+    /// Rows of the matrix, or of each expert.
+    rows: usize,
+    /// Columns of y.
+    batch: usize,
+    /// Tiles along the columns.
+    columns: usize,
+    experts: [u32; 4],
+    y: (Window, u32),
+    y_stride: usize,
+}
+
 /// Pushes the dispatches of one shard and one range of batch columns: one per range of k.
 fn matmul_shard(
     plan: &mut Vec<Dispatch>,
     w: &Weight,
-    (index, shard): (usize, &Shard),
-    columns: Range<usize>,
+    tiles: &Tiles,
+    x: Activated,
     (kernel, config): (&'static Kernel, &Config),
     caps: &Caps,
 ) -> Result<()> {
-    let (x, x_offset) = window(columns.start * w.cols..columns.end * w.cols, caps);
-    let y_first = columns.start * w.rows + shard.rows.start;
-    let (y, y_offset) = window(y_first..(columns.end - 1) * w.rows + shard.rows.end, caps);
-    let row_groups = (shard.rows.len() as u32).div_ceil(config.rows);
-    let groups = row_groups * (columns.len() as u32).div_ceil(config.columns);
+    let shard = &w.shards[tiles.shard];
+    let row_groups = (tiles.rows as u32).div_ceil(config.rows);
+    let split_groups = row_groups * tiles.columns as u32;
     let chunks = w.cols.div_ceil(CHUNK) as u32;
-    let step = chunk_limit(config, caps);
+    let splits = split_count(tiles, config, chunks, split_groups, caps);
+    let step = chunk_limit(config, caps).saturating_mul(splits);
     let mut chunk_begin = 0u32;
     loop {
         let chunk_end = chunks.min(chunk_begin.saturating_add(step));
-        let params = Params {
-            rows: shard.rows.len() as u32,
+        let mut params = Params {
+            rows: tiles.rows as u32,
             cols: w.cols as u32,
-            batch: columns.len() as u32,
+            batch: tiles.batch as u32,
             row_groups,
-            groups,
+            groups: split_groups * splits,
             chunk_begin,
             chunk_end,
             accumulate: u32::from(chunk_begin > 0),
-            x_offset,
-            x_stride: w.cols as u32,
-            y_offset,
-            y_stride: w.rows as u32,
+            x_offset: x.offset,
+            x_stride: x.stride,
+            y_offset: tiles.y.1,
+            y_stride: tiles.y_stride as u32,
+            split_groups,
+            split_chunks: (chunk_end - chunk_begin).div_ceil(splits).max(1),
+            experts: tiles.experts,
             plane_offset: shard.plane_offset,
             plane_stride: shard.plane_stride,
             ..Params::default()
         };
-        let grid = fold(w, groups, caps)?;
-        plan.push(Dispatch { kernel, config: config.clone(), shard: index, params, grid, x, y });
+        let mut y = tiles.y.0;
+        let sum = (splits > 1).then(|| sum_splits(w, tiles, &params, splits, caps)).transpose()?;
+        if let Some(sum) = &sum {
+            y = sum.x;
+            params = Params {
+                accumulate: 0,
+                y_offset: 0,
+                y_stride: tiles.rows as u32,
+                split_stride: sum.params.split_stride,
+                ..params
+            };
+        }
+        let grid = fold(w, params.groups, caps)?;
+        plan.push(Dispatch {
+            kernel,
+            config: config.clone(),
+            shard: tiles.shard,
+            params,
+            grid,
+            x: x.window,
+            y,
+        });
+        plan.extend(sum);
         chunk_begin = chunk_end;
         if chunk_begin == chunks {
             return Ok(());
@@ -210,14 +448,65 @@ fn matmul_shard(
     }
 }
 
+/// The splits of a configuration, fewer where k, a binding or the grid hold no more. Experts are not split: their columns
+/// are not known before they run.
+fn split_count(tiles: &Tiles, config: &Config, chunks: u32, split_groups: u32, caps: &Caps) -> u32 {
+    if tiles.experts[1] > 0 {
+        return 1;
+    }
+    let by_binding = binding_elements(caps) / (tiles.rows * tiles.batch).max(1);
+    let by_grid = most_groups(caps) / split_groups.max(1) as usize;
+    config.splits.min(chunks).min(by_binding.min(by_grid).max(1) as u32).max(1)
+}
+
+/// The dispatch that adds up the splits of `matmul`.
+fn sum_splits(w: &Weight, tiles: &Tiles, matmul: &Params, splits: u32, caps: &Caps) -> Result<Dispatch> {
+    let (kernel, config) = the_kernel(Operation::Sum, caps);
+    let elements = tiles.rows * tiles.batch;
+    let groups = elements.div_ceil(config.workgroup as usize) as u32;
+    let params = Params {
+        rows: matmul.rows,
+        batch: matmul.batch,
+        groups,
+        accumulate: matmul.accumulate,
+        y_offset: matmul.y_offset,
+        y_stride: matmul.y_stride,
+        split_groups: splits,
+        split_stride: elements as u32,
+        ..Params::default()
+    };
+    let x = Window { buffer: Buffer::Partial, offset: 0, size: 4 * (elements * splits as usize) as u64 };
+    Ok(Dispatch { kernel, config, shard: tiles.shard, params, grid: fold(w, groups, caps)?, x, y: tiles.y.0 })
+}
+
+/// The power of two of each row of a shard that makes its weights fit f16, as f32 into y.
+///
+/// # Errors
+/// [`Error::LimitExceeded`] if the shard has more rows than a grid has workgroups.
+pub fn row_scales(w: Weight, shard: usize, caps: &Caps) -> Result<Dispatch> {
+    let (kernel, config) = the_kernel(Operation::RowScales, caps);
+    let s = &w.shards[shard];
+    let groups = s.rows.len() as u32;
+    let params = Params {
+        rows: groups,
+        cols: w.cols as u32,
+        groups,
+        chunk_end: w.cols.div_ceil(CHUNK) as u32,
+        plane_offset: s.plane_offset,
+        plane_stride: s.plane_stride,
+        ..Params::default()
+    };
+    let x = Window { buffer: Buffer::X, offset: 0, size: 4 };
+    let y = Window { buffer: Buffer::Y, offset: 0, size: 4 * u64::from(groups) };
+    Ok(Dispatch { kernel, config, shard, params, grid: fold(&w, groups, caps)?, x, y })
+}
+
 /// Rows `rows` of `w` as f32 into `y[rows, k]`.
 ///
 /// # Errors
 /// [`Error::LimitExceeded`] if one row exceeds a binding.
 pub fn dequantize(w: Weight, rows: Range<usize>, caps: &Caps) -> Result<Vec<Dispatch>> {
-    let kernel = the_kernel(Operation::Dequantize);
-    let config = (kernel.configure)(caps, &Request { cols: w.cols, batch: 1 });
-    check_workgroup(kernel, &config, caps)?;
+    let (kernel, config) = the_kernel(Operation::Dequantize, caps);
     let step = row_limit(&w, &config, caps)?;
     let mut plan = vec![];
     if w.cols == 0 {
@@ -240,9 +529,7 @@ pub fn dequantize(w: Weight, rows: Range<usize>, caps: &Caps) -> Result<Vec<Disp
 /// # Errors
 /// [`Error::LimitExceeded`] if one row exceeds a binding.
 pub fn get_rows(w: Weight, count: usize, caps: &Caps) -> Result<Vec<Dispatch>> {
-    let kernel = the_kernel(Operation::GetRows);
-    let config = (kernel.configure)(caps, &Request { cols: w.cols, batch: 1 });
-    check_workgroup(kernel, &config, caps)?;
+    let (kernel, config) = the_kernel(Operation::GetRows, caps);
     let step = row_limit(&w, &config, caps)?;
     let mut plan = vec![];
     if w.cols == 0 {
@@ -250,7 +537,7 @@ pub fn get_rows(w: Weight, count: usize, caps: &Caps) -> Result<Vec<Dispatch>> {
     }
     for first in (0..count).step_by(step) {
         let out = first..count.min(first + step);
-        let (x, x_offset) = window(out.clone(), caps);
+        let (x, x_offset) = window(Buffer::X, out.clone(), caps);
         for (index, shard) in w.shards.iter().enumerate() {
             let params = Params { row_begin: shard.rows.start as u32, x_offset, ..Params::default() };
             let mut dispatch = rows_dispatch(&w, (index, shard), kernel, &config, out.clone(), params, caps)?;
@@ -273,7 +560,7 @@ fn rows_dispatch(
 ) -> Result<Dispatch> {
     let chunks = w.cols.div_ceil(CHUNK);
     let groups = (out.len() * chunks).div_ceil(config.workgroup as usize) as u32;
-    let (y, y_offset) = window(out.start * w.cols..out.end * w.cols, caps);
+    let (y, y_offset) = window(Buffer::Y, out.start * w.cols..out.end * w.cols, caps);
     let params = Params {
         rows: shard.rows.len() as u32,
         cols: w.cols as u32,
@@ -286,12 +573,21 @@ fn rows_dispatch(
         plane_stride: shard.plane_stride,
         ..params
     };
-    let x = Window { offset: 0, size: 4 };
+    let x = Window { buffer: Buffer::X, offset: 0, size: 4 };
     Ok(Dispatch { kernel, config: config.clone(), shard: index, params, grid: fold(w, groups, caps)?, x, y })
 }
 
-fn the_kernel(operation: Operation) -> &'static Kernel {
-    KERNELS.iter().copied().find(|k| k.operation == operation).expect("every operation has a kernel")
+/// The kernel of an operation that has one, and its one configuration.
+fn the_kernel(operation: Operation, caps: &Caps) -> (&'static Kernel, Config) {
+    let kernel =
+        KERNELS.iter().copied().find(|k| k.operation == operation).expect("every operation has a kernel");
+    (kernel, only_config(kernel, caps))
+}
+
+/// The configuration of a kernel that has the same for every request.
+fn only_config(kernel: &Kernel, caps: &Caps) -> Config {
+    let any = Request { rows: 1, cols: 1, batch: 1, activations: Activations::F32, experts: false };
+    (kernel.configs)(caps, &any).swap_remove(0)
 }
 
 /// f32 elements that fit one binding wherever the window starts.
@@ -301,9 +597,9 @@ fn binding_elements(caps: &Caps) -> usize {
 }
 
 /// Batch columns whose x and y each fit one binding.
-fn batch_limit(w: &Weight, caps: &Caps) -> Result<usize> {
+fn batch_limit(w: &Weight, activations: Activations, caps: &Caps) -> Result<usize> {
     let most = binding_elements(caps);
-    let column = w.rows.max(w.cols);
+    let column = w.rows.max(w.cols).max(staged_words(w.cols, activations));
     match most / column {
         0 => Err(too_wide(format!("one column of x or y for `{}`", w.name), column, most)),
         columns => Ok(columns),
@@ -359,25 +655,11 @@ fn chunk_limit(config: &Config, caps: &Caps) -> u32 {
     }
 }
 
-/// The aligned window around f32 elements `range` of a buffer, and the element in it where the range starts.
-fn window(range: Range<usize>, caps: &Caps) -> (Window, u32) {
+/// The aligned window around words `range` of a buffer, and the word in it where the range starts.
+fn window(buffer: Buffer, range: Range<usize>, caps: &Caps) -> (Window, u32) {
     let alignment = u64::from(caps.binding_alignment);
     let start = range.start as u64 * 4;
     let offset = start / alignment * alignment;
     let size = (range.end as u64 * 4 - offset).max(4);
-    (Window { offset, size }, ((start - offset) / 4) as u32)
-}
-
-/// wgpu does not check workgroups against the limits when they depend on constants; a driver may take them and fail.
-fn check_workgroup(kernel: &Kernel, config: &Config, caps: &Caps) -> Result<()> {
-    for (what, wanted, limit) in [
-        ("invocations in a workgroup", config.workgroup, caps.max_workgroup),
-        ("bytes of workgroup memory", config.workgroup_memory + LOOKUP_MEMORY, caps.max_workgroup_memory),
-    ] {
-        if wanted > limit {
-            let what = format!("kernel {}: {what}", kernel.name);
-            return Err(Error::LimitExceeded { what, wanted: wanted.into(), limit: limit.into() });
-        }
-    }
-    Ok(())
+    (Window { buffer, offset, size }, ((start - offset) / 4) as u32)
 }

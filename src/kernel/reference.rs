@@ -2,6 +2,7 @@
 //!
 //! A row is summed by one thread in one order, so the bits do not depend on the number of threads.
 
+use super::{Activations, stage_f16, stage_q8};
 use crate::error::{Error, Result};
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;
@@ -11,9 +12,17 @@ use rayon::prelude::*;
 /// # Errors
 /// [`Error::Shape`] if `x` is not a whole number of columns.
 pub fn matmul(w: &PackedTensor, x: &[f32]) -> Result<Vec<f64>> {
+    matmul_with(w, x, Activations::F32)
+}
+
+/// [`matmul`] with activations rounded as a kernel rounds them: the same codes, exactly.
+///
+/// # Errors
+/// As [`matmul`].
+pub fn matmul_with(w: &PackedTensor, x: &[f32], activations: Activations) -> Result<Vec<f64>> {
     let (m, k) = (w.rows(), w.cols());
     let n = batch_of(w, x)?;
-    let x: Vec<f64> = x.iter().map(|v| f64::from(*v)).collect();
+    let x = staged(x, k, activations);
     let mut by_row = vec![0f64; m * n];
     if !by_row.is_empty() {
         by_row.par_chunks_mut(n).enumerate().for_each_init(
@@ -27,6 +36,55 @@ pub fn matmul(w: &PackedTensor, x: &[f32]) -> Result<Vec<f64>> {
         );
     }
     Ok(transpose(&by_row, m, n))
+}
+
+/// The numbers that a kernel multiplies for activations `x[n, k]`.
+fn staged(x: &[f32], k: usize, activations: Activations) -> Vec<f64> {
+    let column = match activations {
+        Activations::F32 => |x: &[f32]| x.iter().map(|v| f64::from(*v)).collect(),
+        Activations::F16 => stage_f16::twin,
+        Activations::Q8 => stage_q8::twin,
+    };
+    x.chunks(k.max(1)).flat_map(column).collect()
+}
+
+/// Mixture of experts: `y[i, t] = x[i] · w[experts[i, t]]ᵀ` for a stack of `stack` matrices, `[n, per, m]`.
+///
+/// # Errors
+/// [`Error::Shape`] if an expert does not exist or their count is no multiple of n.
+pub fn matmul_experts(
+    w: &PackedTensor,
+    stack: usize,
+    x: &[f32],
+    experts: &[u32],
+    activations: Activations,
+) -> Result<Vec<f64>> {
+    let n = batch_of(w, x)?;
+    check_experts(w.name(), stack, n, experts)?;
+    let (m, k, per) = (w.rows() / stack.max(1), w.cols(), experts.len() / n.max(1));
+    let x = staged(x, k, activations);
+    let column = |(slot, expert): (usize, &u32)| {
+        let mut weights = vec![0f32; k];
+        let row = |row: usize| {
+            w.decode_row(*expert as usize * m + row, &mut weights);
+            dot(&weights, &x[slot / per * k..(slot / per + 1) * k])
+        };
+        (0..m).map(row).collect::<Vec<_>>()
+    };
+    let columns: Vec<Vec<f64>> = experts.par_iter().enumerate().map(column).collect();
+    Ok(columns.concat())
+}
+
+/// Refuses numbers of experts that do not exist, or not the same number of them for each of `n` columns.
+pub(crate) fn check_experts(name: &str, stack: usize, n: usize, experts: &[u32]) -> Result<()> {
+    if let Some(at) = experts.iter().position(|e| *e as usize >= stack) {
+        return Err(Error::shape(format!("expert {at} for `{name}`"), format!("below {stack}"), experts[at]));
+    }
+    match n {
+        0 if experts.is_empty() => Ok(()),
+        n if n > 0 && experts.len().is_multiple_of(n) => Ok(()),
+        _ => Err(Error::shape(format!("experts for `{name}`"), format!("a multiple of {n}"), experts.len())),
+    }
 }
 
 /// Σ (x·w)² over the products of each row of [`matmul`], `[m]`: the power that its outputs would have if the signs were random.

@@ -1,6 +1,7 @@
 //! What several test files need: the runtimes under test, and golden vectors.
 #![allow(dead_code)]
 
+use qmatmul::gpu::TuningCache;
 use qmatmul::{Options, Runtime};
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,12 @@ impl Variant {
     }
 
     pub fn options(&self) -> Options {
-        Options { software: Some(self.software), subgroups: self.subgroups, ..Options::default() }
+        Options {
+            software: Some(self.software),
+            subgroups: self.subgroups,
+            tuning: TuningCache::Off,
+            ..Options::default()
+        }
     }
 }
 

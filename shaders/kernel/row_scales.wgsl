@@ -1,0 +1,34 @@
+// row_scales:   for row: y[row] = the power of two that brings the largest weight of the row below 2^15
+//
+// One workgroup does one row. For kernels that round weights to f16. Needs: WORKGROUP.
+
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;  // [rows]
+
+var<workgroup> tops: array<f32, WORKGROUP>;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
+        @builtin(local_invocation_index) lane: u32) {
+    let row = group_index(group, grid);
+    if (row >= params.groups) {
+        return;
+    }
+    decode_init(lane);
+    var top = vec4<f32>(0.0);
+    for (var chunk = lane; chunk < params.chunk_end; chunk += WORKGROUP) {
+        let weights = decode32(row, chunk * 32u);
+        for (var i = 0u; i < 8u; i++) {
+            top = max(top, abs(weights[i]));
+        }
+    }
+    tops[lane] = max(max(top.x, top.y), max(top.z, top.w));
+    workgroupBarrier();
+    if (lane == 0u) {
+        var most = 0.0;
+        for (var i = 0u; i < WORKGROUP; i++) {
+            most = max(most, tops[i]);
+        }
+        let e = clamp(bitcast<u32>(most) >> 23u, 30u, 254u);
+        y[params.y_offset + row] = bitcast<f32>((e - 14u) << 23u);
+    }
+}

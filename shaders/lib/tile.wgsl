@@ -1,0 +1,37 @@
+// The part of y that a workgroup computes: some rows by some columns of the batch, over one split of k.
+
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;  // [split, batch, m]
+
+struct Tile {
+    row: u32,          // first row
+    base: u32,         // row of w where the matrix begins
+    col: u32,          // first column
+    end: u32,          // column behind the last that there is
+    chunk_begin: u32,  // chunks of k: begin .. end
+    chunk_end: u32,
+    y: u32,            // element of y where the split begins
+}
+
+// The tile of workgroup `id` of a grid of rows x columns x splits, each tile `rows` by `cols`.
+fn tile(id: u32, rows: u32, cols: u32) -> Tile {
+    let split = id / params.split_groups;
+    let in_split = id % params.split_groups;
+    let columns = tile_columns(in_split / params.row_groups, cols);
+    let begin = params.chunk_begin + split * params.split_chunks;
+    return Tile(
+        (in_split % params.row_groups) * rows, columns.base, columns.first, columns.end,
+        begin, min(begin + params.split_chunks, params.chunk_end), params.y_offset + split * params.split_stride);
+}
+
+// The row of w for row `i` of the tile; rows past the last repeat it.
+fn w_row(t: Tile, i: u32) -> u32 {
+    return t.base + min(t.row + i, params.rows - 1u);
+}
+
+// Writes the sum for row and column i of the tile, unless it lies outside y.
+fn put(t: Tile, row: u32, col: u32, sum: f32) {
+    if (t.row + row < params.rows && t.col + col < t.end) {
+        let at = t.y + y_column(t, col) * params.y_stride + t.row + row;
+        y[at] = sum * x_scale(x_column(t, col)) + select(0.0, y[at], params.accumulate == 1u);
+    }
+}

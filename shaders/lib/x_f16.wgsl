@@ -1,0 +1,13 @@
+// Activations as `stage_f16` leaves them: halves, a power of two taken out of each column, zeros behind the last.
+
+@group(0) @binding(3) var<storage, read> x: array<vec2<u32>>;  // [batch]: scale, 0; 0, 0; then halves [k up to whole chunks]
+
+// x[col, k .. k + 4] / x_scale(col)
+fn x_vec4(col: u32, k: u32) -> vec4<f32> {
+    let v = x[((params.x_offset + col * params.x_stride + (k >> 1u)) >> 1u) + 2u];
+    return vec4<f32>(unpack2x16float(v.x), unpack2x16float(v.y));
+}
+
+fn x_scale(col: u32) -> f32 {
+    return bitcast<f32>(x[(params.x_offset + col * params.x_stride) >> 1u].x);
+}

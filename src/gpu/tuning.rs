@@ -1,0 +1,188 @@
+//! Which kernel is the fastest on this adapter: measured once for a class of requests, and kept in a file.
+
+use super::device::AdapterSummary;
+use super::pipelines::cache_folder;
+use crate::error::{Error, Result};
+use crate::format::Format;
+use crate::kernel::{Caps, Request};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+/// Where measured choices are kept.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum TuningCache {
+    /// Nowhere, and none are used: a fixed table decides.
+    Off,
+    /// In the file of this adapter and driver in the user's cache folder.
+    #[default]
+    Disk,
+    /// In files of this folder.
+    Folder(PathBuf),
+}
+
+/// A choice for a class of requests: weights of one format and about the same size, batches of about as many columns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tuned {
+    /// Format of the weight.
+    pub format: String,
+    /// How the activations are taken.
+    pub activations: String,
+    /// The weight is a stack of experts.
+    pub experts: bool,
+    /// Rows of the weight, as the next power of two.
+    pub m: usize,
+    /// Columns of the weight, as the next power of two.
+    pub k: usize,
+    /// Columns of the batch: up to 8, or the next power of two.
+    pub n: usize,
+    /// The fastest kernel, and its variant: `gemv:4x64`.
+    pub kernel: String,
+    /// Its time for the request that was measured.
+    pub micros: f64,
+}
+
+impl Tuned {
+    /// The class of a request, with the choice left open.
+    pub fn class(format: &Format, request: &Request) -> Self {
+        let n = if request.batch <= 8 { request.batch } else { request.batch.next_power_of_two() };
+        Self {
+            format: format.name.into(),
+            activations: request.activations.name().into(),
+            experts: request.experts,
+            m: request.rows.next_power_of_two(),
+            k: request.cols.next_power_of_two(),
+            n,
+            kernel: String::new(),
+            micros: 0.0,
+        }
+    }
+
+    fn key(&self) -> Key {
+        (self.format.clone(), self.activations.clone(), self.experts, self.m, self.k, self.n)
+    }
+}
+
+type Key = (String, String, bool, usize, usize, usize);
+
+/// The choices of one adapter and driver.
+pub struct Tuning {
+    table: Mutex<BTreeMap<Key, Tuned>>,
+    path: Option<PathBuf>,
+    header: Header,
+    off: bool,
+}
+
+/// What choices are good for: another driver, another version or other switches may rank kernels differently.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Header {
+    qmatmul: String,
+    adapter: String,
+    backend: String,
+    driver: String,
+    subgroups: bool,
+    f16: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    #[serde(flatten)]
+    header: Header,
+    choices: Vec<Tuned>,
+}
+
+impl Tuning {
+    /// The choices that a file holds. A file that cannot be read, or is of another driver or version, is as good as none.
+    pub(super) fn open(adapter: &AdapterSummary, caps: &Caps, cache: &TuningCache) -> Self {
+        let header = Header {
+            qmatmul: env!("CARGO_PKG_VERSION").into(),
+            adapter: adapter.name.clone(),
+            backend: adapter.backend.clone(),
+            driver: adapter.driver.clone(),
+            subgroups: caps.subgroup.is_some(),
+            f16: caps.f16,
+        };
+        let off = *cache == TuningCache::Off;
+        let folder = match cache {
+            TuningCache::Off => None,
+            TuningCache::Disk => cache_folder(),
+            TuningCache::Folder(folder) => Some(folder.clone()),
+        };
+        let path = folder.map(|folder| folder.join(file_name(&header)));
+        let read = |path: &Path| -> Option<File> { serde_json::from_slice(&std::fs::read(path).ok()?).ok() };
+        let choices = match path.as_deref().and_then(read) {
+            Some(file) if file.header == header => file.choices,
+            _ => vec![],
+        };
+        let table = choices.into_iter().map(|c| (c.key(), c)).collect();
+        Self { table: Mutex::new(table), path, header, off }
+    }
+
+    /// The kernel and variant that were measured to be the fastest for requests like this.
+    pub fn get(&self, format: &Format, request: &Request) -> Option<String> {
+        if self.off {
+            return None;
+        }
+        self.lock().get(&Tuned::class(format, request).key()).map(|t| t.kernel.clone())
+    }
+
+    /// All choices.
+    pub fn list(&self) -> Vec<Tuned> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// The file of the choices, if they are kept in one.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Prefers a kernel from now on, and writes the file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written.
+    pub fn set(&self, tuned: Tuned) -> Result<()> {
+        let mut table = self.lock();
+        table.insert(tuned.key(), tuned);
+        let Some(path) = &self.path else { return Ok(()) };
+        let file = File { header: self.header.clone(), choices: table.values().cloned().collect() };
+        let text = serde_json::to_string_pretty(&file).expect("plain data");
+        let folder = path.parent().expect("the path was made by join");
+        std::fs::create_dir_all(folder).map_err(Error::io("creating", folder))?;
+        crate::file::output::write(path, |sink| sink.put(text.as_bytes()))
+    }
+
+    /// Forgets all choices, and removes the file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be removed.
+    pub fn clear(&self) -> Result<()> {
+        self.lock().clear();
+        match self.path.as_ref().map(|path| (path, std::fs::remove_file(path))) {
+            Some((path, Err(e))) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("removing", path)(e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Tuned>> {
+        self.table.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// `tuning-vulkan-llvmpipe-llvm-15-0-6-256-bits-<driver>.json`: letters and digits of what the choices depend on.
+fn file_name(header: &Header) -> String {
+    let switches =
+        format!("{}{}", if header.subgroups { "s" } else { "" }, if header.f16 { "h" } else { "" });
+    let text = format!("{} {} {} {switches}", header.backend, header.adapter, header.driver).to_lowercase();
+    let mut slug: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    slug.truncate(160);
+    format!("tuning-{slug}.json")
+}
+
+impl std::fmt::Debug for Tuning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tuning").field("path", &self.path).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,21 @@
+//! route_experts: sorts the columns of a batch by their experts.
+
+use super::{Caps, Config, Family, Kernel, Operation, Request};
+
+pub static KERNEL: Kernel = Kernel {
+    name: "route_experts",
+    operation: Operation::Route,
+    family: Family::Any,
+    activations: &[],
+    rounds_weights: false,
+    shader: include_str!("../../shaders/kernel/route_experts.wgsl"),
+    configs,
+};
+
+/// Lanes of the one workgroup; each takes an expert at a time.
+pub(super) const EXPERTS: u32 = 64;
+
+/// The plan sets the constant: the columns of a workgroup of the matmul.
+fn configs(_: &Caps, _: &Request) -> Vec<Config> {
+    vec![Config { constants: vec![("COLS", 8)], workgroup_memory: EXPERTS * 4, ..Config::new(EXPERTS) }]
+}
