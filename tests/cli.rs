@@ -157,28 +157,81 @@ fn quantize_writes_what_check_accepts() {
     }
 }
 
+/// A bench of small cases, with more arguments.
+fn bench<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let small = ["bench", "-q", "--seconds", "0.01", "--footprint", "1", "-t", "q4_0,q6_k"];
+    [&small[..], more].concat()
+}
+
+fn json_lines(text: &str) -> Vec<serde_json::Value> {
+    text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect()
+}
+
 #[test]
 fn bench_checks_then_times() {
-    let text = output(&[
-        "bench",
-        "-t",
-        "q4_0,q6_k",
-        "-m",
-        "64",
-        "-k",
-        "256",
-        "-n",
-        "1,9",
-        "--seconds",
-        "0.01",
-        "--footprint",
-        "1",
-        "-o",
-        "jsonl",
-    ]);
-    let rows: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    let text = output(&bench(&["-m", "64", "-k", "256", "-n", "1,9", "-o", "jsonl"]));
+    let rows = json_lines(&text);
     assert_eq!(rows.len(), 4);
-    assert!(rows.iter().all(|r| r["check"] == "ok" && r["µs"].as_f64().is_some_and(|t| t > 0.0)), "{text}");
+    for row in rows {
+        for name in ["µs", "p20", "p80", "GB/s", "% copy", "TFLOP/s", "host µs", "copies"] {
+            assert!(row[name].as_f64().is_some_and(|v| v > 0.0), "{name}: {row}");
+        }
+        assert_eq!(row["op"], if row["n"] == 1 { "gemv" } else { "gemm" });
+        assert_eq!(row["check"], "ok");
+    }
+    let text = output(&bench(&["--shapes", "64x256,32x512", "--device", "cpu", "-o", "csv"]));
+    assert!(text.contains("Q4_0,gemv,64,256,1,") && text.contains("Q6_K,gemv,32,512,1,"), "{text}");
+    assert_eq!(text.lines().count(), 5, "pairs, not products: {text}");
+}
+
+#[test]
+fn bench_compares_and_draws() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let [record, svg, plot] = ["record.jsonl", "roofline.svg", "plot.svg"].map(file);
+    let adapter = r#"{"adapter":{"name":"some GPU","driver":"1"},"commit":"abc","command":"bench"}"#;
+    let row = r#"{"type":"Q4_0","kernel":"any","m":64,"k":256,"n":1,"µs":1e9}"#;
+    std::fs::write(&record, format!("{adapter}\n{row}\n")).expect("a new file");
+    let more = ["-m", "64", "-k", "256", "-o", "jsonl", "--compare", &record, "--svg", &svg, "--plot", &plot];
+    let rows = json_lines(&output(&bench(&more)));
+    assert_eq!((rows.len(), &rows[0]["was µs"]), (2, &1e9.into()));
+    assert!(rows[0]["ratio"].as_f64().is_some_and(|r| r > 1.0), "{}", rows[0]);
+    assert!(rows[1]["was µs"].is_null() && rows[1]["ratio"].is_null(), "no partner: {}", rows[1]);
+    for (picture, words) in [(&svg, ["f32 fma", "copy"]), (&plot, ["m·k", "ps/weight"])] {
+        let text = std::fs::read_to_string(picture).expect("a picture");
+        assert!(text.starts_with("<svg") && text.ends_with("</svg>\n"), "{text}");
+        assert!(words.iter().chain(&["Q4_0", "Q6_K", "64×256"]).all(|w| text.contains(w)), "{text}");
+    }
+    std::fs::write(&record, format!("{adapter}\n{row}\n{{\"type\":7}}\n")).expect("overwrite");
+    let (code, text) = failure(&bench(&["--compare", &record]));
+    assert!(code == 4 && text.contains(&record) && text.contains("line 3"), "{code} {text}");
+    let (code, text) = failure(&bench(&["-m", "32", "-k", "256", "--plot", &file("no/folder.svg")]));
+    assert!(code == 4 && text.contains("folder.svg"), "{code} {text}");
+}
+
+#[test]
+fn peak_prints_the_same_figures_in_every_style() {
+    let run = |style: &str| output(&["peak", "--seconds", "0", "-q", "-o", style]);
+    let json: serde_json::Value = serde_json::from_str(&run("json")).expect("JSON");
+    let rows = json.as_array().expect("an array");
+    let of = |figure: &str| rows.iter().filter(|r| r["figure"] == figure).count();
+    assert!(of("read") >= 4 && of("read") == of("copy") && of("copy") == of("write"), "{json}");
+    assert_eq!((of("f32 fma"), of("int8 dot"), of("dispatch"), of("upload")), (1, 1, 1, 1));
+    assert!(rows.iter().all(|r| r["value"].as_f64().is_some_and(|v| v.is_finite() && v > 0.0)), "{json}");
+    assert!(
+        rows.iter()
+            .all(|r| r["MiB"].is_u64() == matches!(r["unit"].as_str(), Some("GB/s")) || r["MiB"].is_null())
+    );
+    let jsonl = run("jsonl");
+    let line = |l: &str| serde_json::from_str::<serde_json::Value>(l).expect("JSON");
+    assert_eq!(jsonl.lines().map(line).filter(|r| r["unit"] == "µs").count(), 3, "{jsonl}");
+    let csv = run("csv");
+    assert!(
+        csv.starts_with("figure,MiB,value,unit\nread,1,") && csv.lines().count() == rows.len() + 1,
+        "{csv}"
+    );
+    let md = run("md");
+    assert!(md.starts_with("| figure") && md.lines().count() == rows.len() + 2, "{md}");
 }
 
 #[test]
@@ -210,6 +263,10 @@ fn usage_errors_are_2() {
         &["bench", "-n", "0-9*2"],
         &["bench", "-t", "q9_9"],
         &["bench", "-k", "0"],
+        &["bench", "--shapes", "64"],
+        &["bench", "--shapes", "64x0"],
+        &["bench", "--shapes", "64x256", "-m", "64"],
+        &["bench", "--svg", "x.svg", "--device", "cpu"],
         &["bench", "-k", "33"],
         &["bench", "-n", "8-1"],
         &["bench", "-m", "18446744073709551615", "-k", "32"],
@@ -217,6 +274,8 @@ fn usage_errors_are_2() {
         &["bench", "-n", "18446744073709551615"],
         &["bench", "--seconds", "inf"],
         &["bench", "--seconds", "-1"],
+        &["peak", "--seconds", "NaN"],
+        &["peak", "--device", "cpu"],
         &["check", "-n", "0"],
         &["check", "-n", "1000000000000"],
         &["shader", "q4_0", "gemmm"],

@@ -1,14 +1,17 @@
 //! `qmatmul bench`: the result is checked first, then timed.
 
+use super::compare::{self, Earlier};
 use super::list::List;
-use super::output::{Cell, Table};
-use super::{Common, Verdict, progress};
+use super::measured::{self, Measured};
+use super::output::Table;
+use super::{Common, Verdict, peak, pictures, progress};
 use crate::check::{self, Comparison};
 use crate::error::{Error, Result};
 use crate::format::{self, FORMATS, Format};
-use crate::gpu::{Runtime, Timing, Weights};
+use crate::gpu::{self, Peak, Runtime, Timing, Weights};
 use crate::kernel::{self, Kernel, MatmulOptions, reference};
 use crate::tensor::PackedTensor;
+use std::path::PathBuf;
 use std::time::Instant;
 
 #[derive(clap::Args)]
@@ -22,6 +25,9 @@ pub struct Bench {
     /// Columns of the weight (inputs)
     #[arg(short, default_value = "4096")]
     k: List,
+    /// Rows and columns in pairs, as in 4096x14336,14336x4096, in place of every m with every k
+    #[arg(long, value_name = "MxK", value_delimiter = ',', conflicts_with_all = ["m", "k"])]
+    shapes: Vec<Shape>,
     /// Batch sizes
     #[arg(short, default_value = "1")]
     n: List,
@@ -31,91 +37,173 @@ pub struct Bench {
     /// Seconds per row
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// Rotate over copies of the weight up to this many MiB; more than twice the last-level cache
-    #[arg(long, default_value_t = 600)]
-    footprint: u64,
+    /// Rotate over copies of the weight up to this many MiB, so that no cache holds them: by default 2.5 times the
+    /// processor's last-level cache on software adapters, 600 on GPUs and where the cache is unknown
+    #[arg(long, value_name = "MIB")]
+    footprint: Option<u64>,
+    /// An earlier run (of benches/record.sh, or -o jsonl, json or csv): adds its time and `ratio`, how many times as fast
+    /// each case is now
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+    /// Draw each case under the device's measured ceilings (a roofline)
+    #[arg(long, value_name = "FILE.svg")]
+    svg: Option<PathBuf>,
+    /// Draw time against m·k, with the line of proportional cost
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+}
+
+/// Rows and columns of a weight.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Shape {
+    m: usize,
+    k: usize,
+}
+
+impl std::str::FromStr for Shape {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let number = |text: &str| text.trim().parse().ok().filter(|n| *n > 0);
+        let numbers = text.split_once(['x', 'X', '×']).and_then(|(m, k)| Some((number(m)?, number(k)?)));
+        numbers.map(|(m, k)| Self { m, k }).ok_or_else(|| format!("`{text}` is not a shape like 4096x14336"))
+    }
 }
 
 /// From this batch size on arithmetic is the bound, and one copy of the weight is enough.
 const COMPUTE_BOUND: usize = 64;
 /// Rows of the weight that the check before the timing looks at.
 const CHECK_ROWS: usize = 256;
+/// Seconds for the copy bandwidth, and for each figure of the ceilings of a roofline, at most.
+const PEAK_SECONDS: f64 = 0.3;
 
-const HEADERS: &[&str] = &[
-    "type", "kernel", "m", "k", "n", "µs", "p20", "p80", "GB/s", "GFLOP/s", "copies", "clock", "nmse",
-    "check",
-];
+/// The device's ceilings, as far as this run needs them.
+#[derive(Default)]
+struct Ceilings {
+    copy: Option<f64>,
+    peak: Option<Peak>,
+}
 
 impl Bench {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
-        if !(0.0..=3600.0).contains(&self.seconds) {
-            return Err(Error::Argument(format!(
-                "--seconds must be within 0 and 3600, got {}",
-                self.seconds
-            )));
-        }
+        peak::seconds(self.seconds)?;
         let formats = formats(&self.types)?;
         let options = options(common, self.kernel.as_deref())?;
-        let runtime = if common.on_cpu() { None } else { Some(common.runtime()?) };
-        let mut table = Table::new(HEADERS);
-        let bar = progress::bar((formats.len() * self.m.0.len() * self.k.0.len()) as u64, common.quiet);
-        let mut passed = true;
-        for format in formats {
-            for &m in &self.m.0 {
-                for &k in &self.k.0 {
-                    check_size(format, m, k, self.n.0.iter().copied().max().unwrap_or(1))?;
-                    bar.set_message(format!("{} {m} x {k}", format.name));
-                    let packed = check::random_tensor(
-                        format!("{} {m} x {k}", format.name),
-                        format,
-                        m,
-                        k,
-                        common.seed,
-                    )?;
-                    passed &= match &runtime {
-                        Some(runtime) => self.shape(&mut table, common, runtime, &packed, &options)?,
-                        None => self.reference(&mut table, common, &packed)?,
-                    };
-                    bar.inc(1);
-                }
-            }
+        let shapes = self.shapes();
+        let most = self.n.0.iter().copied().max().unwrap_or(1);
+        for format in &formats {
+            shapes.iter().try_for_each(|Shape { m, k }| check_size(format, *m, *k, most))?;
         }
-        bar.finish_and_clear();
-        table.print(common.style)?;
+        let earlier = self.compare.as_deref().map(Earlier::read).transpose()?;
+        if let Some(earlier) = earlier.as_ref().filter(|e| !e.origin.is_empty()) {
+            common.say(&format!("compared with: {}", earlier.origin));
+        }
+        if common.on_cpu() && self.svg.is_some() {
+            return Err(Error::Argument("--svg needs a device, whose ceilings it draws".into()));
+        }
+        let runtime = if common.on_cpu() { None } else { Some(common.runtime()?) };
+        let ceilings = runtime.as_ref().map_or(Ok(Ceilings::default()), |r| self.ceilings(r))?;
+        let cases = self.measure(common, runtime.as_ref(), &formats, &shapes, &options)?;
+        table(&cases, ceilings.copy, earlier.as_ref()).print(common.style)?;
+        self.draw(&cases, runtime.as_ref(), &ceilings)?;
+        let passed = cases.iter().all(|case| case.comparison.passed);
         Ok(if passed { Verdict::Fine } else { Verdict::CheckFailed })
     }
 
-    /// The rows of one weight, one per batch size; false if a check failed.
+    fn shapes(&self) -> Vec<Shape> {
+        match self.shapes.is_empty() {
+            true => self.m.0.iter().flat_map(|&m| self.k.0.iter().map(move |&k| Shape { m, k })).collect(),
+            false => self.shapes.clone(),
+        }
+    }
+
+    fn ceilings(&self, runtime: &Runtime) -> Result<Ceilings> {
+        let seconds = self.seconds.min(PEAK_SECONDS);
+        Ok(match self.svg {
+            None => Ceilings { copy: Some(runtime.copy_gb_per_s(seconds)?), peak: None },
+            Some(_) => {
+                let peak = runtime.peak(seconds)?;
+                Ceilings { copy: Some(peak.copy_gb_per_s()), peak: Some(peak) }
+            }
+        })
+    }
+
+    fn measure(
+        &self,
+        common: &Common,
+        runtime: Option<&Runtime>,
+        formats: &[&'static Format],
+        shapes: &[Shape],
+        options: &MatmulOptions,
+    ) -> Result<Vec<Measured>> {
+        let bar = progress::bar((formats.len() * shapes.len()) as u64, common.quiet);
+        let mut cases = vec![];
+        for format in formats {
+            for Shape { m, k } in shapes {
+                let name = format!("{} {m} x {k}", format.name);
+                bar.set_message(name.clone());
+                let packed = check::random_tensor(name, format, *m, *k, common.seed)?;
+                cases.append(&mut match runtime {
+                    Some(runtime) => self.shape(common, runtime, &packed, options)?,
+                    None => self.reference(common, &packed)?,
+                });
+                bar.inc(1);
+            }
+        }
+        bar.finish_and_clear();
+        Ok(cases)
+    }
+
+    fn draw(&self, cases: &[Measured], runtime: Option<&Runtime>, ceilings: &Ceilings) -> Result<()> {
+        if let (Some(path), Some(runtime), Some(peak)) = (&self.svg, runtime, &ceilings.peak) {
+            pictures::write(path, &pictures::roofline(cases, peak, runtime.adapter()))?;
+        }
+        if let Some(path) = &self.plot {
+            let device = runtime.map_or("the CPU reference", |r| &r.adapter().name);
+            pictures::write(path, &pictures::growth(cases, device))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of copies that are used in turn.
+    fn footprint(&self, runtime: &Runtime) -> u64 {
+        const GPU: u64 = 600 << 20;
+        let of_cache = gpu::last_level_cache().filter(|_| runtime.caps().software).map(|cache| cache / 2 * 5);
+        self.footprint.map_or(of_cache.unwrap_or(GPU), |mib| mib.saturating_mul(1 << 20))
+    }
+
+    /// One weight, one case per batch size.
     fn shape(
         &self,
-        table: &mut Table,
         common: &Common,
         runtime: &Runtime,
         packed: &PackedTensor,
         options: &MatmulOptions,
-    ) -> Result<bool> {
+    ) -> Result<Vec<Measured>> {
         let bytes = packed.data().len() as u64;
-        let copies = ((self.footprint << 20).div_ceil(bytes.max(1)) as usize).clamp(1, 256);
+        let copies = (self.footprint(runtime).div_ceil(bytes.max(1)) as usize).clamp(1, 256);
         let smallest = self.n.0.iter().copied().min().unwrap_or(1);
         let uploads = if smallest < COMPUTE_BOUND { copies } else { 1 };
         let weights: Vec<Weights> = (0..uploads).map(|_| runtime.upload(packed)).collect::<Result<_>>()?;
-        let mut passed = true;
-        for &n in &self.n.0 {
+        let one = |&n: &usize| {
             let used = if n < COMPUTE_BOUND { &weights[..] } else { &weights[..1] };
             let x = check::activations(n * packed.cols(), common.seed);
             let sample = (CHECK_ROWS, common.seed);
             let comparison = check::sampled(runtime, packed, &weights[0], &x, options, sample)?;
             let timing = runtime.time_matmul(used, n, options, self.seconds)?;
-            let name = runtime.kernels(&weights[0], n, options)?;
-            passed &= comparison.passed;
-            table.push(row(packed, &name, n, used.len(), &timing, &comparison));
-        }
-        Ok(passed)
+            Ok(Measured {
+                kernel: runtime.kernels(&weights[0], n, options)?,
+                copies: used.len(),
+                host_seconds: Some(runtime.time_host(&weights[0], n, options)?),
+                ..case(packed, n, timing, comparison)
+            })
+        };
+        self.n.0.iter().map(one).collect()
     }
 
-    /// The rows of one weight on the reference path, which is its own check.
-    fn reference(&self, table: &mut Table, common: &Common, packed: &PackedTensor) -> Result<bool> {
-        for &n in &self.n.0 {
+    /// One weight on the reference path, which is its own check.
+    fn reference(&self, common: &Common, packed: &PackedTensor) -> Result<Vec<Measured>> {
+        let one = |&n: &usize| {
             let x = check::activations(n * packed.cols(), common.seed);
             let mut seconds = vec![];
             let start = Instant::now();
@@ -126,9 +214,9 @@ impl Bench {
             }
             seconds.sort_by(f64::total_cmp);
             let timing = Timing { seconds, timestamps: false };
-            table.push(row(packed, "reference", n, 1, &timing, &check::compare(&[], &[], check::NMSE_F32)));
-        }
-        Ok(true)
+            Ok(case(packed, n, timing, check::compare(&[], &[], check::NMSE_F32)))
+        };
+        self.n.0.iter().map(one).collect()
     }
 }
 
@@ -151,32 +239,31 @@ pub(super) fn check_size(format: &Format, m: usize, k: usize, n: usize) -> Resul
     }
 }
 
-fn row(
-    packed: &PackedTensor,
-    kernel: &str,
-    n: usize,
-    copies: usize,
-    timing: &Timing,
-    comparison: &Comparison,
-) -> Vec<Cell> {
-    let (m, k, median) = (packed.rows(), packed.cols(), timing.median());
-    let micros = |seconds: f64| Cell::Float(seconds * 1e6, 1);
-    vec![
-        packed.format().name.into(),
-        kernel.into(),
-        m.into(),
-        k.into(),
-        n.into(),
-        micros(median),
-        micros(timing.quantile(0.2)),
-        micros(timing.quantile(0.8)),
-        Cell::Float(packed.data().len() as f64 / median * 1e-9, 2),
-        Cell::Float(2.0 * (m * k * n) as f64 / median * 1e-9, 1),
-        copies.into(),
-        if timing.timestamps { "gpu" } else { "wall" }.into(),
-        Cell::Tiny(comparison.nmse),
-        if comparison.passed { "ok" } else { "WRONG" }.into(),
-    ]
+/// A case on the reference path.
+fn case(packed: &PackedTensor, n: usize, timing: Timing, comparison: Comparison) -> Measured {
+    Measured {
+        format: packed.format().name,
+        m: packed.rows(),
+        k: packed.cols(),
+        n,
+        packed: packed.data().len() as u64,
+        kernel: "reference".into(),
+        copies: 1,
+        timing,
+        host_seconds: None,
+        comparison,
+    }
+}
+
+fn table(cases: &[Measured], copy: Option<f64>, earlier: Option<&Earlier>) -> Table {
+    let compared = if earlier.is_some() { compare::HEADERS } else { &[] };
+    let mut table = Table::new(&[measured::HEADERS, compared].concat());
+    for case in cases {
+        let mut cells = case.cells(copy);
+        cells.extend(earlier.iter().flat_map(|earlier| earlier.cells(case)));
+        table.push(cells);
+    }
+    table
 }
 
 pub(super) fn formats(types: &str) -> Result<Vec<&'static Format>> {

@@ -1,12 +1,17 @@
 //! The command: one file per verb. The library does the work; here are arguments, tables and exit codes.
 
 mod bench;
+mod chart;
 mod check;
+mod compare;
 mod devices;
 mod inspect;
 mod list;
 mod matmul;
+mod measured;
 mod output;
+mod peak;
+mod pictures;
 mod progress;
 mod quantize;
 mod shader;
@@ -94,6 +99,8 @@ enum Verb {
     Quantize(quantize::Quantize),
     /// Shader throughput, result checked first
     Bench(bench::Bench),
+    /// The device's own copy and read bandwidth, arithmetic peak and overheads
+    Peak(peak::Peak),
     /// Which kernel is the fastest on this device, measured and remembered
     Tune(tune::Tune),
     /// The composed shader of a format and a kernel, or its translation
@@ -137,6 +144,7 @@ impl Verb {
             Self::Dequantize(verb) => verb.run(common),
             Self::Quantize(verb) => verb.run(common),
             Self::Bench(verb) => verb.run(common),
+            Self::Peak(verb) => verb.run(common),
             Self::Tune(verb) => verb.run(common),
             Self::Shader(verb) => verb.run(common),
             Self::Completions { shell } => {

@@ -25,6 +25,8 @@ pub enum Cell {
     Float(f64, usize),
     /// A number in scientific notation.
     Tiny(f64),
+    /// Nothing is known.
+    Empty,
 }
 
 impl From<&str> for Cell {
@@ -58,6 +60,7 @@ impl Cell {
             Self::Int(number) => number.to_string(),
             Self::Float(number, decimals) => format!("{number:.decimals$}"),
             Self::Tiny(number) => format!("{number:.1e}"),
+            Self::Empty => String::new(),
         }
     }
 
@@ -66,23 +69,24 @@ impl Cell {
             Self::Text(text) => text.as_str().into(),
             Self::Int(number) => (*number).into(),
             Self::Float(number, _) | Self::Tiny(number) => (*number).into(),
+            Self::Empty => serde_json::Value::Null,
         }
     }
 
     fn is_number(&self) -> bool {
-        !matches!(self, Self::Text(_))
+        !matches!(self, Self::Text(_) | Self::Empty)
     }
 }
 
 /// A table that is printed when it is complete.
 pub struct Table {
-    headers: &'static [&'static str],
+    headers: Vec<&'static str>,
     rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
-    pub fn new(headers: &'static [&'static str]) -> Self {
-        Self { headers, rows: vec![] }
+    pub fn new(headers: &[&'static str]) -> Self {
+        Self { headers: headers.to_vec(), rows: vec![] }
     }
 
     /// Adds a row with one cell per header.
@@ -123,9 +127,9 @@ impl Table {
         let rows: Vec<Vec<String>> =
             self.rows.iter().map(|r| r.iter().map(|c| c.text().replace('|', "\\|")).collect()).collect();
         let width = |i: usize| {
-            rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0).max(self.headers[i].len())
+            rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0).max(self.headers[i].chars().count())
         };
-        let right = |i: usize| self.rows.first().is_some_and(|r| r[i].is_number());
+        let right = |i: usize| self.rows.iter().any(|r| r[i].is_number());
         let line = |fields: Vec<&str>| {
             let pad = |(i, f): (usize, &&str)| match right(i) {
                 true => format!(" {f:>w$} |", w = width(i)),
@@ -136,7 +140,7 @@ impl Table {
         let rule: String = (0..self.headers.len())
             .map(|i| format!("{}{}|", "-".repeat(width(i) + 1), if right(i) { ":" } else { "-" }))
             .collect();
-        let head = line(self.headers.to_vec()) + "|" + &rule + "\n";
+        let head = line(self.headers.clone()) + "|" + &rule + "\n";
         rows.iter().fold(head, |text, row| text + &line(row.iter().map(String::as_str).collect()))
     }
 }
@@ -172,6 +176,22 @@ mod tests {
         let mut table = Table::new(&["name", "bytes"]);
         table.push(vec!["a,\"b\"|".into(), 12usize.into()]);
         table
+    }
+
+    #[test]
+    fn an_empty_cell_is_empty_in_every_style() {
+        let mut table = Table::new(&["name", "µs"]);
+        table.push(vec!["a".into(), Cell::Empty]);
+        table.push(vec!["b".into(), Cell::Float(1.25, 1)]);
+        assert_eq!(table.render(Style::Csv), "name,µs\na,\nb,1.2\n");
+        assert_eq!(
+            table.render(Style::Jsonl),
+            "{\"name\":\"a\",\"µs\":null}\n{\"name\":\"b\",\"µs\":1.25}\n"
+        );
+        assert_eq!(
+            table.render(Style::Md),
+            "| name |  µs |\n|------|----:|\n| a    |     |\n| b    | 1.2 |\n"
+        );
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Everything that names wgpu: the device, uploads, pipelines, recording, reading back, timing.
 
+mod call;
 mod device;
 mod errors;
+mod host;
+mod peak;
 mod pipelines;
 mod probe;
 mod record;
@@ -12,6 +15,9 @@ mod tuning;
 mod weights;
 
 pub use device::{AdapterSummary, Options, Select, adapters};
+#[cfg(feature = "cli")]
+pub(crate) use host::last_level_cache;
+pub use peak::{Arithmetic, Bandwidth, Peak};
 pub use runtime::Runtime;
 pub(crate) use runtime::{CANARY, Task};
 pub use time::Timing;

@@ -58,7 +58,7 @@ pub(super) fn matmul(
         }
     }
     seconds.sort_by(f64::total_cmp);
-    Ok(Timing { seconds, timestamps: clock.queries.is_some() })
+    Ok(Timing { seconds, timestamps: clock.has_timestamps() })
 }
 
 fn prepare(
@@ -86,12 +86,12 @@ fn prepare(
 }
 
 /// Two timestamps around a pass, where there are timestamps.
-struct Clock {
+pub(super) struct Clock {
     queries: Option<(wgpu::QuerySet, wgpu::Buffer)>,
 }
 
 impl Clock {
-    fn new(runtime: &Runtime) -> Self {
+    pub fn new(runtime: &Runtime) -> Self {
         let device = runtime.device();
         let queries = device.features().contains(wgpu::Features::TIMESTAMP_QUERY).then(|| {
             let set = device.create_query_set(&wgpu::QuerySetDescriptor {
@@ -110,24 +110,34 @@ impl Clock {
         Self { queries }
     }
 
+    /// True if the device itself takes the times.
+    pub fn has_timestamps(&self) -> bool {
+        self.queries.is_some()
+    }
+
     /// Seconds that one run of `prepared` takes.
     fn run(&self, runtime: &Runtime, prepared: &Prepared) -> Result<f64> {
+        self.pass(runtime, |pass| prepared.record(pass))
+    }
+
+    /// Seconds that a pass takes which `record` fills: between its timestamps, or from its submission to its end.
+    pub fn pass(&self, runtime: &Runtime, record: impl FnOnce(&mut wgpu::ComputePass)) -> Result<f64> {
         let mut encoder = runtime.encoder();
+        let writes = self.queries.as_ref().map(|(set, _)| wgpu::ComputePassTimestampWrites {
+            query_set: set,
+            beginning_of_pass_write_index: Some(0),
+            end_of_pass_write_index: Some(1),
+        });
+        record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some("timing"),
+            timestamp_writes: writes,
+        }));
         let Some((set, resolve)) = &self.queries else {
-            prepared.encode(&mut encoder);
             let start = Instant::now();
             runtime.submit(encoder)?;
             runtime.wait()?;
             return Ok(start.elapsed().as_secs_f64());
         };
-        prepared.record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-            label: Some("timing"),
-            timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
-                query_set: set,
-                beginning_of_pass_write_index: Some(0),
-                end_of_pass_write_index: Some(1),
-            }),
-        }));
         encoder.resolve_query_set(set, 0..2, resolve, 0);
         let staging = transfer::stage(runtime, &mut encoder, resolve, 16)?;
         let words = transfer::submit_and_read_blocking(runtime, encoder, &staging, 4)?;

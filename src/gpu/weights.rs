@@ -116,7 +116,7 @@ impl Weights {
 }
 
 /// Bytes that are repacked and handed to the queue at a time: measured 10 times faster than one large write.
-const UPLOAD_CHUNK: usize = 8 << 20;
+pub(super) const UPLOAD_CHUNK: usize = 8 << 20;
 
 pub(super) fn upload(runtime: &Runtime, tensor: &PackedTensor, mut options: Upload) -> Result<Weights> {
     if !options.allow_non_finite {

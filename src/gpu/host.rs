@@ -1,0 +1,42 @@
+//! What the machine itself has, where the system tells: caches and free memory bound what is worth measuring.
+
+/// Bytes of the processor's last-level cache.
+pub(crate) fn last_level_cache() -> Option<u64> {
+    let caches = std::fs::read_dir("/sys/devices/system/cpu/cpu0/cache").ok()?;
+    let size = |entry: std::io::Result<std::fs::DirEntry>| {
+        parse_size(&std::fs::read_to_string(entry.ok()?.path().join("size")).ok()?)
+    };
+    caches.filter_map(size).max()
+}
+
+/// Bytes that can be allocated without pushing anything out.
+pub(crate) fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    parse_size(&line.replace(" kB", "K"))
+}
+
+/// `32768K` as the kernel writes it.
+fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.trim_end_matches(['K', 'M', 'G']);
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sizes() {
+        let read = |text| super::parse_size(text);
+        assert_eq!(read("32768K\n"), Some(32 << 20));
+        assert_eq!(read("  260M"), Some(260 << 20));
+        assert_eq!((read("12"), read("KM"), read(""), read("9KK")), (Some(12), None, None, None));
+    }
+}

@@ -1,0 +1,194 @@
+//! Small shaders that measure a device: composed, bound to two buffers, timed until the figure is the device's own.
+
+use crate::error::Result;
+use crate::gpu::runtime::Runtime;
+use crate::gpu::time::Clock;
+use std::time::Instant;
+use wgpu::util::DeviceExt;
+
+/// Parameters of a probe, as `shaders/peak/params.wgsl` declares and explains them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Params {
+    pub iterations: u32,
+    pub group_step: u32,
+    pub iteration_step: u32,
+    pub load_step: u32,
+    pub seed: u32,
+    pub never: u32,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        let never = 0x9e37_79b9;
+        Self { iterations: 1, group_step: 0, iteration_step: 0, load_step: 0, seed: 1, never }
+    }
+}
+
+/// A shader of `shaders/peak` and the constants of one of its variants.
+pub struct Shader<'a> {
+    pub name: &'static str,
+    pub text: &'static str,
+    /// Lines of WGSL that stand before everything else.
+    pub header: &'a str,
+}
+
+impl Shader<'_> {
+    pub fn compose(&self) -> String {
+        [self.header, include_str!("../../../shaders/peak/params.wgsl"), self.text].concat()
+    }
+}
+
+/// A probe that can be recorded. One unit of work is `groups` workgroups.
+pub struct Work {
+    pipeline: wgpu::ComputePipeline,
+    bindings: wgpu::BindGroup,
+    groups: u32,
+}
+
+impl Work {
+    /// Adds `units` units as one dispatch.
+    pub fn record(&self, pass: &mut wgpu::ComputePass, units: u32) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bindings, &[]);
+        pass.dispatch_workgroups(self.groups, units, 1);
+    }
+}
+
+/// The device with a clock and the layout of all probes.
+pub struct Lab<'r> {
+    pub runtime: &'r Runtime,
+    clock: Clock,
+    bindings: wgpu::BindGroupLayout,
+    layout: wgpu::PipelineLayout,
+}
+
+/// Most units of one run; every device has as many workgroups in a dimension.
+const MOST_UNITS: u32 = 4096;
+
+impl<'r> Lab<'r> {
+    pub fn new(runtime: &'r Runtime) -> Result<Self> {
+        let device = runtime.device();
+        runtime.guard(
+            || "preparing to measure".into(),
+            0,
+            || {
+                let bindings = bind_group_layout(device);
+                let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                    label: Some("peak"),
+                    bind_group_layouts: &[Some(&bindings)],
+                    immediate_size: 0,
+                });
+                Self { runtime, clock: Clock::new(runtime), bindings, layout }
+            },
+        )
+    }
+
+    /// Compiles `shader` and binds it to `a` and `b`.
+    pub fn work(
+        &self,
+        shader: &Shader,
+        params: Params,
+        (a, b): (&wgpu::Buffer, &wgpu::Buffer),
+        groups: u32,
+    ) -> Result<Work> {
+        self.runtime.guard(
+            || format!("compiling the probe {}", shader.name),
+            0,
+            || {
+                let pipeline = self.compile(shader);
+                let params = self.runtime.device().create_buffer_init(&wgpu::util::BufferInitDescriptor {
+                    label: Some("parameters of a probe"),
+                    contents: bytemuck::bytes_of(&params),
+                    usage: wgpu::BufferUsages::UNIFORM,
+                });
+                let bindings = self.runtime.device().create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: Some(shader.name),
+                    layout: &self.bindings,
+                    entries: &[
+                        entry(0, params.as_entire_binding()),
+                        entry(1, a.as_entire_binding()),
+                        entry(2, b.as_entire_binding()),
+                    ],
+                });
+                Work { pipeline, bindings, groups }
+            },
+        )
+    }
+
+    fn compile(&self, shader: &Shader) -> wgpu::ComputePipeline {
+        let device = self.runtime.device();
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(shader.name),
+            source: wgpu::ShaderSource::Wgsl(shader.compose().into()),
+        };
+        // SAFETY: the probes' loops end and their indices lie within the bound ranges, both by `Params` of ours; run-time
+        // checks would be measured too.
+        let module = unsafe {
+            device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+        };
+        device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(shader.name),
+            layout: Some(&self.layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions::default(),
+            cache: None,
+        })
+    }
+
+    /// The least time of one unit of `work`, in seconds.
+    pub fn best(&self, work: &Work, seconds: f64) -> Result<f64> {
+        self.best_of(seconds, |units| self.pass(|pass| work.record(pass, units)))
+    }
+
+    /// The least time of one unit, where `run` does many of them: a peak is the best that was reached.
+    ///
+    /// A run gets more units until starting it costs next to nothing beside them; then it repeats for `seconds`.
+    pub fn best_of(&self, seconds: f64, mut run: impl FnMut(u32) -> Result<f64>) -> Result<f64> {
+        let enough = (seconds / 20.0).clamp(20e-6, 2e-3);
+        let mut units = 1;
+        run(units)?; // compiles, faults pages in
+        let mut best = run(units)?;
+        while best < enough && units < MOST_UNITS {
+            units *= 4;
+            best = run(units)?;
+        }
+        let start = Instant::now();
+        for sample in 0.. {
+            if sample >= 3 && start.elapsed().as_secs_f64() >= seconds {
+                break;
+            }
+            best = best.min(run(units)?);
+        }
+        // A clock that did not move would make any speed out of nothing.
+        Ok(best.max(1e-9) / f64::from(units))
+    }
+
+    /// Seconds between the ends of a pass that `record` fills.
+    pub fn pass(&self, record: impl FnOnce(&mut wgpu::ComputePass)) -> Result<f64> {
+        self.clock.pass(self.runtime, record)
+    }
+}
+
+/// Bindings 0..2: params, a, b.
+fn bind_group_layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
+    let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+        count: None,
+    };
+    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        label: Some("peak"),
+        entries: &[
+            entry(0, wgpu::BufferBindingType::Uniform),
+            entry(1, wgpu::BufferBindingType::Storage { read_only: true }),
+            entry(2, wgpu::BufferBindingType::Storage { read_only: false }),
+        ],
+    })
+}
+
+fn entry(binding: u32, resource: wgpu::BindingResource) -> wgpu::BindGroupEntry {
+    wgpu::BindGroupEntry { binding, resource }
+}

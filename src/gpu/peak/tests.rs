@@ -1,0 +1,70 @@
+//! The probes' shaders without a device, and the figures on whatever device there is.
+
+use super::probe::{Params, Shader};
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+
+macro_rules! probe {
+    ($name:literal, $header:expr) => {
+        Shader {
+            name: $name,
+            text: include_str!(concat!("../../../shaders/peak/", $name, ".wgsl")),
+            header: $header,
+        }
+    };
+}
+
+/// Every shader with its constants.
+fn shaders() -> Vec<Shader<'static>> {
+    const MEMORY: &str = "const LANES = 256u;\nconst LOADS = 8u;\nconst LANE_STEP = 1u;\n";
+    const LANES: &str = "const LANES = 64u;\n";
+    vec![
+        probe!("read", MEMORY),
+        probe!("copy", MEMORY),
+        probe!("write", MEMORY),
+        probe!("fma", "alias T = f32;\nconst LANES = 64u;\n"),
+        probe!("fma", "enable f16;\nalias T = f16;\nconst LANES = 64u;\n"),
+        probe!("dot", LANES),
+        probe!("nothing", LANES),
+    ]
+}
+
+fn parse(shader: &Shader) -> naga::Module {
+    let text = shader.compose();
+    naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&text)))
+}
+
+#[test]
+fn probes_translate_to_every_backend() {
+    use naga::back::{hlsl, msl, spv};
+    for shader in shaders() {
+        let (module, name) = (parse(&shader), shader.name);
+        let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16).validate(&module);
+        let info = info.unwrap_or_else(|e| panic!("{name}: {e:?}"));
+        let options = spv::Options { lang_version: (1, 3), ..Default::default() };
+        spv::write_vec(&module, &info, &options, None).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let options =
+            msl::Options { lang_version: (3, 1), fake_missing_bindings: true, ..Default::default() };
+        msl::write_string(&module, &info, &options, &Default::default())
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        let shader_model = hlsl::ShaderModel::V6_2;
+        let options = hlsl::Options { shader_model, fake_missing_bindings: true, ..Default::default() };
+        hlsl::Writer::new(&mut String::new(), &options, &Default::default())
+            .write(&module, &info, None)
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+}
+
+#[test]
+fn params_are_laid_out_as_in_the_shader() {
+    let module = parse(&shaders()[0]);
+    let (_, ty) = module.types.iter().find(|(_, t)| t.name.as_deref() == Some("Params")).expect("declared");
+    let naga::TypeInner::Struct { members, span } = &ty.inner else { panic!("Params is a struct") };
+    assert_eq!(*span as usize, size_of::<Params>());
+    macro_rules! offsets {
+        ($($field:ident),*) => { [$((stringify!($field), std::mem::offset_of!(Params, $field))),*] };
+    }
+    let ours = offsets!(iterations, group_step, iteration_step, load_step, seed, never);
+    let theirs: Vec<_> =
+        members.iter().map(|m| (m.name.as_deref().unwrap_or_default(), m.offset as usize)).collect();
+    assert_eq!(theirs, ours);
+}
