@@ -36,6 +36,15 @@ pub const NMSE_F16: f64 = 1e-6;
 /// Bound for activations rounded to eight bits per 32: for normal ones 2.5e-5 is to be expected.
 pub const NMSE_Q8: f64 = 1e-4;
 
+/// The bound against the exact product for these activations.
+pub fn bound(activations: Activations) -> f64 {
+    match activations {
+        Activations::F32 => NMSE_F32,
+        Activations::F16 => NMSE_F16,
+        Activations::Q8 => NMSE_Q8,
+    }
+}
+
 /// How much wider the bound of a row is than that of the whole.
 const ROW_FACTOR: f64 = NMSE_ROW / NMSE_F32;
 
@@ -273,11 +282,7 @@ pub fn matmul_experts(
 
 /// The bounds against the reference with activations as the kernel rounds them, and against the exact one.
 fn bounds(activations: Activations, rounds_weights: bool) -> (f64, f64) {
-    match activations {
-        Activations::F32 => (NMSE_F32, NMSE_F32),
-        Activations::F16 => (if rounds_weights { NMSE_F16 } else { NMSE_F32 }, NMSE_F16),
-        Activations::Q8 => (NMSE_F32, NMSE_Q8),
-    }
+    (if rounds_weights { NMSE_F16 } else { NMSE_F32 }, bound(activations))
 }
 
 /// The bound of so many values that each stray at random.

@@ -70,6 +70,7 @@ pub fn validate(source: &Source) -> Result<(naga::Module, ModuleInfo)> {
     let capabilities = Capabilities::SUBGROUP
         | Capabilities::SHADER_FLOAT16_IN_FLOAT32
         | Capabilities::SHADER_FLOAT16
+        | Capabilities::SHADER_INT64
         | Capabilities::COOPERATIVE_MATRIX;
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     validator

@@ -193,7 +193,14 @@ fn every_candidate_takes_any_batch() {
     for activations in Activations::ALL {
         for n in [1, 3, 9, 70] {
             let case = case(67, 2336, n, "a forced candidate, and k long enough to be split");
-            let request = Request { rows: case.m, cols: case.k, batch: n, activations, experts: false };
+            let request = Request {
+                rows: case.m,
+                cols: case.k,
+                batch: n,
+                activations,
+                experts: false,
+                codes: format.has_codes(),
+            };
             for candidate in kernel::candidates(runtime.caps(), format, &request) {
                 // A kernel of tiles is the same for every batch.
                 if !seen.insert((candidate.kernel.name, candidate.config.clone())) {

@@ -2,6 +2,8 @@
 // w[i] = f32(w[i])
 fn decode_init(lane: u32) {}
 
+const CODES_SIGNED = true;
+
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
     let i = k >> 4u;
     let a = plane_vec4(0u, row, i);

@@ -3,6 +3,8 @@
 // w[i] = d * (2 * s[i / 32] + 1) * (grid[q[i / 8]][i % 8] ± 0.125); every product is exact.
 fn decode_init(lane: u32) {}
 
+const CODES_SIGNED = true;
+
 fn entries(row: u32, k: u32) -> Shifted {
     let chunk = k >> 5u;
     let qh = plane_u16(1u, row, chunk);

@@ -3,6 +3,8 @@
 // w[i] = d * (0.5 + s[i / 16]) * 0.25 * grid[q[i / 8]][i % 8] * sign[i]; every product is exact.
 fn decode_init(lane: u32) {}
 
+const CODES_SIGNED = true;
+
 fn codes32(row: u32, k: u32) -> Codes {
     let chunk = k >> 5u;
     let scales = plane_word(1u, row, k >> 7u) >> (8u * (chunk & 3u));

@@ -3,6 +3,8 @@
 // w[i] = d * (0.5 + s[i / 32]) * 0.25 * grid[qs[i / 8]][i % 8] * sign[i]; every product is exact.
 fn decode_init(lane: u32) {}
 
+const CODES_SIGNED = true;
+
 fn codes32(row: u32, k: u32) -> Codes {
     let chunk = k >> 5u;
     let qs = plane_word(0u, row, 2u * chunk);

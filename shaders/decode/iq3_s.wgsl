@@ -3,6 +3,8 @@
 // w[i] = d * (1 + 2 * s[i / 32]) * grid[q[i / 4]][i % 4] * sign[i]; every product is exact.
 fn decode_init(lane: u32) {}
 
+const CODES_SIGNED = true;
+
 fn codes32(row: u32, k: u32) -> Codes {
     let chunk = k >> 5u;
     let block = k >> 8u;

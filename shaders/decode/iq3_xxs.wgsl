@@ -3,6 +3,8 @@
 // w[i] = d * (0.5 + s[i / 32]) * 0.5 * grid[qs[i / 4]][i % 4] * sign[i]; every product is exact.
 fn decode_init(lane: u32) {}
 
+const CODES_SIGNED = true;
+
 fn codes32(row: u32, k: u32) -> Codes {
     let chunk = k >> 5u;
     let signs = plane_word(1u, row, chunk);

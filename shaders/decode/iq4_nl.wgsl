@@ -13,5 +13,5 @@ fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
 }
 
 fn codes32(row: u32, k: u32) -> Codes {
-    return lookup_codes(nibbles(plane_vec4(0u, row, k >> 5u)), scales(row, k));
+    return Codes(nibbles(plane_vec4(0u, row, k >> 5u)), scales(row, k), vec2<f32>(0.0));
 }

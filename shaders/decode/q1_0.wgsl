@@ -2,6 +2,8 @@
 // w[i] = q[i] == 1 ? d : -d
 fn decode_init(lane: u32) {}
 
+const CODES_SIGNED = false;
+
 // Bit i of byte j of `minus` flips the sign of weight 4 i + j.
 fn flipped(d: u32, minus: u32, i: u32) -> vec4<f32> {
     let signs = vec4<u32>(minus) << (vec4<u32>(31u, 23u, 15u, 7u) - vec4<u32>(i));

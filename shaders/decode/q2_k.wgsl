@@ -2,6 +2,8 @@
 // w[i] = d * (sc[i / 16] & 15) * q[i] - dmin * (sc[i / 16] >> 4)
 fn decode_init(lane: u32) {}
 
+const CODES_SIGNED = false;
+
 // The scales of the two halves of a chunk, then their offsets.
 fn scales_and_offsets(row: u32, k: u32) -> vec4<f32> {
     let dm = unpack2x16float(plane_word(2u, row, k >> 8u));

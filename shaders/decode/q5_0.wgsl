@@ -2,6 +2,8 @@
 // w[i] = d * (q[i] - 16)
 fn decode_init(lane: u32) {}
 
+const CODES_SIGNED = false;
+
 fn scale(row: u32, k: u32) -> f32 {
     return plane_f16(2u, row, k >> 5u);
 }

@@ -2,6 +2,8 @@
 // w[i] = d * sc[i / 32] * q[i] - dmin * m[i / 32]
 fn decode_init(lane: u32) {}
 
+const CODES_SIGNED = false;
+
 fn scale_and_offset(row: u32, k: u32) -> vec2<f32> {
     let dm = unpack2x16float(plane_word(3u, row, k >> 8u));
     let sc = plane_word(2u, row, k >> 6u) >> (((k >> 5u) & 1u) * 16u);

@@ -2,6 +2,8 @@
 // w[i] = d * sc[i / 16] * (q[i] - 32)
 fn decode_init(lane: u32) {}
 
+const CODES_SIGNED = false;
+
 fn scales(row: u32, k: u32) -> vec2<f32> {
     let d = plane_f16(3u, row, k >> 8u);
     let sc = plane_word(2u, row, k >> 6u) >> (((k >> 5u) & 1u) * 16u);

@@ -2,6 +2,8 @@
 // w[i] = d * q[i]
 fn decode_init(lane: u32) {}
 
+const CODES_SIGNED = true;
+
 fn scale(row: u32, k: u32) -> f32 {
     return bitcast<f32>(plane_word(1u, row, k >> 8u));
 }

@@ -2,6 +2,8 @@
 // w[i] = (trit[i] - 1) * d; trit n of byte b is ((b * 3^n mod 256) * 3) >> 8
 fn decode_init(lane: u32) {}
 
+const CODES_SIGNED = false;
+
 // One trit of each byte, the one that `power` = 3^n brings to the front.
 fn trits(v: vec4<u32>, power: vec4<u32>) -> vec4<u32> {
     let even = ((v & vec4<u32>(0x00ff00ffu)) * power) & vec4<u32>(0x00ff00ffu);

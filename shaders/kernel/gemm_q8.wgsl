@@ -13,7 +13,7 @@ var<workgroup> x_tile: array<u32, TILE_COLS * PITCH>;
 
 fn fill(t: Tile, lane: u32, k: u32) {
     for (var r = lane; r < TILE_ROWS; r += WORKGROUP) {
-        let c = codes32(w_row(t, r), k);
+        let c = byte_codes(w_row(t, r), k);
         for (var i = 0u; i < 8u; i++) {
             w_tile[r * PITCH + i] = c.q[i];
         }

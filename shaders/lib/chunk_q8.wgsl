@@ -4,7 +4,7 @@ alias W = Codes;
 alias X = XCodes;
 
 fn w_chunk(row: u32, k: u32) -> W {
-    return codes32(row, k);
+    return byte_codes(row, k);
 }
 
 fn x_chunk(col: u32, k: u32) -> X {

@@ -23,10 +23,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> w: array<u32>;         // the planes of the shard, one after the other
-@group(0) @binding(2) var<storage, read> w4: array<vec4<u32>>;  // the same buffer, 16 bytes at a time
-
-@group(0) @binding(5) var<storage, read> book: array<u32>;      // the code book of the format, if it has one
+@group(0) @binding(1) var<storage, read> w: array<u32>;     // the planes of the shard, one after the other
+@group(0) @binding(5) var<storage, read> book: array<u32>;  // the code book of the format, if it has one
 
 // Index of this workgroup in the folded grid.
 fn group_index(id: vec3<u32>, grid: vec3<u32>) -> u32 {
@@ -36,11 +34,6 @@ fn group_index(id: vec3<u32>, grid: vec3<u32>) -> u32 {
 // Word `i` of a row of a plane.
 fn plane_word(plane: u32, row: u32, i: u32) -> u32 {
     return w[params.plane_offset[plane] + row * params.plane_stride[plane] + i];
-}
-
-// Four words of a row of a plane, starting at word 4 i.
-fn plane_vec4(plane: u32, row: u32, i: u32) -> vec4<u32> {
-    return w4[((params.plane_offset[plane] + row * params.plane_stride[plane]) >> 2u) + i];
 }
 
 // Number `i` of a row of a plane of f16 pairs.

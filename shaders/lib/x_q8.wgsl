@@ -23,6 +23,15 @@ fn dot_quads(a: vec4<u32>, b: vec4<u32>) -> i32 {
     return dot4I8Packed(a.x, b.x) + dot4I8Packed(a.y, b.y) + dot4I8Packed(a.z, b.z) + dot4I8Packed(a.w, b.w);
 }
 
+// The codes of w[row, k .. k + 32] as signed bytes.
+fn byte_codes(row: u32, k: u32) -> Codes {
+    let c = codes32(row, k);
+    let q = array<u32, 8>(
+        code_bytes(c.q[0]), code_bytes(c.q[1]), code_bytes(c.q[2]), code_bytes(c.q[3]),
+        code_bytes(c.q[4]), code_bytes(c.q[5]), code_bytes(c.q[6]), code_bytes(c.q[7]));
+    return Codes(q, c.d, c.m);
+}
+
 // w . x for 32 weights: sums of products of codes are exact in i32, and below 2^24.
 fn dot_codes(w: Codes, x: XCodes) -> f32 {
     let lo = f32(dot_quads(vec4<u32>(w.q[0], w.q[1], w.q[2], w.q[3]), x.lo));

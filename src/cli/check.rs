@@ -139,7 +139,7 @@ fn verdict(common: &Common, outcomes: &[Outcome], skipped: &[String]) -> Verdict
         "all {} checks on {weights} tensors passed: dequantize and get_rows equal bit for bit, \
          matmul nmse at most {worst:.1e} (bound {:.0e})",
         outcomes.len(),
-        check::NMSE_F32
+        check::bound(common.activations)
     ));
     Verdict::Fine
 }

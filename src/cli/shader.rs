@@ -2,7 +2,7 @@
 
 use super::{Common, Verdict, output};
 use crate::error::{Error, Result};
-use crate::format;
+use crate::format::{self, Format};
 use crate::kernel::{self, Activations, Caps, Config, Kernel, Request, compose};
 use crate::translate::{Target, translate};
 
@@ -44,20 +44,26 @@ impl Shader {
             let names: Vec<_> = kernel::KERNELS.iter().map(|k| k.name).collect();
             Error::Argument(format!("no kernel is called `{}`; there are: {}", self.kernel, names.join(", ")))
         })?;
-        let config = self.config(common, kernel)?;
+        let config = self.config(common, kernel, format)?;
         let source = compose::compose(kernel, &config, format);
         output::write_stdout(&translate(&source, self.emit)?)?;
         Ok(Verdict::Fine)
     }
 
     /// The configuration of the variant that was asked for, or the first.
-    fn config(&self, common: &Common, kernel: &Kernel) -> Result<Config> {
+    fn config(&self, common: &Common, kernel: &Kernel, format: &Format) -> Result<Config> {
         let activations = match (common.activations, kernel.activations) {
             (Activations::F32, [first, ..]) => *first,
             (asked, _) => asked,
         };
-        let request =
-            Request { rows: self.m, cols: self.k, batch: self.n, activations, experts: self.experts };
+        let request = Request {
+            rows: self.m,
+            cols: self.k,
+            batch: self.n,
+            activations,
+            experts: self.experts,
+            codes: format.has_codes(),
+        };
         let configs = (kernel.configs)(&self.caps(common), &request);
         let names: Vec<_> = configs.iter().map(|c| c.variant.clone()).collect();
         let wanted = |c: &Config| self.variant.as_ref().is_none_or(|v| *v == c.variant);
@@ -76,6 +82,7 @@ impl Shader {
         Caps {
             software: false,
             subgroup: subgroups.then_some((self.subgroup, self.subgroup)),
+            int64: true,
             f16: true,
             cooperative: Some(16),
             max_groups: 65_535,

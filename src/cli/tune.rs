@@ -66,8 +66,14 @@ impl Tune {
             {
                 bench::check_size(format, m, k, n)?;
                 bar.set_message(format!("{} {m} x {k}, n = {n}", format.name));
-                let request =
-                    Request { rows: m, cols: k, batch: n, activations: common.activations, experts: false };
+                let request = Request {
+                    rows: m,
+                    cols: k,
+                    batch: n,
+                    activations: common.activations,
+                    experts: false,
+                    codes: format.has_codes(),
+                };
                 for trial in tune::tune(runtime, format, &request, &effort)? {
                     table.push(vec![
                         format.name.into(),

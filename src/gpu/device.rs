@@ -25,6 +25,8 @@ pub struct Options {
     pub subgroups: bool,
     /// Compile shaders with wgpu's run-time checks (bounds, endless loops). Ours do not need them.
     pub checked: bool,
+    /// Use integers of 64 bits where the adapter has them.
+    pub int64: bool,
     /// Use f16 arithmetic where the adapter has it.
     pub f16: bool,
     /// Use cooperative matrices where the adapter has them and they give the right result.
@@ -49,6 +51,7 @@ impl Default for Options {
             select: Select::Best,
             subgroups: true,
             checked: false,
+            int64: true,
             f16: true,
             cooperative: true,
             tuning: TuningCache::Disk,
@@ -90,6 +93,7 @@ pub struct AdapterSummary {
 const FEATURES: &[(&str, wgpu::Features)] = &[
     ("subgroup", wgpu::Features::SUBGROUP),
     ("f16", wgpu::Features::SHADER_F16),
+    ("int64", wgpu::Features::SHADER_INT64),
     ("timestamps", wgpu::Features::TIMESTAMP_QUERY),
     ("pipeline-cache", wgpu::Features::PIPELINE_CACHE),
     ("cooperative-matrix", wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
@@ -101,6 +105,7 @@ fn wanted_features() -> wgpu::Features {
         | wgpu::Features::TIMESTAMP_QUERY
         | wgpu::Features::PIPELINE_CACHE
         | wgpu::Features::SHADER_F16
+        | wgpu::Features::SHADER_INT64
 }
 
 /// Every adapter of this machine, in the order that [`Select::Number`] counts.
@@ -242,6 +247,7 @@ pub(super) fn caps(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &Op
     Caps {
         software: options.software.unwrap_or(is_cpu),
         subgroup: subgroup.then_some((info.subgroup_min_size, info.subgroup_max_size)),
+        int64: options.int64 && device.features().contains(wgpu::Features::SHADER_INT64),
         f16: options.f16 && device.features().contains(wgpu::Features::SHADER_F16),
         cooperative: None,
         max_groups: lower(limits.max_compute_workgroups_per_dimension, options.max_groups).max(1),

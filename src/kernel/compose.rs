@@ -30,6 +30,10 @@ pub(super) static DOT_ROWS_BROADCAST: Part = part!("lib/dot_rows_broadcast.wgsl"
 pub(super) static DOT_ROWS_PLAIN: Part = part!("lib/dot_rows_plain.wgsl");
 pub(super) static COOP_8: Part = part!("lib/coop_8.wgsl");
 pub(super) static COOP_16: Part = part!("lib/coop_16.wgsl");
+pub(super) static WORDS_32: Part = part!("lib/words_32.wgsl");
+pub(super) static WORDS_64: Part = part!("lib/words_64.wgsl");
+pub(super) static DOT_ROWS_CODES: Part = part!("lib/dot_rows_codes.wgsl");
+static QUADS: Part = part!("lib/quads.wgsl");
 static LOOKUP: Part = part!("lib/lookup.wgsl");
 static GRID: Part = part!("lib/grid.wgsl");
 static TILE: Part = part!("lib/tile.wgsl");
@@ -109,10 +113,12 @@ pub fn compose(kernel: &Kernel, config: &Config, format: &Format) -> Source {
     source.push("header", &header);
     let book = match format.book {
         Book::Sixteen(_) if decodes => vec![config.lookup, &LOOKUP],
-        Book::Grid(_) if decodes => vec![&GRID],
+        Book::Grid(_) if decodes => vec![&GRID, &QUADS],
+        Book::None if decodes && format.has_codes() => vec![&QUADS],
         _ => vec![],
     };
-    for part in [&PARAMS, &CODES].into_iter().chain(book).chain(config.parts.iter().copied()) {
+    let words = if decodes { config.words } else { &WORDS_32 };
+    for part in [&PARAMS, words, &CODES].into_iter().chain(book).chain(config.parts.iter().copied()) {
         source.push(part.path, part.text);
     }
     if decodes {

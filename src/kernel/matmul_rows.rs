@@ -12,27 +12,56 @@ pub static KERNEL: Kernel = Kernel {
     configs,
 };
 
+/// With f32 activations, one column and codes: scales come in once for 16 products, and few weights are in registers at
+/// a time. For several columns it is better to decode once.
 fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
     let columns = columns_for(request.batch, 8);
     let subgroup = caps.fixed_subgroup();
-    let (mut parts, loops) = match (subgroup, request.activations) {
-        (Some(4), Activations::F32) => (vec![&compose::DOT_ROWS_BROADCAST], 8),
-        (Some(size), Activations::F32) => (vec![&compose::DOT_ROWS_BROADCAST], 32 / size),
-        _ => ([compose::chunks(request), vec![&compose::DOT_ROWS_PLAIN]].concat(), 40),
+    let exact = request.activations == Activations::F32;
+    let plain = || {
+        config(
+            caps,
+            request,
+            columns,
+            [compose::chunks(request), vec![&compose::DOT_ROWS_PLAIN]].concat(),
+            40,
+        )
     };
+    let shared = |part, variant: &str| {
+        let loops = 32 / subgroup.unwrap_or(8);
+        Config { variant: variant.into(), ..config(caps, request, columns, vec![part], loops) }
+    };
+    match (subgroup, exact) {
+        (Some(_), true) if request.codes && columns == 1 => {
+            vec![shared(&compose::DOT_ROWS_CODES, "codes"), shared(&compose::DOT_ROWS_BROADCAST, "decoded")]
+        }
+        (Some(_), true) => vec![shared(&compose::DOT_ROWS_BROADCAST, "decoded")],
+        _ => vec![plain()],
+    }
+}
+
+fn config(
+    caps: &Caps,
+    request: &Request,
+    columns: u32,
+    mut parts: Vec<&'static compose::Part>,
+    loops: u32,
+) -> Config {
     parts.extend(compose::tiles(request));
+    let subgroup = caps.fixed_subgroup();
     let lookup = match subgroup {
         Some(8..) => &compose::LOOKUP_SHUFFLE,
         _ => &compose::LOOKUP_MEMORY,
     };
     let subgroup = subgroup.unwrap_or(8);
-    vec![Config {
+    Config {
         constants: vec![("SUBGROUP", subgroup), ("COLS", columns)],
         lookup,
+        words: if caps.int64 { &compose::WORDS_64 } else { &compose::WORDS_32 },
         parts,
         rows: 4 * subgroup,
         columns,
         loops_per_chunk: 1 + columns * (1 + loops),
         ..Config::new(subgroup)
-    }]
+    }
 }

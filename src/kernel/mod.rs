@@ -154,6 +154,8 @@ pub struct Request {
     pub activations: Activations,
     /// The weight is a stack of experts, and each column of the batch is multiplied by one of them.
     pub experts: bool,
+    /// The weights are codes: see [`Format::has_codes`].
+    pub codes: bool,
 }
 
 /// A kernel, configured: what is compiled, and how much of the result one workgroup computes.
@@ -167,6 +169,8 @@ pub struct Config {
     pub parts: Vec<&'static Part>,
     /// The part of `shaders/lib/` that looks codes up, for formats with a book of sixteen.
     pub lookup: &'static Part,
+    /// The part of `shaders/lib/` that loads four words of a weight at once.
+    pub words: &'static Part,
     /// Invocations of a workgroup.
     pub workgroup: u32,
     /// Bytes of workgroup memory, less those of the lookup.
@@ -223,6 +227,8 @@ pub struct Caps {
     pub max_workgroup_memory: u32,
     /// Invocations of a workgroup.
     pub max_workgroup: u32,
+    /// Integers of 64 bits.
+    pub int64: bool,
     /// Arithmetic in f16.
     pub f16: bool,
     /// Edge of the square cooperative matrices (f16 in, f32 sums) that were found to work.
@@ -242,6 +248,7 @@ impl Config {
             constants: vec![],
             parts: vec![],
             lookup: &compose::LOOKUP_MEMORY,
+            words: &compose::WORDS_32,
             workgroup,
             workgroup_memory: 0,
             rows: 1,

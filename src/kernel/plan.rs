@@ -207,7 +207,14 @@ pub fn matmul(
     let mut first = 0;
     while first < batch {
         let left = (batch - first).min(most);
-        let request = Request { rows: w.rows, cols: w.cols, batch: left, activations, experts: false };
+        let request = Request {
+            rows: w.rows,
+            cols: w.cols,
+            batch: left,
+            activations,
+            experts: false,
+            codes: w.format.has_codes(),
+        };
         let Candidate { kernel, config } = choose(&request)?;
         // Whole groups of columns first; what is left gets a kernel compiled for fewer columns.
         let columns = config.columns as usize;
@@ -270,7 +277,8 @@ pub fn matmul_experts(
         let columns = first..slots.min(first + most);
         // About as many columns for each expert.
         let batch = columns.len().div_ceil(w.experts).max(1);
-        let request = Request { rows, cols: w.cols, batch, activations, experts: true };
+        let request =
+            Request { rows, cols: w.cols, batch, activations, experts: true, codes: w.format.has_codes() };
         let Candidate { kernel, config } = choose(&request)?;
         let tiles = columns.len() / config.columns as usize + w.experts.min(columns.len());
         plan.push(route(&w, columns.clone(), tiles, config.columns, caps));
@@ -586,7 +594,8 @@ fn the_kernel(operation: Operation, caps: &Caps) -> (&'static Kernel, Config) {
 
 /// The configuration of a kernel that has the same for every request.
 fn only_config(kernel: &Kernel, caps: &Caps) -> Config {
-    let any = Request { rows: 1, cols: 1, batch: 1, activations: Activations::F32, experts: false };
+    let any =
+        Request { rows: 1, cols: 1, batch: 1, activations: Activations::F32, experts: false, codes: false };
     (kernel.configs)(caps, &any).swap_remove(0)
 }
 

@@ -10,6 +10,7 @@ fn caps(software: bool, subgroup: Option<(u32, u32)>) -> Caps {
     Caps {
         software,
         subgroup,
+        int64: true,
         f16: true,
         cooperative: Some(16),
         max_groups: 65_535,
@@ -37,15 +38,20 @@ fn cells() -> Vec<(&'static Kernel, Config, &'static Format)> {
     let mut seen = std::collections::HashSet::new();
     let mut all = vec![];
     for (kernel, config, activations) in cells {
-        let first = seen.insert((kernel.name, activations));
+        let needs_codes = needs_codes(&config);
+        let first = seen.insert((kernel.name, activations, needs_codes));
         let suits = |f: &&&'static Format| match kernel.operation.decodes() {
-            true if first => activations != Activations::Q8 || f.has_codes(),
+            true if first => !needs_codes || f.has_codes(),
             true => ["Q4_0", "IQ4_NL"].contains(&f.name),
             false => f.name == "Q4_0",
         };
         all.extend(FORMATS.iter().filter(suits).map(|f| (kernel, config.clone(), *f)));
     }
     all
+}
+
+fn needs_codes(config: &Config) -> bool {
+    config.parts.iter().any(|p| p.path.ends_with("x_q8.wgsl") || p.path.ends_with("dot_rows_codes.wgsl"))
 }
 
 /// Kernels, devices and requests that together need every part of `shaders/lib`.
@@ -59,7 +65,11 @@ fn requests() -> Vec<(&'static Kernel, Caps, Request)> {
                 for &activations in activations {
                     for (experts, edge) in [(false, 8), (true, 16)] {
                         let caps = Caps { cooperative: Some(edge), ..caps(false, subgroup) };
-                        all.push((*kernel, caps, Request { rows: 1024, cols, batch, activations, experts }));
+                        all.push((
+                            *kernel,
+                            caps,
+                            Request { rows: 1024, cols, batch, activations, experts, codes: true },
+                        ));
                     }
                 }
             }
@@ -69,7 +79,7 @@ fn requests() -> Vec<(&'static Kernel, Caps, Request)> {
 }
 
 fn request(cols: usize, batch: usize) -> Request {
-    Request { rows: 1024, cols, batch, activations: Activations::F32, experts: false }
+    Request { rows: 1024, cols, batch, activations: Activations::F32, experts: false, codes: false }
 }
 
 fn parse(kernel: &Kernel, config: &Config, format: &Format) -> naga::Module {
@@ -85,6 +95,7 @@ fn every_cell_validates_and_needs_what_its_configuration_says() {
         let capabilities = Capabilities::SUBGROUP
             | Capabilities::SHADER_FLOAT16_IN_FLOAT32
             | Capabilities::SHADER_FLOAT16
+            | Capabilities::SHADER_INT64
             | Capabilities::COOPERATIVE_MATRIX;
         let mut validator = Validator::new(ValidationFlags::all(), capabilities);
         validator

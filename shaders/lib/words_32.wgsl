@@ -1,0 +1,8 @@
+// Four words at once.
+
+@group(0) @binding(2) var<storage, read> w4: array<vec4<u32>>;  // the same buffer as w, 16 bytes at a time
+
+// Four words of a row of a plane, starting at word 4 i.
+fn plane_vec4(plane: u32, row: u32, i: u32) -> vec4<u32> {
+    return w4[((params.plane_offset[plane] + row * params.plane_stride[plane]) >> 2u) + i];
+}

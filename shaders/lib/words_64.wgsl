@@ -1,0 +1,9 @@
+// Four words at once, as two of 64 bits: for drivers that load each word of each lane by itself.
+
+@group(0) @binding(2) var<storage, read> w4: array<vec2<u64>>;  // the same buffer as w, 16 bytes at a time
+
+// Four words of a row of a plane, starting at word 4 i.
+fn plane_vec4(plane: u32, row: u32, i: u32) -> vec4<u32> {
+    let v = w4[((params.plane_offset[plane] + row * params.plane_stride[plane]) >> 2u) + i];
+    return vec4<u32>(u32(v.x), u32(v.x >> 32u), u32(v.y), u32(v.y >> 32u));
+}
