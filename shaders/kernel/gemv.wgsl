@@ -2,7 +2,7 @@
 //
 // 1. A workgroup handles ROWS rows by COLS columns, its lanes striding over chunks of 32 weights: neighbouring lanes read
 //    neighbouring 16-byte words, and every weight is read once for all columns.
-// 2. The activations of a chunk are loaded once for all rows.
+// 2. The activations of a chunk are loaded once for all rows, from where `x_stage` puts them while the weights are on their way.
 // 3. The lanes' sums meet in `reduce_*` at the end: one barrier.
 // Needs: WORKGROUP, ROWS, COLS, SUMS = ROWS * COLS.
 
@@ -19,16 +19,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
     }
 
     var sums: array<array<f32, COLS>, ROWS>;
-    for (var chunk = t.chunk_begin + lane.index; chunk < t.chunk_end; chunk += WORKGROUP) {
-        let k = chunk * 32u;
+    for (var first = t.chunk_begin; first < t.chunk_end; first += WORKGROUP) {
+        let live = first + lane.index < t.chunk_end;
+        let k = select(first, first + lane.index, live) * 32u;
         var weights: array<W, ROWS>;
         for (var r = 0u; r < ROWS; r++) {
             weights[r] = w_chunk(w_row(t, r), k);
         }
+        x_stage(t, first * 32u, lane.index);
         for (var c = 0u; c < COLS; c++) {
-            let v = x_chunk(x_column(t, c), k);
+            let v = x_chunk(t, c, k, lane.index);
             for (var r = 0u; r < ROWS; r++) {
-                sums[r][c] += dot_chunk(weights[r], v);
+                sums[r][c] += select(0.0, dot_chunk(weights[r], v), live);
             }
         }
     }

@@ -30,7 +30,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
         let c = w_chunk(r2, k);
         let d = w_chunk(r3, k);
         for (var i = 0u; i < COLS; i++) {
-            sums[i] = dot_rows(a, b, c, d, x_column(t, i), k, lane, sums[i]);
+            sums[i] = dot_rows(t, a, b, c, d, i, k, lane, sums[i]);
         }
     }
 

@@ -13,12 +13,6 @@ fn w_chunk(row: u32, k: u32) -> W {
     return W(decode32(row, k));
 }
 
-fn x_chunk(col: u32, k: u32) -> X {
-    return X(array<vec4<f32>, 8>(
-        x_vec4(col, k), x_vec4(col, k + 4u), x_vec4(col, k + 8u), x_vec4(col, k + 12u),
-        x_vec4(col, k + 16u), x_vec4(col, k + 20u), x_vec4(col, k + 24u), x_vec4(col, k + 28u)));
-}
-
 fn dot_chunk(w: W, x: X) -> f32 {
     var s = w.v[0] * x.v[0];
     s = fma(w.v[1], x.v[1], s);

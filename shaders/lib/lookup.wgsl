@@ -9,7 +9,7 @@ fn lookup32(q: array<u32, 8>, d: vec2<f32>) -> array<vec4<f32>, 8> {
 // Codes are indices here; `code_values` and `code_bytes` as in lib/quads.wgsl.
 const CODES_SIGNED = true;
 
-fn code_scale(lane: u32) -> f32 {
+fn code_scale(i: u32) -> f32 {
     return 1.0;
 }
 

@@ -1,9 +1,9 @@
 // Codes that are numbers themselves: a decoder says with CODES_SIGNED whether their bytes have signs. Those without may have
 // offsets and are below 128; those with have none.
 
-// Code `lane % 4` of a quad times this is what `code_values` gives: bytes that have no signs stay where they are.
-fn code_scale(lane: u32) -> f32 {
-    return select(bitcast<f32>((127u - 8u * (lane & 3u)) << 23u), 1.0, CODES_SIGNED);
+// Code `i % 4` of a quad times this is what `code_values` gives: bytes that have no signs stay where they are.
+fn code_scale(i: u32) -> f32 {
+    return select(bitcast<f32>((127u - 8u * (i & 3u)) << 23u), 1.0, CODES_SIGNED);
 }
 
 // The values of a quad, to be multiplied by `code_scale`.

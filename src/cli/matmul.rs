@@ -35,10 +35,13 @@ impl Matmul {
         let y: Vec<f32> = if common.on_cpu() {
             check_finite(&format!("activations `{}`", self.input.display()), &x.data)?;
             packed.check_finite()?;
-            reference::matmul(&packed, &x.data)?.into_iter().map(|y| y as f32).collect()
+            reference::matmul_with(&packed, &x.data, common.activations)?
+                .into_iter()
+                .map(|y| y as f32)
+                .collect()
         } else {
             let runtime = common.runtime()?;
-            runtime.matmul(&runtime.upload(&packed)?, &x.data)?
+            runtime.matmul_with(&runtime.upload(&packed)?, &x.data, &common.options())?
         };
         check_finite("the result, beyond what f32 holds,", &y)?;
         write(&self.output, "y", &[x.n, packed.rows()], &y)?;

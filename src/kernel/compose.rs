@@ -1,6 +1,6 @@
 //! Composition of a shader: files in a fixed order behind a header of constants, with a map from its lines back to the files.
 
-use super::{Activations, Config, Kernel, Operation, Request};
+use super::{Activations, Caps, Config, Kernel, Operation, Request};
 use crate::format::{Book, Format};
 use std::fmt::Write;
 
@@ -33,6 +33,8 @@ pub(super) static COOP_16: Part = part!("lib/coop_16.wgsl");
 pub(super) static WORDS_32: Part = part!("lib/words_32.wgsl");
 pub(super) static WORDS_64: Part = part!("lib/words_64.wgsl");
 pub(super) static DOT_ROWS_CODES: Part = part!("lib/dot_rows_codes.wgsl");
+static X_SHARE_32: Part = part!("lib/x_share_32.wgsl");
+static X_SHARE_64: Part = part!("lib/x_share_64.wgsl");
 static QUADS: Part = part!("lib/quads.wgsl");
 static LOOKUP: Part = part!("lib/lookup.wgsl");
 static GRID: Part = part!("lib/grid.wgsl");
@@ -40,6 +42,8 @@ static TILE: Part = part!("lib/tile.wgsl");
 static COLUMNS_PLAIN: Part = part!("lib/columns_plain.wgsl");
 static COLUMNS_EXPERTS: Part = part!("lib/columns_experts.wgsl");
 static CHUNK_F32: Part = part!("lib/chunk_f32.wgsl");
+static CHUNK_DIRECT: Part = part!("lib/chunk_direct.wgsl");
+static CHUNK_STAGED: Part = part!("lib/chunk_staged.wgsl");
 static CHUNK_Q8: Part = part!("lib/chunk_q8.wgsl");
 static X_F16: Part = part!("lib/x_f16.wgsl");
 static X_Q8: Part = part!("lib/x_q8.wgsl");
@@ -56,12 +60,17 @@ pub(super) fn x(request: &Request) -> &'static Part {
     }
 }
 
-/// The parts that multiply 32 weights by 32 activations.
-pub(super) fn chunks(request: &Request) -> Vec<&'static Part> {
+/// The parts that multiply 32 weights by 32 activations, which are `staged` in workgroup memory or not.
+pub(super) fn chunks(request: &Request, staged: bool) -> Vec<&'static Part> {
     match request.activations {
         Activations::Q8 => vec![x(request), &CHUNK_Q8],
-        _ => vec![x(request), &CHUNK_F32],
+        _ => vec![x(request), &CHUNK_F32, if staged { &CHUNK_STAGED } else { &CHUNK_DIRECT }],
     }
+}
+
+/// The part that shares f32 activations out over a subgroup, 64 bits a load where that may be.
+pub(super) fn shared_x(caps: &Caps, request: &Request) -> &'static Part {
+    if caps.int64 && request.cols.is_multiple_of(4) { &X_SHARE_64 } else { &X_SHARE_32 }
 }
 
 /// The parts that know which part of y is whose.
@@ -128,12 +137,14 @@ pub fn compose(kernel: &Kernel, config: &Config, format: &Format) -> Source {
     source
 }
 
+/// The directives and types of cooperative matrices of this edge, 8 or 16.
+pub fn cooperative_types(edge: u32) -> String {
+    let matrices = if edge == 8 { &COOP_8 } else { &COOP_16 };
+    format!("enable f16;\nenable wgpu_cooperative_matrix;\n{}", matrices.text)
+}
+
 /// The shader that tells whether cooperative matrices of this edge can be trusted.
 pub fn cooperative_probe(edge: u32, workgroup: u32) -> String {
-    let matrices = if edge == 8 { &COOP_8 } else { &COOP_16 };
     let probe = include_str!("../../shaders/probe/cooperative.wgsl");
-    format!(
-        "enable f16;\nenable wgpu_cooperative_matrix;\nconst WORKGROUP = {workgroup}u;\n{}{probe}",
-        matrices.text
-    )
+    format!("{}const WORKGROUP = {workgroup}u;\n{probe}", cooperative_types(edge))
 }

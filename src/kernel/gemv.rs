@@ -12,36 +12,61 @@ pub static KERNEL: Kernel = Kernel {
     configs,
 };
 
-/// Rows and lanes of a workgroup. 32 weights a row live in registers: fewer rows where there are sums for several columns. What
-/// is there for several is there for one, which may be left over from them.
-const ONE_COLUMN: &[(u32, u32)] =
-    &[(4, 64), (2, 64), (1, 64), (8, 64), (4, 32), (2, 32), (4, 128), (2, 128), (1, 128)];
-const SEVERAL: &[(u32, u32)] = &[(2, 64), (1, 64), (4, 64), (2, 32), (2, 128)];
+/// A shape: rows and lanes of a workgroup, and whether the activations go through workgroup memory.
+type Shape = (u32, u32, bool);
+
+/// The best guess first. 32 weights a row live in registers: fewer rows where there are sums for several columns. What is there
+/// for several is there for one, which may be left over from them.
+const ONE_COLUMN: &[Shape] = &[
+    (4, 64, true),
+    (4, 64, false),
+    (8, 64, true),
+    (2, 64, true),
+    (2, 64, false),
+    (1, 64, false),
+    (4, 32, true),
+    (2, 32, false),
+    (4, 128, true),
+    (2, 128, false),
+    (4, 32, false),
+];
+const SEVERAL: &[Shape] = &[
+    (2, 64, false),
+    (4, 64, false),
+    (4, 32, true),
+    (4, 32, false),
+    (2, 32, false),
+    (1, 64, false),
+    (2, 128, false),
+];
 
 fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
     let columns = columns_for(request.batch, 8);
     let shapes = if columns == 1 { ONE_COLUMN } else { SEVERAL };
-    shapes.iter().map(|shape| config(caps, request, columns, *shape)).collect()
+    // Codes are a third of the bytes and are taken directly.
+    let suits = |shape: &&Shape| !(shape.2 && request.activations == Activations::Q8);
+    shapes.iter().filter(suits).map(|shape| config(caps, request, columns, *shape)).collect()
 }
 
-fn config(caps: &Caps, request: &Request, columns: u32, (rows, workgroup): (u32, u32)) -> Config {
+fn config(caps: &Caps, request: &Request, columns: u32, (rows, workgroup, staged): Shape) -> Config {
     let sums = rows * columns;
     let (reduce, slots) = match caps.subgroup {
         Some((4.., _)) => (&compose::REDUCE_SUBGROUP, workgroup / 4),
         _ => (&compose::REDUCE_WORKGROUP, workgroup),
     };
-    let mut parts = compose::chunks(request);
+    let mut parts = compose::chunks(request, staged);
     parts.extend(compose::tiles(request));
     parts.push(reduce);
+    let tile = if staged { columns * workgroup * 9 * 16 } else { 0 };
     Config {
-        variant: format!("{rows}x{workgroup}"),
+        variant: format!("{rows}x{workgroup}{}", if staged { "s" } else { "" }),
         constants: vec![("ROWS", rows), ("COLS", columns), ("SUMS", sums)],
         parts,
-        workgroup_memory: sums * slots * 4,
+        workgroup_memory: sums * slots * 4 + tile,
         rows,
         columns,
         lanes_along_k: workgroup,
-        loops_per_chunk: 1 + rows + columns * (1 + rows),
+        loops_per_chunk: 1 + rows + columns * (1 + rows + 9),
         ..Config::new(workgroup)
     }
 }

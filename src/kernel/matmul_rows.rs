@@ -23,13 +23,16 @@ fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
             caps,
             request,
             columns,
-            [compose::chunks(request), vec![&compose::DOT_ROWS_PLAIN]].concat(),
+            [compose::chunks(request, false), vec![&compose::DOT_ROWS_PLAIN]].concat(),
             40,
         )
     };
     let shared = |part, variant: &str| {
-        let loops = 32 / subgroup.unwrap_or(8);
-        Config { variant: variant.into(), ..config(caps, request, columns, vec![part], loops) }
+        let loops = 2 * (32 / subgroup.unwrap_or(8));
+        Config {
+            variant: variant.into(),
+            ..config(caps, request, columns, vec![compose::shared_x(caps, request), part], loops)
+        }
     };
     match (subgroup, exact) {
         (Some(_), true) if request.codes && columns == 1 => {

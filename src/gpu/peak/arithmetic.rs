@@ -4,48 +4,74 @@ use super::Arithmetic;
 use super::probe::{Lab, Params, Shader};
 use crate::error::{Error, Result};
 use crate::gpu::transfer;
+use crate::kernel::Caps;
+use crate::kernel::compose::cooperative_types;
 
 /// A kind of arithmetic: a shader that does nothing else.
 struct Kind {
     name: &'static str,
-    needs: wgpu::Features,
-    header: &'static str,
+    available: fn(&Caps) -> bool,
+    header: fn() -> String,
     shader: &'static str,
     /// Operations of one invocation in one of its steps.
-    operations: u32,
+    operations: fn(&Caps) -> f64,
     /// What the invocation `lane` must have computed after so many steps.
     expected: fn(lane: u32, steps: u32) -> [u32; 4],
 }
 
+const COOPERATIVE: &str = include_str!("../../../shaders/peak/cooperative.wgsl");
 const FMA: &str = include_str!("../../../shaders/peak/fma.wgsl");
 
-/// One row per kind; `shaders/peak/fma.wgsl` says what a step is. Matrix units get their row here.
+/// One row per kind; `shaders/peak/fma.wgsl` says what a step is.
 const KINDS: &[Kind] = &[
     Kind {
         name: "f32 fma",
-        needs: wgpu::Features::empty(),
-        header: "alias T = f32;\n",
+        available: |_| true,
+        header: || "alias T = f32;\n".into(),
         shader: FMA,
-        operations: 16 * 2,
+        operations: |_| 16.0 * 2.0,
         expected: counted,
     },
     Kind {
         name: "f16 fma",
-        needs: wgpu::Features::SHADER_F16,
-        header: "enable f16;\nalias T = f16;\n",
+        available: |caps| caps.f16,
+        header: || "enable f16;\nalias T = f16;\n".into(),
         shader: FMA,
-        operations: 16 * 2,
+        operations: |_| 16.0 * 2.0,
         expected: counted,
     },
     Kind {
         name: "int8 dot",
-        needs: wgpu::Features::empty(),
-        header: "",
+        available: |_| true,
+        header: String::new,
         shader: include_str!("../../../shaders/peak/dot.wgsl"),
-        operations: 8 * 8,
+        operations: |_| 8.0 * 8.0,
         expected: dotted,
     },
+    Kind {
+        name: "f16 matrices 8x8",
+        available: |caps| caps.cooperative == Some(8),
+        header: || cooperative_types(8),
+        shader: COOPERATIVE,
+        operations: |caps| multiplied(8, caps),
+        expected: |_, steps| [1, 2, 3, 4].map(|factor| ((8 * factor * steps) as f32).to_bits()),
+    },
+    Kind {
+        name: "f16 matrices 16x16",
+        available: |caps| caps.cooperative == Some(16),
+        header: || cooperative_types(16),
+        shader: COOPERATIVE,
+        operations: |caps| multiplied(16, caps),
+        expected: |_, steps| [1, 2, 3, 4].map(|factor| ((16 * factor * steps) as f32).to_bits()),
+    },
 ];
+
+/// Operations of a step in which a subgroup multiplies four pairs of matrices, shared out over its lanes. Where subgroups may
+/// differ in size, of the largest: the figure is then too low, never too high.
+fn multiplied(edge: u32, caps: &Caps) -> f64 {
+    let lanes = caps.subgroup.map_or(1, |(_, most)| most);
+    4.0 * 2.0 * f64::from(edge.pow(3)) / f64::from(lanes)
+}
 
 /// Iterations of a probe's loop: f16 counts to 2048 exactly, and four steps an iteration must stay below that.
 const ITERATIONS: u32 = 256;
@@ -53,12 +79,8 @@ const STEPS: u32 = 4 * ITERATIONS;
 
 /// All kinds that the device has.
 pub fn all(lab: &Lab, seconds: f64) -> Result<Vec<Arithmetic>> {
-    let features = lab.runtime.device().features();
-    KINDS
-        .iter()
-        .filter(|kind| features.contains(kind.needs))
-        .map(|kind| measure(lab, kind, seconds))
-        .collect()
+    let available = KINDS.iter().filter(|kind| (kind.available)(lab.runtime.caps()));
+    available.map(|kind| measure(lab, kind, seconds)).collect()
 }
 
 fn measure(lab: &Lab, kind: &Kind, seconds: f64) -> Result<Arithmetic> {
@@ -68,7 +90,7 @@ fn measure(lab: &Lab, kind: &Kind, seconds: f64) -> Result<Arithmetic> {
         true => (caps.subgroup.map_or(8, |(_, most)| most), 64),
         false => (256.min(caps.max_workgroup), 1024),
     };
-    let header = format!("{}const LANES = {lanes}u;\n", kind.header);
+    let header = format!("{}const LANES = {lanes}u;\n", (kind.header)());
     let shader = Shader { name: kind.name, text: kind.shader, header: &header };
     let output = |what| transfer::buffer(lab.runtime, what, u64::from(lanes * groups) * 16, transfer::OUTPUT);
     let (unused, result) = (output("a probe's input")?, output("a probe's results")?);
@@ -76,7 +98,7 @@ fn measure(lab: &Lab, kind: &Kind, seconds: f64) -> Result<Arithmetic> {
     let work = lab.work(&shader, params, (&unused, &result), groups)?;
     let unit = lab.best(&work, seconds)?;
     verify(lab, kind, &result, lanes)?;
-    let operations = f64::from(lanes * groups) * f64::from(STEPS) * f64::from(kind.operations);
+    let operations = f64::from(lanes * groups) * f64::from(STEPS) * (kind.operations)(caps);
     Ok(Arithmetic { kind: kind.name, tera_ops: operations / unit * 1e-12 })
 }
 
