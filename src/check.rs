@@ -153,7 +153,7 @@ pub struct Outcome {
     pub m: usize,
     /// Inputs.
     pub k: usize,
-    /// `dequantize`, `get_rows` or `matmul`.
+    /// `dequantize`, `get_rows`, `matmul`, or `experts` for a mixture of them (m is then the rows of one).
     pub operation: &'static str,
     /// Columns of the batch; 0 for dequantize.
     pub n: usize,
@@ -278,6 +278,35 @@ pub fn matmul_experts(
     };
     let (twin, exact) = bounds(options.activations, false);
     Ok(worse(compared(options.activations, twin)?, compared(Activations::F32, exact)?).and(intact))
+}
+
+/// Checks a stack of experts as a mixture: `n` columns of random activations, each sent to two experts (one if there is but
+/// one), half of them to the first.
+///
+/// # Errors
+/// As [`tensor`].
+pub fn experts(
+    runtime: &Runtime,
+    packed: &PackedTensor,
+    (stack, n): (usize, usize),
+    options: &MatmulOptions,
+    seed: u64,
+) -> Result<Outcome> {
+    let weights = runtime.upload_with(packed, Upload { experts: stack, ..Upload::default() })?;
+    let x = activations(n * packed.cols(), seed);
+    let mut random = Random::new(seed);
+    let per = stack.min(2);
+    let expert = |i: usize| if i.is_multiple_of(per) { 0 } else { (random.next_u64() % stack as u64) as u32 };
+    let ids: Vec<u32> = (0..n * per).map(expert).collect();
+    Ok(Outcome {
+        tensor: packed.name().into(),
+        format: packed.format().name,
+        m: packed.rows() / stack,
+        k: packed.cols(),
+        operation: "experts",
+        n,
+        comparison: matmul_experts(runtime, packed, &weights, &x, &ids, options)?,
+    })
 }
 
 /// The bounds against the reference with activations as the kernel rounds them, and against the exact one.

@@ -180,7 +180,7 @@ fn bench_checks_then_times() {
         assert_eq!(row["check"], "ok");
     }
     let text = output(&bench(&["--shapes", "64x256,32x512", "--device", "cpu", "-o", "csv"]));
-    assert!(text.contains("Q4_0,gemv,64,256,1,") && text.contains("Q6_K,gemv,32,512,1,"), "{text}");
+    assert!(text.contains("Q4_0,f32,gemv,64,256,1,") && text.contains("Q6_K,f32,gemv,32,512,1,"), "{text}");
     assert_eq!(text.lines().count(), 5, "pairs, not products: {text}");
 }
 
@@ -361,4 +361,62 @@ fn a_closed_pipe_is_no_error() {
     let output = child.wait_with_output().expect("the command ends");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && !text.contains("panicked"), "{text}");
+}
+
+#[test]
+fn a_stack_of_experts_is_checked_as_one() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let file = folder.path().join("experts.safetensors");
+    let weights = qmatmul::check::activations(3 * 8 * 32, 1);
+    write_f32(&file, "experts", &[3, 8, 32], &weights).expect("a new file");
+    let text = output(&["check", &file.display().to_string(), "-n", "1,5", "-o", "jsonl"]);
+    let experts: Vec<_> = text.lines().filter(|l| l.contains("\"experts\",\"n\"")).collect();
+    assert_eq!(experts.len(), 2, "{text}");
+    assert!(experts.iter().all(|l| l.contains("\"m\":8") && l.contains("\"result\":\"ok\"")), "{text}");
+}
+
+/// Rounded activations on the device against the reference that rounds them alike, through files.
+#[test]
+fn matmul_rounds_activations_as_asked() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let (x, _) = write_x(folder.path(), 3, 256);
+    let y = |name: &str, args: &[&str]| {
+        let (file, model) = (folder.path().join(name).display().to_string(), model());
+        let all =
+            [&["matmul", &model, "blk.0.attn_q.weight", "--input", &x, "--output", &file], args].concat();
+        qmatmul(&all).assert().success();
+        read_activations(file.as_ref()).expect("the output is a safetensors file").data
+    };
+    let exact = y("f32", &[]);
+    for activations in ["f16", "q8"] {
+        let gpu = y("gpu", &["--activations", activations]);
+        let cpu = y("cpu", &["--activations", activations, "--device", "cpu"]);
+        let cpu: Vec<f64> = cpu.iter().map(|v| f64::from(*v)).collect();
+        let comparison = qmatmul::check::compare(&gpu, &cpu, 1e-9);
+        assert!(comparison.passed, "{activations}: {comparison}");
+        assert!(gpu != exact, "{activations} rounds nothing");
+    }
+    let (code, text) = failure(&["bench", "-t", "f16", "-m", "64", "-k", "64", "--activations", "q8"]);
+    assert!(code == 2 && text.contains("F16 weights are no integer codes"), "{text}");
+}
+
+#[test]
+fn tune_measures_lists_and_forgets() {
+    let cache = TempDir::new().expect("a temporary folder");
+    let run = |args: &[&str]| {
+        let mut command = qmatmul(args);
+        let assert = command.env("XDG_CACHE_HOME", cache.path()).assert().success();
+        String::from_utf8(assert.get_output().stdout.clone()).expect("UTF-8")
+    };
+    let size = ["-t", "q8_0", "-m", "64", "-k", "64", "-n", "1"];
+    let trials = run(&[&["tune", "--seconds", "0", "-o", "jsonl"], &size[..]].concat());
+    assert_eq!(trials.lines().filter(|l| l.contains("\"chosen\":\"yes\"")).count(), 1, "{trials}");
+    assert!(
+        trials.lines().count() > 3 && trials.lines().all(|l| l.contains("\"result\":\"ok\"")),
+        "{trials}"
+    );
+    let list = run(&["tune", "--list", "-o", "jsonl"]);
+    assert!(list.lines().count() == 1 && list.contains("\"Q8_0\""), "{list}");
+    run(&["tune", "--clear"]);
+    assert_eq!(run(&["tune", "--list", "-o", "jsonl"]), "");
 }

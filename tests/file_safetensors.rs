@@ -553,7 +553,7 @@ fn activations_of_every_float_type_and_of_one_dimension() {
         bytes.extend(data);
         activations_from_bytes("x", bytes).unwrap()
     };
-    let wanted = |x: qmatmul::file::Activations| assert_eq!((x.n, x.k, x.data), (1, 2, vec![1.5, -2.0]));
+    let wanted = |x: qmatmul::file::Batch| assert_eq!((x.n, x.k, x.data), (1, 2, vec![1.5, -2.0]));
     wanted(bytes("F16", "[2]", &[0x00, 0x3e, 0x00, 0xc0]));
     wanted(bytes("BF16", "[1,2]", &[0xc0, 0x3f, 0x00, 0xc0]));
     wanted(bytes("F32", "[2]", &[0, 0, 0xc0, 0x3f, 0, 0, 0, 0xc0]));

@@ -78,17 +78,23 @@ fn cell(
     }
 }
 
+/// A software driver keeps megabytes for each pipeline: a runtime of their own for some formats at a time.
+const FORMATS_AT_ONCE: usize = 8;
+
 fn all_cases(variant: usize) {
     let variant = &VARIANTS[variant];
     let mut failures = vec![];
     let mut done = 0;
-    for format in FORMATS {
-        let cases: Vec<_> = CASES.iter().filter(|c| fits(format, c)).collect();
-        // The shortest list is that of the 256-blocks.
-        assert!(cases.len() >= 6, "{} has only {} cases", format.name, cases.len());
-        for case in cases {
-            failures.extend(cell(variant.runtime(), format, case, &MatmulOptions::default(), variant.name));
-            done += 1;
+    for formats in FORMATS.chunks(FORMATS_AT_ONCE) {
+        let runtime = open(&variant.options());
+        for format in formats {
+            let cases: Vec<_> = CASES.iter().filter(|c| fits(format, c)).collect();
+            // The shortest list is that of the 256-blocks.
+            assert!(cases.len() >= 6, "{} has only {} cases", format.name, cases.len());
+            for case in cases {
+                failures.extend(cell(&runtime, format, case, &MatmulOptions::default(), variant.name));
+                done += 1;
+            }
         }
     }
     report(&failures, done);

@@ -9,7 +9,7 @@ use crate::check::{self, Comparison};
 use crate::error::{Error, Result};
 use crate::format::{self, FORMATS, Format};
 use crate::gpu::{self, Peak, Runtime, Timing, Weights};
-use crate::kernel::{self, Kernel, MatmulOptions, reference};
+use crate::kernel::{self, Activations, Kernel, MatmulOptions, reference};
 use crate::tensor::PackedTensor;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -87,7 +87,7 @@ struct Ceilings {
 impl Bench {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
         peak::seconds(self.seconds)?;
-        let formats = formats(&self.types)?;
+        let formats = formats(&self.types, common.activations)?;
         let options = options(common, self.kernel.as_deref())?;
         let shapes = self.shapes();
         let most = self.n.0.iter().copied().max().unwrap_or(1);
@@ -192,6 +192,7 @@ impl Bench {
             let comparison = check::sampled(runtime, packed, &weights[0], &x, options, sample)?;
             let timing = runtime.time_matmul(used, n, options, self.seconds)?;
             Ok(Measured {
+                activations: options.activations,
                 kernel: runtime.kernels(&weights[0], n, options)?,
                 copies: used.len(),
                 host_seconds: Some(runtime.time_host(&weights[0], n, options)?),
@@ -246,6 +247,7 @@ fn case(packed: &PackedTensor, n: usize, timing: Timing, comparison: Comparison)
         m: packed.rows(),
         k: packed.cols(),
         n,
+        activations: Activations::F32,
         packed: packed.data().len() as u64,
         kernel: "reference".into(),
         copies: 1,
@@ -266,9 +268,11 @@ fn table(cases: &[Measured], copy: Option<f64>, earlier: Option<&Earlier>) -> Ta
     table
 }
 
-pub(super) fn formats(types: &str) -> Result<Vec<&'static Format>> {
+/// The formats of a list, or all that activations of this kind can be multiplied by.
+pub(super) fn formats(types: &str, activations: Activations) -> Result<Vec<&'static Format>> {
     if types.eq_ignore_ascii_case("all") {
-        return Ok(FORMATS.to_vec());
+        let suits = |f: &&Format| activations != Activations::Q8 || f.has_codes();
+        return Ok(FORMATS.iter().copied().filter(suits).collect());
     }
     let one = |name: &str| {
         format::by_name(name).ok_or_else(|| {

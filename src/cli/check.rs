@@ -6,8 +6,11 @@ use super::output::{Cell, Table};
 use super::{Common, Verdict, progress};
 use crate::check::{self, Outcome};
 use crate::error::{Error, Result};
+use crate::file::TensorInfo;
 use crate::format::FORMATS;
 use crate::gpu::Runtime;
+use crate::kernel::Activations;
+use crate::tensor::PackedTensor;
 use globset::GlobMatcher;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -61,6 +64,7 @@ impl Check {
             if info.dtype.format().is_some() {
                 let packed = model.tensor(info)?;
                 outcomes.extend(check::tensor(runtime, &packed, &self.n.0, &common.options(), common.seed)?);
+                outcomes.extend(self.experts(common, runtime, info, &packed)?);
             } else {
                 skipped.push(format!("{} ({})", info.name, info.dtype.name()));
             }
@@ -72,6 +76,24 @@ impl Check {
             return Err(Error::Argument(format!("{file} holds no tensor in a supported format")));
         }
         Ok((outcomes, skipped))
+    }
+
+    /// A tensor of three dimensions is a stack of experts: checked as such too.
+    fn experts(
+        &self,
+        common: &Common,
+        runtime: &Runtime,
+        info: &TensorInfo,
+        packed: &PackedTensor,
+    ) -> Result<Vec<Outcome>> {
+        let options = common.options();
+        let suits = options.activations != Activations::Q8 || packed.format().has_codes();
+        let [stack, m, k] = info.shape[..] else { return Ok(vec![]) };
+        if !suits || stack * m * k == 0 || packed.check_finite().is_err() {
+            return Ok(vec![]);
+        }
+        let one = |n: &usize| check::experts(runtime, packed, (stack as usize, *n), &options, common.seed);
+        self.n.0.iter().filter(|n| **n > 0).map(one).collect()
     }
 
     /// Random weights in every format.

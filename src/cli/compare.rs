@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::path::Path;
 
-type Key = (String, u64, u64, u64);
+type Key = (String, String, u64, u64, u64);
 
-/// Times of an earlier run, in microseconds, by type, m, k and n.
+/// Times of an earlier run, in microseconds, by type, activations, m, k and n.
 pub struct Earlier {
     micros: HashMap<Key, f64>,
     /// What the file says of its adapter and commit; empty if it says nothing.
@@ -43,7 +43,9 @@ impl Earlier {
             fields.get(name).and_then(Value::as_u64).ok_or_else(|| problem(name, "a whole number"))
         };
         let format = fields.get("type").and_then(Value::as_str).ok_or_else(|| problem("type", "a text"))?;
-        let key = (format.to_owned(), whole("m")?, whole("k")?, whole("n")?);
+        // Older runs knew no others.
+        let activations = fields.get("activations").and_then(Value::as_str).unwrap_or("f32");
+        let key = (format.to_owned(), activations.to_owned(), whole("m")?, whole("k")?, whole("n")?);
         let micros = fields.get("µs").and_then(Value::as_f64).filter(|t| t.is_finite() && *t > 0.0);
         let micros = micros.ok_or_else(|| problem("µs", "a positive number"))?;
         let known = self.micros.entry(key).or_insert(micros);
@@ -53,7 +55,8 @@ impl Earlier {
 
     /// Cells under [`HEADERS`]: the earlier time, and how many times as fast the case is now.
     pub fn cells(&self, now: &Measured) -> Vec<Cell> {
-        let key = (now.format.to_owned(), now.m as u64, now.k as u64, now.n as u64);
+        let activations = now.activations.name().to_owned();
+        let key = (now.format.to_owned(), activations, now.m as u64, now.k as u64, now.n as u64);
         match self.micros.get(&key) {
             Some(was) => vec![Cell::Float(*was, 1), Cell::Float(was / now.micros(), 2)],
             None => vec![Cell::Empty, Cell::Empty],
@@ -157,6 +160,7 @@ mod tests {
     use super::*;
     use crate::check;
     use crate::gpu::Timing;
+    use crate::kernel::Activations;
 
     fn read(text: &str) -> Result<Earlier> {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
@@ -170,6 +174,7 @@ mod tests {
             m: 64,
             k: 256,
             n,
+            activations: Activations::F32,
             packed: 1,
             kernel: "gemv".into(),
             copies: 1,

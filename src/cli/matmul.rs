@@ -2,7 +2,7 @@
 
 use super::{Common, Verdict};
 use crate::error::{Error, Result};
-use crate::file::{Activations, activations_from_bytes, read_activations, write_f32, write_f32_to};
+use crate::file::{Batch, activations_from_bytes, read_activations, write_f32, write_f32_to};
 use crate::gpu::Upload;
 use crate::kernel::reference;
 use crate::tensor::check_finite;
@@ -77,7 +77,7 @@ impl Dequantize {
 }
 
 /// Activations from a file, or from standard input if it is called `-`.
-fn read(path: &Path) -> Result<Activations> {
+fn read(path: &Path) -> Result<Batch> {
     if path != Path::new("-") {
         return read_activations(path);
     }

@@ -3,6 +3,7 @@
 use super::output::Cell;
 use crate::check::Comparison;
 use crate::gpu::Timing;
+use crate::kernel::Activations;
 
 /// A matmul `y[n, m] = x[n, k] · w[m, k]ᵀ`, measured.
 pub struct Measured {
@@ -10,6 +11,7 @@ pub struct Measured {
     pub m: usize,
     pub k: usize,
     pub n: usize,
+    pub activations: Activations,
     /// Bytes of the packed weights.
     pub packed: u64,
     pub kernel: String,
@@ -22,8 +24,24 @@ pub struct Measured {
 }
 
 pub const HEADERS: &[&str] = &[
-    "type", "op", "m", "k", "n", "µs", "p20", "p80", "GB/s", "% copy", "TFLOP/s", "kernel", "copies",
-    "clock", "host µs", "nmse", "check",
+    "type",
+    "activations",
+    "op",
+    "m",
+    "k",
+    "n",
+    "µs",
+    "p20",
+    "p80",
+    "GB/s",
+    "% copy",
+    "TFLOP/s",
+    "kernel",
+    "copies",
+    "clock",
+    "host µs",
+    "nmse",
+    "check",
 ];
 
 impl Measured {
@@ -58,6 +76,7 @@ impl Measured {
         let known = |value: Option<f64>| value.map_or(Cell::Empty, |v| Cell::Float(v, 1));
         vec![
             self.format.into(),
+            self.activations.name().into(),
             if self.n == 1 { "gemv" } else { "gemm" }.into(),
             self.m.into(),
             self.k.into(),

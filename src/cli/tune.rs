@@ -50,7 +50,7 @@ impl Tune {
     }
 
     fn measure(&self, common: &Common, runtime: &Runtime) -> Result<Table> {
-        let formats = bench::formats(&self.types)?;
+        let formats = bench::formats(&self.types, common.activations)?;
         let cases = formats.len() * self.m.0.len() * self.k.0.len() * self.n.0.len();
         let bar = progress::bar(cases as u64, common.quiet);
         let effort =

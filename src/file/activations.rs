@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// Activations `x[n, k]`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Activations {
+pub struct Batch {
     /// Rows: the batch.
     pub n: usize,
     /// Columns: the inputs of the weight.
@@ -26,7 +26,7 @@ pub struct Activations {
 /// # Errors
 /// [`Error::NotFound`] without such a tensor, [`Error::UnsupportedFormat`] and [`Error::Shape`] for another type or
 /// number of dimensions, and those of [`Model::open`].
-pub fn read_activations(path: &Path) -> Result<Activations> {
+pub fn read_activations(path: &Path) -> Result<Batch> {
     from_model(&Model::open(path, &OpenOptions { mmap: false })?)
 }
 
@@ -34,11 +34,11 @@ pub fn read_activations(path: &Path) -> Result<Activations> {
 ///
 /// # Errors
 /// As [`read_activations`].
-pub fn activations_from_bytes(label: &str, bytes: impl Into<Bytes>) -> Result<Activations> {
+pub fn activations_from_bytes(label: &str, bytes: impl Into<Bytes>) -> Result<Batch> {
     from_model(&Model::from_bytes(label, bytes)?)
 }
 
-fn from_model(model: &Model) -> Result<Activations> {
+fn from_model(model: &Model) -> Result<Batch> {
     let info = one_tensor(model)?;
     let plain = info.dtype.format().filter(|_| matches!(info.dtype.name(), "F32" | "F16" | "BF16"));
     if plain.is_none() {
@@ -53,7 +53,7 @@ fn from_model(model: &Model) -> Result<Activations> {
         return Err(Error::shape(what, "[n, k] or [k]", format!("{:?}", info.shape)));
     }
     let tensor = model.tensor(info)?;
-    Ok(Activations { n: tensor.rows(), k: tensor.cols(), data: tensor.dequantize() })
+    Ok(Batch { n: tensor.rows(), k: tensor.cols(), data: tensor.dequantize() })
 }
 
 fn one_tensor(model: &Model) -> Result<&TensorInfo> {

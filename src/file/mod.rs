@@ -27,7 +27,7 @@ mod source;
 mod stored;
 mod tensors;
 
-pub use activations::{Activations, activations_from_bytes, read_activations, write_f32, write_f32_to};
+pub use activations::{Batch, activations_from_bytes, read_activations, write_f32, write_f32_to};
 pub use quantize::quantize;
 pub use stored::{OtherType, StoredType};
 pub use tensors::TensorInfo;
