@@ -232,7 +232,7 @@ impl Runtime {
     ) -> Result<()> {
         let prepare = |(w, y): &(&Weights, &wgpu::Buffer)| {
             self.owns(w)?;
-            check_buffers(w, x, n * w.cols(), y, n * w.rows())?;
+            check_buffers(w, (x, n.saturating_mul(w.cols())), (y, n.saturating_mul(w.rows())))?;
             let plan = self.plan_matmul(w, n, options)?;
             Prepared::new(self, w, &Io { x, y, experts: None }, &plan)
         };
@@ -259,7 +259,8 @@ impl Runtime {
     ) -> Result<()> {
         self.owns(w)?;
         let slots = n.saturating_mul(per);
-        check_buffers(w, x, n * w.cols(), y, slots * (w.rows() / w.experts()))?;
+        let outputs = slots.saturating_mul(w.rows() / w.experts());
+        check_buffers(w, (x, n.saturating_mul(w.cols())), (y, outputs))?;
         if experts.size() < slots as u64 * 4 {
             let what = format!("buffer of experts for `{}` with {n} x {per} columns", w.name());
             return Err(Error::shape(
@@ -577,12 +578,12 @@ impl Runtime {
 }
 
 /// Refuses buffers that are too small for a matmul with `w`, or the same.
-fn check_buffers(w: &Weights, x: &wgpu::Buffer, x_len: usize, y: &wgpu::Buffer, y_len: usize) -> Result<()> {
-    if x == y {
+fn check_buffers(w: &Weights, x: (&wgpu::Buffer, usize), y: (&wgpu::Buffer, usize)) -> Result<()> {
+    if x.0 == y.0 {
         let name = w.name();
         return Err(Error::Argument(format!("a matmul with `{name}` cannot write into its own activations")));
     }
-    for (what, buffer, elements) in [("x", x, x_len), ("y", y, y_len)] {
+    for (what, (buffer, elements)) in [("x", x), ("y", y)] {
         let wanted = (elements as u64).saturating_mul(4);
         if buffer.size() < wanted {
             let what = format!("buffer {what} of a matmul with `{}`", w.name());
