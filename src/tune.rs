@@ -12,7 +12,7 @@ use crate::tensor::PackedTensor;
 pub struct Effort {
     /// Seconds for each candidate.
     pub seconds: f64,
-    /// Bytes of weights that the candidates take in turn, so that no cache holds them all; three copies at least.
+    /// Bytes of weights that the candidates take in turn, so that no cache holds them all; 3 to 16 copies.
     pub footprint: u64,
     /// Seed of weights and activations.
     pub seed: u64,
@@ -55,7 +55,9 @@ pub fn tune(
         random_tensor(format!("{} to tune", format.name), format, request.rows, request.cols, effort.seed)?;
     // Says why, if none applies.
     kernel::choose(runtime.caps(), format, request, &MatmulOptions::with(request.activations), None)?;
-    let copies = (effort.footprint / (packed.data().len() as u64).max(1)).clamp(3, 64);
+    // Arithmetic is the bound of wide batches, and then it does not matter where the weights come from.
+    let most = if request.batch > NARROW { 3 } else { 16 };
+    let copies = (effort.footprint / (packed.data().len() as u64).max(1)).clamp(3, most);
     let weights: Vec<Weights> = (0..copies).map(|_| runtime.upload(&packed)).collect::<Result<_>>()?;
     let worth = |c: &Candidate| request.batch <= NARROW || c.config.columns > 8 || runtime.caps().software;
     let candidates = kernel::candidates(runtime.caps(), format, request).into_iter().filter(worth);

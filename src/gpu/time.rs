@@ -11,9 +11,9 @@ use std::time::Instant;
 /// Times of one matmul, sorted, in seconds.
 #[derive(Clone, Debug)]
 pub struct Timing {
-    /// One entry per measured dispatch list.
+    /// One entry per run, or per group of short runs.
     pub seconds: Vec<f64>,
-    /// True if the times are GPU timestamps, false if wall time per call.
+    /// True if the times are GPU timestamps, false if they are wall time over a group of runs.
     pub timestamps: bool,
 }
 
@@ -32,8 +32,8 @@ impl Timing {
 
 /// Times `y = x · wᵀ` for `n` columns over the weights in turn, so that a cache cannot serve them all.
 ///
-/// Every weight is run once to warm up (compilation, page faults); then rounds over all of them until `least` seconds have
-/// passed, three rounds at least.
+/// Every weight is run once to warm up (compilation, page faults); then runs over all of them until `least` seconds have
+/// passed, three rounds at least. Short runs are timed several at once.
 pub(super) fn matmul(
     runtime: &Runtime,
     weights: &[Weights],
@@ -46,19 +46,33 @@ pub(super) fn matmul(
     }
     let least = if least.is_finite() { least.clamp(0.0, 3600.0) } else { 0.0 };
     let prepared = prepare(runtime, weights, n, options)?;
-    let clock = Clock::new(runtime);
-    for p in &prepared {
-        clock.run(runtime, p)?;
-    }
-    let mut seconds = vec![];
+    let (clock, once) = warmed_up(runtime, &prepared)?;
+    let group = clock.group(once, prepared.len());
+    let (mut seconds, mut next) = (vec![], 0);
     let start = Instant::now();
-    while seconds.len() < 3 * prepared.len() || start.elapsed().as_secs_f64() < least {
-        for p in &prepared {
-            seconds.push(clock.run(runtime, p)?);
-        }
+    while seconds.len() * group < 3 * prepared.len() || start.elapsed().as_secs_f64() < least {
+        let batch = (next..next + group).map(|i| &prepared[i % prepared.len()]);
+        let time = clock.pass(runtime, |pass| batch.for_each(|p| p.record(pass)))?;
+        seconds.push(time / group as f64);
+        next += group;
     }
     seconds.sort_by(f64::total_cmp);
     Ok(Timing { seconds, timestamps: clock.has_timestamps() })
+}
+
+/// Runs everything once. A clock that works, and the shortest time that was seen.
+fn warmed_up(runtime: &Runtime, prepared: &[Prepared]) -> Result<(Clock, f64)> {
+    let mut clock = Clock::new(runtime);
+    let mut once = f64::INFINITY;
+    for p in prepared {
+        once = once.min(clock.pass(runtime, |pass| p.record(pass))?);
+    }
+    if once == 0.0 {
+        // Some drivers offer timestamps and leave them zero.
+        clock = Clock { queries: None };
+        once = clock.pass(runtime, |pass| prepared[0].record(pass))?;
+    }
+    Ok((clock, once))
 }
 
 fn prepare(
@@ -115,9 +129,11 @@ impl Clock {
         self.queries.is_some()
     }
 
-    /// Seconds that one run of `prepared` takes.
-    fn run(&self, runtime: &Runtime, prepared: &Prepared) -> Result<f64> {
-        self.pass(runtime, |pass| prepared.record(pass))
+    /// How many runs of about `once` seconds are timed together: a timestamp is coarse, and the host's clock also sees the
+    /// submission. Not more than twice around `weights` weights.
+    fn group(&self, once: f64, weights: usize) -> usize {
+        let least = if self.has_timestamps() { 1e-3 } else { 20e-3 };
+        ((least / once.max(1e-9)).ceil() as usize).clamp(1, (2 * weights).max(16))
     }
 
     /// Seconds that a pass takes which `record` fills: between its timestamps, or from its submission to its end.
