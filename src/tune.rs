@@ -3,7 +3,7 @@
 use crate::check::{self, random_tensor};
 use crate::error::Result;
 use crate::format::Format;
-use crate::gpu::{Runtime, Tuned, Weights};
+use crate::gpu::{Runtime, Timing, Tuned, Weights};
 use crate::kernel::{self, Candidate, MatmulOptions, Request};
 use crate::tensor::PackedTensor;
 
@@ -61,8 +61,11 @@ pub fn tune(
     let weights: Vec<Weights> = (0..copies).map(|_| runtime.upload(&packed)).collect::<Result<_>>()?;
     let worth = |c: &Candidate| request.batch <= NARROW || c.config.columns > 8 || runtime.caps().software;
     let candidates = kernel::candidates(runtime.caps(), format, request).into_iter().filter(worth);
-    let mut trials: Vec<Trial> =
-        candidates.map(|c| trial(runtime, &packed, &weights, request, c, effort)).collect::<Result<_>>()?;
+    let mut trials: Vec<Trial> = vec![];
+    for candidate in candidates {
+        let best = trials.iter().map(|t| t.seconds).fold(f64::INFINITY, f64::min);
+        trials.push(trial(runtime, &packed, &weights, request, candidate, (effort, best))?);
+    }
     let fastest =
         trials.iter_mut().filter(|t| t.failure.is_none()).min_by(|a, b| a.seconds.total_cmp(&b.seconds));
     if let Some(best) = fastest {
@@ -77,6 +80,9 @@ pub fn tune(
     Ok(trials)
 }
 
+/// So many times slower than the best in a first few runs, a candidate is not timed further.
+const HOPELESS: f64 = 2.0;
+
 /// Rows of the weight that the check looks at.
 const CHECK_ROWS: usize = 128;
 
@@ -86,7 +92,7 @@ fn trial(
     weights: &[Weights],
     request: &Request,
     candidate: Candidate,
-    effort: &Effort,
+    (effort, best): (&Effort, f64),
 ) -> Result<Trial> {
     let name = candidate.name();
     let options = MatmulOptions {
@@ -110,6 +116,15 @@ fn trial(
         Ok(comparison) if !comparison.passed => return Ok(failed(comparison.to_string())),
         Ok(_) => {}
     }
-    let timing = runtime.time_matmul(weights, request.batch, &options, effort.seconds)?;
-    Ok(Trial { kernel: name, seconds: timing.median(), failure: None, chosen: false })
+    let done = |timing: Timing| Trial {
+        kernel: name.clone(),
+        seconds: timing.median(),
+        failure: None,
+        chosen: false,
+    };
+    let first = runtime.time_matmul(&weights[..1], request.batch, &options, 0.0)?;
+    if first.median() > HOPELESS * best {
+        return Ok(done(first));
+    }
+    Ok(done(runtime.time_matmul(weights, request.batch, &options, effort.seconds)?))
 }
