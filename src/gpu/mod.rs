@@ -12,6 +12,7 @@ mod runtime;
 mod time;
 mod transfer;
 mod tuning;
+mod upload;
 mod weights;
 
 pub use device::{AdapterSummary, Options, Select, adapters};
