@@ -13,6 +13,7 @@ mod time;
 mod transfer;
 mod tuning;
 mod upload;
+mod warm_up;
 mod weights;
 
 pub use device::{AdapterSummary, Options, Select, adapters};
