@@ -35,6 +35,22 @@ pub fn pack_nibbles(codes: &[u8; 32]) -> [u32; 4] {
     std::array::from_fn(|i| q[2 * i] | q[2 * i + 1] << 4)
 }
 
+/// [`pack_nibbles`] of [`split_halves`], a word at a time: uploads wait for it.
+pub fn pack_halved_nibbles(qs: &[u8; 16]) -> [u32; 4] {
+    let [a, b, c, d] = words(qs);
+    [pack_low(a, b), pack_low(c, d), pack_high(a, b), pack_high(c, d)]
+}
+
+/// The low nibbles of two quads of bytes as a word of [`pack_nibbles`].
+fn pack_low(a: u32, b: u32) -> u32 {
+    a & 0x0f0f_0f0f | (b & 0x0f0f_0f0f) << 4
+}
+
+/// The high nibbles of two quads of bytes as a word of [`pack_nibbles`].
+fn pack_high(a: u32, b: u32) -> u32 {
+    a >> 4 & 0x0f0f_0f0f | b & 0xf0f0_f0f0
+}
+
 /// Inverse of [`pack_nibbles`].
 pub fn unpack_nibbles(words: &[u32]) -> [u8; 32] {
     from_quads(std::array::from_fn(|i| words[i / 2] >> (i % 2 * 4) & 0x0f0f_0f0f))
@@ -73,7 +89,12 @@ pub fn gather(word: u32) -> u32 {
 }
 
 fn quads(codes: &[u8; 32]) -> [u32; 8] {
-    std::array::from_fn(|i| u32::from_le_bytes(codes.as_chunks().0[i]))
+    words(codes)
+}
+
+/// The first `W` words of some bytes, little end first.
+fn words<const W: usize>(bytes: &[u8]) -> [u32; W] {
+    std::array::from_fn(|i| u32::from_le_bytes(bytes.as_chunks().0[i]))
 }
 
 fn from_quads(quads: [u32; 8]) -> [u8; 32] {
@@ -166,9 +187,13 @@ pub fn join_quarters(codes: &[u8; 256]) -> [u8; 64] {
 }
 
 /// The bytes of [`split_quarters`] as sixteen words of [`pack_pairs`].
-pub fn pack_quarters(words: &mut [u32], qs: &[u8; 64]) {
-    for (to, codes) in words.chunks_exact_mut(2).zip(split_quarters(qs).as_chunks().0) {
-        to.copy_from_slice(&pack_pairs(codes));
+pub fn pack_quarters(to: &mut [u32], qs: &[u8; 64]) {
+    for (to, qs) in to.chunks_exact_mut(8).zip(qs.as_chunks::<32>().0) {
+        let q: [u32; 8] = words(qs);
+        for (c, to) in to.chunks_exact_mut(2).enumerate() {
+            let two = |i: usize| q[i] >> (2 * c) & 0x0303_0303;
+            to.copy_from_slice(&[0, 4].map(|i| two(i) | two(i + 1) << 2 | two(i + 2) << 4 | two(i + 3) << 6));
+        }
     }
 }
 
@@ -193,9 +218,13 @@ pub fn join_pairs(codes: &[u8; 256]) -> [u8; 128] {
 }
 
 /// The bytes of [`split_pairs`] as 32 words of [`pack_nibbles`].
-pub fn pack_pair_nibbles(words: &mut [u32], qs: &[u8; 128]) {
-    for (to, codes) in words.chunks_exact_mut(4).zip(split_pairs(qs).as_chunks().0) {
-        to.copy_from_slice(&pack_nibbles(codes));
+pub fn pack_pair_nibbles(to: &mut [u32], qs: &[u8; 128]) {
+    for (to, qs) in to.chunks_exact_mut(8).zip(qs.as_chunks::<32>().0) {
+        let q: [u32; 8] = words(qs);
+        for i in 0..4 {
+            to[i] = pack_low(q[2 * i], q[2 * i + 1]);
+            to[i + 4] = pack_high(q[2 * i], q[2 * i + 1]);
+        }
     }
 }
 
@@ -211,7 +240,8 @@ pub fn unpack_pair_nibbles(words: &[u32]) -> [u8; 128] {
 /// One bit per weight as the K-quants store 256: bit `c` of byte `j` belongs to weight `32 c + j`. As eight words of
 /// [`pack_bits`].
 pub fn pack_bit_columns(bytes: &[u8; 32]) -> [u32; 8] {
-    std::array::from_fn(|c| pack_bits((0..32).fold(0, |bits, j| bits | u32::from(bytes[j] >> c & 1) << j)))
+    let q: [u32; 8] = words(bytes);
+    std::array::from_fn(|c| (0..8).fold(0, |word, i| word | (q[i] >> c & 0x0101_0101) << i))
 }
 
 /// Inverse of [`pack_bit_columns`].

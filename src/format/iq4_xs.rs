@@ -56,7 +56,7 @@ fn decode(row: &[u8], out: &mut [f32]) {
 fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
     for (i, b) in blocks::<Block>(row).iter().enumerate() {
         for (to, qs) in planes[0][32 * i..32 * i + 32].chunks_exact_mut(4).zip(&b.qs) {
-            to.copy_from_slice(&bits::pack_nibbles(&bits::split_halves(qs)));
+            to.copy_from_slice(&bits::pack_halved_nibbles(qs));
         }
         bits::put_words(&mut planes[1][2 * i..2 * i + 2], &scales(b));
         bits::put_half(planes[2], i, b.d);

@@ -53,7 +53,7 @@ fn decode(row: &[u8], out: &mut [f32]) {
 
 fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
     for (i, b) in blocks::<Block>(row).iter().enumerate() {
-        planes[0][4 * i..4 * i + 4].copy_from_slice(&bits::pack_nibbles(&bits::split_halves(&b.qs)));
+        planes[0][4 * i..4 * i + 4].copy_from_slice(&bits::pack_halved_nibbles(&b.qs));
         bits::put_byte(planes[1], i, b.e);
     }
 }

@@ -50,7 +50,7 @@ fn encode(weights: &[f32], row: &mut [u8]) {
 
 fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
     for (i, b) in blocks::<Block>(row).iter().enumerate() {
-        planes[0][4 * i..4 * i + 4].copy_from_slice(&bits::pack_nibbles(&bits::split_halves(&b.qs)));
+        planes[0][4 * i..4 * i + 4].copy_from_slice(&bits::pack_halved_nibbles(&b.qs));
         bits::put_half(planes[1], i, b.d);
     }
 }

@@ -54,7 +54,7 @@ fn encode(weights: &[f32], row: &mut [u8]) {
 
 fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
     for (i, b) in blocks::<Block>(row).iter().enumerate() {
-        planes[0][4 * i..4 * i + 4].copy_from_slice(&bits::pack_nibbles(&bits::split_halves(&b.qs)));
+        planes[0][4 * i..4 * i + 4].copy_from_slice(&bits::pack_halved_nibbles(&b.qs));
         planes[1][i] = bits::pack_dm(b.d, b.m);
     }
 }

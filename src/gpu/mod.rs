@@ -12,6 +12,8 @@ mod runtime;
 mod time;
 mod transfer;
 mod tuning;
+mod upload;
+mod warm_up;
 mod weights;
 
 pub use device::{AdapterSummary, Options, Select, adapters};

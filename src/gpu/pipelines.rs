@@ -7,15 +7,21 @@ use crate::format::Format;
 use crate::kernel::{Config, Kernel, compose};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-type Key = (&'static str, &'static str, Config);
+pub(super) type Key = (&'static str, &'static str, Config);
+/// Locked while it is compiled, so that others who want the same wait for it instead of compiling it too.
+type Slot = Arc<Mutex<Option<Arc<wgpu::ComputePipeline>>>>;
 
 /// The pipelines of one device.
 pub(super) struct Pipelines {
     layout: wgpu::PipelineLayout,
     pub bindings: wgpu::BindGroupLayout,
-    compiled: Mutex<HashMap<Key, Arc<wgpu::ComputePipeline>>>,
+    slots: Mutex<HashMap<Key, Slot>>,
+    count: AtomicUsize,
+    /// How many of them the file has.
+    saved: Mutex<usize>,
     books: Mutex<HashMap<&'static str, wgpu::Buffer>>,
     disk: Option<DiskCache>,
     checked: bool,
@@ -33,7 +39,9 @@ impl Pipelines {
         Self {
             layout,
             bindings,
-            compiled: Mutex::default(),
+            slots: Mutex::default(),
+            count: AtomicUsize::new(0),
+            saved: Mutex::new(0),
             books: Mutex::default(),
             disk,
             checked: options.checked,
@@ -49,16 +57,30 @@ impl Pipelines {
         config: &Config,
         format: &'static Format,
     ) -> Result<Arc<wgpu::ComputePipeline>> {
-        // Kernels that decode nothing are the same for all.
-        let of = if kernel.operation.decodes() { format.name } else { "" };
-        let key = (kernel.name, of, config.clone());
-        if let Some(pipeline) = self.lock().get(&key) {
+        let slot = lock(&self.slots).entry(key(kernel, config, format)).or_default().clone();
+        let mut pipeline = lock(&slot);
+        if let Some(pipeline) = &*pipeline {
             return Ok(pipeline.clone());
         }
         let doing = || format!("compiling {} for {}", kernel.name, format.name);
-        let pipeline = faults.guard(device, doing, 0, || self.compile(device, kernel, config, format))?;
-        let pipeline = self.lock().entry(key).or_insert_with(|| Arc::new(pipeline)).clone();
-        Ok(pipeline)
+        let new = faults.guard(device, doing, 0, || self.compile(device, kernel, config, format))?;
+        self.count.fetch_add(1, Ordering::Relaxed);
+        Ok(pipeline.insert(Arc::new(new)).clone())
+    }
+
+    /// How many were compiled so far.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Writes the driver's cache to disk if something was compiled since. A cache that cannot be written is none.
+    pub fn save(&self) {
+        let (Some(disk), mut saved) = (&self.disk, lock(&self.saved)) else { return };
+        let count = self.count();
+        if count > *saved {
+            disk.save().unwrap_or_else(|e| log::debug!("pipeline cache not saved: {e}"));
+            *saved = count;
+        }
     }
 
     /// The code book of a format, uploaded at first use.
@@ -68,7 +90,7 @@ impl Pipelines {
         faults: &Faults,
         format: &'static Format,
     ) -> Result<wgpu::Buffer> {
-        let mut books = self.books.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut books = lock(&self.books);
         if let Some(book) = books.get(format.name) {
             return Ok(book.clone());
         }
@@ -84,10 +106,6 @@ impl Pipelines {
         })?;
         books.insert(format.name, book.clone());
         Ok(book)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<wgpu::ComputePipeline>>> {
-        self.compiled.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn compile(
@@ -127,10 +145,17 @@ impl Pipelines {
 
 impl Drop for Pipelines {
     fn drop(&mut self) {
-        if let (Some(disk), false) = (&self.disk, self.lock().is_empty()) {
-            disk.save().unwrap_or_else(|e| log::debug!("pipeline cache not saved: {e}"));
-        }
+        self.save();
     }
+}
+
+/// What a pipeline depends on. Kernels that decode nothing are the same for all formats.
+pub(super) fn key(kernel: &'static Kernel, config: &Config, format: &'static Format) -> Key {
+    (kernel.name, if kernel.operation.decodes() { format.name } else { "" }, config.clone())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Bindings 0..7: params, w, w4, x, y, book, routes, row scales.

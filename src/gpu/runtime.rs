@@ -372,16 +372,9 @@ impl Runtime {
         Ok(self.plan_matmul(w, n, options)?.iter().any(|d| d.kernel.rounds_weights))
     }
 
-    /// Compiles ahead what a matmul with `n` columns will need.
-    ///
-    /// # Errors
-    /// The device's errors.
-    pub fn warm_up(&self, w: &Weights, n: usize) -> Result<()> {
-        self.owns(w)?;
-        for dispatch in self.plan_matmul(w, n, &MatmulOptions::default())? {
-            self.pipeline(dispatch.kernel, &dispatch.config, w.format)?;
-        }
-        Ok(())
+    /// How many pipelines this runtime has compiled.
+    pub fn compiled_pipelines(&self) -> usize {
+        self.inner.pipelines.count()
     }
 
     /// `x` in parts that one submission moves.
@@ -539,6 +532,10 @@ impl Runtime {
         format: &'static Format,
     ) -> Result<Arc<wgpu::ComputePipeline>> {
         self.inner.pipelines.get(self.device(), &self.inner.faults, kernel, config, format)
+    }
+
+    pub(super) fn save_pipelines(&self) {
+        self.inner.pipelines.save();
     }
 
     pub(super) fn id(&self) -> u64 {

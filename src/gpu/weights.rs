@@ -2,12 +2,11 @@
 
 use super::record::{Io, Prepared};
 use super::runtime::Runtime;
-use super::transfer;
+use super::{transfer, upload};
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::kernel::plan::{self, MAX_PLANES, Shard, Weight, shards};
+use crate::kernel::plan::{self, Shard, Weight, shards};
 use crate::tensor::PackedTensor;
-use rayon::prelude::*;
 
 /// A weight `[rows, cols]` that lies packed in device memory. Cheap to clone; the memory is freed with the last clone.
 #[derive(Clone)]
@@ -115,13 +114,7 @@ impl Weights {
     }
 }
 
-/// Bytes that are repacked and handed to the queue at a time: measured 10 times faster than one large write.
-pub(super) const UPLOAD_CHUNK: usize = 8 << 20;
-
 pub(super) fn upload(runtime: &Runtime, tensor: &PackedTensor, mut options: Upload) -> Result<Weights> {
-    if !options.allow_non_finite {
-        tensor.check_finite()?;
-    }
     let (shape, experts) = ((tensor.rows(), tensor.cols()), options.experts);
     if experts == 0 || !shape.0.is_multiple_of(experts) {
         let name = tensor.name();
@@ -148,21 +141,15 @@ pub(super) fn upload(runtime: &Runtime, tensor: &PackedTensor, mut options: Uplo
                 mapped_at_creation: false,
             })
         })?;
-        let stride: usize = shard.plane_stride.iter().map(|words| *words as usize).sum();
-        let step = (UPLOAD_CHUNK / 4 / stride.max(1)).max(1);
+        let row_bytes = upload::row_words(shard) * 4;
+        let step = (upload::CHUNK / row_bytes.max(1)).max(1);
         for first in shard.rows.clone().step_by(step) {
             let rows = first..shard.rows.end.min(first + step);
-            let count = rows.len();
-            let planes = repack(tensor, shard, rows.clone());
-            runtime.guard(doing, (stride * count * 4) as u64, || {
-                for (plane, words) in planes.iter().enumerate() {
-                    let row = (rows.start - shard.rows.start) as u64 * u64::from(shard.plane_stride[plane]);
-                    let at = (u64::from(shard.plane_offset[plane]) + row) * 4;
-                    runtime.queue().write_buffer(&buffer, at, bytemuck::cast_slice(words));
-                }
-                runtime.queue().submit([]);
-            })?;
-            done += (stride * count * 4) as u64;
+            done += (row_bytes * rows.len()) as u64;
+            if !upload::rows(runtime, tensor, (shard, &buffer), rows, !options.allow_non_finite)? {
+                // Counts them.
+                tensor.check_finite()?;
+            }
             if let Some(progress) = &mut options.progress {
                 progress(done, total);
             }
@@ -181,25 +168,4 @@ pub(super) fn upload(runtime: &Runtime, tensor: &PackedTensor, mut options: Uplo
         experts,
         row_scales: std::sync::Arc::default(),
     })
-}
-
-/// The planes of `rows`, rows in parallel.
-fn repack(tensor: &PackedTensor, shard: &Shard, rows: std::ops::Range<usize>) -> Vec<Vec<u32>> {
-    let count = tensor.format().planes.len();
-    let mut planes: Vec<Vec<u32>> =
-        (0..count).map(|p| vec![0; rows.len() * shard.plane_stride[p] as usize]).collect();
-    if planes.iter().any(Vec::is_empty) {
-        return planes;
-    }
-    // One vector per plane, cut into rows, and the i-th rows of all planes brought together.
-    let mut by_row: Vec<[&mut [u32]; MAX_PLANES]> = rows.clone().map(|_| Default::default()).collect();
-    for (p, plane) in planes.iter_mut().enumerate() {
-        for (row, words) in plane.chunks_mut(shard.plane_stride[p] as usize).enumerate() {
-            by_row[row][p] = words;
-        }
-    }
-    by_row.into_par_iter().zip(rows).for_each(|(mut planes, row)| {
-        (tensor.format().pack)(tensor.row(row), &mut planes[..count]);
-    });
-    planes
 }

@@ -2,7 +2,7 @@
 
 use super::probe::{Lab, Params, Shader, Work};
 use crate::error::Result;
-use crate::gpu::weights::UPLOAD_CHUNK;
+use crate::gpu::upload::CHUNK;
 use crate::gpu::{host, transfer};
 use std::hint::black_box;
 use std::time::Instant;
@@ -95,10 +95,10 @@ pub fn upload(lab: &Lab, seconds: f64) -> Result<(f64, f64)> {
 }
 
 fn write(lab: &Lab, target: &wgpu::Buffer, source: &[u8]) -> Result<()> {
-    for (number, chunk) in source.chunks(UPLOAD_CHUNK).enumerate() {
+    for (number, chunk) in source.chunks(CHUNK).enumerate() {
         let doing = || "measuring the upload".into();
         lab.runtime.guard(doing, chunk.len() as u64, || {
-            lab.runtime.queue().write_buffer(target, (number * UPLOAD_CHUNK) as u64, chunk);
+            lab.runtime.queue().write_buffer(target, (number * CHUNK) as u64, chunk);
             lab.runtime.queue().submit([]);
         })?;
     }

@@ -1,0 +1,84 @@
+//! Compiling ahead, all cores at it.
+
+use super::pipelines;
+use super::runtime::Runtime;
+use super::transfer;
+use super::weights::Weights;
+use crate::error::Result;
+use crate::format::Format;
+use crate::kernel::MatmulOptions;
+use crate::kernel::plan::{Dispatch, Params};
+use rayon::prelude::*;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+impl Runtime {
+    /// Compiles ahead what a matmul with `n` columns will need.
+    ///
+    /// # Errors
+    /// The device's errors.
+    pub fn warm_up(&self, w: &Weights, n: usize) -> Result<()> {
+        self.warm_up_all(&[(w, n)], &MatmulOptions::default())
+    }
+
+    /// Compiles ahead what matmuls with these weights and numbers of columns will need, each pipeline once and in parallel,
+    /// and keeps them on disk where the backend can.
+    ///
+    /// # Errors
+    /// As [`Runtime::record_matmuls`].
+    pub fn warm_up_all(&self, requests: &[(&Weights, usize)], options: &MatmulOptions) -> Result<()> {
+        let mut wanted = HashMap::new();
+        for (w, n) in requests {
+            self.owns(w)?;
+            for dispatch in self.plan_matmul(w, *n, options)? {
+                let key = pipelines::key(dispatch.kernel, &dispatch.config, w.format);
+                wanted.entry(key).or_insert((dispatch, w.format));
+            }
+        }
+        let before = self.compiled_pipelines();
+        let wanted: Vec<_> = wanted.into_values().collect();
+        let compile = |(d, format): &(Dispatch, &'static Format)| self.pipeline(d.kernel, &d.config, format);
+        let compiled: Vec<_> = wanted.par_iter().map(compile).collect::<Result<_>>()?;
+        if self.caps().software && self.compiled_pipelines() > before {
+            self.touch(&compiled)?;
+        }
+        self.save_pipelines();
+        Ok(())
+    }
+
+    /// Dispatches no workgroups: software drivers compile when something is dispatched first, not before.
+    fn touch(&self, pipelines: &[Arc<wgpu::ComputePipeline>]) -> Result<()> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM;
+        let buffer = || transfer::buffer(self, "nothing", size_of::<Params>() as u64, usage);
+        let (input, params, y) = (buffer()?, buffer()?, buffer()?);
+        let mut encoder = self.encoder();
+        self.guard(
+            || "compiling".into(),
+            0,
+            || {
+                let resource = |i| match i {
+                    0 => params.as_entire_binding(),
+                    4 => y.as_entire_binding(),
+                    _ => input.as_entire_binding(),
+                };
+                let entries = std::array::from_fn::<_, 8, _>(|i| wgpu::BindGroupEntry {
+                    binding: i as u32,
+                    resource: resource(i),
+                });
+                let group = self.device().create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: None,
+                    layout: self.bindings(),
+                    entries: &entries,
+                });
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                for pipeline in pipelines {
+                    pass.set_pipeline(pipeline);
+                    pass.set_bind_group(0, &group, &[]);
+                    pass.dispatch_workgroups(0, 1, 1);
+                }
+            },
+        )?;
+        self.submit(encoder)?;
+        self.wait()
+    }
+}
