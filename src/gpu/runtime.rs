@@ -261,13 +261,14 @@ impl Runtime {
         let slots = n.saturating_mul(per);
         let outputs = slots.saturating_mul(w.rows() / w.experts());
         check_buffers(w, (x, n.saturating_mul(w.cols())), (y, outputs))?;
-        if experts.size() < slots as u64 * 4 {
+        if experts == y {
+            let name = w.name();
+            return Err(Error::Argument(format!("a matmul with `{name}` cannot write into its own experts")));
+        }
+        let wanted = (slots as u64).saturating_mul(4);
+        if experts.size() < wanted {
             let what = format!("buffer of experts for `{}` with {n} x {per} columns", w.name());
-            return Err(Error::shape(
-                what,
-                format!("{} bytes", slots * 4),
-                format!("{} bytes", experts.size()),
-            ));
+            return Err(Error::shape(what, format!("{wanted} bytes"), format!("{} bytes", experts.size())));
         }
         let plan = self.plan_experts(w, slots, per, options)?;
         Prepared::new(self, w, &Io { x, y, experts: Some(experts) }, &plan)?.encode(encoder);

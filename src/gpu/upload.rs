@@ -2,7 +2,7 @@
 //! queue takes it from, all threads at it, while the device copies the chunk before.
 
 use super::runtime::Runtime;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::plan::{MAX_PLANES, Shard};
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;
@@ -35,8 +35,12 @@ pub(super) fn rows(
     let doing = || format!("uploading `{}`", tensor.name());
     let bytes = (row_words(shard) * rows.len() * 4) as u64;
     let views = runtime.guard(doing, bytes, || open(runtime, (shard, buffer), &rows))?;
-    // The guard would have told why; without a reason, there is nothing to write.
-    let Some(mut views) = views else { return Ok(true) };
+    let Some(mut views) = views else {
+        // A lost device refuses without a word: hear of it.
+        runtime.wait()?;
+        let message = format!("the queue took none of {bytes} bytes");
+        return if bytes == 0 { Ok(true) } else { Err(Error::Gpu { doing: doing(), message }) };
+    };
     let good = blocks(shard, &mut views, rows)
         .into_par_iter()
         .map_init(|| scratch(shard), |scratch, block| repack(tensor, shard, block, scratch, check))

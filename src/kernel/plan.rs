@@ -265,7 +265,9 @@ pub fn matmul_experts(
         )));
     }
     let one = Weight { rows, ..w };
-    let most = batch_limit(&one, activations, caps)?.min(route_limit(&w, caps)) / per * per;
+    // A column takes up to nine words of the sorted columns: its own and two tiles.
+    let bindings = batch_limit(&one, activations, caps)?.min(binding_elements(caps) / 9);
+    let most = bindings.min(route_limit(&w, caps)) / per * per;
     if most == 0 {
         return Err(too_wide(
             format!("{per} columns of y for `{}`", w.name),
@@ -273,13 +275,15 @@ pub fn matmul_experts(
             binding_elements(caps),
         ));
     }
-    for first in (0..slots).step_by(most) {
-        let columns = first..slots.min(first + most);
+    let mut first = 0;
+    while first < slots {
+        let left = most.min(slots - first);
         // About as many columns for each expert.
-        let batch = columns.len().div_ceil(w.experts).max(1);
-        let request =
-            Request { rows, cols: w.cols, batch, activations, experts: true, codes: w.format.has_codes() };
+        let batch = left.div_ceil(w.experts).max(1);
+        let codes = w.format.has_codes();
+        let request = Request { rows, cols: w.cols, batch, activations, experts: true, codes };
         let Candidate { kernel, config } = choose(&request)?;
+        let columns = first..first + left.min(expert_limit(&one, &config, per, caps));
         let tiles = columns.len() / config.columns as usize + w.experts.min(columns.len());
         plan.push(route(&w, columns.clone(), tiles, config.columns, caps));
         let x = stage(&mut plan, &w, columns.start / per..columns.end / per, activations, caps)?;
@@ -296,8 +300,17 @@ pub fn matmul_experts(
             };
             matmul_shard(&mut plan, &w, &tiles, x, (kernel, &config), caps)?;
         }
+        first = columns.end;
     }
     Ok(plan)
+}
+
+/// Columns for which the folded grid holds every tile, however the columns fall on experts of the rows of `one`.
+fn expert_limit(one: &Weight, config: &Config, per: usize, caps: &Caps) -> usize {
+    let tiles = most_groups(caps) / one.rows.div_ceil(config.rows as usize).max(1);
+    // No more than a tile a column and one an expert, and than two a column.
+    let columns = (tiles.saturating_sub(one.experts) * config.columns as usize).max(tiles / 2);
+    (columns / per).max(1) * per
 }
 
 /// The dispatch that sorts columns by experts.

@@ -1,0 +1,173 @@
+//! What is compiled ahead, what is measured and kept, and weights that share their activations.
+
+mod common;
+
+use common::{VARIANTS, open};
+use qmatmul::check::{activations, random_tensor};
+use qmatmul::gpu::{Tuned, TuningCache, Upload};
+use qmatmul::kernel::{Activations, Request};
+use qmatmul::tune::{Effort, tune};
+use qmatmul::{Error, MatmulOptions, Options, PackedTensor, Runtime, format, wgpu};
+use std::path::Path;
+
+fn packed(format: &str, m: usize, k: usize, seed: u64) -> PackedTensor {
+    random_tensor("w", format::by_name(format).expect("a format"), m, k, seed).expect("the shape fits")
+}
+
+fn kept_in(folder: &Path) -> Runtime {
+    open(&Options { tuning: TuningCache::Folder(folder.into()), ..VARIANTS[0].options() })
+}
+
+const REQUEST: Request =
+    Request { rows: 64, cols: 64, batch: 2, activations: Activations::F32, experts: false, codes: true };
+
+#[test]
+fn warm_up_compiles_each_pipeline_once() {
+    let runtime = open(&VARIANTS[0].options());
+    let w = runtime.upload(&packed("Q8_0", 40, 64, 1)).expect("small");
+    let requests = [(&w, 1), (&w, 1), (&w, 2)];
+    let warm = || runtime.warm_up_all(&requests, &MatmulOptions::default()).expect("compiles");
+    std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(warm))));
+    let count = runtime.compiled_pipelines();
+    assert!((1..=2).contains(&count), "{count}");
+    for n in [1, 2] {
+        let x = activations(n * 64, 3);
+        let other = VARIANTS[0].runtime();
+        let there = other.upload(&packed("Q8_0", 40, 64, 1)).expect("small");
+        assert_eq!(runtime.matmul(&w, &x).expect("small"), other.matmul(&there, &x).expect("small"));
+    }
+    assert_eq!(runtime.compiled_pipelines(), count);
+}
+
+/// Chunks that end within a block of rows, shards of odd counts.
+#[test]
+fn uploads_of_many_chunks_keep_every_weight() {
+    let runtime = open(&Options { max_binding: Some(20_000_003), ..VARIANTS[0].options() });
+    for (format, m, k) in [("Q4_0", 100_003, 1024), ("Q6_K", 9_973, 4096), ("Q4_K", 77_777, 256)] {
+        let packed = packed(format, m, k, 2);
+        let w = runtime.upload(&packed).expect("some MB");
+        let rows: Vec<u32> = (0..m as u32).step_by(97).chain(m as u32 - 300..m as u32).collect();
+        let wanted: Vec<usize> = rows.iter().map(|row| *row as usize).collect();
+        let want = packed.select_rows(&wanted).expect("rows exist").dequantize();
+        assert!(runtime.get_rows(&w, &rows).expect("rows exist") == want, "{format}");
+    }
+}
+
+#[test]
+fn stacked_weights_give_what_each_gives() {
+    let runtime = VARIANTS[0].runtime();
+    let (a, b, n) = (packed("Q4_0", 40, 64, 1), packed("Q4_0", 24, 64, 2), 2);
+    let x = activations(n * 64, 3);
+    let matmul = |t| runtime.matmul(&runtime.upload(t).expect("small"), &x).expect("small");
+    let (ya, yb) = (matmul(&a), matmul(&b));
+    let stack = PackedTensor::stack("ab", &[&a, &b]).expect("the same format");
+    let want: Vec<f32> = ya.chunks(40).zip(yb.chunks(24)).flat_map(|(a, b)| [a, b].concat()).collect();
+    assert_eq!(matmul(&stack), want);
+    let refused = |tensors: &[&PackedTensor]| PackedTensor::stack("no", tensors).expect_err("do not stack");
+    assert!(matches!(refused(&[]), Error::Argument(_)));
+    assert!(matches!(refused(&[&a, &packed("Q8_0", 8, 64, 1)]), Error::Argument(_)));
+    assert!(matches!(refused(&[&a, &packed("Q4_0", 8, 96, 1)]), Error::Shape { .. }));
+}
+
+/// Several weights in one pass, of which two have nothing in common but their activations.
+#[test]
+fn weights_that_share_activations_share_a_pass() {
+    use wgpu::util::DeviceExt;
+    let runtime = VARIANTS[0].runtime();
+    let weights =
+        [packed("Q4_0", 40, 64, 1), packed("Q8_0", 24, 64, 2)].map(|t| runtime.upload(&t).expect("small"));
+    let x = activations(2 * 64, 3);
+    let usage = wgpu::BufferUsages::STORAGE;
+    let contents = bytemuck::cast_slice(&x);
+    let input = runtime.device().create_buffer_init(&wgpu::util::BufferInitDescriptor {
+        label: None,
+        contents,
+        usage,
+    });
+    let outputs = weights.each_ref().map(|w| {
+        let (size, usage) = (w.rows() as u64 * 8, usage | wgpu::BufferUsages::COPY_SRC);
+        let d = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
+        runtime.device().create_buffer(&d)
+    });
+    let mut encoder = runtime.device().create_command_encoder(&Default::default());
+    let pairs: Vec<_> = weights.iter().zip(&outputs).collect();
+    runtime.record_matmuls(&mut encoder, &pairs, &input, 2, &MatmulOptions::default()).expect("recorded");
+    runtime.queue().submit([encoder.finish()]);
+    for (w, y) in pairs {
+        assert_eq!(read(runtime, y), runtime.matmul(w, &x).expect("small"), "{}", w.format().name);
+    }
+}
+
+/// The f32 values of a buffer.
+fn read(runtime: &Runtime, buffer: &wgpu::Buffer) -> Vec<f32> {
+    let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+    let d = wgpu::BufferDescriptor { label: None, size: buffer.size(), usage, mapped_at_creation: false };
+    let staging = runtime.device().create_buffer(&d);
+    let mut encoder = runtime.device().create_command_encoder(&Default::default());
+    encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+    runtime.queue().submit([encoder.finish()]);
+    staging.map_async(wgpu::MapMode::Read, .., |result| result.expect("mapped"));
+    runtime.wait().expect("the device is there");
+    bytemuck::cast_slice(&staging.get_mapped_range(..).expect("mapped")).to_vec()
+}
+
+#[test]
+fn choices_are_kept_for_their_driver_only() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let runtime = kept_in(folder.path());
+    let q4_0 = format::by_name("Q4_0").expect("a format");
+    let tuned = Tuned { kernel: "gemv:odd".into(), micros: 1.0, ..Tuned::class(q4_0, &REQUEST) };
+    runtime.tuning().set(tuned.clone()).expect("writable");
+    let path = runtime.tuning().path().expect("a file").to_owned();
+    let again = kept_in(folder.path());
+    assert_eq!(again.tuning().list(), [tuned]);
+    assert_eq!(again.tuning().get(q4_0, &REQUEST).as_deref(), Some("gemv:odd"));
+    let text = std::fs::read_to_string(&path).expect("written");
+    let driver = again.adapter().driver.clone();
+    for bad in [text.replace(&driver, "another"), text[..text.len() / 2].into(), String::new()] {
+        std::fs::write(&path, bad).expect("writable");
+        assert!(kept_in(folder.path()).tuning().list().is_empty());
+    }
+    again.tuning().clear().expect("removable");
+    assert!(!path.exists() && again.tuning().list().is_empty());
+    again.tuning().clear().expect("nothing to remove");
+    assert_eq!(VARIANTS[0].runtime().tuning().path(), None);
+}
+
+#[test]
+fn the_fastest_that_is_right_is_used() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let runtime = kept_in(folder.path());
+    let q4_0 = format::by_name("Q4_0").expect("a format");
+    let effort = Effort { seconds: 0.001, footprint: 1, seed: 1 };
+    let trials = tune(&runtime, q4_0, &REQUEST, &effort).expect("kernels apply");
+    let chosen: Vec<_> = trials.iter().filter(|t| t.chosen).collect();
+    assert!(chosen.len() == 1 && chosen[0].failure.is_none(), "{trials:?}");
+    let w = runtime.upload(&packed("Q4_0", 64, 64, 1)).expect("small");
+    let kernels = runtime.kernels(&w, 2, &MatmulOptions::default()).expect("kernels apply");
+    assert!(kernels.contains(&chosen[0].kernel), "{kernels}: {trials:?}");
+}
+
+#[test]
+fn experts_at_the_edges() {
+    let runtime = open(&Options { max_groups: Some(6), ..VARIANTS[0].options() });
+    let stack = packed("Q4_0", 4 * 8, 64, 1);
+    let w = runtime.upload_with(&stack, Upload { experts: 4, ..Upload::default() }).expect("small");
+    let options = MatmulOptions::default();
+    assert!(runtime.matmul_experts(&w, &[], &[], &options).expect("nothing to do").is_empty());
+    // More tiles than one grid holds.
+    let (x, ids): (_, Vec<u32>) = (activations(100 * 64, 1), (0..200).map(|i| i * 3 % 4).collect());
+    let c = qmatmul::check::matmul_experts(&runtime, &stack, &w, &x, &ids, &options).expect("split");
+    assert!(c.passed, "{c}");
+    let usage = wgpu::BufferUsages::STORAGE;
+    let buffer = || {
+        let size = 4096;
+        let d = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
+        runtime.device().create_buffer(&d)
+    };
+    let (x, ids, y) = (buffer(), buffer(), buffer());
+    let mut encoder = runtime.device().create_command_encoder(&Default::default());
+    let mut record = |ids, n| runtime.record_matmul_experts(&mut encoder, &w, &x, ids, &y, (n, 2), &options);
+    assert!(matches!(record(&y, 1), Err(Error::Argument(_))));
+    assert!(matches!(record(&ids, usize::MAX), Err(Error::Shape { .. })));
+}
