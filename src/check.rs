@@ -223,8 +223,7 @@ pub fn matmul(
         got.append(&mut y);
         intact &= untouched;
     }
-    let n = reference::batch_of(packed, x)?;
-    let rounds = runtime.rounds_weights(weights, n, options)?;
+    let rounds = runtime.rounds_weights(weights, &Task::Matmul(x, options))?;
     Ok(judge(&got, packed, x, options.activations, rounds)?.and(intact))
 }
 
@@ -245,7 +244,7 @@ pub fn sampled(
     let rows = some_rows(m, count, seed);
     let part = packed.select_rows(&rows)?;
     let got: Vec<f32> = (0..n).flat_map(|c| rows.iter().map(move |r| c * m + r)).map(|i| y[i]).collect();
-    judge(&got, &part, x, options.activations, runtime.rounds_weights(weights, n, options)?)
+    judge(&got, &part, x, options.activations, runtime.rounds_weights(weights, &Task::Matmul(x, options))?)
 }
 
 /// Rows in no order that a kernel's tiles could share, the first and the last among them.
@@ -270,13 +269,14 @@ pub fn matmul_experts(
     experts: &[u32],
     options: &MatmulOptions,
 ) -> Result<Comparison> {
-    let (got, intact) = guarded(runtime, weights, &Task::Experts(x, experts, options))?;
+    let task = Task::Experts(x, experts, options);
+    let (got, intact) = guarded(runtime, weights, &task)?;
     let stack = weights.experts();
     let compared = |activations, bound| -> Result<Comparison> {
         let want = reference::matmul_experts(packed, stack, x, experts, activations)?;
         Ok(compare_with_power(&got, &want, 0.0, widened(bound, want.len())))
     };
-    let (twin, exact) = bounds(options.activations, false);
+    let (twin, exact) = bounds(options.activations, runtime.rounds_weights(weights, &task)?);
     Ok(worse(compared(options.activations, twin)?, compared(Activations::F32, exact)?).and(intact))
 }
 

@@ -9,7 +9,7 @@ use qmatmul::check::{self, random_tensor};
 use qmatmul::format::{self, FORMATS, Format};
 use qmatmul::gpu::Upload;
 use qmatmul::kernel::{self, Activations, MatmulOptions, Request};
-use qmatmul::{Options, Runtime};
+use qmatmul::{Options, PackedTensor, Runtime};
 
 struct Case {
     m: usize,
@@ -223,6 +223,20 @@ fn every_candidate_takes_any_batch() {
     report(&failures, done);
 }
 
+/// Weights that are exactly zero, though their scales are not, give exactly zero.
+#[test]
+fn zero_weights_give_zero() {
+    let format = format::by_name("Q4_0").expect("a format of the table");
+    let mut data = random_tensor("w", format, 40, 256, 7).expect("the shape fits").data().to_vec();
+    data.chunks_mut(18).for_each(|block| block[2..].fill(0x88));
+    let packed = PackedTensor::new("zeros", format, 40, 256, data).expect("the same length");
+    for variant in &VARIANTS {
+        let w = variant.runtime().upload(&packed).expect("small");
+        let y = variant.runtime().matmul(&w, &check::activations(256, 3)).expect("small");
+        assert!(y.iter().all(|y| *y == 0.0), "{}: {y:?}", variant.name);
+    }
+}
+
 /// One matmul; a line about it if it failed. Where the last columns are left to another dispatch, the variant is not the same.
 fn matmul(
     runtime: &Runtime,
@@ -304,6 +318,10 @@ fn experts_within_small_limits() {
         assert!(c.passed, "{c}");
         let error = runtime.upload_with(&packed, Upload { experts: 7, ..Upload::default() }).map(drop);
         assert!(error.expect_err("480 rows are no 7 experts").to_string().contains("480"));
+        let error = runtime
+            .upload(&packed)
+            .and_then(|one| runtime.matmul_experts(&one, &x[..512], &[0], &MatmulOptions::default()));
+        assert!(error.expect_err("in several shards").to_string().contains("the one expert"));
         let error = runtime.matmul_experts(&w, &x[..512], &[40], &MatmulOptions::default());
         assert!(error.expect_err("there are 40").to_string().contains("below 40"));
     }

@@ -3,6 +3,7 @@
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = true;
+const CODES_CENTER = 0;
 
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
     let i = k >> 4u;

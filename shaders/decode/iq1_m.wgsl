@@ -5,6 +5,7 @@
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = true;
+const CODES_CENTER = 0;
 
 fn entries(row: u32, k: u32) -> Shifted {
     let chunk = k >> 5u;

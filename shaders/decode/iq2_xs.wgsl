@@ -4,6 +4,7 @@
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = true;
+const CODES_CENTER = 0;
 
 fn codes32(row: u32, k: u32) -> Codes {
     let chunk = k >> 5u;

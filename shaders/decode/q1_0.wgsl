@@ -3,6 +3,7 @@
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = false;
+const CODES_CENTER = 0;
 
 // Bit i of byte j of `minus` flips the sign of weight 4 i + j.
 fn flipped(d: u32, minus: u32, i: u32) -> vec4<f32> {

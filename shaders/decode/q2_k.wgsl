@@ -3,6 +3,7 @@
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = false;
+const CODES_CENTER = 0;
 
 // The scales of the two halves of a chunk, then their offsets.
 fn scales_and_offsets(row: u32, k: u32) -> vec4<f32> {

@@ -3,6 +3,7 @@
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = false;
+const CODES_CENTER = 4;
 
 fn scales(row: u32, k: u32) -> vec2<f32> {
     let d = plane_f16(3u, row, k >> 8u);

@@ -3,6 +3,7 @@
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = false;
+const CODES_CENTER = 0;
 
 fn scale_and_offset(row: u32, k: u32) -> vec2<f32> {
     return unpack2x16float(plane_word(2u, row, k >> 5u));

@@ -3,6 +3,7 @@
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = false;
+const CODES_CENTER = 1;
 
 // One trit of each byte, the one that `power` = 3^n brings to the front.
 fn trits(v: vec4<u32>, power: vec4<u32>) -> vec4<u32> {

@@ -3,6 +3,7 @@
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = false;
+const CODES_CENTER = 1;
 
 fn scale(row: u32, k: u32) -> f32 {
     return plane_f16(1u, row, k >> 8u);

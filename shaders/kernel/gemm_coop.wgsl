@@ -81,6 +81,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
     workgroupBarrier();
     for (var i = lane; i < TILE * TILE; i += WORKGROUP) {
         let r = i % TILE;
-        put(t, r, i / TILE, y_tile[i] * row_scales[w_row(t, r)]);
+        put_scaled(t, r, i / TILE, y_tile[i], row_scales[w_row(t, r)]);
     }
 }

@@ -93,7 +93,7 @@ fn centered2(q: array<u32, 8>, d: vec2<f32>, center: f32) -> array<vec4<f32>, 8>
 
 // 32 weights as integer codes: w = d * q + m, with a scale and an offset for each 16.
 struct Codes {
-    q: array<u32, 8>,  // quads of signed bytes
+    q: array<u32, 8>,  // quads; see lib/quads.wgsl and lib/lookup.wgsl
     d: vec2<f32>,
     m: vec2<f32>,
 }

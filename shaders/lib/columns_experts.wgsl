@@ -12,7 +12,7 @@ struct Columns {
 fn tile_columns(i: u32, cols: u32) -> Columns {
     let expert = routes[4u * i] - params.experts.x;  // wraps to a large number below the shard
     let here = expert < params.experts.y;
-    return Columns(expert * params.rows, routes[4u * i + 1u], select(0u, routes[4u * i + 2u], here));
+    return Columns(select(0u, expert * params.rows, here), routes[4u * i + 1u], select(0u, routes[4u * i + 2u], here));
 }
 
 fn y_column(t: Tile, i: u32) -> u32 {

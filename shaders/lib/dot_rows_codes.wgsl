@@ -9,10 +9,10 @@ fn w_chunk(row: u32, k: u32) -> W {
 
 // sum + (a, b, c, d) . x for four activations
 fn dot4(a: u32, b: u32, c: u32, d: u32, x: vec4<f32>, sum: vec4<f32>) -> vec4<f32> {
-    let qa = code_values(a);
-    let qb = code_values(b);
-    let qc = code_values(c);
-    let qd = code_values(d);
+    let qa = centered_values(a);
+    let qb = centered_values(b);
+    let qc = centered_values(c);
+    let qd = centered_values(d);
     var s = fma(vec4<f32>(qa.x, qb.x, qc.x, qd.x), vec4<f32>(x.x), sum);
     s = fma(vec4<f32>(qa.y, qb.y, qc.y, qd.y), vec4<f32>(x.y), s);
     s = fma(vec4<f32>(qa.z, qb.z, qc.z, qd.z), vec4<f32>(x.z), s);
@@ -51,7 +51,7 @@ fn dot_rows(t: Tile, a: W, b: W, c: W, d: W, i: u32, k: u32, lane: u32, sum: vec
         subgroupBroadcast(v[13u / (SHARE * SUBGROUP) * SHARE + 13u % SHARE], 13u % (SHARE * SUBGROUP) / SHARE),
         subgroupBroadcast(v[14u / (SHARE * SUBGROUP) * SHARE + 14u % SHARE], 14u % (SHARE * SUBGROUP) / SHARE),
         subgroupBroadcast(v[15u / (SHARE * SUBGROUP) * SHARE + 15u % SHARE], 15u % (SHARE * SUBGROUP) / SHARE));
-    if (!CODES_SIGNED) {
+    if (!CODES_SIGNED && CODES_CENTER == 0) {
         let sum0 = sum16(x0, x1, x2, x3);
         s = fma(vec4<f32>(a.m.x, b.m.x, c.m.x, d.m.x), vec4<f32>(sum0), s);
     }
@@ -80,7 +80,7 @@ fn dot_rows(t: Tile, a: W, b: W, c: W, d: W, i: u32, k: u32, lane: u32, sum: vec
         subgroupBroadcast(v[29u / (SHARE * SUBGROUP) * SHARE + 29u % SHARE], 29u % (SHARE * SUBGROUP) / SHARE),
         subgroupBroadcast(v[30u / (SHARE * SUBGROUP) * SHARE + 30u % SHARE], 30u % (SHARE * SUBGROUP) / SHARE),
         subgroupBroadcast(v[31u / (SHARE * SUBGROUP) * SHARE + 31u % SHARE], 31u % (SHARE * SUBGROUP) / SHARE));
-    if (!CODES_SIGNED) {
+    if (!CODES_SIGNED && CODES_CENTER == 0) {
         let sum1 = sum16(x4, x5, x6, x7);
         s = fma(vec4<f32>(a.m.y, b.m.y, c.m.y, d.m.y), vec4<f32>(sum1), s);
     }

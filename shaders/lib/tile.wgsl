@@ -30,8 +30,15 @@ fn w_row(t: Tile, i: u32) -> u32 {
 
 // Writes the sum for row and column i of the tile, unless it lies outside y.
 fn put(t: Tile, row: u32, col: u32, sum: f32) {
+    put_scaled(t, row, col, sum, 1.0);
+}
+
+// The same, of a row that `scale` was taken out of. The smaller of two powers of two comes first, so that nothing overflows on
+// the way to a result that does not.
+fn put_scaled(t: Tile, row: u32, col: u32, sum: f32, scale: f32) {
     if (t.row + row < params.rows && t.col + col < t.end) {
         let at = t.y + y_column(t, col) * params.y_stride + t.row + row;
-        y[at] = sum * x_scale(x_column(t, col)) + select(0.0, y[at], params.accumulate == 1u);
+        let other = x_scale(x_column(t, col));
+        y[at] = sum * min(scale, other) * max(scale, other) + select(0.0, y[at], params.accumulate == 1u);
     }
 }

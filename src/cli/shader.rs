@@ -3,7 +3,7 @@
 use super::{Common, Verdict, output};
 use crate::error::{Error, Result};
 use crate::format::{self, Format};
-use crate::kernel::{self, Activations, Caps, Config, Kernel, Request, compose};
+use crate::kernel::{self, Activations, Caps, Config, Kernel, MatmulOptions, Operation, Request, compose};
 use crate::translate::{Target, translate};
 
 #[derive(clap::Args)]
@@ -17,7 +17,7 @@ pub struct Shader {
     emit: Target,
     /// Batch columns to configure for
     #[arg(short, default_value_t = 1)]
-    n: usize,
+    n: u32,
     /// Variant of the kernel, as in 4x64
     #[arg(long)]
     variant: Option<String>,
@@ -26,12 +26,12 @@ pub struct Shader {
     experts: bool,
     /// Rows of the weight to configure for
     #[arg(short, default_value_t = 4096)]
-    m: usize,
+    m: u32,
     /// Columns of the weight to configure for
     #[arg(short, default_value_t = 4096)]
-    k: usize,
+    k: u32,
     /// Size of a subgroup
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(..=128))]
     subgroup: u32,
 }
 
@@ -51,29 +51,20 @@ impl Shader {
     }
 
     /// The configuration of the variant that was asked for, or the first.
-    fn config(&self, common: &Common, kernel: &Kernel, format: &Format) -> Result<Config> {
+    fn config(&self, common: &Common, kernel: &'static Kernel, format: &Format) -> Result<Config> {
         let activations = match (common.activations, kernel.activations) {
             (Activations::F32, [first, ..]) => *first,
             (asked, _) => asked,
         };
-        let request = Request {
-            rows: self.m,
-            cols: self.k,
-            batch: self.n,
-            activations,
-            experts: self.experts,
-            codes: format.has_codes(),
-        };
-        let configs = (kernel.configs)(&self.caps(common), &request);
-        let names: Vec<_> = configs.iter().map(|c| c.variant.clone()).collect();
-        let wanted = |c: &Config| self.variant.as_ref().is_none_or(|v| *v == c.variant);
-        configs.into_iter().find(wanted).ok_or_else(|| {
-            Error::Argument(format!(
-                "kernel {} has no such variant; there are: {}",
-                kernel.name,
-                names.join(", ")
-            ))
-        })
+        let (rows, cols, batch) = (self.m as usize, self.k as usize, self.n as usize);
+        let codes = format.has_codes();
+        let request = Request { rows, cols, batch, activations, experts: self.experts, codes };
+        let caps = self.caps(common);
+        if kernel.operation != Operation::Matmul {
+            return Ok((kernel.configs)(&caps, &request).swap_remove(0));
+        }
+        let options = MatmulOptions { activations, kernel: Some(kernel), variant: self.variant.clone() };
+        Ok(kernel::choose(&caps, format, &request, &options, None)?.config)
     }
 
     /// A device that only the shader's configuration looks at.
@@ -90,7 +81,7 @@ impl Shader {
             max_buffer: 256 << 20,
             binding_alignment: 256,
             max_workgroup_memory: 32 << 10,
-            max_workgroup: 256,
+            max_workgroup: 1024,
             max_loops: None,
         }
     }

@@ -26,9 +26,9 @@ pub(super) fn cooperative(device: &wgpu::Device, queue: &wgpu::Queue, faults: &F
 
 /// What the shader computes, [column, row].
 fn expected(edge: u32) -> Vec<f32> {
-    let a = |row: u32, k: u32| ((((row * edge + k) * 7 + row) % 13) as f32) - 6.0;
-    let b = |col: u32, k: u32| ((((col * edge + k) * 5 + 3 * col) % 11) as f32) - 5.0;
-    let sum = |col: u32, row: u32| (0..edge).map(|k| a(row, k) * b(col, k)).sum();
+    let a = |row: u32, k: u32| 32.0 * (((((row * edge + k) * 7 + row) % 13) as f32) - 6.0) + 1.0;
+    let b = |col: u32, k: u32| 16.0 * (((((col * edge + k) * 5 + 3 * col) % 11) as f32) - 5.0) + 3.0;
+    let sum = |col: u32, row: u32| (0..edge).map(|k| 2.0 * a(row, k) * b(col, k)).sum();
     (0..edge * edge).map(|i| sum(i / edge, i % edge)).collect()
 }
 

@@ -73,8 +73,8 @@ impl Runtime {
         Ok(Self::assemble(device, queue, &adapter, options))
     }
 
-    /// Works on a device of the caller's. The features that qmatmul uses where it finds them are `SUBGROUP`,
-    /// `TIMESTAMP_QUERY` and `PIPELINE_CACHE`; ask for the adapter's limits, or matrices are split at WebGPU's defaults.
+    /// Works on a device of the caller's. The features that qmatmul uses where it finds them are `SUBGROUP`, `SHADER_F16`,
+    /// `SHADER_INT64`, `EXPERIMENTAL_COOPERATIVE_MATRIX`, `TIMESTAMP_QUERY` and `PIPELINE_CACHE`; ask for the adapter's limits, or matrices are split at WebGPU's defaults.
     ///
     /// The device's lost callback is replaced, and errors of qmatmul's own calls are caught in scopes; the handler of
     /// uncaught errors stays the host's.
@@ -365,12 +365,9 @@ impl Runtime {
         Ok(names.join("+"))
     }
 
-    /// True if a kernel that a matmul with `n` columns runs rounds weights to f16.
-    ///
-    /// # Errors
-    /// As [`Runtime::record_matmul`].
-    pub fn rounds_weights(&self, w: &Weights, n: usize, options: &MatmulOptions) -> Result<bool> {
-        Ok(self.plan_matmul(w, n, options)?.iter().any(|d| d.kernel.rounds_weights))
+    /// True if a kernel of this task rounds weights to f16.
+    pub(crate) fn rounds_weights(&self, w: &Weights, task: &Task) -> Result<bool> {
+        Ok(self.plan(w, task)?.0.iter().any(|d| d.kernel.rounds_weights))
     }
 
     /// How many pipelines this runtime has compiled.

@@ -81,8 +81,10 @@ struct Header {
     adapter: String,
     backend: String,
     driver: String,
-    subgroups: bool,
+    subgroup: Option<(u32, u32)>,
     f16: bool,
+    int64: bool,
+    cooperative: Option<u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -100,8 +102,10 @@ impl Tuning {
             adapter: adapter.name.clone(),
             backend: adapter.backend.clone(),
             driver: adapter.driver.clone(),
-            subgroups: caps.subgroup.is_some(),
+            subgroup: caps.subgroup,
             f16: caps.f16,
+            int64: caps.int64,
+            cooperative: caps.cooperative,
         };
         let off = *cache == TuningCache::Off;
         let folder = match cache {
@@ -110,12 +114,7 @@ impl Tuning {
             TuningCache::Folder(folder) => Some(folder.clone()),
         };
         let path = folder.map(|folder| folder.join(file_name(&header)));
-        let read = |path: &Path| -> Option<File> { serde_json::from_slice(&std::fs::read(path).ok()?).ok() };
-        let choices = match path.as_deref().and_then(read) {
-            Some(file) if file.header == header => file.choices,
-            _ => vec![],
-        };
-        let table = choices.into_iter().map(|c| (c.key(), c)).collect();
+        let table = path.as_deref().map(|path| read(path, &header)).unwrap_or_default();
         Self { table: Mutex::new(table), path, header, off }
     }
 
@@ -145,6 +144,10 @@ impl Tuning {
         let mut table = self.lock();
         table.insert(tuned.key(), tuned);
         let Some(path) = &self.path else { return Ok(()) };
+        // What another process has measured meanwhile stays.
+        for (key, other) in read(path, &self.header) {
+            table.entry(key).or_insert(other);
+        }
         let file = File { header: self.header.clone(), choices: table.values().cloned().collect() };
         let text = serde_json::to_string_pretty(&file).expect("plain data");
         let folder = path.parent().expect("the path was made by join");
@@ -171,10 +174,17 @@ impl Tuning {
     }
 }
 
-/// `tuning-vulkan-llvmpipe-llvm-15-0-6-256-bits-<driver>.json`: letters and digits of what the choices depend on.
+/// The choices in a file; none if there is no such file or it is good for another device.
+fn read(path: &Path, header: &Header) -> BTreeMap<Key, Tuned> {
+    let file: Option<File> = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let choices = file.filter(|file| file.header == *header).map(|file| file.choices).unwrap_or_default();
+    choices.into_iter().map(|c| (c.key(), c)).collect()
+}
+
+/// `tuning-vulkan-llvmpipe-llvm-15-0-6-256-bits-<driver>-shic.json`: letters and digits of what the choices depend on.
 fn file_name(header: &Header) -> String {
-    let switches =
-        format!("{}{}", if header.subgroups { "s" } else { "" }, if header.f16 { "h" } else { "" });
+    let has = [header.subgroup.is_some(), header.f16, header.int64, header.cooperative.is_some()];
+    let switches: String = has.iter().zip("shic".chars()).filter(|(has, _)| **has).map(|(_, c)| c).collect();
     let text = format!("{} {} {} {switches}", header.backend, header.adapter, header.driver).to_lowercase();
     let mut slug: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     slug.truncate(160);

@@ -69,7 +69,7 @@ pub(super) fn variant(rows: u32, columns: u32, splits: u32) -> String {
 pub(super) fn splits(request: &Request, rows: u32, columns: u32) -> Vec<u32> {
     const TILES_WANTED: usize = 128;
     const LEAST_COLUMNS: usize = 1024;
-    let tiles = request.rows.div_ceil(rows as usize) * request.batch.div_ceil(columns as usize);
+    let tiles = request.rows.div_ceil(rows as usize).saturating_mul(request.batch.div_ceil(columns as usize));
     let most = (request.cols / LEAST_COLUMNS).min(8);
     match (TILES_WANTED / tiles.max(1)).min(most) {
         0 | 1 => vec![1],

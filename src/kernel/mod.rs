@@ -316,7 +316,7 @@ pub fn choose(
     if at < all.len() {
         return Ok(all.swap_remove(at));
     }
-    let kernel = options.kernel.map_or("no kernel", |k| k.name);
+    let kernel = options.kernel.map_or("", |k| k.name);
     let activations = request.activations.name();
     Err(Error::Argument(match (options.kernel, &options.variant) {
         _ if request.activations == Activations::Q8 && !format.has_codes() => {
@@ -329,7 +329,8 @@ pub fn choose(
         (Some(_), Some(variant)) => {
             format!("kernel {kernel} has no variant `{variant}` for this device and shape")
         }
-        _ => format!("{kernel} multiplies {} by {activations} activations on this device", format.name),
+        (Some(_), None) => format!("kernel {kernel} needs more than this device has, or is allowed to use"),
+        _ => format!("no kernel multiplies {} by {activations} activations on this device", format.name),
     }))
 }
 

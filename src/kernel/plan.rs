@@ -203,6 +203,7 @@ pub fn matmul(
     if w.rows == 0 || batch == 0 {
         return Ok(plan);
     }
+    check_columns(&w)?;
     let most = batch_limit(&w, activations, caps)?;
     let mut first = 0;
     while first < batch {
@@ -258,11 +259,20 @@ pub fn matmul_experts(
     if rows == 0 || slots == 0 {
         return Ok(plan);
     }
+    check_columns(&w)?;
     if per == 0 || !slots.is_multiple_of(per) {
         let name = w.name;
         return Err(Error::Argument(format!(
             "{slots} columns for the experts of `{name}` are no multiple of {per}"
         )));
+    }
+    if w.experts == 1 && w.shards.len() > 1 {
+        // Shards end between experts; a single one is cut like any weight.
+        return Err(too_wide(
+            format!("the one expert of `{}`", w.name),
+            rows * w.cols,
+            binding_elements(caps),
+        ));
     }
     let one = Weight { rows, ..w };
     // A column takes up to nine words of the sorted columns: its own and two tiles.
@@ -311,6 +321,14 @@ fn expert_limit(one: &Weight, config: &Config, per: usize, caps: &Caps) -> usize
     // No more than a tile a column and one an expert, and than two a column.
     let columns = (tiles.saturating_sub(one.experts) * config.columns as usize).max(tiles / 2);
     (columns / per).max(1) * per
+}
+
+/// A matmul without columns would be all zeros, which no kernel writes.
+fn check_columns(w: &Weight) -> Result<()> {
+    match w.cols {
+        0 => Err(Error::Argument(format!("`{}` has no columns to multiply", w.name))),
+        _ => Ok(()),
+    }
 }
 
 /// The dispatch that sorts columns by experts.
@@ -649,7 +667,7 @@ fn grid_limit(w: &Weight, config: &Config, caps: &Caps) -> usize {
     (most_groups(caps) / row_groups).max(1) * config.columns as usize
 }
 
-/// Workgroups of a folded grid whose index fits 31 bits.
+/// Workgroups of a folded grid of which no dispatch should have more.
 fn most_groups(caps: &Caps) -> usize {
     (caps.max_groups as usize).saturating_mul(caps.max_groups as usize).min(1 << 24)
 }
