@@ -35,6 +35,7 @@ pub(super) static WORDS_64: Part = part!("lib/words_64.wgsl");
 pub(super) static DOT_ROWS_CODES: Part = part!("lib/dot_rows_codes.wgsl");
 static X_SHARE_32: Part = part!("lib/x_share_32.wgsl");
 static X_SHARE_64: Part = part!("lib/x_share_64.wgsl");
+static X_QUADS: Part = part!("lib/x_quads.wgsl");
 static QUADS: Part = part!("lib/quads.wgsl");
 static LOOKUP: Part = part!("lib/lookup.wgsl");
 static GRID: Part = part!("lib/grid.wgsl");
@@ -68,9 +69,10 @@ pub(super) fn chunks(request: &Request, staged: bool) -> Vec<&'static Part> {
     }
 }
 
-/// The part that shares f32 activations out over a subgroup, 64 bits a load where that may be.
-pub(super) fn shared_x(caps: &Caps, request: &Request) -> &'static Part {
-    if caps.int64 && request.cols.is_multiple_of(4) { &X_SHARE_64 } else { &X_SHARE_32 }
+/// The parts that share f32 activations out over a subgroup, 64 bits a load where that may be, and hand them round.
+pub(super) fn shared_x(caps: &Caps, request: &Request) -> [&'static Part; 2] {
+    let share = if caps.int64 && request.cols.is_multiple_of(4) { &X_SHARE_64 } else { &X_SHARE_32 };
+    [share, &X_QUADS]
 }
 
 /// The parts that know which part of y is whose.

@@ -31,7 +31,7 @@ fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
         let loops = 2 * (32 / subgroup.unwrap_or(8));
         Config {
             variant: variant.into(),
-            ..config(caps, request, columns, vec![compose::shared_x(caps, request), part], loops)
+            ..config(caps, request, columns, [&compose::shared_x(caps, request)[..], &[part]].concat(), loops)
         }
     };
     match (subgroup, exact) {
