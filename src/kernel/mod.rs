@@ -310,11 +310,12 @@ pub fn choose(
     options: &MatmulOptions,
     preferred: Option<&str>,
 ) -> Result<Candidate> {
-    let mut all = candidates(caps, format, request);
-    all.retain(|c| options.allow(c));
-    let at = preferred.and_then(|name| all.iter().position(|c| c.name() == name)).unwrap_or(0);
-    if at < all.len() {
-        return Ok(all.swap_remove(at));
+    // Every call of a matmul comes here: kernels behind the one that is taken are not configured.
+    let mut allowed = ways(caps, format, request).filter(|c| options.allow(c)).peekable();
+    let first = allowed.peek().cloned();
+    let named = preferred.and_then(|name| allowed.find(|c| c.name() == name));
+    if let Some(candidate) = named.or(first) {
+        return Ok(candidate);
     }
     let kernel = options.kernel.map_or("", |k| k.name);
     let activations = request.activations.name();
@@ -336,6 +337,11 @@ pub fn choose(
 
 /// Every way to carry out a matmul of `format`, the best guess first.
 pub fn candidates(caps: &Caps, format: &Format, request: &Request) -> Vec<Candidate> {
+    ways(caps, format, request).collect()
+}
+
+/// [`candidates`], each kernel configured when its turn comes.
+fn ways(caps: &Caps, format: &Format, request: &Request) -> impl Iterator<Item = Candidate> {
     let codes = request.activations != Activations::Q8 || format.has_codes();
     let able = |k: &&&'static Kernel| {
         codes && k.operation == Operation::Matmul && k.activations.contains(&request.activations)
@@ -345,7 +351,7 @@ pub fn candidates(caps: &Caps, format: &Format, request: &Request) -> Vec<Candid
     let configs = |kernel: &'static Kernel| {
         (kernel.configs)(caps, request).into_iter().map(move |config| Candidate { kernel, config })
     };
-    kernels.into_iter().flat_map(configs).filter(|c| fits(c, caps)).collect()
+    kernels.into_iter().flat_map(configs).filter(|c| fits(c, caps))
 }
 
 /// The order in which kernels are guessed to be fast.
