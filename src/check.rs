@@ -18,7 +18,7 @@
 //! * Rounding errors are random: few outputs stray further than many do, so their bounds are wider, by 1 + 16 / count.
 
 use crate::error::Result;
-use crate::format::Format;
+use crate::format::{Blocks, Format};
 use crate::gpu::{CANARY, Runtime, Task, Upload, Weights};
 use crate::kernel::{Activations, MatmulOptions, reference};
 use crate::tensor::PackedTensor;
@@ -179,7 +179,7 @@ pub fn tensor(
 ) -> Result<Vec<Outcome>> {
     let finite = match packed.check_finite() {
         // Statistics are plain numbers; a packed weight with such a scale is broken.
-        Err(error) if packed.format().block_weights > 1 => return Err(error),
+        Err(error) if !packed.format().is_plain() => return Err(error),
         finite => finite.is_ok(),
     };
     let weights = runtime.upload_with(packed, Upload { allow_non_finite: true, ..Upload::default() })?;
@@ -196,7 +196,7 @@ pub fn tensor(
     let (n, comparison) = get_rows(runtime, packed, &weights, seed)?;
     outcomes.push(outcome("get_rows", n, comparison));
     let exact = MatmulOptions::default();
-    let applies = options.activations != Activations::Q8 || packed.format().has_codes();
+    let applies = options.activations != Activations::Q8 || packed.format().has_integers();
     let options = if applies { options } else { &exact };
     for &n in batches.iter().filter(|_| finite) {
         let x = activations(n * packed.cols(), seed ^ n as u64);
@@ -446,9 +446,12 @@ pub fn random_tensor(
     seed: u64,
 ) -> Result<PackedTensor> {
     let mut random = Random::new(seed);
-    let pool: Vec<Vec<u8>> = (0..POOL).map(|_| random_block(format, &mut random)).collect();
-    let blocks = rows * cols.div_ceil(format.block_weights);
-    let mut data = Vec::with_capacity(blocks * format.block_bytes);
+    let Some(of) = format.blocks() else {
+        return PackedTensor::encode(name, format, rows, cols, &random_weights(rows * cols, &mut random));
+    };
+    let pool: Vec<Vec<u8>> = (0..POOL).map(|_| random_block(of, &mut random)).collect();
+    let blocks = rows * cols.div_ceil(of.weights);
+    let mut data = Vec::with_capacity(blocks * of.bytes);
     for _ in 0..blocks {
         data.extend_from_slice(&pool[(random.next_u64() % POOL) as usize]);
     }
@@ -457,17 +460,28 @@ pub fn random_tensor(
 
 const POOL: u64 = 1021;
 
+/// Normal numbers: runs of a pool, from anywhere in it.
+fn random_weights(count: usize, random: &mut Random) -> Vec<f32> {
+    let pool: Vec<f32> = (0..64 * POOL).map(|_| random.normal()).collect();
+    let mut weights = Vec::with_capacity(count);
+    while weights.len() < count {
+        let run = &pool[(random.next_u64() % (63 * POOL)) as usize..][..POOL as usize];
+        weights.extend_from_slice(&run[..run.len().min(count - weights.len())]);
+    }
+    weights
+}
+
 /// A block whose largest weight is neither tiny nor huge, so that f32 sums of many make sense.
-fn random_block(format: &Format, random: &mut Random) -> Vec<u8> {
-    let mut block = vec![0u8; format.block_bytes];
-    let mut weights = vec![0f32; format.block_weights];
+fn random_block(format: &Blocks, random: &mut Random) -> Vec<u8> {
+    let mut block = vec![0u8; format.bytes];
+    let mut weights = vec![0f32; format.weights];
     if let Some(encode) = format.encode {
         weights.fill_with(|| random.normal());
         encode(&weights, &mut block);
         return block;
     }
     // A scale that can be huge is no number with all bits set. Without one any block will do: integers, and NVFP4.
-    let bounded = (format.is_finite)(&vec![0xff; format.block_bytes]);
+    let bounded = (format.is_finite)(&vec![0xff; format.bytes]);
     loop {
         block.fill_with(|| random.next_u64() as u8);
         if bounded {

@@ -1,11 +1,14 @@
 //! A packed weight matrix on the host.
 
 use crate::error::{Error, Result};
-use crate::format::Format;
+use crate::format::storage::{BlockRows, Part, Picked};
+use crate::format::{Coding, Format, Layout, Storage};
 use bytes::Bytes;
 use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Arc;
 
-/// A weight `w[rows, cols]` as its file stores it: a format, a shape, and the bytes (often a slice of a mapped file).
+/// A weight `w[rows, cols]` as its file stores it: a format, a shape, and the bytes (often slices of a mapped file).
 ///
 /// `rows` are the outputs (`m`), `cols` the inputs (`k`) of `y = x · wᵀ`.
 #[derive(Clone, Debug)]
@@ -14,15 +17,15 @@ pub struct PackedTensor {
     format: &'static Format,
     rows: usize,
     cols: usize,
-    data: Bytes,
+    storage: Arc<dyn Storage>,
 }
 
 impl PackedTensor {
-    /// A tensor over `data`, which must be exactly `rows` rows of `cols` weights.
+    /// A tensor of blocks over `data`, which must be exactly `rows` rows of `cols` weights.
     ///
     /// # Errors
     /// [`Error::Shape`] if `cols` is not a multiple of the format's block, `data` has another length, or the tensor has 2^32
-    /// rows or columns.
+    /// rows or columns; [`Error::Argument`] if the format is none of blocks.
     pub fn new(
         name: impl Into<String>,
         format: &'static Format,
@@ -31,10 +34,7 @@ impl PackedTensor {
         data: impl Into<Bytes>,
     ) -> Result<Self> {
         let (name, data) = (name.into(), data.into());
-        if u32::try_from(rows.max(cols)).is_err() {
-            let wanted = format!("at most {} rows and columns", u32::MAX);
-            return Err(Error::shape(format!("tensor `{name}`"), wanted, format!("{rows} x {cols}")));
-        }
+        check_shape(&name, rows, cols)?;
         let row_bytes = row_bytes(&name, format, cols)?;
         let bytes = row_bytes.checked_mul(rows);
         if bytes != Some(data.len()) {
@@ -42,7 +42,19 @@ impl PackedTensor {
             let what = format!("tensor `{name}`: {rows} x {cols} weights in {}", format.name);
             return Err(Error::shape(what, wanted, format!("{} bytes", data.len())));
         }
-        Ok(Self { name, format, rows, cols, data })
+        let storage = Arc::new(BlockRows { format, shape: [rows, cols], row_bytes, data });
+        Ok(Self { name, format, rows, cols, storage })
+    }
+
+    /// A tensor of several parts, whose lengths have been checked.
+    pub(crate) fn from_storage(
+        name: impl Into<String>,
+        (rows, cols): (usize, usize),
+        storage: Arc<dyn Storage>,
+    ) -> Result<Self> {
+        let name = name.into();
+        check_shape(&name, rows, cols)?;
+        Ok(Self { name, format: storage.layout().format, rows, cols, storage })
     }
 
     /// Encodes f32 weights `[rows, cols]` into `format`, rows in parallel.
@@ -58,10 +70,6 @@ impl PackedTensor {
         weights: &[f32],
     ) -> Result<Self> {
         let name = name.into();
-        let row_bytes = row_bytes(&name, format, cols)?;
-        let Some(encode) = format.encode else {
-            return Err(Error::Argument(format!("tensor `{name}`: {} cannot be written yet", format.name)));
-        };
         if rows.checked_mul(cols) != Some(weights.len()) {
             return Err(Error::shape(
                 format!("tensor `{name}`: weights"),
@@ -70,6 +78,16 @@ impl PackedTensor {
             ));
         }
         check_finite(&format!("tensor `{name}`"), weights)?;
+        let encode = match &format.coding {
+            Coding::Parts(parts) => {
+                return Self::from_storage(name, (rows, cols), (parts.encode)((rows, cols), weights));
+            }
+            Coding::Blocks(blocks) => blocks.encode,
+        };
+        let row_bytes = row_bytes(&name, format, cols)?;
+        let Some(encode) = encode else {
+            return Err(Error::Argument(format!("tensor `{name}`: {} cannot be written yet", format.name)));
+        };
         let mut data = vec![0u8; rows * row_bytes];
         if !data.is_empty() {
             data.par_chunks_mut(row_bytes).zip(weights.par_chunks(cols)).for_each(|(row, w)| encode(w, row));
@@ -97,23 +115,27 @@ impl PackedTensor {
         self.cols
     }
 
-    /// The packed bytes, all rows.
-    pub fn data(&self) -> &[u8] {
-        &self.data
+    /// What a shader is told of the weights.
+    pub fn layout(&self) -> Layout {
+        self.storage.layout()
     }
 
-    /// Bytes of one row.
-    pub fn row_bytes(&self) -> usize {
-        self.cols / self.format.block_weights * self.format.block_bytes
+    /// The tensors of a file that hold the weights, the codes first; none for what [`PackedTensor::select_rows`] or
+    /// [`PackedTensor::stack`] have made.
+    pub fn parts(&self) -> Vec<Part> {
+        self.storage.parts()
     }
 
-    /// The packed bytes of one row.
-    pub fn row(&self, row: usize) -> &[u8] {
-        let bytes = self.row_bytes();
-        &self.data[row * bytes..(row + 1) * bytes]
+    /// The bytes of all parts.
+    pub fn data(&self) -> Bytes {
+        let parts = self.parts();
+        match &parts[..] {
+            [part] => part.bytes.clone(),
+            parts => parts.iter().flat_map(|part| part.bytes.iter().copied()).collect(),
+        }
     }
 
-    /// A copy of some rows, in the order given.
+    /// Some rows, in the order given.
     ///
     /// # Errors
     /// [`Error::Shape`] if there is no such row.
@@ -121,20 +143,22 @@ impl PackedTensor {
         if let Some(row) = rows.iter().find(|row| **row >= self.rows) {
             return Err(Error::shape(format!("row of `{}`", self.name), format!("below {}", self.rows), row));
         }
-        let data: Vec<u8> = rows.iter().flat_map(|row| self.row(*row).iter().copied()).collect();
-        Self::new(self.name.clone(), self.format, rows.len(), self.cols, data)
+        let picked = rows.iter().map(|row| (0, *row as u32)).collect();
+        let storage = Arc::new(Picked { sources: vec![self.storage.clone()], rows: picked });
+        Self::from_storage(self.name.clone(), (rows.len(), self.cols), storage)
     }
 
-    /// The rows of several tensors of one format and width, one after the other. As one weight they take one dispatch where
+    /// The rows of several tensors of one layout and width, one after the other. As one weight they take one dispatch where
     /// they share their activations, as the projections of an attention do: y is `[n, sum of their rows]`.
     ///
     /// # Errors
-    /// [`Error::Argument`] if there are none or their formats differ, [`Error::Shape`] if their columns do.
+    /// [`Error::Argument`] if there are none or their formats or code books differ, [`Error::Shape`] if their columns do.
     pub fn stack(name: impl Into<String>, tensors: &[&Self]) -> Result<Self> {
         let name = name.into();
         let Some(first) = tensors.first() else {
             return Err(Error::Argument(format!("`{name}` is to be a stack of no tensors")));
         };
+        let (layout, words) = (first.layout(), first.layout().book.words());
         for other in tensors {
             if other.format != first.format {
                 let (a, b) = (first.format.name, other.format.name);
@@ -147,14 +171,37 @@ impl PackedTensor {
                 let what = format!("`{name}`: columns of `{}`", other.name);
                 return Err(Error::shape(what, first.cols, other.cols));
             }
+            let its = other.layout();
+            if its.constants != layout.constants || its.book.words() != words {
+                let (a, b) = (&first.name, &other.name);
+                return Err(Error::Argument(format!(
+                    "`{name}`: `{a}` and `{b}` differ in block size or code book and do not stack"
+                )));
+            }
         }
-        let data: Vec<u8> = tensors.iter().flat_map(|t| t.data.iter().copied()).collect();
-        Self::new(name, first.format, tensors.iter().map(|t| t.rows).sum(), first.cols, data)
+        let rows = |(i, t): (usize, &&Self)| {
+            let i = i as u32;
+            (0..t.rows as u32).map(move |row| (i, row))
+        };
+        let picked: Vec<_> = tensors.iter().enumerate().flat_map(rows).collect();
+        let sources = tensors.iter().map(|t| t.storage.clone()).collect();
+        let count = picked.len();
+        Self::from_storage(name, (count, first.cols), Arc::new(Picked { sources, rows: picked }))
     }
 
     /// Decodes one row into `out`, which has [`PackedTensor::cols`] elements.
     pub fn decode_row(&self, row: usize, out: &mut [f32]) {
-        (self.format.decode)(self.row(row), out);
+        self.storage.decode_row(row, out);
+    }
+
+    /// Repacks a row into one row of each plane of the layout.
+    pub(crate) fn pack_row(&self, row: usize, planes: &mut [&mut [u32]]) {
+        self.storage.pack_row(row, planes);
+    }
+
+    /// True if every scale of these rows is finite (for plain floats: every weight).
+    pub(crate) fn rows_finite(&self, rows: Range<usize>) -> bool {
+        self.storage.is_finite(rows)
     }
 
     /// All weights as f32, `[rows, cols]`, rows in parallel.
@@ -171,10 +218,10 @@ impl PackedTensor {
     /// # Errors
     /// [`Error::NonFinite`] with the number of rows that hold one and the first such row.
     pub fn check_finite(&self) -> Result<()> {
-        if self.data.is_empty() {
+        if self.cols == 0 {
             return Ok(());
         }
-        let bad = |row: &usize| !(self.format.is_finite)(self.row(*row));
+        let bad = |row: &usize| !self.rows_finite(*row..*row + 1);
         let count = (0..self.rows).into_par_iter().filter(bad).count() as u64;
         match (0..self.rows).into_par_iter().find_first(bad) {
             None => Ok(()),
@@ -185,6 +232,14 @@ impl PackedTensor {
             }),
         }
     }
+}
+
+fn check_shape(name: &str, rows: usize, cols: usize) -> Result<()> {
+    if u32::try_from(rows.max(cols)).is_err() {
+        let wanted = format!("at most {} rows and columns", u32::MAX);
+        return Err(Error::shape(format!("tensor `{name}`"), wanted, format!("{rows} x {cols}")));
+    }
+    Ok(())
 }
 
 /// Refuses NaN and infinity in `values`.
@@ -202,8 +257,14 @@ pub fn check_finite(what: &str, values: &[f32]) -> Result<()> {
 }
 
 fn row_bytes(name: &str, format: &Format, cols: usize) -> Result<usize> {
+    if format.blocks().is_none() {
+        let name = format.name;
+        return Err(Error::Argument(format!(
+            "{name} weights lie in several tensors, not in one run of bytes"
+        )));
+    }
     format.row_bytes(cols).ok_or_else(|| {
-        let wanted = format!("columns divisible by {}", format.block_weights);
+        let wanted = format!("columns divisible by {}", format.block_weights());
         Error::shape(format!("tensor `{name}` in {}", format.name), wanted, cols)
     })
 }

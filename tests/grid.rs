@@ -52,7 +52,7 @@ const LARGE: &[Case] = &[
 const LARGE_FORMATS: &[&str] = &["Q4_0", "Q6_K", "F16"];
 
 fn fits(format: &Format, case: &Case) -> bool {
-    case.k.is_multiple_of(format.block_weights)
+    case.k.is_multiple_of(format.block_weights())
 }
 
 /// One cell; a line about it if it failed.
@@ -161,7 +161,7 @@ fn rounded_activations() {
             done += 1;
         }
     };
-    for format in FORMATS.iter().filter(|f| f.has_codes()) {
+    for format in FORMATS.iter().filter(|f| f.has_integers()) {
         check(&VARIANTS[0], format, &cases[..1], Activations::Q8);
         check(&VARIANTS[3], format, &cases[1..2], Activations::Q8);
     }
@@ -205,7 +205,7 @@ fn every_candidate_takes_any_batch() {
                 batch: n,
                 activations,
                 experts: false,
-                codes: format.has_codes(),
+                codes: format.layout(4096).has_codes(),
             };
             for candidate in kernel::candidates(runtime.caps(), format, &request) {
                 // A kernel of tiles is the same for every batch.
@@ -270,7 +270,7 @@ fn experts() {
                 [(1, 5, 1, 1), (8, 33, 1, 2), (8, 40, 37, 2), (70, 9, 20, 4), (128, 16, 3, 8)]
             {
                 for activations in
-                    Activations::ALL.into_iter().filter(|a| *a != Activations::Q8 || format.has_codes())
+                    Activations::ALL.into_iter().filter(|a| *a != Activations::Q8 || format.has_integers())
                 {
                     let label = format!(
                         "{}, {}: {} experts of {m} rows, n = {n}, {per} each",

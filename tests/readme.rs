@@ -15,7 +15,7 @@ fn table() -> String {
     let _ = writeln!(table, "|---|--:|--:|---|{}", "---|".repeat(names.len()));
     for format in FORMATS {
         let id = format.gguf_type.map_or("–".to_owned(), |id| id.to_string());
-        let encode = if format.encode.is_some() { "yes" } else { "no" };
+        let encode = if format.has_encoder() { "yes" } else { "no" };
         let cells: String = kernels.iter().map(|k| format!(" {} |", cell(k, format))).collect();
         let _ =
             writeln!(table, "| {} | {id} | {} | {encode} |{cells}", format.name, format.bits_per_weight());
@@ -33,7 +33,7 @@ fn cell(kernel: &Kernel, format: &Format) -> String {
     if kernel.operation != Operation::Matmul {
         return "yes".into();
     }
-    let takes = |a: &&Activations| **a != Activations::Q8 || format.has_codes();
+    let takes = |a: &&Activations| **a != Activations::Q8 || format.has_integers();
     let names: Vec<_> = kernel.activations.iter().filter(takes).map(|a| a.name()).collect();
     if names.is_empty() { "–".into() } else { names.join(" ") }
 }

@@ -150,7 +150,8 @@ fn non_finite_scales_are_found_on_the_host() {
     let good = q4_0(8, 64);
     let mut bytes = good.data().to_vec();
     for row in [5, 6] {
-        bytes[row * good.row_bytes() + 18..][..2].copy_from_slice(&0x7c01u16.to_le_bytes()); // NaN
+        bytes[row * good.format().row_bytes(good.cols()).expect("whole blocks") + 18..][..2]
+            .copy_from_slice(&0x7c01u16.to_le_bytes()); // NaN
     }
     let bad = PackedTensor::new("bad", good.format(), 8, 64, bytes).expect("the shape is right");
     match runtime.upload(&bad).err() {

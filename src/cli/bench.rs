@@ -224,14 +224,14 @@ impl Bench {
 /// Refuses sizes that no machine holds and columns that the format cannot have, before anything is allocated.
 pub(super) fn check_size(format: &Format, m: usize, k: usize, n: usize) -> Result<()> {
     const MOST: u64 = 64 << 30;
-    let row = format.row_bytes(k).ok_or_else(|| {
-        Error::Argument(format!(
-            "{} needs columns divisible by {}, got {k}",
-            format.name, format.block_weights
-        ))
-    })?;
+    let block = format.block_weights();
+    if !k.is_multiple_of(block) {
+        return Err(Error::Argument(format!("{} needs columns divisible by {block}, got {k}", format.name)));
+    }
     let n = n as u64;
-    let largest = (row as u64).max(n.saturating_mul(4)).saturating_mul(m as u64);
+    // As f32, which is what the check holds.
+    let row = (k as u64).saturating_mul(4);
+    let largest = row.max(n.saturating_mul(4)).saturating_mul(m as u64);
     match largest.max(n.saturating_mul(4).saturating_mul(k as u64)) {
         bytes if bytes > MOST => {
             Err(Error::Argument(format!("m = {m}, k = {k}, n = {n} need {bytes} bytes, more than {MOST}")))
@@ -271,7 +271,7 @@ fn table(cases: &[Measured], copy: Option<f64>, earlier: Option<&Earlier>) -> Ta
 /// The formats of a list, or all that activations of this kind can be multiplied by.
 pub(super) fn formats(types: &str, activations: Activations) -> Result<Vec<&'static Format>> {
     if types.eq_ignore_ascii_case("all") {
-        let suits = |f: &&Format| activations != Activations::Q8 || f.has_codes();
+        let suits = |f: &&Format| activations != Activations::Q8 || f.has_integers();
         return Ok(FORMATS.iter().copied().filter(suits).collect());
     }
     let one = |name: &str| {

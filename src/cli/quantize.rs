@@ -21,7 +21,7 @@ pub struct Quantize {
 impl Quantize {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
         let writable =
-            || FORMATS.iter().filter(|f| f.encode.is_some()).map(|f| f.name).collect::<Vec<_>>().join(", ");
+            || FORMATS.iter().filter(|f| f.has_encoder()).map(|f| f.name).collect::<Vec<_>>().join(", ");
         let format = format::by_name(&self.format).ok_or_else(|| {
             Error::Argument(format!(
                 "no format is called `{}`; those that can be written: {}",

@@ -2,7 +2,7 @@
 
 use super::{Common, Verdict, output};
 use crate::error::{Error, Result};
-use crate::format::{self, Format};
+use crate::format::{self, Layout};
 use crate::kernel::{self, Activations, Caps, Config, Kernel, MatmulOptions, Operation, Request, compose};
 use crate::translate::{Target, translate};
 
@@ -44,27 +44,28 @@ impl Shader {
             let names: Vec<_> = kernel::KERNELS.iter().map(|k| k.name).collect();
             Error::Argument(format!("no kernel is called `{}`; there are: {}", self.kernel, names.join(", ")))
         })?;
-        let config = self.config(common, kernel, format)?;
-        let source = compose::compose(kernel, &config, format);
+        let layout = format.layout(self.k as usize);
+        let config = self.config(common, kernel, &layout)?;
+        let source = compose::compose(kernel, &config, &layout);
         output::write_stdout(&translate(&source, self.emit)?)?;
         Ok(Verdict::Fine)
     }
 
     /// The configuration of the variant that was asked for, or the first.
-    fn config(&self, common: &Common, kernel: &'static Kernel, format: &Format) -> Result<Config> {
+    fn config(&self, common: &Common, kernel: &'static Kernel, layout: &Layout) -> Result<Config> {
         let activations = match (common.activations, kernel.activations) {
             (Activations::F32, [first, ..]) => *first,
             (asked, _) => asked,
         };
         let (rows, cols, batch) = (self.m as usize, self.k as usize, self.n as usize);
-        let codes = format.has_codes();
+        let codes = layout.has_codes();
         let request = Request { rows, cols, batch, activations, experts: self.experts, codes };
         let caps = self.caps(common);
         if kernel.operation != Operation::Matmul {
             return Ok((kernel.configs)(&caps, &request).swap_remove(0));
         }
         let options = MatmulOptions { activations, kernel: Some(kernel), variant: self.variant.clone() };
-        Ok(kernel::choose(&caps, format, &request, &options, None)?.config)
+        Ok(kernel::choose(&caps, layout.format, &request, &options, None)?.config)
     }
 
     /// A device that only the shader's configuration looks at.

@@ -72,7 +72,7 @@ impl Tune {
                     batch: n,
                     activations: common.activations,
                     experts: false,
-                    codes: format.has_codes(),
+                    codes: format.layout(k).has_codes(),
                 };
                 for trial in tune::tune(runtime, format, &request, &effort)? {
                     table.push(vec![

@@ -56,7 +56,7 @@ pub fn quantize(
     format: &'static Format,
     mut progress: impl FnMut(usize, &TensorInfo),
 ) -> Result<Report> {
-    if format.encode.is_none() || format.gguf_type.is_none() {
+    if !format.has_encoder() || format.gguf_type.is_none() {
         return Err(Error::Argument(format!("{} cannot be written into a GGUF file", format.name)));
     }
     let plan = model.tensors().iter().map(|t| plan(t, format)).collect::<Result<Vec<_>>>()?;
@@ -90,7 +90,7 @@ fn plan(tensor: &TensorInfo, format: &'static Format) -> Result<TensorReport> {
 fn why_not(tensor: &TensorInfo, format: &Format) -> Option<String> {
     const KEPT: [&str; 5] = ["norm", "gate_inp", "position_emb", "pos_embd", "token_type"];
     let name = tensor.name.to_lowercase();
-    let (cols, block) = (tensor.cols(), format.block_weights as u64);
+    let (cols, block) = (tensor.cols(), format.block_weights() as u64);
     if tensor.shape.len() < 2 {
         return Some("it is not a matrix".into());
     }
@@ -128,7 +128,7 @@ fn encode(model: &Model, tensor: &TensorInfo, format: &'static Format, sink: &mu
         let rows = model.rows(tensor, start..end)?;
         let packed = PackedTensor::encode(rows.name(), format, rows.rows(), rows.cols(), &rows.dequantize())
             .map_err(|error| shift(error, start * tensor.cols()))?;
-        sink.put(packed.data())?;
+        sink.put(&packed.data())?;
         start = end;
     }
     Ok(())

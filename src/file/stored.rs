@@ -74,7 +74,7 @@ impl StoredType {
     /// The type with this safetensors name.
     pub(crate) fn from_dtype(name: &str) -> Option<Self> {
         // Only plain numbers: a block format may have the same name and lie differently.
-        match format::by_name(name).filter(|f| f.block_weights == 1) {
+        match format::by_name(name).filter(|f| f.is_plain()) {
             Some(format) => Some(Self::Supported(format)),
             None => OTHERS.iter().find(|t| t.name == name).map(Self::Other),
         }
@@ -107,22 +107,25 @@ impl StoredType {
     /// Weights in a block.
     pub fn block_weights(self) -> usize {
         match self {
-            Self::Supported(format) => format.block_weights,
+            Self::Supported(format) => format.block_weights(),
             Self::Other(other) => other.block_weights,
         }
     }
 
-    /// Bytes of a block.
+    /// Bytes of a block; 0 of a format of several tensors, which has none.
     pub fn block_bytes(self) -> usize {
         match self {
-            Self::Supported(format) => format.block_bytes,
+            Self::Supported(format) => format.blocks().map_or(0, |b| b.bytes),
             Self::Other(other) => other.block_bytes,
         }
     }
 
     /// Average bits per weight, scales included.
     pub fn bits_per_weight(self) -> f64 {
-        self.block_bytes() as f64 * 8.0 / self.block_weights() as f64
+        match self {
+            Self::Supported(format) => format.bits_per_weight(),
+            Self::Other(other) => other.block_bytes as f64 * 8.0 / other.block_weights as f64,
+        }
     }
 
     /// Bytes of `shape`, or why there is no such number.
@@ -205,7 +208,11 @@ mod tests {
             let stored = StoredType::from_gguf(id).expect(name);
             let format = stored.format().expect(name);
             assert_eq!((format.name, stored.gguf_type()), (name, Some(id)));
-            assert_eq!((format.block_weights, format.block_bytes), (block_weights, block_bytes), "{name}");
+            assert_eq!(
+                (stored.block_weights(), stored.block_bytes()),
+                (block_weights, block_bytes),
+                "{name}"
+            );
         }
         assert_eq!(FORMATS.iter().filter(|f| f.gguf_type.is_some()).count(), GGUF.len());
     }

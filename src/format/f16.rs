@@ -2,21 +2,24 @@
 //!
 //! `w[i] = f32(w[i])`; encoded by rounding to nearest even.
 
-use super::{Book, Format, Plane, bits};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits};
 
 pub static FORMAT: Format = Format {
     name: "F16",
     stem: "f16",
     gguf_type: Some(1),
-    block_weights: 1,
-    block_bytes: 2,
-    decode,
-    encode: Some(encode),
-    is_finite: |row| halves(row).all(|h| half::f16::from_bits(h).is_finite()),
-    planes: &[Plane { name: "w", bits_per_256: 256 * 16 }],
-    pack: bits::pack_halves,
-    unpack: bits::unpack_halves,
-    book: Book::None,
+    codes: Codes::None,
+    coding: Coding::Blocks(Blocks {
+        weights: 1,
+        bytes: 2,
+        decode,
+        encode: Some(encode),
+        is_finite: |row| halves(row).all(|h| half::f16::from_bits(h).is_finite()),
+        planes: &[Plane::new("w", 256 * 16)],
+        pack: bits::pack_halves,
+        unpack: bits::unpack_halves,
+        book: Book::None,
+    }),
     shader: include_str!("../../shaders/decode/f16.wgsl"),
 };
 

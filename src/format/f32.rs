@@ -2,21 +2,24 @@
 //!
 //! `w[i] = w[i]`
 
-use super::{Book, Format, Plane};
+use super::{Blocks, Book, Codes, Coding, Format, Plane};
 
 pub static FORMAT: Format = Format {
     name: "F32",
     stem: "f32",
     gguf_type: Some(0),
-    block_weights: 1,
-    block_bytes: 4,
-    decode,
-    encode: Some(encode),
-    is_finite: |row| words(row).all(|w| f32::from_bits(w).is_finite()),
-    planes: &[Plane { name: "w", bits_per_256: 256 * 32 }],
-    pack: |row, planes| planes[0].iter_mut().zip(words(row)).for_each(|(to, w)| *to = w),
-    unpack: |planes, row| row.copy_from_slice(&bytemuck::cast_slice(planes[0])[..row.len()]),
-    book: Book::None,
+    codes: Codes::None,
+    coding: Coding::Blocks(Blocks {
+        weights: 1,
+        bytes: 4,
+        decode,
+        encode: Some(encode),
+        is_finite: |row| words(row).all(|w| f32::from_bits(w).is_finite()),
+        planes: &[Plane::new("w", 256 * 32)],
+        pack: |row, planes| planes[0].iter_mut().zip(words(row)).for_each(|(to, w)| *to = w),
+        unpack: |planes, row| row.copy_from_slice(&bytemuck::cast_slice(planes[0])[..row.len()]),
+        book: Book::None,
+    }),
     shader: include_str!("../../shaders/decode/f32.wgsl"),
 };
 

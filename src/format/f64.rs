@@ -2,21 +2,24 @@
 //!
 //! `w[i] = f32(w[i])`, rounded to nearest even; what no f32 holds is infinite, and refused as such.
 
-use super::{Book, Format, Plane, bits};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits};
 
 pub static FORMAT: Format = Format {
     name: "F64",
     stem: "f64",
     gguf_type: Some(28),
-    block_weights: 1,
-    block_bytes: 8,
-    decode,
-    encode: None,
-    is_finite: |row| weights(row).all(f32::is_finite),
-    planes: &[Plane { name: "w", bits_per_256: 256 * 64 }],
-    pack: bits::pack_plain,
-    unpack: bits::unpack_plain,
-    book: Book::None,
+    codes: Codes::None,
+    coding: Coding::Blocks(Blocks {
+        weights: 1,
+        bytes: 8,
+        decode,
+        encode: None,
+        is_finite: |row| weights(row).all(f32::is_finite),
+        planes: &[Plane::new("w", 256 * 64)],
+        pack: bits::pack_plain,
+        unpack: bits::unpack_plain,
+        book: Book::None,
+    }),
     shader: include_str!("../../shaders/decode/f64.wgsl"),
 };
 

@@ -2,21 +2,24 @@
 //!
 //! `w[i] = f32(w[i])`
 
-use super::{Book, Format, Plane, bits};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits};
 
 pub static FORMAT: Format = Format {
     name: "I16",
     stem: "i16",
     gguf_type: Some(25),
-    block_weights: 1,
-    block_bytes: 2,
-    decode,
-    encode: None,
-    is_finite: |_| true,
-    planes: &[Plane { name: "w", bits_per_256: 256 * 16 }],
-    pack: bits::pack_plain,
-    unpack: bits::unpack_plain,
-    book: Book::None,
+    codes: Codes::None,
+    coding: Coding::Blocks(Blocks {
+        weights: 1,
+        bytes: 2,
+        decode,
+        encode: None,
+        is_finite: |_| true,
+        planes: &[Plane::new("w", 256 * 16)],
+        pack: bits::pack_plain,
+        unpack: bits::unpack_plain,
+        book: Book::None,
+    }),
     shader: include_str!("../../shaders/decode/i16.wgsl"),
 };
 

@@ -2,21 +2,24 @@
 //!
 //! `w[i] = f32(w[i])`, rounded to nearest even beyond 2^24.
 
-use super::{Book, Format, Plane, bits};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits};
 
 pub static FORMAT: Format = Format {
     name: "I64",
     stem: "i64",
     gguf_type: Some(27),
-    block_weights: 1,
-    block_bytes: 8,
-    decode,
-    encode: None,
-    is_finite: |_| true,
-    planes: &[Plane { name: "w", bits_per_256: 256 * 64 }],
-    pack: bits::pack_plain,
-    unpack: bits::unpack_plain,
-    book: Book::None,
+    codes: Codes::None,
+    coding: Coding::Blocks(Blocks {
+        weights: 1,
+        bytes: 8,
+        decode,
+        encode: None,
+        is_finite: |_| true,
+        planes: &[Plane::new("w", 256 * 64)],
+        pack: bits::pack_plain,
+        unpack: bits::unpack_plain,
+        book: Book::None,
+    }),
     shader: include_str!("../../shaders/decode/i64.wgsl"),
 };
 

@@ -2,21 +2,24 @@
 //!
 //! `w[i] = f32(w[i])`
 
-use super::{Book, Format, Plane, bits};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits};
 
 pub static FORMAT: Format = Format {
     name: "I8",
     stem: "i8",
     gguf_type: Some(24),
-    block_weights: 1,
-    block_bytes: 1,
-    decode,
-    encode: None,
-    is_finite: |_| true,
-    planes: &[Plane { name: "w", bits_per_256: 256 * 8 }],
-    pack: bits::pack_plain,
-    unpack: bits::unpack_plain,
-    book: Book::None,
+    codes: Codes::Integers,
+    coding: Coding::Blocks(Blocks {
+        weights: 1,
+        bytes: 1,
+        decode,
+        encode: None,
+        is_finite: |_| true,
+        planes: &[Plane::new("w", 256 * 8)],
+        pack: bits::pack_plain,
+        unpack: bits::unpack_plain,
+        book: Book::None,
+    }),
     shader: include_str!("../../shaders/decode/i8.wgsl"),
 };
 

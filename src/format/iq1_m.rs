@@ -5,7 +5,7 @@
 //! `w[i] = d * (2 * s[i / 16] + 1) * (grid[q[i / 8]][i % 8] ± 0.125)`
 
 use super::iq1_s::GRID;
-use super::{Book, Format, Plane, bits, blocks, grid};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks, grid};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -21,20 +21,23 @@ pub static FORMAT: Format = Format {
     name: "IQ1_M",
     stem: "iq1_m",
     gguf_type: Some(29),
-    block_weights: 256,
-    block_bytes: size_of::<Block>(),
-    decode,
-    encode: None,
-    is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(d(b))),
-    planes: &[
-        Plane { name: "qs", bits_per_256: 32 * 8 },
-        Plane { name: "qh", bits_per_256: 16 * 8 },
-        // Two words, each eight scales of three bits and a byte of d.
-        Plane { name: "scales, d", bits_per_256: 64 },
-    ],
-    pack,
-    unpack,
-    book: Book::Grid(|| grid::words_of_pairs(GRID)),
+    codes: Codes::Integers,
+    coding: Coding::Blocks(Blocks {
+        weights: 256,
+        bytes: size_of::<Block>(),
+        decode,
+        encode: None,
+        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(d(b))),
+        planes: &[
+            Plane::new("qs", 32 * 8),
+            Plane::new("qh", 16 * 8),
+            // Two words, each eight scales of three bits and a byte of d.
+            Plane::new("scales, d", 64),
+        ],
+        pack,
+        unpack,
+        book: Book::Grid(|| grid::words_of_pairs(GRID)),
+    }),
     shader: include_str!("../../shaders/decode/iq1_m.wgsl"),
 };
 

@@ -3,7 +3,7 @@
 //!
 //! `w[i] = d * (2 * s[i / 32] + 1) * (grid[q[i / 8]][i % 8] ± 0.125)`
 
-use super::{Book, Format, Plane, bits, blocks, grid};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks, grid};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -22,19 +22,18 @@ pub static FORMAT: Format = Format {
     name: "IQ1_S",
     stem: "iq1_s",
     gguf_type: Some(19),
-    block_weights: 256,
-    block_bytes: size_of::<Block>(),
-    decode,
-    encode: None,
-    is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
-    planes: &[
-        Plane { name: "qs", bits_per_256: 32 * 8 },
-        Plane { name: "qh", bits_per_256: 16 * 8 },
-        Plane { name: "d", bits_per_256: 16 },
-    ],
-    pack,
-    unpack,
-    book: Book::Grid(|| grid::words_of_pairs(GRID)),
+    codes: Codes::Integers,
+    coding: Coding::Blocks(Blocks {
+        weights: 256,
+        bytes: size_of::<Block>(),
+        decode,
+        encode: None,
+        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
+        planes: &[Plane::new("qs", 32 * 8), Plane::new("qh", 16 * 8), Plane::new("d", 16)],
+        pack,
+        unpack,
+        book: Book::Grid(|| grid::words_of_pairs(GRID)),
+    }),
     shader: include_str!("../../shaders/decode/iq1_s.wgsl"),
 };
 

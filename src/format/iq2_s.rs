@@ -3,7 +3,7 @@
 //!
 //! `w[i] = d * (0.5 + s[i / 16]) * 0.25 * grid[q[i / 8]][i % 8] * sign[i]`
 
-use super::{Book, Format, Plane, bits, blocks, grid};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks, grid};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -23,19 +23,18 @@ pub static FORMAT: Format = Format {
     name: "IQ2_S",
     stem: "iq2_s",
     gguf_type: Some(22),
-    block_weights: 256,
-    block_bytes: size_of::<Block>(),
-    decode,
-    encode: None,
-    is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
-    planes: &[
-        Plane { name: "qs, signs", bits_per_256: 64 * 8 },
-        Plane { name: "qh, scales", bits_per_256: 16 * 8 },
-        Plane { name: "d", bits_per_256: 16 },
-    ],
-    pack,
-    unpack,
-    book: Book::Grid(|| grid::words_of_nibbles(GRID)),
+    codes: Codes::Integers,
+    coding: Coding::Blocks(Blocks {
+        weights: 256,
+        bytes: size_of::<Block>(),
+        decode,
+        encode: None,
+        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
+        planes: &[Plane::new("qs, signs", 64 * 8), Plane::new("qh, scales", 16 * 8), Plane::new("d", 16)],
+        pack,
+        unpack,
+        book: Book::Grid(|| grid::words_of_nibbles(GRID)),
+    }),
     shader: include_str!("../../shaders/decode/iq2_s.wgsl"),
 };
 

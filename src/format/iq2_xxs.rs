@@ -3,7 +3,7 @@
 //!
 //! `w[i] = d * (0.5 + s[i / 32]) * 0.25 * grid[qs[i / 8]][i % 8] * sign[i]`
 
-use super::{Book, Format, Plane, bits, blocks, grid};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks, grid};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -27,15 +27,18 @@ pub static FORMAT: Format = Format {
     name: "IQ2_XXS",
     stem: "iq2_xxs",
     gguf_type: Some(16),
-    block_weights: 256,
-    block_bytes: size_of::<Block>(),
-    decode,
-    encode: None,
-    is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
-    planes: &[Plane { name: "qs, signs", bits_per_256: 64 * 8 }, Plane { name: "d", bits_per_256: 16 }],
-    pack,
-    unpack,
-    book: Book::Grid(|| grid::words_of_nibbles(GRID)),
+    codes: Codes::Integers,
+    coding: Coding::Blocks(Blocks {
+        weights: 256,
+        bytes: size_of::<Block>(),
+        decode,
+        encode: None,
+        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
+        planes: &[Plane::new("qs, signs", 64 * 8), Plane::new("d", 16)],
+        pack,
+        unpack,
+        book: Book::Grid(|| grid::words_of_nibbles(GRID)),
+    }),
     shader: include_str!("../../shaders/decode/iq2_xxs.wgsl"),
 };
 

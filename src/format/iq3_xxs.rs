@@ -3,7 +3,7 @@
 //!
 //! `w[i] = d * (0.5 + s[i / 32]) * 0.5 * grid[qs[i / 4]][i % 4] * sign[i]`
 
-use super::{Book, Format, Plane, bits, blocks, grid};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks, grid};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -21,19 +21,18 @@ pub static FORMAT: Format = Format {
     name: "IQ3_XXS",
     stem: "iq3_xxs",
     gguf_type: Some(18),
-    block_weights: 256,
-    block_bytes: size_of::<Block>(),
-    decode,
-    encode: None,
-    is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
-    planes: &[
-        Plane { name: "qs", bits_per_256: 64 * 8 },
-        Plane { name: "signs", bits_per_256: 32 * 8 },
-        Plane { name: "d", bits_per_256: 16 },
-    ],
-    pack,
-    unpack,
-    book: Book::Grid(|| grid::words_of_quads(GRID)),
+    codes: Codes::Integers,
+    coding: Coding::Blocks(Blocks {
+        weights: 256,
+        bytes: size_of::<Block>(),
+        decode,
+        encode: None,
+        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
+        planes: &[Plane::new("qs", 64 * 8), Plane::new("signs", 32 * 8), Plane::new("d", 16)],
+        pack,
+        unpack,
+        book: Book::Grid(|| grid::words_of_quads(GRID)),
+    }),
     shader: include_str!("../../shaders/decode/iq3_xxs.wgsl"),
 };
 

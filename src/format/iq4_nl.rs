@@ -2,7 +2,7 @@
 //!
 //! `w[i] = d * book[q[i]]`
 
-use super::{Book, Format, Plane, bits, blocks};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -12,7 +12,7 @@ struct Block {
     qs: [u8; 16],
 }
 /// The values of the sixteen codes, IQ4_XS's too.
-pub static VALUES: [f32; 16] = [
+pub const VALUES: [f32; 16] = [
     -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0,
 ];
 
@@ -22,15 +22,18 @@ pub static FORMAT: Format = Format {
     name: "IQ4_NL",
     stem: "iq4_nl",
     gguf_type: Some(20),
-    block_weights: 32,
-    block_bytes: size_of::<Block>(),
-    decode,
-    encode: None,
-    is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
-    planes: &[Plane { name: "qs", bits_per_256: 4 * 256 }, Plane { name: "d", bits_per_256: 16 * 8 }],
-    pack,
-    unpack,
-    book: Book::Sixteen(&VALUES),
+    codes: Codes::Integers,
+    coding: Coding::Blocks(Blocks {
+        weights: 32,
+        bytes: size_of::<Block>(),
+        decode,
+        encode: None,
+        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
+        planes: &[Plane::new("qs", 4 * 256), Plane::new("d", 16 * 8)],
+        pack,
+        unpack,
+        book: Book::Sixteen(VALUES),
+    }),
     shader: include_str!("../../shaders/decode/iq4_nl.wgsl"),
 };
 

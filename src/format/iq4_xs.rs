@@ -4,7 +4,7 @@
 //! `w[i] = d * (sc[i / 32] - 32) * book[q[i]]`
 
 use super::iq4_nl::VALUES;
-use super::{Book, Format, Plane, bits, blocks};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -21,19 +21,18 @@ pub static FORMAT: Format = Format {
     name: "IQ4_XS",
     stem: "iq4_xs",
     gguf_type: Some(23),
-    block_weights: 256,
-    block_bytes: size_of::<Block>(),
-    decode,
-    encode: None,
-    is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
-    planes: &[
-        Plane { name: "qs", bits_per_256: 4 * 256 },
-        Plane { name: "sc", bits_per_256: 8 * 8 },
-        Plane { name: "d", bits_per_256: 16 },
-    ],
-    pack,
-    unpack,
-    book: Book::Sixteen(&VALUES),
+    codes: Codes::Integers,
+    coding: Coding::Blocks(Blocks {
+        weights: 256,
+        bytes: size_of::<Block>(),
+        decode,
+        encode: None,
+        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
+        planes: &[Plane::new("qs", 4 * 256), Plane::new("sc", 8 * 8), Plane::new("d", 16)],
+        pack,
+        unpack,
+        book: Book::Sixteen(VALUES),
+    }),
     shader: include_str!("../../shaders/decode/iq4_xs.wgsl"),
 };
 

@@ -42,10 +42,13 @@ mod tq2_0;
 
 mod bits;
 mod grid;
+pub mod storage;
 #[cfg(test)]
 mod tests;
 
 use bytemuck::AnyBitPattern;
+use std::sync::Arc;
+pub use storage::Storage;
 
 /// Every format, one row a line, sorted.
 pub static FORMATS: &[&Format] = &[
@@ -87,8 +90,6 @@ pub static FORMATS: &[&Format] = &[
 ];
 
 /// A storage format: how `[rows, cols]` weights lie in a file and on the device.
-///
-/// Rows are independent: the bytes of row `r` are `r * row_bytes(cols) ..` of plane 0 of the file.
 pub struct Format {
     /// Name as written in prose and by tools: `Q4_0`.
     pub name: &'static str,
@@ -96,11 +97,40 @@ pub struct Format {
     pub stem: &'static str,
     /// Type number in GGUF files, where the format has one.
     pub gguf_type: Option<u32>,
+    /// What the shader's decoder can give besides weights.
+    pub codes: Codes,
+    /// What the bytes mean.
+    pub coding: Coding,
+    /// WGSL of the decoder, `shaders/decode/<stem>.wgsl`.
+    pub shader: &'static str,
+}
+
+/// Whether the shader has `codes32`, which gives codes and scales apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codes {
+    /// It has not.
+    None,
+    /// It has, and the codes stand for numbers of a book that are no small integers.
+    Values,
+    /// It has, and codes are integers of eight bits: they can be multiplied with eight-bit activations.
+    Integers,
+}
+
+/// What the bytes of a format mean.
+pub enum Coding {
+    /// One run of bytes, cut into blocks that no row shares with another: the types of GGUF.
+    Blocks(Blocks),
+    /// Several tensors of a checkpoint, which a [`Storage`] of their own knows.
+    Parts(Parts),
+}
+
+/// A format of blocks: the bytes of row `r` are `r * row_bytes(cols) ..`.
+pub struct Blocks {
     /// Weights in a block; the number of columns must be a multiple.
-    pub block_weights: usize,
+    pub weights: usize,
     /// Bytes of a block.
-    pub block_bytes: usize,
-    /// Decodes whole blocks: `row.len() / block_bytes * block_weights` weights into `out`.
+    pub bytes: usize,
+    /// Decodes whole blocks: `row.len() / bytes * weights` weights into `out`.
     pub decode: fn(row: &[u8], out: &mut [f32]),
     /// Encodes whole blocks as ggml's plain quantizer does, byte for byte.
     pub encode: Option<Encode>,
@@ -110,21 +140,29 @@ pub struct Format {
     pub planes: &'static [Plane],
     /// Repacks a row of the file into one row of each plane. Lossless.
     pub pack: fn(row: &[u8], planes: &mut [&mut [u32]]),
-    /// Inverse of [`Format::pack`].
+    /// Inverse of [`Blocks::pack`].
     pub unpack: fn(planes: &[&[u32]], row: &mut [u8]),
     /// The code book that the shader looks codes up in.
     pub book: Book,
-    /// WGSL of the decoder, `shaders/decode/<stem>.wgsl`.
-    pub shader: &'static str,
+}
+
+/// A format of several tensors.
+pub struct Parts {
+    /// Average bits per weight, scales included, of what [`Parts::encode`] makes.
+    pub bits_per_weight: f64,
+    /// Encodes finite weights `[rows, cols]` as the format's own tools do.
+    pub encode: fn(shape: (usize, usize), weights: &[f32]) -> Arc<dyn Storage>,
+    /// What the shader is told of `cols` columns that [`Parts::encode`] has made.
+    pub layout: fn(cols: usize) -> Layout,
 }
 
 /// Where the values behind the codes of a format come from.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Book {
     /// From arithmetic alone.
     None,
     /// From 16 numbers, which the shader's `lookup` knows.
-    Sixteen(&'static [f32; 16]),
+    Sixteen([f32; 16]),
     /// From a table of words, which the shader finds in its binding `book`.
     Grid(fn() -> Vec<u32>),
 }
@@ -144,37 +182,107 @@ impl Book {
 pub type Encode = fn(weights: &[f32], row: &mut [u8]);
 
 /// One plane of the device layout: the same field of every block of a row, side by side, in 32-bit words.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Plane {
     /// The field, as in "codes".
     pub name: &'static str,
     /// Bits of this field per chunk of 256 weights.
     pub bits_per_256: usize,
+    /// Words of a row besides those.
+    pub more_words: usize,
 }
 
 impl Plane {
+    /// A plane with so many bits for 256 weights and nothing else.
+    pub const fn new(name: &'static str, bits_per_256: usize) -> Self {
+        Self { name, bits_per_256, more_words: 0 }
+    }
+
     /// Words of one row of `cols` weights, rounded up to whole chunks of 32 weights and whole `vec4<u32>`.
     pub fn row_words(&self, cols: usize) -> usize {
-        (cols.div_ceil(32) * self.bits_per_256).div_ceil(8 * 128) * 4
+        (cols.div_ceil(32) * self.bits_per_256).div_ceil(8 * 128) * 4 + self.more_words.next_multiple_of(4)
+    }
+}
+
+/// What a shader is told of a weight beside its shape: the format, and what differs between two tensors of it.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// The format.
+    pub format: &'static Format,
+    /// Constants of the decoder, which a pipeline is compiled with.
+    pub constants: Vec<(&'static str, u32)>,
+    /// The aligned planes on the device, in the order of the shader's plane numbers.
+    pub planes: Vec<Plane>,
+    /// The code book.
+    pub book: Book,
+    /// What the decoder can give besides weights, of this tensor.
+    pub codes: Codes,
+}
+
+impl Layout {
+    /// True if the shader has `codes32` for this tensor.
+    pub fn has_codes(&self) -> bool {
+        self.codes != Codes::None
     }
 }
 
 impl Format {
-    /// Bytes of one row of `cols` weights in a file, or `None` if `cols` is not a multiple of the block or the product overflows.
-    pub fn row_bytes(&self, cols: usize) -> Option<usize> {
-        let blocks = cols.is_multiple_of(self.block_weights).then_some(cols / self.block_weights)?;
-        blocks.checked_mul(self.block_bytes)
+    /// The blocks of a format of blocks.
+    pub fn blocks(&self) -> Option<&Blocks> {
+        match &self.coding {
+            Coding::Blocks(blocks) => Some(blocks),
+            Coding::Parts(_) => None,
+        }
     }
 
-    /// True if the weights are integer codes with scales, so that the shader has `codes32` and they can be multiplied with
-    /// eight-bit activations.
-    pub fn has_codes(&self) -> bool {
-        self.shader.contains("fn codes32(")
+    /// Columns must be a multiple of this.
+    pub fn block_weights(&self) -> usize {
+        self.blocks().map_or(1, |b| b.weights)
+    }
+
+    /// True for the plain numbers of computers.
+    pub fn is_plain(&self) -> bool {
+        self.blocks().is_some_and(|b| b.weights == 1)
+    }
+
+    /// True if [`PackedTensor::encode`](crate::tensor::PackedTensor::encode) knows the format.
+    pub fn has_encoder(&self) -> bool {
+        self.blocks().is_none_or(|b| b.encode.is_some())
+    }
+
+    /// Bytes of one row of `cols` weights in a file, or `None` if `cols` is not a multiple of the block, the product overflows,
+    /// or rows have no bytes of their own.
+    pub fn row_bytes(&self, cols: usize) -> Option<usize> {
+        let block = self.blocks()?;
+        let blocks = cols.is_multiple_of(block.weights).then_some(cols / block.weights)?;
+        blocks.checked_mul(block.bytes)
+    }
+
+    /// True if the weights are integer codes with scales, so that they can be multiplied with eight-bit activations.
+    pub fn has_integers(&self) -> bool {
+        self.codes == Codes::Integers
     }
 
     /// Average bits per weight, scales included.
     pub fn bits_per_weight(&self) -> f64 {
-        self.block_bytes as f64 * 8.0 / self.block_weights as f64
+        match &self.coding {
+            Coding::Blocks(b) => b.bytes as f64 * 8.0 / b.weights as f64,
+            Coding::Parts(p) => p.bits_per_weight,
+        }
+    }
+
+    /// What the shader is told of weights with `cols` columns, of a tensor as our own encoder makes it.
+    pub fn layout(&'static self, cols: usize) -> Layout {
+        match &self.coding {
+            Coding::Parts(p) => (p.layout)(cols),
+            Coding::Blocks(b) => Layout {
+                format: self,
+                constants: vec![],
+                planes: b.planes.to_vec(),
+                book: b.book,
+                codes: self.codes,
+            },
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `w[i] = 2^(e - 128) * book[q[i]]`
 
-use super::{Book, Format, Plane, bits, blocks};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -17,20 +17,23 @@ pub static FORMAT: Format = Format {
     name: "MXFP4",
     stem: "mxfp4",
     gguf_type: Some(39),
-    block_weights: 32,
-    block_bytes: size_of::<Block>(),
-    decode,
-    encode: None,
-    is_finite: |row| blocks::<Block>(row).iter().all(|b| b.e <= LARGEST),
-    planes: &[Plane { name: "qs", bits_per_256: 4 * 256 }, Plane { name: "e", bits_per_256: 8 * 8 }],
-    pack,
-    unpack,
-    book: Book::Sixteen(&VALUES),
+    codes: Codes::Integers,
+    coding: Coding::Blocks(Blocks {
+        weights: 32,
+        bytes: size_of::<Block>(),
+        decode,
+        encode: None,
+        is_finite: |row| blocks::<Block>(row).iter().all(|b| b.e <= LARGEST),
+        planes: &[Plane::new("qs", 4 * 256), Plane::new("e", 8 * 8)],
+        pack,
+        unpack,
+        book: Book::Sixteen(VALUES),
+    }),
     shader: include_str!("../../shaders/decode/mxfp4.wgsl"),
 };
 
 /// Twice the sixteen values of E2M1, so that they are whole; NVFP4's too.
-pub static VALUES: [f32; 16] =
+pub const VALUES: [f32; 16] =
     [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 0.0, -1.0, -2.0, -3.0, -4.0, -6.0, -8.0, -12.0];
 
 /// The largest exponent with which 12 is finite.

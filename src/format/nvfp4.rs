@@ -4,7 +4,7 @@
 //! `w[i] = d[i / 16] / 2 * book[q[i]]`
 
 use super::mxfp4::VALUES;
-use super::{Book, Format, Plane, bits, blocks};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -19,15 +19,18 @@ pub static FORMAT: Format = Format {
     name: "NVFP4",
     stem: "nvfp4",
     gguf_type: Some(40),
-    block_weights: 64,
-    block_bytes: size_of::<Block>(),
-    decode,
-    encode: None,
-    is_finite: |_| true,
-    planes: &[Plane { name: "qs", bits_per_256: 4 * 256 }, Plane { name: "d", bits_per_256: 16 * 8 }],
-    pack,
-    unpack,
-    book: Book::Sixteen(&VALUES),
+    codes: Codes::Integers,
+    coding: Coding::Blocks(Blocks {
+        weights: 64,
+        bytes: size_of::<Block>(),
+        decode,
+        encode: None,
+        is_finite: |_| true,
+        planes: &[Plane::new("qs", 4 * 256), Plane::new("d", 16 * 8)],
+        pack,
+        unpack,
+        book: Book::Sixteen(VALUES),
+    }),
     shader: include_str!("../../shaders/decode/nvfp4.wgsl"),
 };
 

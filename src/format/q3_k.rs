@@ -2,7 +2,7 @@
 //!
 //! `w[i] = d * (sc[i / 16] - 32) * (q[i] - 4)`
 
-use super::{Book, Format, Plane, bits, blocks};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -19,20 +19,23 @@ pub static FORMAT: Format = Format {
     name: "Q3_K",
     stem: "q3_k",
     gguf_type: Some(11),
-    block_weights: 256,
-    block_bytes: size_of::<Block>(),
-    decode,
-    encode: None,
-    is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
-    planes: &[
-        Plane { name: "qs", bits_per_256: 2 * 256 },
-        Plane { name: "qh", bits_per_256: 256 },
-        Plane { name: "sc", bits_per_256: 16 * 8 },
-        Plane { name: "d", bits_per_256: 16 },
-    ],
-    pack,
-    unpack,
-    book: Book::None,
+    codes: Codes::Integers,
+    coding: Coding::Blocks(Blocks {
+        weights: 256,
+        bytes: size_of::<Block>(),
+        decode,
+        encode: None,
+        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
+        planes: &[
+            Plane::new("qs", 2 * 256),
+            Plane::new("qh", 256),
+            Plane::new("sc", 16 * 8),
+            Plane::new("d", 16),
+        ],
+        pack,
+        unpack,
+        book: Book::None,
+    }),
     shader: include_str!("../../shaders/decode/q3_k.wgsl"),
 };
 

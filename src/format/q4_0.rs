@@ -2,7 +2,7 @@
 //!
 //! `w[i] = d * (q[i] - 8)`
 
-use super::{Book, Format, Plane, bits, blocks};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -17,15 +17,18 @@ pub static FORMAT: Format = Format {
     name: "Q4_0",
     stem: "q4_0",
     gguf_type: Some(2),
-    block_weights: 32,
-    block_bytes: size_of::<Block>(),
-    decode,
-    encode: Some(encode),
-    is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
-    planes: &[Plane { name: "qs", bits_per_256: 4 * 256 }, Plane { name: "d", bits_per_256: 16 * 8 }],
-    pack,
-    unpack,
-    book: Book::None,
+    codes: Codes::Integers,
+    coding: Coding::Blocks(Blocks {
+        weights: 32,
+        bytes: size_of::<Block>(),
+        decode,
+        encode: Some(encode),
+        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
+        planes: &[Plane::new("qs", 4 * 256), Plane::new("d", 16 * 8)],
+        pack,
+        unpack,
+        book: Book::None,
+    }),
     shader: include_str!("../../shaders/decode/q4_0.wgsl"),
 };
 

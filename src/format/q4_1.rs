@@ -2,7 +2,7 @@
 //!
 //! `w[i] = d * q[i] + m`
 
-use super::{Book, Format, Plane, bits, blocks};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -18,15 +18,18 @@ pub static FORMAT: Format = Format {
     name: "Q4_1",
     stem: "q4_1",
     gguf_type: Some(3),
-    block_weights: 32,
-    block_bytes: size_of::<Block>(),
-    decode,
-    encode: Some(encode),
-    is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d) && bits::finite(b.m)),
-    planes: &[Plane { name: "qs", bits_per_256: 4 * 256 }, Plane { name: "dm", bits_per_256: 32 * 8 }],
-    pack,
-    unpack,
-    book: Book::None,
+    codes: Codes::Integers,
+    coding: Coding::Blocks(Blocks {
+        weights: 32,
+        bytes: size_of::<Block>(),
+        decode,
+        encode: Some(encode),
+        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d) && bits::finite(b.m)),
+        planes: &[Plane::new("qs", 4 * 256), Plane::new("dm", 32 * 8)],
+        pack,
+        unpack,
+        book: Book::None,
+    }),
     shader: include_str!("../../shaders/decode/q4_1.wgsl"),
 };
 

@@ -2,7 +2,7 @@
 //!
 //! `w[i] = d * sc[i / 32] * q[i] - dmin * m[i / 32]`
 
-use super::{Book, Format, Plane, bits, blocks};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -19,19 +19,18 @@ pub static FORMAT: Format = Format {
     name: "Q4_K",
     stem: "q4_k",
     gguf_type: Some(12),
-    block_weights: 256,
-    block_bytes: size_of::<Block>(),
-    decode,
-    encode: None,
-    is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d) && bits::finite(b.dmin)),
-    planes: &[
-        Plane { name: "qs", bits_per_256: 4 * 256 },
-        Plane { name: "sc", bits_per_256: 16 * 8 },
-        Plane { name: "dm", bits_per_256: 32 },
-    ],
-    pack,
-    unpack,
-    book: Book::None,
+    codes: Codes::Integers,
+    coding: Coding::Blocks(Blocks {
+        weights: 256,
+        bytes: size_of::<Block>(),
+        decode,
+        encode: None,
+        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d) && bits::finite(b.dmin)),
+        planes: &[Plane::new("qs", 4 * 256), Plane::new("sc", 16 * 8), Plane::new("dm", 32)],
+        pack,
+        unpack,
+        book: Book::None,
+    }),
     shader: include_str!("../../shaders/decode/q4_k.wgsl"),
 };
 

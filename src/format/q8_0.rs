@@ -2,7 +2,7 @@
 //!
 //! `w[i] = d * q[i]`
 
-use super::{Book, Format, Plane, bits, blocks};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -17,15 +17,18 @@ pub static FORMAT: Format = Format {
     name: "Q8_0",
     stem: "q8_0",
     gguf_type: Some(8),
-    block_weights: 32,
-    block_bytes: size_of::<Block>(),
-    decode,
-    encode: Some(encode),
-    is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
-    planes: &[Plane { name: "qs", bits_per_256: 8 * 256 }, Plane { name: "d", bits_per_256: 16 * 8 }],
-    pack,
-    unpack,
-    book: Book::None,
+    codes: Codes::Integers,
+    coding: Coding::Blocks(Blocks {
+        weights: 32,
+        bytes: size_of::<Block>(),
+        decode,
+        encode: Some(encode),
+        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
+        planes: &[Plane::new("qs", 8 * 256), Plane::new("d", 16 * 8)],
+        pack,
+        unpack,
+        book: Book::None,
+    }),
     shader: include_str!("../../shaders/decode/q8_0.wgsl"),
 };
 

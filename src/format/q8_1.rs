@@ -2,7 +2,7 @@
 //!
 //! `w[i] = d * q[i]`; ggml quantizes activations into it, and `s` is for its dot products alone
 
-use super::{Book, Format, Plane, bits, blocks};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -18,19 +18,18 @@ pub static FORMAT: Format = Format {
     name: "Q8_1",
     stem: "q8_1",
     gguf_type: Some(9),
-    block_weights: 32,
-    block_bytes: size_of::<Block>(),
-    decode,
-    encode: None,
-    is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
-    planes: &[
-        Plane { name: "qs", bits_per_256: 8 * 256 },
-        Plane { name: "d", bits_per_256: 16 * 8 },
-        Plane { name: "s", bits_per_256: 16 * 8 },
-    ],
-    pack,
-    unpack,
-    book: Book::None,
+    codes: Codes::Integers,
+    coding: Coding::Blocks(Blocks {
+        weights: 32,
+        bytes: size_of::<Block>(),
+        decode,
+        encode: None,
+        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
+        planes: &[Plane::new("qs", 8 * 256), Plane::new("d", 16 * 8), Plane::new("s", 16 * 8)],
+        pack,
+        unpack,
+        book: Book::None,
+    }),
     shader: include_str!("../../shaders/decode/q8_1.wgsl"),
 };
 

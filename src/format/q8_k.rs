@@ -2,7 +2,7 @@
 //!
 //! `w[i] = d * q[i]`; ggml quantizes activations into it, and `bsums` are for its dot products alone
 
-use super::{Book, Format, Plane, blocks};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -18,19 +18,18 @@ pub static FORMAT: Format = Format {
     name: "Q8_K",
     stem: "q8_k",
     gguf_type: Some(15),
-    block_weights: 256,
-    block_bytes: size_of::<Block>(),
-    decode,
-    encode: None,
-    is_finite: |row| blocks::<Block>(row).iter().all(is_finite),
-    planes: &[
-        Plane { name: "qs", bits_per_256: 8 * 256 },
-        Plane { name: "d", bits_per_256: 32 },
-        Plane { name: "bsums", bits_per_256: 16 * 16 },
-    ],
-    pack,
-    unpack,
-    book: Book::None,
+    codes: Codes::Integers,
+    coding: Coding::Blocks(Blocks {
+        weights: 256,
+        bytes: size_of::<Block>(),
+        decode,
+        encode: None,
+        is_finite: |row| blocks::<Block>(row).iter().all(is_finite),
+        planes: &[Plane::new("qs", 8 * 256), Plane::new("d", 32), Plane::new("bsums", 16 * 16)],
+        pack,
+        unpack,
+        book: Book::None,
+    }),
     shader: include_str!("../../shaders/decode/q8_k.wgsl"),
 };
 

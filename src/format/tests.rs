@@ -1,6 +1,6 @@
 //! Every format against vectors made by ggml, and against its own contract. Shaders are tested in `tests/`.
 
-use super::{FORMATS, Format, by_gguf_type, by_name};
+use super::{Blocks, Codes, FORMATS, Format, by_gguf_type, by_name};
 use safetensors::SafeTensors;
 use std::path::Path;
 
@@ -12,6 +12,12 @@ struct Vector {
     packed: Vec<u8>,
     dequant: Vec<f32>,
     weights: Option<Vec<f32>>,
+}
+
+impl Vector {
+    fn blocks(&self) -> &'static Blocks {
+        self.format.blocks().expect("these vectors are of blocks")
+    }
 }
 
 /// The vectors of a folder below `tests/golden` whose format is in [`FORMATS`].
@@ -55,20 +61,25 @@ fn noise(len: usize) -> Vec<u8> {
     .collect()
 }
 
-fn decode(format: &Format, row: &[u8]) -> Vec<f32> {
-    let mut out = vec![0.0; row.len() / format.block_bytes * format.block_weights];
+/// The formats of blocks; formats of several tensors have tests beside them.
+fn of_blocks() -> impl Iterator<Item = (&'static Format, &'static Blocks)> {
+    FORMATS.iter().filter_map(|f| Some((*f, f.blocks()?)))
+}
+
+fn decode(format: &Blocks, row: &[u8]) -> Vec<f32> {
+    let mut out = vec![0.0; row.len() / format.bytes * format.weights];
     (format.decode)(row, &mut out);
     out
 }
 
 /// One zeroed row of every plane with `row` packed into it.
-fn pack(format: &Format, cols: usize, row: &[u8]) -> Vec<Vec<u32>> {
+fn pack(format: &Blocks, cols: usize, row: &[u8]) -> Vec<Vec<u32>> {
     let mut planes: Vec<_> = format.planes.iter().map(|plane| vec![0; plane.row_words(cols)]).collect();
     (format.pack)(row, &mut planes.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
     planes
 }
 
-fn unpack(format: &Format, planes: &[Vec<u32>], row_bytes: usize) -> Vec<u8> {
+fn unpack(format: &Blocks, planes: &[Vec<u32>], row_bytes: usize) -> Vec<u8> {
     let mut row = vec![0xa5; row_bytes]; // what unpack leaves alone shows
     (format.unpack)(&planes.iter().map(Vec::as_slice).collect::<Vec<_>>(), &mut row);
     row
@@ -90,6 +101,14 @@ fn the_table_is_sorted_and_found_by_name_and_number() {
     }
 }
 
+#[test]
+fn formats_say_whether_their_shader_has_codes() {
+    for format in FORMATS {
+        let has = format.shader.contains("fn codes32(");
+        assert_eq!(format.codes != Codes::None, has, "{}", format.name);
+    }
+}
+
 /// Six-bit scales become bytes on the device; nothing else grows.
 #[test]
 fn planes_hold_every_bit_once() {
@@ -98,9 +117,9 @@ fn planes_hold_every_bit_once() {
         "Q3_K" | "Q4_K" | "Q5_K" => 16 * 2,
         _ => 0,
     };
-    for format in FORMATS {
-        let bits: usize = format.planes.iter().map(|plane| plane.bits_per_256).sum();
-        let wanted = format.block_bytes * 8 * 256 / format.block_weights + grown(format.name);
+    for (format, blocks) in of_blocks() {
+        let bits: usize = blocks.planes.iter().map(|plane| plane.bits_per_256).sum();
+        let wanted = blocks.bytes * 8 * 256 / blocks.weights + grown(format.name);
         assert_eq!(bits, wanted, "{}", format.name);
     }
 }
@@ -108,10 +127,11 @@ fn planes_hold_every_bit_once() {
 #[test]
 fn decoders_give_the_weights_of_ggml() {
     let all: Vec<_> = ["gguf", "encode"].into_iter().flat_map(vectors).collect();
-    let untested = FORMATS.iter().filter(|f| f.block_weights > 1 && !all.iter().any(|v| v.format == **f));
+    let untested =
+        of_blocks().map(|(f, _)| f).filter(|f| !f.is_plain() && !all.iter().any(|v| v.format == *f));
     let mut failures: Vec<_> = untested.map(|f| format!("{}: no vector", f.name)).collect();
     for v in &all {
-        let got = decode(v.format, &v.packed);
+        let got = decode(v.blocks(), &v.packed);
         assert_eq!(got.len(), v.dequant.len(), "{}", v.name);
         // An infinite scale times zero: the sign of that NaN is the processor's.
         let same =
@@ -127,16 +147,17 @@ fn decoders_give_the_weights_of_ggml() {
 fn encoders_give_the_bytes_of_ggml() {
     let all: Vec<_> =
         ["gguf", "encode"].into_iter().flat_map(vectors).filter(|v| v.weights.is_some()).collect();
-    let untested = FORMATS.iter().filter(|f| f.encode.is_some() && f.block_weights > 1);
-    let untested = untested.filter(|f| all.iter().filter(|v| v.format == **f).count() < 2);
+    let untested = of_blocks().filter(|(_, b)| b.encode.is_some() && b.weights > 1).map(|(f, _)| f);
+    let untested = untested.filter(|f| all.iter().filter(|v| v.format == *f).count() < 2);
     let mut failures: Vec<_> = untested.map(|f| format!("{}: fewer than 2 vectors", f.name)).collect();
     for v in all {
-        let (Some(encode), Some(weights)) = (v.format.encode, v.weights) else { continue };
+        let (Some(encode), Some(weights)) = (v.blocks().encode, &v.weights) else { continue };
         let mut got = vec![0xa5; v.packed.len()];
-        encode(&weights, &mut got);
-        let blocks = got.chunks(v.format.block_bytes).zip(v.packed.chunks(v.format.block_bytes));
+        encode(weights, &mut got);
+        let bytes = v.blocks().bytes;
+        let blocks = got.chunks(bytes).zip(v.packed.chunks(bytes));
         if let Some((i, (got, want))) = blocks.enumerate().find(|(_, (got, want))| got != want) {
-            let row = i * v.format.block_weights / v.cols;
+            let row = i * v.blocks().weights / v.cols;
             failures.push(format!("{}: row {row}, block {i}: got {got:02x?}, want {want:02x?}", v.name));
         }
     }
@@ -146,12 +167,12 @@ fn encoders_give_the_bytes_of_ggml() {
 /// [`PackedTensor::encode`](crate::tensor::PackedTensor::encode) refuses these; the encoders must only survive them.
 #[test]
 fn encoders_survive_what_is_no_number() {
-    for format in FORMATS.iter().filter(|f| f.encode.is_some()) {
+    for (format, encode) in of_blocks().filter_map(|(f, b)| Some((f, b.encode?))) {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut weights = [1.0; 32];
             weights[7] = value;
             let mut row = vec![0; format.row_bytes(32).expect("32 columns fit every encoder")];
-            format.encode.expect("filtered")(&weights, &mut row);
+            encode(&weights, &mut row);
         }
     }
 }
@@ -161,12 +182,12 @@ const BLOCKS: [usize; 8] = [1, 2, 3, 7, 8, 9, 31, 64];
 
 #[test]
 fn packing_is_lossless() {
-    for format in FORMATS {
-        for cols in BLOCKS.map(|blocks| blocks * format.block_weights) {
+    for (format, blocks) in of_blocks() {
+        for cols in BLOCKS.map(|n| n * blocks.weights) {
             let row_bytes = format.row_bytes(cols).expect("whole blocks");
             let row = noise(row_bytes);
-            let planes = pack(format, cols, &row);
-            assert_eq!(unpack(format, &planes, row_bytes), row, "{}, {cols} columns", format.name);
+            let planes = pack(blocks, cols, &row);
+            assert_eq!(unpack(blocks, &planes, row_bytes), row, "{}, {cols} columns", format.name);
             let ones = |words: u32, word: &u32| words + word.count_ones();
             let wanted: u32 = row.iter().map(|byte| byte.count_ones()).sum();
             let set = planes.iter().flatten().fold(0, ones);
@@ -180,14 +201,14 @@ fn packing_is_lossless_on_the_vectors() {
     for v in ["gguf", "encode"].into_iter().flat_map(vectors) {
         let row_bytes = v.format.row_bytes(v.cols).expect("whole blocks");
         for row in v.packed.chunks(row_bytes) {
-            assert_eq!(unpack(v.format, &pack(v.format, v.cols, row), row_bytes), row, "{}", v.name);
+            assert_eq!(unpack(v.blocks(), &pack(v.blocks(), v.cols, row), row_bytes), row, "{}", v.name);
         }
     }
 }
 
 #[test]
 fn rows_of_planes_are_whole_vectors_that_hold_whole_chunks() {
-    for plane in FORMATS.iter().flat_map(|f| f.planes) {
+    for plane in of_blocks().flat_map(|(_, b)| b.planes) {
         for cols in [1usize, 5, 31, 32, 33, 96, 256, 1056, 4096, 11_008, (1 << 31) - 32, 1 << 31] {
             let bits = cols.div_ceil(32) as u128 * plane.bits_per_256 as u128 / 8;
             let wanted = bits.div_ceil(128) * 4;
@@ -202,12 +223,12 @@ const ALWAYS_FINITE: &[&str] = &["I16", "I32", "I64", "I8", "NVFP4"];
 /// A block decodes to finite weights exactly if its scales are finite.
 #[test]
 fn scales_that_are_not_finite_are_seen() {
-    for format in FORMATS {
-        let bytes = noise(4096 * format.block_bytes);
+    for (format, blocks) in of_blocks() {
+        let bytes = noise(4096 * blocks.bytes);
         let mut seen = [0, 0];
-        for block in bytes.chunks(format.block_bytes) {
-            let finite = decode(format, block).iter().all(|w| w.is_finite());
-            assert_eq!((format.is_finite)(block), finite, "{}: {block:02x?}", format.name);
+        for block in bytes.chunks(blocks.bytes) {
+            let finite = decode(blocks, block).iter().all(|w| w.is_finite());
+            assert_eq!((blocks.is_finite)(block), finite, "{}: {block:02x?}", format.name);
             seen[usize::from(finite)] += 1;
         }
         if ALWAYS_FINITE.contains(&format.name) {
@@ -215,13 +236,13 @@ fn scales_that_are_not_finite_are_seen() {
             continue;
         }
         assert!(seen[0] > 0 && seen[1] > 0, "{}: the noise tests only one outcome", format.name);
-        assert!(!(format.is_finite)(&bytes), "{}: a bad block among good ones", format.name);
+        assert!(!(blocks.is_finite)(&bytes), "{}: a bad block among good ones", format.name);
     }
 }
 
 /// Bits of the f32 that a plain number decodes to.
 fn decoded(name: &str, bytes: &[u8]) -> u32 {
-    decode(by_name(name).expect(name), bytes)[0].to_bits()
+    decode(by_name(name).expect(name).blocks().expect(name), bytes)[0].to_bits()
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! `w[i] = (trit[i] - 1) * d`; trit `n` of byte `b` is `((b * 3^n mod 256) * 3) >> 8`
 
-use super::{Book, Format, Plane, bits, blocks};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -18,20 +18,19 @@ pub static FORMAT: Format = Format {
     name: "TQ1_0",
     stem: "tq1_0",
     gguf_type: Some(34),
-    block_weights: 256,
-    block_bytes: size_of::<Block>(),
-    decode,
-    encode: None,
-    is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
-    // The bytes as they are: several bytes mean the same five trits, so nothing smaller than the byte is lossless.
-    planes: &[
-        Plane { name: "qs", bits_per_256: 48 * 8 },
-        Plane { name: "qh", bits_per_256: 4 * 8 },
-        Plane { name: "d", bits_per_256: 16 },
-    ],
-    pack,
-    unpack,
-    book: Book::None,
+    codes: Codes::Integers,
+    coding: Coding::Blocks(Blocks {
+        weights: 256,
+        bytes: size_of::<Block>(),
+        decode,
+        encode: None,
+        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
+        // The bytes as they are: several bytes mean the same five trits, so nothing smaller than the byte is lossless.
+        planes: &[Plane::new("qs", 48 * 8), Plane::new("qh", 4 * 8), Plane::new("d", 16)],
+        pack,
+        unpack,
+        book: Book::None,
+    }),
     shader: include_str!("../../shaders/decode/tq1_0.wgsl"),
 };
 

@@ -2,7 +2,7 @@
 //!
 //! `w[i] = (q[i] - 1) * d`
 
-use super::{Book, Format, Plane, bits, blocks};
+use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -17,15 +17,18 @@ pub static FORMAT: Format = Format {
     name: "TQ2_0",
     stem: "tq2_0",
     gguf_type: Some(35),
-    block_weights: 256,
-    block_bytes: size_of::<Block>(),
-    decode,
-    encode: None,
-    is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
-    planes: &[Plane { name: "qs", bits_per_256: 2 * 256 }, Plane { name: "d", bits_per_256: 16 }],
-    pack,
-    unpack,
-    book: Book::None,
+    codes: Codes::Integers,
+    coding: Coding::Blocks(Blocks {
+        weights: 256,
+        bytes: size_of::<Block>(),
+        decode,
+        encode: None,
+        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
+        planes: &[Plane::new("qs", 2 * 256), Plane::new("d", 16)],
+        pack,
+        unpack,
+        book: Book::None,
+    }),
     shader: include_str!("../../shaders/decode/tq2_0.wgsl"),
 };
 

@@ -1,16 +1,16 @@
-//! Compiled pipelines: one per (kernel, configuration, format), kept in memory, and on disk where the backend can.
+//! Compiled pipelines: one per (kernel, configuration, format, its constants), kept in memory, and on disk where the backend can.
 
 use super::device::Options;
 use super::errors::Faults;
 use crate::error::{Error, Result};
-use crate::format::Format;
+use crate::format::Layout;
 use crate::kernel::{Config, Kernel, compose};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub(super) type Key = (&'static str, &'static str, Config);
+pub(super) type Key = (&'static str, &'static str, Vec<(&'static str, u32)>, Config);
 /// Locked while it is compiled, so that others who want the same wait for it instead of compiling it too.
 type Slot = Arc<Mutex<Option<Arc<wgpu::ComputePipeline>>>>;
 
@@ -22,7 +22,7 @@ pub(super) struct Pipelines {
     count: AtomicUsize,
     /// How many of them the file has.
     saved: Mutex<usize>,
-    books: Mutex<HashMap<&'static str, wgpu::Buffer>>,
+    books: Mutex<HashMap<Vec<u32>, wgpu::Buffer>>,
     disk: Option<DiskCache>,
     checked: bool,
 }
@@ -55,15 +55,15 @@ impl Pipelines {
         faults: &Faults,
         kernel: &'static Kernel,
         config: &Config,
-        format: &'static Format,
+        layout: &Layout,
     ) -> Result<Arc<wgpu::ComputePipeline>> {
-        let slot = lock(&self.slots).entry(key(kernel, config, format)).or_default().clone();
+        let slot = lock(&self.slots).entry(key(kernel, config, layout)).or_default().clone();
         let mut pipeline = lock(&slot);
         if let Some(pipeline) = &*pipeline {
             return Ok(pipeline.clone());
         }
-        let doing = || format!("compiling {} for {}", kernel.name, format.name);
-        let new = faults.guard(device, doing, 0, || self.compile(device, kernel, config, format))?;
+        let doing = || format!("compiling {} for {}", kernel.name, layout.format.name);
+        let new = faults.guard(device, doing, 0, || self.compile(device, kernel, config, layout))?;
         self.count.fetch_add(1, Ordering::Relaxed);
         Ok(pipeline.insert(Arc::new(new)).clone())
     }
@@ -83,19 +83,14 @@ impl Pipelines {
         }
     }
 
-    /// The code book of a format, uploaded at first use.
-    pub fn book(
-        &self,
-        device: &wgpu::Device,
-        faults: &Faults,
-        format: &'static Format,
-    ) -> Result<wgpu::Buffer> {
+    /// A code book, uploaded at first use.
+    pub fn book(&self, device: &wgpu::Device, faults: &Faults, layout: &Layout) -> Result<wgpu::Buffer> {
         let mut books = lock(&self.books);
-        if let Some(book) = books.get(format.name) {
+        let words = layout.book.words();
+        if let Some(book) = books.get(&words) {
             return Ok(book.clone());
         }
-        let words = format.book.words();
-        let doing = || format!("uploading the code book of {}", format.name);
+        let doing = || format!("uploading the code book of {}", layout.format.name);
         let book = faults.guard(device, doing, words.len() as u64 * 4, || {
             let descriptor = wgpu::util::BufferInitDescriptor {
                 label: Some("book"),
@@ -104,7 +99,7 @@ impl Pipelines {
             };
             wgpu::util::DeviceExt::create_buffer_init(device, &descriptor)
         })?;
-        books.insert(format.name, book.clone());
+        books.insert(words, book.clone());
         Ok(book)
     }
 
@@ -113,10 +108,10 @@ impl Pipelines {
         device: &wgpu::Device,
         kernel: &Kernel,
         config: &Config,
-        format: &Format,
+        layout: &Layout,
     ) -> wgpu::ComputePipeline {
-        let source = compose::compose(kernel, config, format);
-        let label = format!("{} {}", kernel.name, format.name);
+        let source = compose::compose(kernel, config, layout);
+        let label = format!("{} {}", kernel.name, layout.format.name);
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(&label),
             source: wgpu::ShaderSource::Wgsl(source.text.into()),
@@ -150,8 +145,11 @@ impl Drop for Pipelines {
 }
 
 /// What a pipeline depends on. Kernels that decode nothing are the same for all formats.
-pub(super) fn key(kernel: &'static Kernel, config: &Config, format: &'static Format) -> Key {
-    (kernel.name, if kernel.operation.decodes() { format.name } else { "" }, config.clone())
+pub(super) fn key(kernel: &'static Kernel, config: &Config, layout: &Layout) -> Key {
+    match kernel.operation.decodes() {
+        true => (kernel.name, layout.format.name, layout.constants.clone(), config.clone()),
+        false => (kernel.name, "", vec![], config.clone()),
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -71,7 +71,7 @@ impl Prepared {
             false => None,
         };
         let bind = |(i, dispatch): (usize, &Dispatch)| {
-            let pipeline = runtime.pipeline(dispatch.kernel, &dispatch.config, w.format)?;
+            let pipeline = runtime.pipeline(dispatch.kernel, &dispatch.config, &w.layout)?;
             let group = runtime.guard(
                 || format!("binding the buffers of `{}`", w.name()),
                 0,

@@ -10,7 +10,7 @@ use super::transfer;
 use super::tuning::Tuning;
 use super::weights::{self, Upload, Weights};
 use crate::error::{Error, Result};
-use crate::format::Format;
+use crate::format::{Format, Layout};
 use crate::kernel::{self, Candidate, Caps, Config, Kernel, MatmulOptions, Request, plan, reference};
 use crate::tensor::{PackedTensor, check_finite};
 use std::ops::Range;
@@ -451,7 +451,7 @@ impl Runtime {
         n: usize,
         options: &MatmulOptions,
     ) -> Result<Vec<plan::Dispatch>> {
-        let choose = |request: &Request| self.choose(w.format, request, options);
+        let choose = |request: &Request| self.choose(w.format(), request, options);
         plan::matmul(w.shape(), n, options.activations, &choose, self.caps())
     }
 
@@ -462,7 +462,7 @@ impl Runtime {
         per: usize,
         options: &MatmulOptions,
     ) -> Result<Vec<plan::Dispatch>> {
-        let choose = |request: &Request| self.choose(w.format, request, options);
+        let choose = |request: &Request| self.choose(w.format(), request, options);
         plan::matmul_experts(w.shape(), (slots, per), options.activations, &choose, self.caps())
     }
 
@@ -527,9 +527,9 @@ impl Runtime {
         &self,
         kernel: &'static Kernel,
         config: &Config,
-        format: &'static Format,
+        layout: &Layout,
     ) -> Result<Arc<wgpu::ComputePipeline>> {
-        self.inner.pipelines.get(self.device(), &self.inner.faults, kernel, config, format)
+        self.inner.pipelines.get(self.device(), &self.inner.faults, kernel, config, layout)
     }
 
     pub(super) fn save_pipelines(&self) {
@@ -550,8 +550,8 @@ impl Runtime {
         }
     }
 
-    pub(super) fn book(&self, format: &'static Format) -> Result<wgpu::Buffer> {
-        self.inner.pipelines.book(self.device(), &self.inner.faults, format)
+    pub(super) fn book(&self, layout: &Layout) -> Result<wgpu::Buffer> {
+        self.inner.pipelines.book(self.device(), &self.inner.faults, layout)
     }
 
     pub(super) fn bindings(&self) -> &wgpu::BindGroupLayout {

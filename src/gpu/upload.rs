@@ -111,8 +111,7 @@ fn repack(
     scratch: &mut [Vec<u32>; MAX_PLANES],
     check: bool,
 ) -> bool {
-    let format = tensor.format();
-    if check && !(format.is_finite)(rows_of(tensor, &block.rows)) {
+    if check && !tensor.rows_finite(block.rows.clone()) {
         return false;
     }
     let strides = shard.plane_stride.map(|stride| stride as usize);
@@ -121,7 +120,7 @@ fn repack(
         for (plane, stride) in planes.iter_mut().zip(strides) {
             *plane = &mut std::mem::take(plane)[i * stride..(i + 1) * stride];
         }
-        (format.pack)(tensor.row(row), &mut planes[..format.planes.len()]);
+        tensor.pack_row(row, &mut planes);
     }
     for ((plane, words), stride) in block.planes.into_iter().zip(scratch).zip(strides) {
         if let Some(mut plane) = plane {
@@ -129,10 +128,4 @@ fn repack(
         }
     }
     true
-}
-
-/// The packed bytes of some rows.
-fn rows_of<'a>(tensor: &'a PackedTensor, rows: &Range<usize>) -> &'a [u8] {
-    let bytes = tensor.row_bytes();
-    &tensor.data()[rows.start * bytes..rows.end * bytes]
 }

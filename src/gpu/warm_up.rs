@@ -5,7 +5,7 @@ use super::runtime::Runtime;
 use super::transfer;
 use super::weights::Weights;
 use crate::error::Result;
-use crate::format::Format;
+use crate::format::Layout;
 use crate::kernel::MatmulOptions;
 use crate::kernel::plan::{Dispatch, Params};
 use rayon::prelude::*;
@@ -31,13 +31,13 @@ impl Runtime {
         for (w, n) in requests {
             self.owns(w)?;
             for dispatch in self.plan_matmul(w, *n, options)? {
-                let key = pipelines::key(dispatch.kernel, &dispatch.config, w.format);
-                wanted.entry(key).or_insert((dispatch, w.format));
+                let key = pipelines::key(dispatch.kernel, &dispatch.config, &w.layout);
+                wanted.entry(key).or_insert((dispatch, w.layout.clone()));
             }
         }
         let before = self.compiled_pipelines();
         let wanted: Vec<_> = wanted.into_values().collect();
-        let compile = |(d, format): &(Dispatch, &'static Format)| self.pipeline(d.kernel, &d.config, format);
+        let compile = |(d, layout): &(Dispatch, Arc<Layout>)| self.pipeline(d.kernel, &d.config, layout);
         let compiled: Vec<_> = wanted.par_iter().map(compile).collect::<Result<_>>()?;
         if self.caps().software && self.compiled_pipelines() > before {
             self.touch(&compiled)?;

@@ -4,7 +4,7 @@ use super::record::{Io, Prepared};
 use super::runtime::Runtime;
 use super::{transfer, upload};
 use crate::error::{Error, Result};
-use crate::format::Format;
+use crate::format::{Format, Layout};
 use crate::kernel::plan::{self, Shard, Weight, shards};
 use crate::tensor::PackedTensor;
 
@@ -14,7 +14,7 @@ pub struct Weights {
     /// Which runtime the buffers belong to.
     pub(super) owner: u64,
     pub(super) name: std::sync::Arc<str>,
-    pub(super) format: &'static Format,
+    pub(super) layout: std::sync::Arc<Layout>,
     rows: usize,
     cols: usize,
     pub(super) shards: std::sync::Arc<[Shard]>,
@@ -50,7 +50,7 @@ impl Weights {
 
     /// How the weights are stored.
     pub fn format(&self) -> &'static Format {
-        self.format
+        self.layout.format
     }
 
     /// Matrices that the rows are a stack of.
@@ -81,7 +81,7 @@ impl Weights {
     pub(super) fn shape(&self) -> Weight<'_> {
         Weight {
             name: &self.name,
-            format: self.format,
+            layout: &self.layout,
             rows: self.rows,
             cols: self.cols,
             experts: self.experts,
@@ -115,6 +115,7 @@ impl Weights {
 }
 
 pub(super) fn upload(runtime: &Runtime, tensor: &PackedTensor, mut options: Upload) -> Result<Weights> {
+    let layout = tensor.layout();
     let (shape, experts) = ((tensor.rows(), tensor.cols()), options.experts);
     if experts == 0 || !shape.0.is_multiple_of(experts) {
         let name = tensor.name();
@@ -125,7 +126,7 @@ pub(super) fn upload(runtime: &Runtime, tensor: &PackedTensor, mut options: Uplo
     }
     // Experts stay whole.
     let unit = if experts == 1 { 1 } else { shape.0 / experts };
-    let shards = shards(tensor.name(), tensor.format(), shape, unit, runtime.caps())?;
+    let shards = shards(tensor.name(), &layout, shape, unit, runtime.caps())?;
     let total = shards.iter().map(Shard::bytes).sum();
     let mut done = 0;
     let mut buffers = vec![];
@@ -159,12 +160,12 @@ pub(super) fn upload(runtime: &Runtime, tensor: &PackedTensor, mut options: Uplo
     Ok(Weights {
         owner: runtime.id(),
         name: tensor.name().into(),
-        format: tensor.format(),
         rows: tensor.rows(),
         cols: tensor.cols(),
         shards: shards.into(),
         buffers: buffers.into(),
-        book: runtime.book(tensor.format())?,
+        book: runtime.book(&layout)?,
+        layout: layout.into(),
         experts,
         row_scales: std::sync::Arc::default(),
     })

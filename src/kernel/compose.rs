@@ -1,7 +1,7 @@
 //! Composition of a shader: files in a fixed order behind a header of constants, with a map from its lines back to the files.
 
 use super::{Activations, Caps, Config, Kernel, Operation, Request};
-use crate::format::{Book, Format};
+use crate::format::{Book, Layout};
 use std::fmt::Write;
 
 /// A file of `shaders/`.
@@ -108,7 +108,8 @@ impl Source {
 
 /// The shader of one cell of formats × kernels: directives, constants, parameters, the kernel's library parts, decoder,
 /// kernel. Kernels that decode nothing have no decoder in theirs.
-pub fn compose(kernel: &Kernel, config: &Config, format: &Format) -> Source {
+pub fn compose(kernel: &Kernel, config: &Config, layout: &Layout) -> Source {
+    let format = layout.format;
     let decodes = kernel.operation.decodes();
     let of = if decodes { format.name } else { "every format" };
     let mut header = format!("// qmatmul: {} of {of}\n", kernel.name);
@@ -120,12 +121,17 @@ pub fn compose(kernel: &Kernel, config: &Config, format: &Format) -> Source {
     for (name, value) in &config.constants {
         let _ = writeln!(header, "const {name} = {value}u;");
     }
+    if decodes {
+        for (name, value) in &layout.constants {
+            let _ = writeln!(header, "const {name} = {value}u;");
+        }
+    }
     let mut source = Source { text: String::new(), parts: vec![] };
     source.push("header", &header);
-    let book = match format.book {
+    let book = match layout.book {
         Book::Sixteen(_) if decodes => vec![config.lookup, &LOOKUP],
         Book::Grid(_) if decodes => vec![&GRID, &QUADS],
-        Book::None if decodes && format.has_codes() => vec![&QUADS],
+        Book::None if decodes && layout.has_codes() => vec![&QUADS],
         _ => vec![],
     };
     let words = if decodes { config.words } else { &WORDS_32 };

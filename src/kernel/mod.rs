@@ -20,7 +20,7 @@ mod sum_splits;
 mod tests;
 
 use crate::error::{Error, Result};
-use crate::format::{Book, Format};
+use crate::format::{Book, Format, Layout};
 use compose::Part;
 
 /// Every kernel, one row a line, sorted.
@@ -154,7 +154,7 @@ pub struct Request {
     pub activations: Activations,
     /// The weight is a stack of experts, and each column of the batch is multiplied by one of them.
     pub experts: bool,
-    /// The weights are codes: see [`Format::has_codes`].
+    /// The shader gives codes and scales apart: see [`Layout::has_codes`].
     pub codes: bool,
 }
 
@@ -260,10 +260,10 @@ impl Config {
         }
     }
 
-    /// Bytes of workgroup memory that the shader needs for `format`.
-    pub fn memory(&self, format: &Format) -> u32 {
+    /// Bytes of workgroup memory that the shader needs for weights of this layout.
+    pub fn memory(&self, layout: &Layout) -> u32 {
         let in_memory = std::ptr::eq(self.lookup, &raw const compose::LOOKUP_MEMORY);
-        let lookup = matches!(format.book, Book::Sixteen(_)) && in_memory;
+        let lookup = matches!(layout.book, Book::Sixteen(_)) && in_memory;
         self.workgroup_memory + if lookup { LOOKUP_MEMORY } else { 0 }
     }
 }
@@ -320,7 +320,7 @@ pub fn choose(
     let kernel = options.kernel.map_or("", |k| k.name);
     let activations = request.activations.name();
     Err(Error::Argument(match (options.kernel, &options.variant) {
-        _ if request.activations == Activations::Q8 && !format.has_codes() => {
+        _ if request.activations == Activations::Q8 && !format.has_integers() => {
             format!("{} weights are no integer codes, so {activations} activations do not apply", format.name)
         }
         (Some(k), _) if k.operation != Operation::Matmul => format!("kernel {kernel} does not multiply"),
@@ -342,7 +342,7 @@ pub fn candidates(caps: &Caps, format: &Format, request: &Request) -> Vec<Candid
 
 /// [`candidates`], each kernel configured when its turn comes.
 fn ways(caps: &Caps, format: &Format, request: &Request) -> impl Iterator<Item = Candidate> {
-    let codes = request.activations != Activations::Q8 || format.has_codes();
+    let codes = request.activations != Activations::Q8 || format.has_integers();
     let able = |k: &&&'static Kernel| {
         codes && k.operation == Operation::Matmul && k.activations.contains(&request.activations)
     };

@@ -9,7 +9,7 @@ use super::{
     stage_q8,
 };
 use crate::error::{Error, Result};
-use crate::format::Format;
+use crate::format::Layout;
 use std::ops::Range;
 
 /// Weights that the decoders handle at once.
@@ -67,14 +67,14 @@ impl Shard {
 /// [`Error::LimitExceeded`] if a single row or run does not fit.
 pub fn shards(
     name: &str,
-    format: &Format,
+    layout: &Layout,
     (rows, cols): (usize, usize),
     unit: usize,
     caps: &Caps,
 ) -> Result<Vec<Shard>> {
     let mut plane_stride = [0; MAX_PLANES];
     let mut row_bytes = 0u64;
-    for (stride, plane) in plane_stride.iter_mut().zip(format.planes) {
+    for (stride, plane) in plane_stride.iter_mut().zip(&layout.planes) {
         let words = plane.row_words(cols) as u64;
         row_bytes += words * 4;
         *stride = u32::try_from(words).unwrap_or(u32::MAX);
@@ -82,12 +82,13 @@ pub fn shards(
     // The shaders count words in 32 bits.
     let limit = caps.max_binding.min(caps.max_buffer).min(u64::from(u32::MAX));
     if row_bytes > limit {
-        let what = format!("one row of `{name}` ({cols} columns of {})", format.name);
+        let what = format!("one row of `{name}` ({cols} columns of {})", layout.format.name);
         return Err(Error::LimitExceeded { what, wanted: row_bytes, limit });
     }
     let most = (limit / row_bytes.max(1)).min(rows.max(1) as u64) as usize;
     if most < unit {
-        let what = format!("one expert of `{name}` ({unit} rows of {cols} columns of {})", format.name);
+        let what =
+            format!("one expert of `{name}` ({unit} rows of {cols} columns of {})", layout.format.name);
         return Err(Error::LimitExceeded { what, wanted: row_bytes * unit as u64, limit });
     }
     let most = most / unit.max(1) * unit.max(1);
@@ -174,7 +175,7 @@ pub struct Weight<'a> {
     /// Name, for messages.
     pub name: &'a str,
     /// How it is stored.
-    pub format: &'static Format,
+    pub layout: &'a Layout,
     /// Outputs, `m`; of all experts.
     pub rows: usize,
     /// Inputs, `k`.
@@ -214,7 +215,7 @@ pub fn matmul(
             batch: left,
             activations,
             experts: false,
-            codes: w.format.has_codes(),
+            codes: w.layout.has_codes(),
         };
         let Candidate { kernel, config } = choose(&request)?;
         // Whole groups of columns first; what is left gets a kernel compiled for fewer columns.
@@ -290,7 +291,7 @@ pub fn matmul_experts(
         let left = most.min(slots - first);
         // About as many columns for each expert.
         let batch = left.div_ceil(w.experts).max(1);
-        let codes = w.format.has_codes();
+        let codes = w.layout.has_codes();
         let request = Request { rows, cols: w.cols, batch, activations, experts: true, codes };
         let Candidate { kernel, config } = choose(&request)?;
         let columns = first..first + left.min(expert_limit(&one, &config, per, caps));

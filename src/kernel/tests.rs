@@ -3,7 +3,7 @@
 use super::compose::compose;
 use super::plan::{self, Params, Weight};
 use super::*;
-use crate::format::{self, FORMATS, Format};
+use crate::format::{self, Codes, FORMATS, Format};
 use naga::valid::{Capabilities, SubgroupOperationSet, ValidationFlags, Validator};
 
 fn caps(software: bool, subgroup: Option<(u32, u32)>) -> Caps {
@@ -38,10 +38,10 @@ fn cells() -> Vec<(&'static Kernel, Config, &'static Format)> {
     let mut seen = std::collections::HashSet::new();
     let mut all = vec![];
     for (kernel, config, activations) in cells {
-        let needs_codes = needs_codes(&config);
-        let first = seen.insert((kernel.name, activations, needs_codes));
+        let needs = needs_codes(&config);
+        let first = seen.insert((kernel.name, activations, needs));
         let suits = |f: &&&'static Format| match kernel.operation.decodes() {
-            true if first => !needs_codes || f.has_codes(),
+            true if first => needs.is_none_or(|n| n <= f.codes as u8),
             true => ["Q4_0", "IQ4_NL"].contains(&f.name),
             false => f.name == "Q4_0",
         };
@@ -50,8 +50,14 @@ fn cells() -> Vec<(&'static Kernel, Config, &'static Format)> {
     all
 }
 
-fn needs_codes(config: &Config) -> bool {
-    config.parts.iter().any(|p| p.path.ends_with("x_q8.wgsl") || p.path.ends_with("dot_rows_codes.wgsl"))
+/// The least [`Codes`] that a configuration can work with.
+fn needs_codes(config: &Config) -> Option<u8> {
+    let has = |part: &str| config.parts.iter().any(|p| p.path.ends_with(part));
+    match () {
+        _ if has("x_q8.wgsl") => Some(Codes::Integers as u8),
+        _ if has("dot_rows_codes.wgsl") => Some(Codes::Values as u8),
+        _ => None,
+    }
 }
 
 /// Kernels, devices and requests that together need every part of `shaders/lib`.
@@ -82,8 +88,8 @@ fn request(cols: usize, batch: usize) -> Request {
     Request { rows: 1024, cols, batch, activations: Activations::F32, experts: false, codes: false }
 }
 
-fn parse(kernel: &Kernel, config: &Config, format: &Format) -> naga::Module {
-    let source = compose(kernel, config, format);
+fn parse(kernel: &Kernel, config: &Config, format: &'static Format) -> naga::Module {
+    let source = compose(kernel, config, &format.layout(COLS));
     naga::front::wgsl::parse_str(&source.text)
         .unwrap_or_else(|e| panic!("{} of {}:\n{}", kernel.name, format.name, e.emit_to_string(&source.text)))
 }
@@ -105,7 +111,11 @@ fn every_cell_validates_and_needs_what_its_configuration_says() {
         validator.validate(&module).unwrap_or_else(|e| panic!("{name}: {e:?}"));
         let entry = &module.entry_points[0];
         assert_eq!((entry.name.as_str(), entry.workgroup_size), ("main", [config.workgroup, 1, 1]), "{name}");
-        assert_eq!(workgroup_memory(&module), config.memory(format), "{name}: workgroup memory");
+        assert_eq!(
+            workgroup_memory(&module),
+            config.memory(&format.layout(COLS)),
+            "{name}: workgroup memory"
+        );
     }
 }
 
@@ -164,7 +174,7 @@ fn every_cell_translates_to_every_backend() {
     use crate::translate::{Target, translate};
     let spirv_val = std::process::Command::new("spirv-val").arg("--version").output().is_ok();
     for (kernel, config, format) in cells() {
-        let source = compose(kernel, &config, format);
+        let source = compose(kernel, &config, &format.layout(COLS));
         for target in [Target::Spirv, Target::Msl, Target::Hlsl] {
             let name = format!("{} of {} to {target:?}", kernel.name, format.name);
             let cooperative = config.enables.contains(&"wgpu_cooperative_matrix");
@@ -198,7 +208,7 @@ fn validate_spirv(name: &str, code: &[u8]) {
 fn errors_are_located_in_the_files() {
     let kernel = by_name("gemm").expect("a kernel of the table");
     let config = (kernel.configs)(&caps(false, None), &request(256, 64)).swap_remove(0);
-    let source = compose(kernel, &config, format::by_name("Q4_0").expect("a format"));
+    let source = compose(kernel, &config, &format::by_name("Q4_0").expect("a format").layout(COLS));
     let lines: Vec<_> = source.text.lines().collect();
     for (needle, path) in [
         ("struct Params", "lib/params.wgsl"),
@@ -214,10 +224,14 @@ fn errors_are_located_in_the_files() {
     }
 }
 
+/// Columns of the weights that shaders are composed for.
+const COLS: usize = 4096;
+
 fn weight_plan(m: usize, k: usize, n: usize, caps: &Caps) -> Vec<plan::Dispatch> {
     let format = format::by_name("Q4_0").expect("a format");
-    let shards = plan::shards("w", format, (m, k), 1, caps).expect("rows fit");
-    let w = Weight { name: "w", format, rows: m, cols: k, experts: 1, shards: &shards };
+    let layout = &format.layout(k);
+    let shards = plan::shards("w", layout, (m, k), 1, caps).expect("rows fit");
+    let w = Weight { name: "w", layout, rows: m, cols: k, experts: 1, shards: &shards };
     let choose = |r: &Request| choose(caps, format, r, &MatmulOptions::default(), None);
     plan::matmul(w, n, Activations::F32, &choose, caps).expect("a plan")
 }
@@ -265,12 +279,14 @@ fn a_plan_covers_everything_once() {
 #[test]
 fn what_no_device_could_hold_is_refused() {
     let caps = Caps { max_binding: 1024, ..caps(false, None) };
-    let error = plan::shards("wide", format::by_name("F32").expect("a format"), (1, 4096), 1, &caps)
-        .expect_err("too wide");
+    let error =
+        plan::shards("wide", &format::by_name("F32").expect("a format").layout(4096), (1, 4096), 1, &caps)
+            .expect_err("too wide");
     let text = error.to_string();
     assert!(text.contains("`wide`") && text.contains("16384") && text.contains("1024"), "{text}");
-    let experts = plan::shards("experts", format::by_name("F32").expect("a format"), (8, 128), 4, &caps)
-        .expect_err("an expert is too large");
+    let experts =
+        plan::shards("experts", &format::by_name("F32").expect("a format").layout(128), (8, 128), 4, &caps)
+            .expect_err("an expert is too large");
     assert!(experts.to_string().contains("one expert of `experts`"), "{experts}");
 }
 

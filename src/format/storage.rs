@@ -1,0 +1,121 @@
+//! The bytes of one weight, and what they mean.
+
+use super::{Blocks, Format, Layout};
+use bytes::Bytes;
+use std::fmt::Debug;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The bytes of a weight `[rows, cols]` as its file stores them, and what they mean. Whoever makes one has checked every
+/// length; rows and columns are those of the [`PackedTensor`](crate::tensor::PackedTensor) around it.
+pub trait Storage: Debug + Send + Sync {
+    /// What the shader is told.
+    fn layout(&self) -> Layout;
+
+    /// The tensors of the file, the codes first.
+    fn parts(&self) -> Vec<Part>;
+
+    /// Decodes one row.
+    fn decode_row(&self, row: usize, out: &mut [f32]);
+
+    /// True if every scale of these rows is finite (for plain floats: every weight).
+    fn is_finite(&self, rows: Range<usize>) -> bool;
+
+    /// Repacks a row into one row of each plane of the layout.
+    fn pack_row(&self, row: usize, planes: &mut [&mut [u32]]);
+}
+
+/// One tensor of a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// What the file puts behind the weight's name: `.absmax`; nothing for the codes.
+    pub suffix: String,
+    /// Its type in safetensors files, as in `U8`; the format's name where those know no such type.
+    pub dtype: &'static str,
+    /// Its dimensions there.
+    pub shape: Vec<usize>,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+/// Rows of blocks.
+#[derive(Debug)]
+pub(crate) struct BlockRows {
+    pub format: &'static Format,
+    pub shape: [usize; 2],
+    pub row_bytes: usize,
+    pub data: Bytes,
+}
+
+impl BlockRows {
+    fn blocks(&self) -> &'static Blocks {
+        self.format.blocks().expect("made for formats of blocks")
+    }
+
+    fn rows(&self, rows: Range<usize>) -> &[u8] {
+        &self.data[rows.start * self.row_bytes..rows.end * self.row_bytes]
+    }
+}
+
+impl Storage for BlockRows {
+    fn layout(&self) -> Layout {
+        self.format.layout(self.shape[1])
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let (suffix, dtype, shape) = (String::new(), self.format.name, self.shape.to_vec());
+        vec![Part { suffix, dtype, shape, bytes: self.data.clone() }]
+    }
+
+    fn decode_row(&self, row: usize, out: &mut [f32]) {
+        (self.blocks().decode)(self.rows(row..row + 1), out);
+    }
+
+    fn is_finite(&self, rows: Range<usize>) -> bool {
+        (self.blocks().is_finite)(self.rows(rows))
+    }
+
+    fn pack_row(&self, row: usize, planes: &mut [&mut [u32]]) {
+        (self.blocks().pack)(self.rows(row..row + 1), planes);
+    }
+}
+
+/// Rows picked from several storages of one layout, in any order.
+#[derive(Debug)]
+pub(crate) struct Picked {
+    pub sources: Vec<Arc<dyn Storage>>,
+    /// Source and row of it.
+    pub rows: Vec<(u32, u32)>,
+}
+
+impl Picked {
+    fn source(&self, row: usize) -> (&dyn Storage, usize) {
+        let (source, row) = self.rows[row];
+        (&*self.sources[source as usize], row as usize)
+    }
+}
+
+impl Storage for Picked {
+    fn layout(&self) -> Layout {
+        self.sources[0].layout()
+    }
+
+    /// None: what was picked lies in no file.
+    fn parts(&self) -> Vec<Part> {
+        vec![]
+    }
+
+    fn decode_row(&self, row: usize, out: &mut [f32]) {
+        let (source, row) = self.source(row);
+        source.decode_row(row, out);
+    }
+
+    fn is_finite(&self, rows: Range<usize>) -> bool {
+        rows.map(|row| self.source(row)).all(|(source, row)| source.is_finite(row..row + 1))
+    }
+
+    fn pack_row(&self, row: usize, planes: &mut [&mut [u32]]) {
+        let (source, row) = self.source(row);
+        source.pack_row(row, planes);
+    }
+}
