@@ -8,6 +8,7 @@ mod bf16;
 mod f16;
 mod f32;
 mod f64;
+mod fp4;
 mod i16;
 mod i32;
 mod i64;
@@ -22,6 +23,7 @@ mod iq3_xxs;
 mod iq4_nl;
 mod iq4_xs;
 mod mxfp4;
+mod nf4;
 mod nvfp4;
 mod q1_0;
 mod q2_0;
@@ -41,6 +43,7 @@ mod tq1_0;
 mod tq2_0;
 
 mod bits;
+pub(crate) mod four_bit;
 mod grid;
 pub mod storage;
 #[cfg(test)]
@@ -56,6 +59,7 @@ pub static FORMATS: &[&Format] = &[
     &f16::FORMAT,
     &f32::FORMAT,
     &f64::FORMAT,
+    &fp4::FORMAT,
     &i16::FORMAT,
     &i32::FORMAT,
     &i64::FORMAT,
@@ -70,6 +74,7 @@ pub static FORMATS: &[&Format] = &[
     &iq4_nl::FORMAT,
     &iq4_xs::FORMAT,
     &mxfp4::FORMAT,
+    &nf4::FORMAT,
     &nvfp4::FORMAT,
     &q1_0::FORMAT,
     &q2_0::FORMAT,
@@ -151,7 +156,7 @@ pub struct Parts {
     /// Average bits per weight, scales included, of what [`Parts::encode`] makes.
     pub bits_per_weight: f64,
     /// Encodes finite weights `[rows, cols]` as the format's own tools do.
-    pub encode: fn(shape: (usize, usize), weights: &[f32]) -> Arc<dyn Storage>,
+    pub encode: EncodeParts,
     /// What the shader is told of `cols` columns that [`Parts::encode`] has made.
     pub layout: fn(cols: usize) -> Layout,
 }
@@ -180,6 +185,9 @@ impl Book {
 
 /// Encodes whole blocks: weights in, the bytes of their blocks out.
 pub type Encode = fn(weights: &[f32], row: &mut [u8]);
+
+/// Encodes a whole tensor of these rows and columns.
+pub type EncodeParts = fn(shape: (usize, usize), weights: &[f32]) -> Arc<dyn Storage>;
 
 /// One plane of the device layout: the same field of every block of a row, side by side, in 32-bit words.
 #[derive(Clone, Copy, Debug)]

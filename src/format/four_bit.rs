@@ -1,0 +1,301 @@
+//! What NF4 and FP4 of bitsandbytes have in common: codes of four bits into a book of sixteen, scales for blocks of the
+//! flattened tensor, and scales that may be quantized again ("double quantization").
+//!
+//! `w[i] = absmax[i / block] * book[q[i]]`, `absmax[j] = map[c[j]] * nested_absmax[j / nested_block] + offset`
+//!
+//! Element `2 i` lies in the *high* nibble of byte `i`. Blocks run on from one row into the next where the columns are no multiple
+//! of them, and the last may be short.
+
+use super::storage::Part;
+use super::{Book, Codes, Format, Layout, Plane, Storage, bits};
+use bytes::Bytes;
+use rayon::prelude::*;
+use serde_json::json;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A book and how to find the nearest of its values.
+pub(crate) struct Table {
+    pub format: &'static Format,
+    pub values: [f32; 16],
+    pub code: fn(f32) -> u8,
+}
+
+/// What bitsandbytes lets its user choose.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Recipe {
+    /// Weights that share a scale: a power of two.
+    pub block: usize,
+    /// Quantize the scales, too.
+    pub double: bool,
+    /// What the weights were before, and what bitsandbytes makes of them.
+    pub dtype: Dtype,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self { block: 64, double: false, dtype: Dtype::F32 }
+    }
+}
+
+/// What bitsandbytes rounds weights to when it decodes them. This crate computes with what comes before that rounding.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Dtype {
+    F16,
+    Bf16,
+    F32,
+}
+
+impl Dtype {
+    /// From PyTorch's name, with `torch.` or without.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name.strip_prefix("torch.").unwrap_or(name) {
+            "float16" => Some(Self::F16),
+            "bfloat16" => Some(Self::Bf16),
+            "float32" => Some(Self::F32),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "float16",
+            Self::Bf16 => "bfloat16",
+            Self::F32 => "float32",
+        }
+    }
+}
+
+/// Smallest and largest block of bitsandbytes.
+pub(crate) const BLOCKS: Range<usize> = 32..4097;
+/// Scales that share a scale when they are quantized.
+pub(crate) const NESTED_BLOCK: usize = 256;
+
+/// Scales that are quantized.
+#[derive(Clone, Debug)]
+pub(crate) struct Nested {
+    pub codes: Bytes,
+    pub map: Vec<f32>,
+    pub absmax: Vec<f32>,
+    pub block: usize,
+    pub offset: f32,
+}
+
+impl Nested {
+    /// Scale `i`: a product, rounded, and a sum, rounded.
+    fn get(&self, i: usize) -> f32 {
+        self.map[usize::from(self.codes[i])] * self.absmax[i / self.block] + self.offset
+    }
+
+    /// All scales.
+    pub fn decode(&self) -> Vec<f32> {
+        (0..self.codes.len()).into_par_iter().map(|i| self.get(i)).collect()
+    }
+}
+
+/// A weight as bitsandbytes saves it.
+#[derive(Debug)]
+pub(crate) struct FourBit {
+    pub format: &'static Format,
+    /// As the checkpoint says; all dimensions but the last are rows.
+    pub shape: Vec<usize>,
+    pub recipe: Recipe,
+    pub codes: Bytes,
+    pub absmax: Vec<f32>,
+    pub book: [f32; 16],
+    pub nested: Option<Nested>,
+}
+
+impl FourBit {
+    fn cols(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
+
+    fn code(&self, i: usize) -> u8 {
+        let byte = self.codes[i / 2];
+        if i.is_multiple_of(2) { byte >> 4 } else { byte & 15 }
+    }
+
+    /// The scales of a row, and where in its block the row starts.
+    fn row_scales(&self, row: usize) -> (&[f32], usize) {
+        let (first, block) = (row * self.cols(), self.recipe.block);
+        let last = (first + self.cols()).div_ceil(block);
+        (&self.absmax[first / block..last], first % block)
+    }
+
+    fn quant_state(&self) -> String {
+        let quant_type = self.format.name.to_lowercase();
+        let (block, dtype) = (self.recipe.block, self.recipe.dtype.name());
+        let mut state =
+            json!({"quant_type": quant_type, "blocksize": block, "dtype": dtype, "shape": self.shape});
+        if let Some(nested) = &self.nested {
+            state["nested_blocksize"] = nested.block.into();
+            state["nested_dtype"] = "float32".into();
+            state["nested_offset"] = nested.offset.into();
+        }
+        state.to_string()
+    }
+}
+
+impl Storage for FourBit {
+    fn layout(&self) -> Layout {
+        let mut layout = layout_of(self.format, self.cols(), self.recipe.block);
+        layout.book = Book::Sixteen(self.book);
+        layout
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let part = |suffix: &str, dtype, shape: &[usize], bytes| Part {
+            suffix: suffix.into(),
+            dtype,
+            shape: shape.to_vec(),
+            bytes,
+        };
+        let floats = |suffix: &str, values: &[f32]| {
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            part(suffix, "F32", &[values.len()], bytes.into())
+        };
+        let state = self.quant_state().into_bytes();
+        let suffix = format!(".quant_state.bitsandbytes__{}", self.format.name.to_lowercase());
+        let mut parts = vec![part("", "U8", &[self.codes.len(), 1], self.codes.clone())];
+        match &self.nested {
+            None => parts.push(floats(".absmax", &self.absmax)),
+            Some(nested) => parts.extend([
+                part(".absmax", "U8", &[nested.codes.len()], nested.codes.clone()),
+                floats(".nested_absmax", &nested.absmax),
+                floats(".nested_quant_map", &nested.map),
+            ]),
+        }
+        parts.extend([floats(".quant_map", &self.book), part(&suffix, "U8", &[state.len()], state.into())]);
+        parts
+    }
+
+    fn decode_row(&self, row: usize, out: &mut [f32]) {
+        let first = row * self.cols();
+        for (i, out) in out.iter_mut().enumerate() {
+            let i = first + i;
+            *out = self.book[usize::from(self.code(i))] * self.absmax[i / self.recipe.block];
+        }
+    }
+
+    fn is_finite(&self, rows: Range<usize>) -> bool {
+        let mut scales = rows.flat_map(|row| self.row_scales(row).0);
+        scales.all(|scale| scale.is_finite()) && self.book.iter().all(|v| v.is_finite())
+    }
+
+    fn pack_row(&self, row: usize, planes: &mut [&mut [u32]]) {
+        let first = row * self.cols();
+        for (words, start) in planes[0].as_chunks_mut::<4>().0.iter_mut().zip((0..self.cols()).step_by(32)) {
+            let mut codes = [0; 32];
+            for (code, i) in codes.iter_mut().zip(start..self.cols()) {
+                *code = self.code(first + i);
+            }
+            *words = bits::pack_nibbles(&codes);
+        }
+        let (scales, phase) = self.row_scales(row);
+        let aligned = self.cols().is_multiple_of(self.recipe.block);
+        let to = if aligned { &mut planes[1][..] } else { &mut planes[1][1..] };
+        to.iter_mut().zip(scales).for_each(|(to, scale)| *to = scale.to_bits());
+        if !aligned {
+            planes[1][0] = phase as u32;
+        }
+    }
+}
+
+/// What the shader is told of our own encoder's blocks.
+pub(super) fn layout(table: &Table, cols: usize) -> Layout {
+    let layout = layout_of(table.format, cols, Recipe::default().block);
+    Layout { book: Book::Sixteen(table.values), ..layout }
+}
+
+fn layout_of(format: &'static Format, cols: usize, block: usize) -> Layout {
+    let phase = !cols.is_multiple_of(block);
+    // Chunks start anywhere in a block, then.
+    let split = !cols.is_multiple_of(32);
+    // Where the row starts, the rest of a block before it, and one behind the last that a split chunk may look at.
+    let more_words = if phase { 3 } else { 0 };
+    Layout {
+        format,
+        constants: vec![
+            ("BLOCK_SHIFT", block.trailing_zeros()),
+            ("PHASE", phase.into()),
+            ("SPLIT", split.into()),
+        ],
+        planes: vec![
+            Plane::new("qs", 4 * 256),
+            Plane { name: "absmax", bits_per_256: 32 * 256 / block, more_words },
+        ],
+        book: Book::None,
+        codes: if split { Codes::None } else { format.codes },
+    }
+}
+
+/// Encodes as bitsandbytes does.
+pub(crate) fn encode(
+    table: &Table,
+    shape: (usize, usize),
+    weights: &[f32],
+    recipe: Recipe,
+) -> Arc<dyn Storage> {
+    let blocks: Vec<(Vec<u8>, f32)> =
+        weights.par_chunks(recipe.block).map(|block| encode_block(table, block)).collect();
+    let absmax: Vec<f32> = blocks.iter().map(|(_, absmax)| *absmax).collect();
+    let codes: Vec<u8> = blocks.into_iter().flat_map(|(codes, _)| codes).collect();
+    let nested = recipe.double.then(|| nest(&absmax));
+    Arc::new(FourBit {
+        format: table.format,
+        shape: vec![shape.0, shape.1],
+        recipe,
+        codes: codes.into(),
+        absmax: nested.as_ref().map_or(absmax, Nested::decode),
+        book: table.values,
+        nested,
+    })
+}
+
+fn encode_block(table: &Table, weights: &[f32]) -> (Vec<u8>, f32) {
+    let absmax = weights.iter().fold(0f32, |max, w| max.max(w.abs()));
+    let inverse = bits::inverse(absmax);
+    let code = |w: &f32| (table.code)(w * inverse);
+    let pair = |pair: &[f32]| code(&pair[0]) << 4 | pair.get(1).map_or(0, code);
+    (weights.chunks(2).map(pair).collect(), absmax)
+}
+
+/// Quantizes scales less their mean.
+fn nest(scales: &[f32]) -> Nested {
+    let map = dynamic_map();
+    let mean = scales.iter().map(|s| f64::from(*s)).sum::<f64>() / scales.len().max(1) as f64;
+    let offset = mean as f32;
+    let rest: Vec<f32> = scales.iter().map(|s| s - offset).collect();
+    let absmax_of = |block: &[f32]| block.iter().fold(0f32, |max, s| max.max(s.abs()));
+    let absmax: Vec<f32> = rest.chunks(NESTED_BLOCK).map(absmax_of).collect();
+    let code = |(i, s): (usize, &f32)| nearest(&map, s * bits::inverse(absmax[i / NESTED_BLOCK]));
+    let codes: Vec<u8> = rest.iter().enumerate().map(code).collect();
+    Nested { codes: codes.into(), map, absmax, block: NESTED_BLOCK, offset }
+}
+
+/// Index of the nearest value of a sorted map; half-way between two the lower.
+fn nearest(map: &[f32], x: f32) -> u8 {
+    let above = map.partition_point(|v| *v <= x).clamp(1, map.len() - 1);
+    let (low, high) = (map[above - 1], map[above]);
+    (above - usize::from((x - low).abs() <= (high - x).abs())) as u8
+}
+
+/// bitsandbytes' signed 8-bit map: decades of seven widths, each with twice as many steps as the one below, zero and one
+/// (`functional.create_dynamic_map`).
+pub(crate) fn dynamic_map() -> Vec<f32> {
+    let mut map = vec![0.0, 1.0];
+    for i in 0..7 {
+        let steps = 1usize << i;
+        let step = (1.0f32 - 0.1) / steps as f32;
+        // As PyTorch's linspace: from both ends to the middle.
+        let edge = |j: usize| match 2 * j <= steps {
+            true => 0.1 + step * j as f32,
+            false => 1.0 - step * (steps - j) as f32,
+        };
+        let decade = 10f64.powi(i - 6) as f32;
+        map.extend((0..steps).map(|j| decade * ((edge(j) + edge(j + 1)) / 2.0)).flat_map(|v| [v, -v]));
+    }
+    map.sort_by(f32::total_cmp);
+    map
+}
