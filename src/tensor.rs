@@ -1,6 +1,7 @@
 //! A packed weight matrix on the host.
 
 use crate::error::{Error, Result};
+use crate::format::four_bit::{self, Recipe};
 use crate::format::storage::{BlockRows, Part, Picked};
 use crate::format::{Coding, Format, Layout, Storage};
 use bytes::Bytes;
@@ -70,14 +71,7 @@ impl PackedTensor {
         weights: &[f32],
     ) -> Result<Self> {
         let name = name.into();
-        if rows.checked_mul(cols) != Some(weights.len()) {
-            return Err(Error::shape(
-                format!("tensor `{name}`: weights"),
-                format!("{rows} x {cols}"),
-                weights.len(),
-            ));
-        }
-        check_finite(&format!("tensor `{name}`"), weights)?;
+        check_weights(&name, (rows, cols), weights)?;
         let encode = match &format.coding {
             Coding::Parts(parts) => {
                 return Self::from_storage(name, (rows, cols), (parts.encode)((rows, cols), weights));
@@ -93,6 +87,29 @@ impl PackedTensor {
             data.par_chunks_mut(row_bytes).zip(weights.par_chunks(cols)).for_each(|(row, w)| encode(w, row));
         }
         Self::new(name, format, rows, cols, data)
+    }
+
+    /// [`PackedTensor::encode`] into NF4 or FP4 with blocks and scales of one's choice.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Argument`] if the format has no such choice or the block is none.
+    pub fn encode_four_bit(
+        name: impl Into<String>,
+        format: &'static Format,
+        (rows, cols): (usize, usize),
+        weights: &[f32],
+        recipe: Recipe,
+    ) -> Result<Self> {
+        let name = name.into();
+        check_weights(&name, (rows, cols), weights)?;
+        let fault = recipe.fault();
+        match (four_bit::table(format), fault) {
+            (Some(table), None) => {
+                Self::from_storage(name, (rows, cols), four_bit::encode(table, (rows, cols), weights, recipe))
+            }
+            (_, Some(fault)) => Err(Error::Argument(format!("tensor `{name}`: {fault}"))),
+            _ => Err(Error::Argument(format!("tensor `{name}`: {} has no blocks to choose", format.name))),
+        }
     }
 
     /// The tensor's name in its file.
@@ -232,6 +249,15 @@ impl PackedTensor {
             }),
         }
     }
+}
+
+/// Refuses weights of another number, and those that are no numbers.
+fn check_weights(name: &str, (rows, cols): (usize, usize), weights: &[f32]) -> Result<()> {
+    if rows.checked_mul(cols) != Some(weights.len()) {
+        let wanted = format!("{rows} x {cols}");
+        return Err(Error::shape(format!("tensor `{name}`: weights"), wanted, weights.len()));
+    }
+    check_finite(&format!("tensor `{name}`"), weights)
 }
 
 fn check_shape(name: &str, rows: usize, cols: usize) -> Result<()> {

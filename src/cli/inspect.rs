@@ -40,15 +40,17 @@ impl Inspect {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
         let model = common.open(&self.file)?;
         let tensors = select(model.tensors(), self.tensors.as_ref())?;
-        let mut table = Table::new(&["tensor", "format", "shape", "bytes", "bits per weight", "supported"]);
+        let mut table =
+            Table::new(&["tensor", "format", "shape", "bytes", "bits per weight", "supported", "scheme"]);
         for t in &tensors {
             table.push(vec![
                 t.name.clone().into(),
                 t.dtype.name().into(),
                 shape(&t.shape).into(),
                 t.bytes.into(),
-                Cell::Float(t.dtype.bits_per_weight(), 4),
+                Cell::Float(t.bits_per_weight(), 4),
                 if t.dtype.format().is_some() { "yes" } else { "no" }.into(),
+                t.module.as_ref().map(|m| m.description()).unwrap_or_default().into(),
             ]);
         }
         table.print(common.style)?;

@@ -310,7 +310,7 @@ impl<'a> Reader<'a> {
         let name = name.map_err(|fault| fault.blame(source, &format!("tensor #{i}")))?;
         match self.shape_and_type() {
             Ok((shape, dtype, bytes, offset)) => {
-                Ok(TensorInfo { name, dtype, shape, offset, bytes, file: 0 })
+                Ok(TensorInfo { name, dtype, shape, offset, bytes, file: 0, module: None })
             }
             Err(fault) => Err(fault.blame(source, &format!("tensor `{}`", shown(&name)))),
         }

@@ -14,11 +14,13 @@
 //! ```
 
 mod activations;
+mod bitsandbytes;
 mod checkpoint;
 pub mod gguf;
 mod gguf_value;
 pub mod gguf_write;
 mod json;
+mod module;
 mod names;
 pub mod output;
 pub mod quantize;
@@ -28,6 +30,7 @@ mod stored;
 mod tensors;
 
 pub use activations::{Batch, activations_from_bytes, read_activations, write_f32, write_f32_to};
+pub use module::Module;
 pub use quantize::quantize;
 pub use stored::{OtherType, StoredType};
 pub use tensors::TensorInfo;
@@ -37,6 +40,7 @@ use crate::format::{self, Format};
 use crate::tensor::PackedTensor;
 use bytes::Bytes;
 use gguf::Gguf;
+use module::Files;
 use names::shown;
 use safetensors::{Header, TextMap};
 use source::Source;
@@ -144,6 +148,7 @@ impl Model {
 
     fn from_safetensors(path: &Path, source: Source, config: Option<serde_json::Value>) -> Result<Self> {
         let Header { metadata: header, tensors } = safetensors::open(&source)?;
+        let tensors = module::gather(tensors, &Files(std::slice::from_ref(&source)))?;
         let (kind, gguf) = (Kind::Safetensors, gguf::Metadata::default());
         Ok(Self { path: path.into(), kind, files: vec![source], tensors, gguf, header, config })
     }
@@ -159,7 +164,8 @@ impl Model {
             tables.push(shard.tensors);
             header.get_or_insert(shard.metadata);
         }
-        let (tensors, gguf, kind) = (index.merge(tables)?, gguf::Metadata::default(), Kind::Sharded);
+        let tensors = module::gather(index.merge(tables)?, &Files(&files))?;
+        let (gguf, kind) = (gguf::Metadata::default(), Kind::Sharded);
         Ok(Self { path: path.into(), kind, files, tensors, gguf, header: header.unwrap_or_default(), config })
     }
 
@@ -224,6 +230,12 @@ impl Model {
             let what = format!("tensor `{}`: rows", shown(&info.name));
             return Err(Error::shape(what, format!("0..{}", info.rows()), format!("{rows:?}")));
         }
+        if let Some(module) = &info.module {
+            let whole = module.load(&info.name, &Files(&self.files))?;
+            let part = rows.end - rows.start < info.rows();
+            let rows: Vec<usize> = if part { rows.map(|row| row as usize).collect() } else { vec![] };
+            return if part { whole.select_rows(&rows) } else { Ok(whole) };
+        }
         let row_bytes = info.bytes.checked_div(info.rows()).unwrap_or(0);
         let bytes = self.range(info, row_bytes * rows.start..row_bytes * rows.end)?;
         let [rows, cols] = [rows.end - rows.start, info.cols()].map(usize::try_from);
@@ -244,14 +256,16 @@ impl Model {
     /// Some of a tensor's bytes, as [`Model::bytes`].
     ///
     /// # Errors
-    /// [`Error::Io`] if they cannot be read, [`Error::Argument`] if the tensor does not have them.
+    /// [`Error::Io`] if they cannot be read, [`Error::Argument`] if the tensor does not have them or is a module, whose bytes are
+    /// those of its parts.
     pub fn range(&self, info: &TensorInfo, range: Range<u64>) -> Result<Bytes> {
-        let start = info.offset.checked_add(range.start);
-        let end = info.offset.checked_add(range.end).filter(|_| range.end <= info.bytes);
-        match (start.zip(end), self.files.get(info.file)) {
-            (Some((start, end)), Some(file)) if start <= end => file.read(start..end),
-            _ => Err(Error::Argument(format!("tensor `{}` has no bytes {range:?}", shown(&info.name)))),
+        if let Some(module) = &info.module {
+            let (name, count) = (shown(&info.name), module.parts.len());
+            return Err(Error::Argument(format!(
+                "`{name}` lies in {count} tensors; ask for the bytes of each"
+            )));
         }
+        Files(&self.files).range(info, range)
     }
 }
 

@@ -211,7 +211,15 @@ impl Entry {
         if end > i64::MAX as u64 {
             return Err(format!("its data_offsets {start}..{end} are beyond any file"));
         }
-        Ok(TensorInfo { name: name.take(), dtype, shape: self.shape.0, offset: start, bytes, file: 0 })
+        Ok(TensorInfo {
+            name: name.take(),
+            dtype,
+            shape: self.shape.0,
+            offset: start,
+            bytes,
+            file: 0,
+            module: None,
+        })
     }
 }
 

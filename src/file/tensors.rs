@@ -1,8 +1,10 @@
 //! The list of tensors of a file or checkpoint.
 
 use crate::error::{Error, Result};
+use crate::file::module::Module;
 use crate::file::names::{NameIndex, hint, shown};
 use crate::file::stored::StoredType;
+use std::sync::Arc;
 
 /// The most tensors of one file. The largest models have under 100,000 in all, experts counted one by one; without a
 /// limit, the list for a file of nothing but empty tensors would outgrow the file many times over.
@@ -23,6 +25,9 @@ pub struct TensorInfo {
     pub bytes: u64,
     /// Which of [`Model::files`](crate::file::Model::files) holds it.
     pub file: usize,
+    /// Set where several tensors of a checkpoint are one weight: `bytes` are those of all of them, `offset` and `file` say where the
+    /// codes lie.
+    pub module: Option<Arc<Module>>,
 }
 
 impl TensorInfo {
@@ -40,6 +45,14 @@ impl TensorInfo {
     /// The number of weights.
     pub fn elements(&self) -> u64 {
         self.rows() * self.cols()
+    }
+
+    /// Bits per weight, scales included: of the format, or what a module takes.
+    pub fn bits_per_weight(&self) -> f64 {
+        match self.module {
+            Some(_) => self.bytes as f64 * 8.0 / self.elements().max(1) as f64,
+            None => self.dtype.bits_per_weight(),
+        }
     }
 }
 

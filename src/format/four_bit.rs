@@ -23,13 +23,21 @@ pub(crate) struct Table {
 
 /// What bitsandbytes lets its user choose.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Recipe {
-    /// Weights that share a scale: a power of two.
+pub struct Recipe {
+    /// Weights that share a scale: a power of two from 32 to 4096.
     pub block: usize,
     /// Quantize the scales, too.
     pub double: bool,
     /// What the weights were before, and what bitsandbytes makes of them.
     pub dtype: Dtype,
+}
+
+impl Recipe {
+    /// Why there is no such block, if there is none.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let known = (32..=4096).contains(&self.block) && self.block.is_power_of_two();
+        (!known).then(|| format!("blocksize {} is no power of two from 32 to 4096", self.block))
+    }
 }
 
 impl Default for Recipe {
@@ -40,9 +48,12 @@ impl Default for Recipe {
 
 /// What bitsandbytes rounds weights to when it decodes them. This crate computes with what comes before that rounding.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Dtype {
+pub enum Dtype {
+    /// `float16`
     F16,
+    /// `bfloat16`
     Bf16,
+    /// `float32`
     F32,
 }
 
@@ -57,7 +68,8 @@ impl Dtype {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// PyTorch's name.
+    pub fn name(self) -> &'static str {
         match self {
             Self::F16 => "float16",
             Self::Bf16 => "bfloat16",
@@ -66,8 +78,6 @@ impl Dtype {
     }
 }
 
-/// Smallest and largest block of bitsandbytes.
-pub(crate) const BLOCKS: Range<usize> = 32..4097;
 /// Scales that share a scale when they are quantized.
 pub(crate) const NESTED_BLOCK: usize = 256;
 
@@ -228,6 +238,11 @@ fn layout_of(format: &'static Format, cols: usize, block: usize) -> Layout {
         book: Book::None,
         codes: if split { Codes::None } else { format.codes },
     }
+}
+
+/// The table of a format of four bits.
+pub(crate) fn table(format: &Format) -> Option<&'static Table> {
+    [&super::nf4::TABLE, &super::fp4::TABLE].into_iter().find(|table| table.format == format)
 }
 
 /// Encodes as bitsandbytes does.

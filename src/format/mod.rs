@@ -43,7 +43,7 @@ mod tq1_0;
 mod tq2_0;
 
 mod bits;
-pub(crate) mod four_bit;
+pub mod four_bit;
 mod grid;
 pub mod storage;
 #[cfg(test)]

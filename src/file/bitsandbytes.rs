@@ -1,0 +1,271 @@
+//! Checkpoints of bitsandbytes: `weight` with `weight.absmax`, `weight.quant_map`, `weight.nested_absmax`,
+//! `weight.nested_quant_map` and `weight.quant_state.bitsandbytes__nf4`, a JSON text that alone knows the shape.
+
+use crate::error::{Error, Result};
+use crate::file::module::{Files, Module, Scheme};
+use crate::file::names::shown;
+use crate::file::stored::StoredType;
+use crate::file::tensors::{TensorInfo, TensorTable};
+use crate::format::four_bit::{self, Dtype, FourBit, Nested, Recipe};
+use crate::format::{Format, by_name};
+use crate::tensor::PackedTensor;
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// What stands between the weight's name and its type in the name of the text.
+const STATE: &str = ".quant_state.bitsandbytes__";
+/// The longest such text; bitsandbytes writes 80 to 180 bytes.
+const MAX_STATE: u64 = 1 << 12;
+/// Tensors that make no sense without such a text.
+const COMPANIONS: [&str; 4] = [".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map"];
+
+/// A weight of NF4 or FP4, as far as headers and its text tell.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct FourBitModule {
+    format: &'static Format,
+    shape: Vec<usize>,
+    recipe: Recipe,
+    /// Block and offset of scales that are quantized.
+    nested: Option<(usize, f32)>,
+}
+
+/// The text, as bitsandbytes' `QuantState.as_dict` packs it.
+#[derive(Deserialize)]
+struct State {
+    quant_type: String,
+    blocksize: usize,
+    dtype: String,
+    shape: Vec<usize>,
+    nested_blocksize: Option<usize>,
+    nested_dtype: Option<String>,
+    nested_offset: Option<f64>,
+}
+
+/// All weights of four bits among the tensors of a checkpoint.
+///
+/// # Errors
+/// [`Error::Malformed`] where a text is no such JSON, a part is missing, or lengths disagree.
+pub(super) fn modules(table: &TensorTable, files: &Files) -> Result<Vec<TensorInfo>> {
+    let mut modules = vec![];
+    for tensor in &table.list {
+        if let Some((weight, quant_type)) = tensor.name.split_once(STATE) {
+            let parts = Parts::find(table, files, tensor, weight)?;
+            modules.push(parts.module(quant_type)?);
+        }
+    }
+    orphans(table, files, &modules)?;
+    Ok(modules)
+}
+
+/// Refuses parts of a weight whose text is missing: its codes would pass for a matrix of bytes.
+fn orphans(table: &TensorTable, files: &Files, modules: &[TensorInfo]) -> Result<()> {
+    let known: std::collections::HashSet<&str> = modules.iter().map(|m| m.name.as_str()).collect();
+    for tensor in &table.list {
+        let weight = COMPANIONS.iter().find_map(|suffix| tensor.name.strip_suffix(suffix));
+        if let Some(weight) = weight.filter(|w| !known.contains(w) && table.get(w).is_some()) {
+            let wanted = format!("`{}{STATE}nf4` or `…fp4`", shown(weight));
+            return Err(
+                files.malformed(tensor, format!("the checkpoint lacks {wanted}, which says its shape"))
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The tensors of one weight.
+struct Parts<'a> {
+    files: &'a Files<'a>,
+    state: &'a TensorInfo,
+    codes: &'a TensorInfo,
+    absmax: &'a TensorInfo,
+    book: &'a TensorInfo,
+    nested_absmax: Option<&'a TensorInfo>,
+    nested_map: Option<&'a TensorInfo>,
+}
+
+impl<'a> Parts<'a> {
+    fn find(table: &'a TensorTable, files: &'a Files, state: &'a TensorInfo, weight: &str) -> Result<Self> {
+        let need = |suffix: &str| {
+            let name = format!("{weight}{suffix}");
+            table
+                .get(&name)
+                .ok_or_else(|| files.malformed(state, format!("the checkpoint lacks `{}`", shown(&name))))
+        };
+        Ok(Self {
+            files,
+            state,
+            codes: need("")?,
+            absmax: need(".absmax")?,
+            book: need(".quant_map")?,
+            nested_absmax: table.get(&format!("{weight}.nested_absmax")),
+            nested_map: table.get(&format!("{weight}.nested_quant_map")),
+        })
+    }
+
+    /// The weight as one tensor, all lengths checked.
+    fn module(&self, quant_type: &str) -> Result<TensorInfo> {
+        let state = self.read_state()?;
+        let format =
+            by_name(quant_type).filter(|f| state.quant_type == quant_type && four_bit::table(f).is_some());
+        let format = format.ok_or_else(|| {
+            let problem = format!("it names the type `{}`; nf4 and fp4 are known", shown(&state.quant_type));
+            self.files.malformed(self.state, problem)
+        })?;
+        let recipe = self.recipe(&state)?;
+        let elements = self.elements(&state)?;
+        self.expect(self.codes, elements.div_ceil(2), 1, "bytes of codes")?;
+        let scales = elements.div_ceil(recipe.block);
+        self.check_scales(scales, recipe)?;
+        let nested = self.nested(&state, scales)?;
+        self.expect(self.book, 16, 4, "entries of its book")?;
+        self.typed(self.book, "F32")?;
+        let parts: Vec<TensorInfo> =
+            [Some(self.codes), Some(self.absmax), Some(self.book), self.nested_absmax, self.nested_map]
+                .into_iter()
+                .chain([Some(self.state)])
+                .flatten()
+                .cloned()
+                .collect();
+        let shape = state.shape.iter().map(|dim| *dim as u64).collect();
+        let bytes = parts.iter().map(|p| p.bytes).sum();
+        let scheme = Scheme::FourBit(FourBitModule { format, shape: state.shape, recipe, nested });
+        Ok(TensorInfo {
+            dtype: StoredType::Supported(format),
+            shape,
+            bytes,
+            module: Some(Arc::new(Module { parts, scheme })),
+            ..self.codes.clone()
+        })
+    }
+
+    fn read_state(&self) -> Result<State> {
+        if self.state.bytes > MAX_STATE {
+            let problem = format!("its text of {} bytes is longer than {MAX_STATE}", self.state.bytes);
+            return Err(self.files.malformed(self.state, problem));
+        }
+        let bytes = self.files.bytes(self.state)?;
+        serde_json::from_slice(&bytes)
+            .map_err(|e| self.files.malformed(self.state, format!("it is no JSON of bitsandbytes: {e}")))
+    }
+
+    fn recipe(&self, state: &State) -> Result<Recipe> {
+        let dtype = Dtype::from_name(&state.dtype).ok_or_else(|| {
+            let problem =
+                format!("its dtype `{}` is none of float16, bfloat16, float32", shown(&state.dtype));
+            self.files.malformed(self.state, problem)
+        })?;
+        let double = state.nested_blocksize.is_some() || self.nested_absmax.is_some();
+        let recipe = Recipe { block: state.blocksize, double, dtype };
+        match recipe.fault() {
+            Some(fault) => Err(self.files.malformed(self.state, format!("its {fault}"))),
+            None => Ok(recipe),
+        }
+    }
+
+    /// Weights of the shape, which every index must reach.
+    fn elements(&self, state: &State) -> Result<usize> {
+        let (dims, shape) = (1..=8, &state.shape);
+        let product = shape.iter().try_fold(1usize, |product, dim| product.checked_mul((*dim).max(1)));
+        // Codes take half a byte, so a true shape is at most twice as large as the file.
+        match product.filter(|p| *p as u64 <= 2 * self.codes.bytes && dims.contains(&shape.len())) {
+            Some(product) => Ok(if shape.contains(&0) { 0 } else { product }),
+            None => {
+                let bytes = self.codes.bytes;
+                let problem = format!("its shape {shape:?} does not fit the {bytes} bytes of codes");
+                Err(self.files.malformed(self.state, problem))
+            }
+        }
+    }
+
+    /// Refuses a tensor that is not `count` numbers of `bytes` bytes.
+    fn expect(&self, tensor: &TensorInfo, count: usize, bytes: usize, what: &str) -> Result<()> {
+        match tensor.bytes == (count * bytes) as u64 {
+            true => Ok(()),
+            false => {
+                let got = tensor.bytes / bytes as u64;
+                let problem = format!("{count} {what} belong here, got {got} ({} bytes)", tensor.bytes);
+                Err(self.files.malformed(tensor, problem))
+            }
+        }
+    }
+
+    fn typed(&self, tensor: &TensorInfo, dtype: &str) -> Result<()> {
+        match tensor.dtype.name() == dtype {
+            true => Ok(()),
+            false => {
+                let problem = format!("its type should be {dtype}, it is {}", tensor.dtype);
+                Err(self.files.malformed(tensor, problem))
+            }
+        }
+    }
+
+    fn check_scales(&self, scales: usize, recipe: Recipe) -> Result<()> {
+        let (dtype, bytes) = if recipe.double { ("U8", 1) } else { ("F32", 4) };
+        self.typed(self.absmax, dtype)?;
+        self.expect(self.absmax, scales, bytes, &format!("scales of {} weights each", recipe.block))
+    }
+
+    /// Block and offset of quantized scales, after their lengths have been checked.
+    fn nested(&self, state: &State, scales: usize) -> Result<Option<(usize, f32)>> {
+        let lacks =
+            |what: &str| self.files.malformed(self.state, format!("its scales are quantized, but {what}"));
+        let (absmax, map) = match (self.nested_absmax, self.nested_map, state.nested_blocksize) {
+            (None, None, None) => return Ok(None),
+            (None, ..) => return Err(lacks("the checkpoint lacks `…weight.nested_absmax`")),
+            (_, None, _) => return Err(lacks("the checkpoint lacks `…weight.nested_quant_map`")),
+            (_, _, None) => return Err(lacks("it has no nested_blocksize")),
+            (Some(absmax), Some(map), Some(_)) => (absmax, map),
+        };
+        let block = state.nested_blocksize.unwrap_or_default();
+        if block == 0 {
+            return Err(lacks("its nested_blocksize is 0"));
+        }
+        let offset = state.nested_offset.ok_or_else(|| lacks("it has no nested_offset"))? as f32;
+        if state.nested_dtype.as_deref().is_some_and(|dtype| dtype != "float32") {
+            return Err(lacks("its nested_dtype is not float32"));
+        }
+        self.typed(absmax, "F32")?;
+        self.typed(map, "F32")?;
+        self.expect(absmax, scales.div_ceil(block), 4, &format!("scales of {block} scales each"))?;
+        self.expect(map, 256, 4, "entries of the map of its scales")?;
+        Ok(Some((block, offset)))
+    }
+}
+
+impl FourBitModule {
+    pub fn description(&self) -> String {
+        let scales = match self.nested {
+            Some((block, _)) => format!("scales in 8 bits by {block}"),
+            None => "scales in f32".into(),
+        };
+        format!("bitsandbytes, blocks of {}, {scales}, of {}", self.recipe.block, self.recipe.dtype.name())
+    }
+
+    pub(super) fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
+        let [codes, absmax, book, nested @ ..] = parts else {
+            return Err(Error::Argument(format!("`{}` has lost its parts", shown(name))));
+        };
+        let values = files.f32s(book)?;
+        let book = values.try_into().map_err(|_| files.malformed(book, "16 entries belong here"))?;
+        let nested = match (self.nested, nested) {
+            (Some((block, offset)), [nested_absmax, map, ..]) => Some(Nested {
+                codes: files.bytes(absmax)?,
+                map: files.f32s(map)?,
+                absmax: files.f32s(nested_absmax)?,
+                block,
+                offset,
+            }),
+            _ => None,
+        };
+        let absmax = match &nested {
+            Some(nested) => nested.decode(),
+            None => files.f32s(absmax)?,
+        };
+        let cols = self.shape.last().copied().unwrap_or(1);
+        let rows = self.shape.iter().rev().skip(1).product();
+        let (format, shape, recipe) = (self.format, self.shape.clone(), self.recipe);
+        let codes = files.bytes(codes)?;
+        let storage = FourBit { format, shape, recipe, codes, absmax, book, nested };
+        PackedTensor::from_storage(name, (rows, cols), Arc::new(storage))
+    }
+}
