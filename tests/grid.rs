@@ -192,11 +192,17 @@ fn rounded_activations() {
 #[test]
 fn every_candidate_takes_any_batch() {
     let runtime = VARIANTS[2].runtime();
-    let format = format::by_name("Q5_0").expect("a format of the table");
     let mut failures = vec![];
     let mut seen = std::collections::HashSet::new();
     let mut done = 0;
-    for activations in Activations::ALL {
+    // Codes that are numbers, and codes that are looked up.
+    for (name, activations) in [
+        ("Q5_0", Activations::F32),
+        ("Q5_0", Activations::F16),
+        ("Q5_0", Activations::Q8),
+        ("NF4", Activations::F32),
+    ] {
+        let format = format::by_name(name).expect("a format of the table");
         for n in [1, 3, 9, 70] {
             let case = case(67, 2336, n, "a forced candidate, and k long enough to be split");
             let request = Request {
@@ -205,14 +211,15 @@ fn every_candidate_takes_any_batch() {
                 batch: n,
                 activations,
                 experts: false,
-                codes: format.layout(4096).has_codes(),
+                codes: format.layout(case.k).has_codes(),
+                looked_up: format.layout(case.k).is_looked_up(),
             };
             for candidate in kernel::candidates(runtime.caps(), format, &request) {
                 // A kernel of tiles is the same for every batch.
-                if !seen.insert((candidate.kernel.name, candidate.config.clone())) {
+                if !seen.insert((name, candidate.kernel.name, candidate.config.clone())) {
                     continue;
                 }
-                let label = format!("{}, {}", candidate.name(), activations.name());
+                let label = format!("{name} {}, {}", candidate.name(), activations.name());
                 let variant = Some(candidate.config.variant);
                 let options = MatmulOptions { activations, kernel: Some(candidate.kernel), variant };
                 failures.extend(matmul(runtime, format, &case, &options, &label));

@@ -18,8 +18,15 @@ fn kept_in(folder: &Path) -> Runtime {
     open(&Options { tuning: TuningCache::Folder(folder.into()), ..VARIANTS[0].options() })
 }
 
-const REQUEST: Request =
-    Request { rows: 64, cols: 64, batch: 2, activations: Activations::F32, experts: false, codes: true };
+const REQUEST: Request = Request {
+    rows: 64,
+    cols: 64,
+    batch: 2,
+    activations: Activations::F32,
+    experts: false,
+    codes: true,
+    looked_up: false,
+};
 
 #[test]
 fn warm_up_compiles_each_pipeline_once() {

@@ -1,9 +1,13 @@
 // 32 weights by `lookup`, with a scale for each 16.
 
 fn lookup32(q: array<u32, 8>, d: vec2<f32>) -> array<vec4<f32>, 8> {
+    let a = lookup_pair(q[0], q[1]);
+    let b = lookup_pair(q[2], q[3]);
+    let c = lookup_pair(q[4], q[5]);
+    let e = lookup_pair(q[6], q[7]);
     return array<vec4<f32>, 8>(
-        d.x * lookup(q[0]), d.x * lookup(q[1]), d.x * lookup(q[2]), d.x * lookup(q[3]),
-        d.y * lookup(q[4]), d.y * lookup(q[5]), d.y * lookup(q[6]), d.y * lookup(q[7]));
+        d.x * a[0], d.x * a[1], d.x * b[0], d.x * b[1],
+        d.y * c[0], d.y * c[1], d.y * e[0], d.y * e[1]);
 }
 
 // Codes are indices here; `centered_values` and `code_bytes` as in lib/quads.wgsl.

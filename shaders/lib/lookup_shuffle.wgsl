@@ -16,3 +16,8 @@ fn lookup_one(code: u32) -> f32 {
 fn lookup(q: u32) -> vec4<f32> {
     return vec4<f32>(lookup_one(q), lookup_one(q >> 8u), lookup_one(q >> 16u), lookup_one(q >> 24u));
 }
+
+// The values of two quads of codes.
+fn lookup_pair(a: u32, b: u32) -> array<vec4<f32>, 2> {
+    return array<vec4<f32>, 2>(lookup(a), lookup(b));
+}

@@ -3,46 +3,81 @@
 use super::output::Table;
 use super::{Common, Verdict, progress};
 use crate::error::{Error, Result};
-use crate::file;
-use crate::format::{self, FORMATS};
+use crate::file::{self, Report};
+use crate::format::four_bit::Recipe;
+use crate::format::{self, Coding, FORMATS, Format};
+use crate::tensor::PackedTensor;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Quantize {
     /// A model in F32, F16 or BF16: GGUF or safetensors
     input: PathBuf,
-    /// The GGUF file to write
+    /// The GGUF file to write; for NF4 and FP4 the folder of a checkpoint as transformers and bitsandbytes open it
     output: PathBuf,
-    /// Format of the weight matrices; everything else is copied
+    /// Format of the weight matrices; everything else is copied. `nf4-dq` and `fp4-dq` quantize the scales, too
     #[arg(long = "type", value_name = "TYPE")]
     format: String,
+    /// Weights that share a scale in NF4 and FP4: a power of two from 32 to 4096
+    #[arg(long, value_name = "WEIGHTS")]
+    block: Option<usize>,
 }
 
 impl Quantize {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
-        let writable =
-            || FORMATS.iter().filter(|f| f.has_encoder()).map(|f| f.name).collect::<Vec<_>>().join(", ");
-        let format = format::by_name(&self.format).ok_or_else(|| {
-            Error::Argument(format!(
-                "no format is called `{}`; those that can be written: {}",
-                self.format,
-                writable()
-            ))
-        })?;
+        let (format, double) = self.format()?;
+        if self.block.is_some() && format.blocks().is_some() {
+            return Err(Error::Argument(format!("the blocks of {} have a fixed size", format.name)));
+        }
         let model = common.open(&self.input)?;
         let bar = progress::bar(model.tensors().len() as u64, common.quiet);
-        let report = file::quantize(&model, &self.output, format, |at, tensor| {
+        let progress = |at: usize, tensor: &file::TensorInfo| {
             bar.set_position(at as u64);
             bar.set_message(tensor.name.clone());
-        })?;
+        };
+        let report = match format.coding {
+            Coding::Blocks(_) => file::quantize(&model, &self.output, format, progress)?,
+            Coding::Parts(_) => {
+                let block = self.block.unwrap_or(Recipe::default().block);
+                let recipe = Recipe { block, double, ..Recipe::default() };
+                let encode = |name: &str, format, shape, weights: &[f32], recipe| {
+                    PackedTensor::encode_four_bit(name, format, shape, weights, recipe)
+                };
+                file::quantize_checkpoint(&model, &self.output, format, recipe, &encode, progress)?
+            }
+        };
         bar.finish_and_clear();
-        let mut table = Table::new(&["tensor", "from", "to", "why not"]);
-        for t in &report.tensors {
-            let why = t.why_not.clone().unwrap_or_default();
-            table.push(vec![t.name.clone().into(), t.from.name().into(), t.to.name().into(), why.into()]);
-        }
-        table.print(common.style)?;
-        common.say(&format!("tensors: {} bytes before, {} after", report.bytes_before, report.bytes_after));
+        print(common, &report)?;
         Ok(Verdict::Fine)
     }
+
+    /// The format, and whether its scales are to be quantized.
+    fn format(&self) -> Result<(&'static Format, bool)> {
+        let name = self.format.to_lowercase();
+        let (name, double) = match name.strip_suffix("-dq").or(name.strip_suffix("_dq")) {
+            Some(name) => (name, true),
+            None => (&*name, false),
+        };
+        let format = format::by_name(name).filter(|f| !double || f.blocks().is_none());
+        let format = format.ok_or_else(|| {
+            let writable = FORMATS.iter().filter(|f| f.has_encoder()).map(|f| f.name).collect::<Vec<_>>();
+            Error::Argument(format!(
+                "no format is called `{}`; those that can be written: {}, NF4-DQ, FP4-DQ",
+                self.format,
+                writable.join(", ")
+            ))
+        })?;
+        Ok((format, double))
+    }
+}
+
+fn print(common: &Common, report: &Report) -> Result<()> {
+    let mut table = Table::new(&["tensor", "from", "to", "why not"]);
+    for t in &report.tensors {
+        let why = t.why_not.clone().unwrap_or_default();
+        table.push(vec![t.name.clone().into(), t.from.name().into(), t.to.name().into(), why.into()]);
+    }
+    table.print(common.style)?;
+    common.say(&format!("tensors: {} bytes before, {} after", report.bytes_before, report.bytes_after));
+    Ok(())
 }

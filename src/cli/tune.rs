@@ -73,6 +73,7 @@ impl Tune {
                     activations: common.activations,
                     experts: false,
                     codes: format.layout(k).has_codes(),
+                    looked_up: format.layout(k).is_looked_up(),
                 };
                 for trial in tune::tune(runtime, format, &request, &effort)? {
                     table.push(vec![

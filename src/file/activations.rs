@@ -2,10 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::file::output::{self, Sink};
+use crate::file::safetensors_write::{self, NewTensor};
 use crate::file::tensors::TensorInfo;
 use crate::file::{Model, OpenOptions};
-use ::safetensors::Dtype;
-use ::safetensors::tensor::{Metadata, TensorInfo as HeaderEntry};
 use bytes::Bytes;
 use std::io::Write;
 use std::path::Path;
@@ -100,18 +99,12 @@ fn header(name: &str, shape: &[usize], data: &[f32]) -> Result<String> {
     if elements != Some(data.len()) {
         return Err(Error::shape(format!("tensor `{name}`: values"), format!("{shape:?}"), data.len()));
     }
-    let entry = HeaderEntry { dtype: Dtype::F32, shape: shape.into(), data_offsets: (0, size_of_val(data)) };
-    let json =
-        Metadata::new(None, vec![(name.into(), entry)]).ok().and_then(|m| serde_json::to_string(&m).ok());
-    let json =
-        json.ok_or_else(|| Error::Argument(format!("`{name}` cannot name a tensor of shape {shape:?}")))?;
-    // Spaces at the end keep the data at a multiple of 8 bytes, as the format asks.
-    Ok(format!("{json:<width$}", width = json.len() + json.len().next_multiple_of(8) - json.len()))
+    let tensor = NewTensor { name: name.into(), dtype: "F32".into(), shape: shape.into() };
+    Ok(safetensors_write::header(None, &[tensor])?.0)
 }
 
 fn put(sink: &mut Sink<'_>, header: &str, data: &[f32]) -> Result<()> {
-    sink.put(&(header.len() as u64).to_le_bytes())?;
-    sink.put(header.as_bytes())?;
+    safetensors_write::put_header(sink, header)?;
     for chunk in data.chunks(1 << 14) {
         let bytes: Vec<u8> = chunk.iter().flat_map(|v| v.to_le_bytes()).collect();
         sink.put(&bytes)?;

@@ -24,14 +24,17 @@ mod module;
 mod names;
 pub mod output;
 pub mod quantize;
+mod quantize_checkpoint;
 pub mod safetensors;
+pub mod safetensors_write;
 mod source;
 mod stored;
 mod tensors;
 
 pub use activations::{Batch, activations_from_bytes, read_activations, write_f32, write_f32_to};
 pub use module::Module;
-pub use quantize::quantize;
+pub use quantize::{Report, TensorReport, quantize};
+pub use quantize_checkpoint::quantize_checkpoint;
 pub use stored::{OtherType, StoredType};
 pub use tensors::TensorInfo;
 

@@ -133,18 +133,69 @@ impl FourBit {
         (&self.absmax[first / block..last], first % block)
     }
 
+    /// The text that says the shape, `quant_state`'s own.
     fn quant_state(&self) -> String {
-        let quant_type = self.format.name.to_lowercase();
-        let (block, dtype) = (self.recipe.block, self.recipe.dtype.name());
-        let mut state =
-            json!({"quant_type": quant_type, "blocksize": block, "dtype": dtype, "shape": self.shape});
-        if let Some(nested) = &self.nested {
-            state["nested_blocksize"] = nested.block.into();
-            state["nested_dtype"] = "float32".into();
-            state["nested_offset"] = nested.offset.into();
-        }
-        state.to_string()
+        let offset = self.nested.as_ref().map(|nested| nested.offset);
+        let text = state_text(self.format, &self.shape, self.recipe, offset);
+        format!("{text:<width$}", width = state_bytes(self.format, &self.shape, self.recipe))
     }
+
+    /// The bytes of the parts, in the order of [`headers`].
+    fn part_bytes(&self) -> Vec<Bytes> {
+        let floats = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let mut bytes = vec![self.codes.clone()];
+        match &self.nested {
+            None => bytes.push(floats(&self.absmax)),
+            Some(n) => bytes.extend([n.codes.clone(), floats(&n.absmax), floats(&n.map)]),
+        }
+        bytes.extend([floats(&self.book), self.quant_state().into_bytes().into()]);
+        bytes
+    }
+}
+
+/// Name behind that of the weight, type and shape of each part that a weight of this shape has in a file.
+pub(crate) fn headers(
+    format: &Format,
+    shape: &[usize],
+    recipe: Recipe,
+) -> Vec<(String, &'static str, Vec<usize>)> {
+    let elements: usize = shape.iter().product();
+    let scales = elements.div_ceil(recipe.block);
+    let state = format!(".quant_state.bitsandbytes__{}", format.name.to_lowercase());
+    let part = |suffix: &str, dtype, shape: &[usize]| (suffix.to_owned(), dtype, shape.to_vec());
+    let mut parts = vec![part("", "U8", &[elements.div_ceil(2), 1])];
+    match recipe.double {
+        false => parts.push(part(".absmax", "F32", &[scales])),
+        true => parts.extend([
+            part(".absmax", "U8", &[scales]),
+            part(".nested_absmax", "F32", &[scales.div_ceil(NESTED_BLOCK)]),
+            part(".nested_quant_map", "F32", &[256]),
+        ]),
+    }
+    let state = part(&state, "U8", &[state_bytes(format, shape, recipe)]);
+    parts.extend([part(".quant_map", "F32", &[16]), state]);
+    parts
+}
+
+/// JSON as bitsandbytes' `QuantState.as_dict` packs it.
+fn state_text(format: &Format, shape: &[usize], recipe: Recipe, offset: Option<f32>) -> String {
+    let quant_type = format.name.to_lowercase();
+    let (block, dtype) = (recipe.block, recipe.dtype.name());
+    let mut state = json!({"quant_type": quant_type, "blocksize": block, "dtype": dtype, "shape": shape});
+    if let Some(offset) = offset {
+        state["nested_blocksize"] = NESTED_BLOCK.into();
+        state["nested_dtype"] = "float32".into();
+        state["nested_offset"] = f64::from(offset).into();
+    }
+    state.to_string()
+}
+
+/// Bytes of the text, whatever the offset turns out to be: spaces fill it up, so that a file's header can be written before its
+/// weights have been seen.
+fn state_bytes(format: &Format, shape: &[usize], recipe: Recipe) -> usize {
+    // "0.0" stands for at most "-1.2345678901234567e-308".
+    let room = if recipe.double { 24 - 3 } else { 0 };
+    state_text(format, shape, recipe, recipe.double.then_some(0.0)).len() + room
 }
 
 impl Storage for FourBit {
@@ -155,29 +206,9 @@ impl Storage for FourBit {
     }
 
     fn parts(&self) -> Vec<Part> {
-        let part = |suffix: &str, dtype, shape: &[usize], bytes| Part {
-            suffix: suffix.into(),
-            dtype,
-            shape: shape.to_vec(),
-            bytes,
-        };
-        let floats = |suffix: &str, values: &[f32]| {
-            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            part(suffix, "F32", &[values.len()], bytes.into())
-        };
-        let state = self.quant_state().into_bytes();
-        let suffix = format!(".quant_state.bitsandbytes__{}", self.format.name.to_lowercase());
-        let mut parts = vec![part("", "U8", &[self.codes.len(), 1], self.codes.clone())];
-        match &self.nested {
-            None => parts.push(floats(".absmax", &self.absmax)),
-            Some(nested) => parts.extend([
-                part(".absmax", "U8", &[nested.codes.len()], nested.codes.clone()),
-                floats(".nested_absmax", &nested.absmax),
-                floats(".nested_quant_map", &nested.map),
-            ]),
-        }
-        parts.extend([floats(".quant_map", &self.book), part(&suffix, "U8", &[state.len()], state.into())]);
-        parts
+        let headers = headers(self.format, &self.shape, self.recipe).into_iter();
+        let part = |((suffix, dtype, shape), bytes)| Part { suffix, dtype, shape, bytes };
+        headers.zip(self.part_bytes()).map(part).collect()
     }
 
     fn decode_row(&self, row: usize, out: &mut [f32]) {

@@ -232,6 +232,11 @@ impl Layout {
     pub fn has_codes(&self) -> bool {
         self.codes != Codes::None
     }
+
+    /// True if the shader looks codes up in a book of sixteen numbers.
+    pub fn is_looked_up(&self) -> bool {
+        matches!(self.book, Book::Sixteen(_))
+    }
 }
 
 impl Format {

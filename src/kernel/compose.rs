@@ -22,6 +22,7 @@ macro_rules! part {
 pub(super) static PARAMS: Part = part!("lib/params.wgsl");
 pub(super) static CODES: Part = part!("lib/codes.wgsl");
 pub(super) static LOOKUP_MEMORY: Part = part!("lib/lookup_memory.wgsl");
+pub(super) static LOOKUP_BYTES: Part = part!("lib/lookup_bytes.wgsl");
 pub(super) static LOOKUP_SHUFFLE: Part = part!("lib/lookup_shuffle.wgsl");
 pub(super) static ROWS: Part = part!("lib/rows.wgsl");
 pub(super) static REDUCE_SUBGROUP: Part = part!("lib/reduce_subgroup.wgsl");

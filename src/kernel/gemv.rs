@@ -40,12 +40,36 @@ const SEVERAL: &[Shape] = &[
     (2, 128, false),
 ];
 
+/// Shapes for which every way to look codes up is worth a try.
+const LOOKED_UP: [&str; 2] = ["4x64", "2x64"];
+
 fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
     let columns = columns_for(request.batch, 8);
     let shapes = if columns == 1 { ONE_COLUMN } else { SEVERAL };
     // Codes are a third of the bytes and are taken directly.
     let suits = |shape: &&Shape| !(shape.2 && request.activations == Activations::Q8);
-    shapes.iter().filter(suits).map(|shape| config(caps, request, columns, *shape)).collect()
+    let mut all: Vec<_> =
+        shapes.iter().filter(suits).map(|shape| config(caps, request, columns, *shape)).collect();
+    if request.looked_up {
+        let likely = all.iter().filter(|c| LOOKED_UP.contains(&&*c.variant));
+        let other: Vec<_> = likely.flat_map(|c| lookups(caps, c)).collect();
+        all.extend(other);
+    }
+    all
+}
+
+/// The other ways to look codes up. A subgroup hands values round from its first eight lanes, which are the last to have
+/// chunks left.
+fn lookups(caps: &Caps, config: &Config) -> Vec<Config> {
+    let mut ways = vec![("bytes", &compose::LOOKUP_BYTES)];
+    if caps.subgroup.is_some_and(|(least, _)| least >= 8) {
+        ways.push(("shuffle", &compose::LOOKUP_SHUFFLE));
+    }
+    let named = |(name, lookup)| {
+        let variant = format!("{}-{name}", config.variant);
+        Config { variant, lookup, ..config.clone() }
+    };
+    ways.into_iter().map(named).collect()
 }
 
 fn config(caps: &Caps, request: &Request, columns: u32, (rows, workgroup, staged): Shape) -> Config {

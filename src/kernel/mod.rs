@@ -20,7 +20,7 @@ mod sum_splits;
 mod tests;
 
 use crate::error::{Error, Result};
-use crate::format::{Book, Format, Layout};
+use crate::format::{Format, Layout};
 use compose::Part;
 
 /// Every kernel, one row a line, sorted.
@@ -156,6 +156,8 @@ pub struct Request {
     pub experts: bool,
     /// The shader gives codes and scales apart: see [`Layout::has_codes`].
     pub codes: bool,
+    /// Codes are looked up in a book of sixteen: see [`Layout::is_looked_up`].
+    pub looked_up: bool,
 }
 
 /// A kernel, configured: what is compiled, and how much of the result one workgroup computes.
@@ -237,8 +239,14 @@ pub struct Caps {
     pub max_loops: Option<u32>,
 }
 
-/// Bytes of workgroup memory of `shaders/lib/lookup_memory.wgsl`.
-const LOOKUP_MEMORY: u32 = 64;
+/// Bytes of workgroup memory of a part that looks codes up.
+fn lookup_memory(part: &Part) -> u32 {
+    match part.path {
+        "shaders/lib/lookup_memory.wgsl" => 16 * 4,
+        "shaders/lib/lookup_bytes.wgsl" => 256 * 8,
+        _ => 0,
+    }
+}
 
 impl Config {
     /// A configuration of so many lanes with nothing special about it.
@@ -262,9 +270,8 @@ impl Config {
 
     /// Bytes of workgroup memory that the shader needs for weights of this layout.
     pub fn memory(&self, layout: &Layout) -> u32 {
-        let in_memory = std::ptr::eq(self.lookup, &raw const compose::LOOKUP_MEMORY);
-        let lookup = matches!(layout.book, Book::Sixteen(_)) && in_memory;
-        self.workgroup_memory + if lookup { LOOKUP_MEMORY } else { 0 }
+        let looked_up = layout.is_looked_up();
+        self.workgroup_memory + if looked_up { lookup_memory(self.lookup) } else { 0 }
     }
 }
 
@@ -367,7 +374,7 @@ fn rank(kernel: &Kernel, caps: &Caps, request: &Request) -> u32 {
 fn fits(candidate: &Candidate, caps: &Caps) -> bool {
     let config = &candidate.config;
     config.workgroup <= caps.max_workgroup
-        && config.workgroup_memory + LOOKUP_MEMORY <= caps.max_workgroup_memory
+        && config.workgroup_memory + lookup_memory(config.lookup) <= caps.max_workgroup_memory
 }
 
 /// The kernel of this name.

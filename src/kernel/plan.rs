@@ -216,6 +216,7 @@ pub fn matmul(
             activations,
             experts: false,
             codes: w.layout.has_codes(),
+            looked_up: w.layout.is_looked_up(),
         };
         let Candidate { kernel, config } = choose(&request)?;
         // Whole groups of columns first; what is left gets a kernel compiled for fewer columns.
@@ -291,8 +292,8 @@ pub fn matmul_experts(
         let left = most.min(slots - first);
         // About as many columns for each expert.
         let batch = left.div_ceil(w.experts).max(1);
-        let codes = w.layout.has_codes();
-        let request = Request { rows, cols: w.cols, batch, activations, experts: true, codes };
+        let (codes, looked_up) = (w.layout.has_codes(), w.layout.is_looked_up());
+        let request = Request { rows, cols: w.cols, batch, activations, experts: true, codes, looked_up };
         let Candidate { kernel, config } = choose(&request)?;
         let columns = first..first + left.min(expert_limit(&one, &config, per, caps));
         let tiles = columns.len() / config.columns as usize + w.experts.min(columns.len());
@@ -626,8 +627,15 @@ fn the_kernel(operation: Operation, caps: &Caps) -> (&'static Kernel, Config) {
 
 /// The configuration of a kernel that has the same for every request.
 fn only_config(kernel: &Kernel, caps: &Caps) -> Config {
-    let any =
-        Request { rows: 1, cols: 1, batch: 1, activations: Activations::F32, experts: false, codes: false };
+    let any = Request {
+        rows: 1,
+        cols: 1,
+        batch: 1,
+        activations: Activations::F32,
+        experts: false,
+        codes: false,
+        looked_up: false,
+    };
     (kernel.configs)(caps, &any).swap_remove(0)
 }
 

@@ -74,7 +74,15 @@ fn requests() -> Vec<(&'static Kernel, Caps, Request)> {
                         all.push((
                             *kernel,
                             caps,
-                            Request { rows: 1024, cols, batch, activations, experts, codes: true },
+                            Request {
+                                rows: 1024,
+                                cols,
+                                batch,
+                                activations,
+                                experts,
+                                codes: true,
+                                looked_up: true,
+                            },
                         ));
                     }
                 }
@@ -85,7 +93,15 @@ fn requests() -> Vec<(&'static Kernel, Caps, Request)> {
 }
 
 fn request(cols: usize, batch: usize) -> Request {
-    Request { rows: 1024, cols, batch, activations: Activations::F32, experts: false, codes: false }
+    Request {
+        rows: 1024,
+        cols,
+        batch,
+        activations: Activations::F32,
+        experts: false,
+        codes: false,
+        looked_up: false,
+    }
 }
 
 fn parse(kernel: &Kernel, config: &Config, format: &'static Format) -> naga::Module {

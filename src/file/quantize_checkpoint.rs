@@ -1,0 +1,338 @@
+//! Encodes the linear layers of a safetensors checkpoint into NF4 or FP4, as a folder that transformers and bitsandbytes open.
+
+use crate::error::{Error, Result};
+use crate::file::names::shown;
+use crate::file::output::{self, Sink};
+use crate::file::quantize::{Report, TensorReport};
+use crate::file::safetensors_write::{self, NewTensor};
+use crate::file::{Kind, Model, StoredType, TensorInfo};
+use crate::format::Format;
+use crate::format::four_bit::{self, Dtype, Recipe};
+use crate::tensor::PackedTensor;
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// Encodes `[rows, cols]` weights of a name.
+pub type Encode<'a> =
+    &'a dyn Fn(&str, &'static Format, (usize, usize), &[f32], Recipe) -> Result<PackedTensor>;
+
+/// Writes the checkpoint `model` into the folder `out` with its linear layers in `format`, NF4 or FP4; all else, files beside it
+/// among it, is copied. `recipe.dtype` does not matter: it is what each weight was.
+///
+/// Linear layers are the F32, F16 and BF16 matrices that are named `…weight`, except embeddings, norms and output heads, which
+/// transformers keeps as they are. Everything goes into one file, `model.safetensors`. `encode` is
+/// [`PackedTensor::encode_four_bit`] or a device's twin of it; `progress` is called before each tensor.
+///
+/// # Errors
+/// [`Error::Argument`] if `model` is no safetensors checkpoint, `format` has no place there, or `out` holds another;
+/// [`Error::NonFinite`] for a weight that is NaN or infinite; [`Error::Io`].
+pub fn quantize_checkpoint(
+    model: &Model,
+    out: &Path,
+    format: &'static Format,
+    recipe: Recipe,
+    encode: Encode,
+    mut progress: impl FnMut(usize, &TensorInfo),
+) -> Result<Report> {
+    let job = Job { model, format, recipe, encode };
+    job.check(out)?;
+    let plan: Vec<Item> = model.tensors().iter().map(|t| job.item(t)).collect::<Result<_>>()?;
+    let order = order(&plan)?;
+    let tensors: Vec<NewTensor> = order.iter().map(|at| plan[at.item].tensors[at.part].clone()).collect();
+    fs::create_dir_all(out).map_err(Error::io("creating", out))?;
+    let metadata = [("format".to_owned(), "pt".to_owned())].into();
+    safetensors_write::write(&out.join("model.safetensors"), Some(metadata), &tensors, |sink| {
+        job.fill(sink, &plan, &mut progress, out)
+    })?;
+    copy_others(model, out)?;
+    write_config(&job, &plan, out)?;
+    Ok(report(&job, &plan))
+}
+
+struct Job<'a> {
+    model: &'a Model,
+    format: &'static Format,
+    recipe: Recipe,
+    encode: Encode<'a>,
+}
+
+/// Models of transformers whose linear layers are `[in, out]`, which bitsandbytes turns round.
+const CONV1D: [&str; 4] = ["gpt2", "openai-gpt", "imagegpt", "decision_transformer"];
+
+/// One tensor of the model, and those that it becomes.
+struct Item<'a> {
+    info: &'a TensorInfo,
+    tensors: Vec<NewTensor>,
+    /// What it is encoded with; `why_not` otherwise.
+    recipe: Option<Recipe>,
+    why_not: Option<String>,
+}
+
+/// A place in the file.
+struct At {
+    item: usize,
+    part: usize,
+}
+
+impl Job<'_> {
+    fn check(&self, out: &Path) -> Result<()> {
+        if four_bit::table(self.format).is_none() {
+            let name = self.format.name;
+            return Err(Error::Argument(format!(
+                "{name} cannot be written into a checkpoint of bitsandbytes"
+            )));
+        }
+        if let Some(fault) = self.recipe.fault() {
+            return Err(Error::Argument(fault));
+        }
+        if matches!(self.model.kind(), Kind::Gguf(_)) {
+            let path = self.model.path().display();
+            return Err(Error::Argument(format!(
+                "{path}: only a safetensors checkpoint becomes one of bitsandbytes"
+            )));
+        }
+        let model_type = self.model.config().and_then(|c| c["model_type"].as_str()).unwrap_or_default();
+        if CONV1D.contains(&model_type) {
+            return Err(Error::Argument(format!(
+                "{model_type} models keep their layers transposed (Conv1D)"
+            )));
+        }
+        check_target(self.model, out)
+    }
+
+    fn item<'t>(&self, info: &'t TensorInfo) -> Result<Item<'t>> {
+        let why_not = why_not(info);
+        let new = |suffix: &str, dtype: &str, shape: Vec<usize>| NewTensor {
+            name: format!("{}{suffix}", info.name),
+            dtype: dtype.into(),
+            shape,
+        };
+        if why_not.is_some() {
+            let copied = |t: &TensorInfo| NewTensor {
+                name: t.name.clone(),
+                dtype: t.dtype.name().into(),
+                shape: t.shape.iter().map(|d| *d as usize).collect(),
+            };
+            let tensors = match &info.module {
+                Some(module) => module.parts.iter().map(copied).collect(),
+                None => vec![copied(info)],
+            };
+            return Ok(Item { info, tensors, recipe: None, why_not });
+        }
+        let dtype = match info.dtype.name() {
+            "F16" => Dtype::F16,
+            "BF16" => Dtype::Bf16,
+            _ => Dtype::F32,
+        };
+        let recipe = Recipe { dtype, ..self.recipe };
+        let shape = [info.rows() as usize, info.cols() as usize];
+        let headers = four_bit::headers(self.format, &shape, recipe);
+        let tensors =
+            headers.iter().map(|(suffix, dtype, shape)| new(suffix, dtype, shape.clone())).collect();
+        Ok(Item { info, tensors, recipe: Some(recipe), why_not })
+    }
+
+    /// The bytes of the file in its order: what is encoded comes in one go, so its bytes of codes wait in a file of their own.
+    fn fill(
+        &self,
+        sink: &mut Sink<'_>,
+        plan: &[Item],
+        progress: &mut impl FnMut(usize, &TensorInfo),
+        out: &Path,
+    ) -> Result<()> {
+        let mut codes = tempfile::tempfile_in(out).map_err(Error::io("creating a file in", out))?;
+        self.copy(sink, plan, 8)?;
+        for (i, item) in plan.iter().enumerate() {
+            progress(i, item.info);
+            if let Some(recipe) = item.recipe {
+                self.encode(sink, &mut codes, item, recipe)?;
+            }
+        }
+        self.copy(sink, plan, 4)?;
+        self.copy(sink, plan, 2)?;
+        append(sink, &mut codes, out)?;
+        self.copy(sink, plan, 1)
+    }
+
+    /// Four-byte parts into the file, bytes to the others.
+    fn encode(&self, sink: &mut Sink<'_>, codes: &mut File, item: &Item, recipe: Recipe) -> Result<()> {
+        let tensor = self.model.tensor(item.info)?;
+        let shape = (tensor.rows(), tensor.cols());
+        let packed = (self.encode)(tensor.name(), self.format, shape, &tensor.dequantize(), recipe)?;
+        for part in packed.parts() {
+            match part.dtype {
+                "U8" => codes.write_all(&part.bytes).map_err(Error::io("writing", "a temporary file"))?,
+                _ => sink.put(&part.bytes)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The tensors of this alignment that stay as they are.
+    fn copy(&self, sink: &mut Sink<'_>, plan: &[Item], alignment: usize) -> Result<()> {
+        const CHUNK: u64 = 16 << 20;
+        for item in plan.iter().filter(|item| item.recipe.is_none()) {
+            let infos = match &item.info.module {
+                Some(module) => &module.parts[..],
+                None => std::slice::from_ref(item.info),
+            };
+            for (info, new) in infos.iter().zip(&item.tensors) {
+                if class(new)? != alignment {
+                    continue;
+                }
+                for start in (0..info.bytes).step_by(CHUNK as usize) {
+                    sink.put(&self.model.range(info, start..info.bytes.min(start + CHUNK))?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Its alignment as [`Job::fill`] goes through the file: 8, 4, 2 or 1.
+fn class(tensor: &NewTensor) -> Result<usize> {
+    let alignment = tensor.alignment()?;
+    Ok([8, 4, 2].into_iter().find(|class| alignment.is_multiple_of(*class)).unwrap_or(1))
+}
+
+/// The order of [`Job::fill`]: the widest types first, so that each tensor is aligned.
+fn order(plan: &[Item]) -> Result<Vec<At>> {
+    let mut places = vec![];
+    for (item, it) in plan.iter().enumerate() {
+        for (part, tensor) in it.tensors.iter().enumerate() {
+            let class = class(tensor)?;
+            let kept = it.recipe.is_none();
+            // Encoded parts come before copied ones of four bytes, and of one.
+            places.push(((std::cmp::Reverse(class), kept), At { item, part }));
+        }
+    }
+    places.sort_by_key(|(key, _)| *key);
+    Ok(places.into_iter().map(|(_, at)| at).collect())
+}
+
+fn append(sink: &mut Sink<'_>, from: &mut File, out: &Path) -> Result<()> {
+    from.rewind().map_err(Error::io("reading a file in", out))?;
+    let mut chunk = vec![0; 1 << 20];
+    loop {
+        match from.read(&mut chunk).map_err(Error::io("reading a file in", out))? {
+            0 => return Ok(()),
+            count => sink.put(&chunk[..count])?,
+        }
+    }
+}
+
+/// Why a tensor is not to be encoded.
+fn why_not(tensor: &TensorInfo) -> Option<String> {
+    const KEPT: [&str; 9] =
+        ["embed", "lm_head", "norm", "wte", "wpe", "shared.", "ln_", "classifier", "score."];
+    let name = tensor.name.to_lowercase();
+    if tensor.shape.len() != 2 {
+        return Some("it is not a matrix".into());
+    }
+    if !name.ends_with(".weight") {
+        return Some("it is not named as a weight".into());
+    }
+    if let Some(part) = KEPT.iter().find(|part| name.contains(**part)) {
+        return Some(format!("`{part}` tensors stay as they are"));
+    }
+    let floats = matches!(tensor.dtype.name(), "F32" | "F16" | "BF16");
+    (!floats).then(|| format!("it is {} already", tensor.dtype))
+}
+
+/// Refuses to write over the model itself, and beside files that would be taken for part of the checkpoint.
+fn check_target(model: &Model, out: &Path) -> Result<()> {
+    let same =
+        |a: &Path| fs::canonicalize(a).ok().zip(fs::canonicalize(out).ok()).is_some_and(|(a, b)| a == b);
+    let folder = folder(model);
+    if folder.as_deref().is_some_and(same) {
+        return Err(Error::Argument(format!("{}: it is the folder of the model itself", out.display())));
+    }
+    let Ok(entries) = fs::read_dir(out) else { return Ok(()) };
+    let stale = |name: &str| name.contains(".safetensors") && name != "model.safetensors";
+    let mut names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
+    match names.find(|name| stale(name)) {
+        Some(name) => {
+            let (out, name) = (out.display(), shown(&name));
+            Err(Error::Argument(format!("{out}: `{name}` would be taken for part of the new checkpoint")))
+        }
+        None => Ok(()),
+    }
+}
+
+fn folder(model: &Model) -> Option<PathBuf> {
+    let parent = model.files().next()?.0.parent()?.to_owned();
+    Some(if parent.as_os_str().is_empty() { ".".into() } else { parent })
+}
+
+/// Tokenizers and the like.
+fn copy_others(model: &Model, out: &Path) -> Result<()> {
+    // A lone file is no checkpoint, and what lies beside it is not its own.
+    let Some(from) = folder(model).filter(|_| model.config().is_some()) else { return Ok(()) };
+    let weights =
+        [".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".gguf", ".pt", ".pth"];
+    for entry in fs::read_dir(&from).map_err(Error::io("reading", &from))? {
+        let entry = entry.map_err(Error::io("reading", &from))?;
+        let name = entry.file_name();
+        let text = name.to_string_lossy();
+        let skip =
+            text == "config.json" || text.starts_with('.') || weights.iter().any(|w| text.ends_with(w));
+        if skip || !entry.path().is_file() {
+            continue;
+        }
+        let mut file = File::open(entry.path()).map_err(Error::io("opening", entry.path()))?;
+        output::write(&out.join(&name), |sink| append(sink, &mut file, &from))?;
+    }
+    Ok(())
+}
+
+/// The model's config.json with what transformers wants to know.
+fn write_config(job: &Job, plan: &[Item], out: &Path) -> Result<()> {
+    let mut config = job.model.config().cloned().unwrap_or_else(|| json!({}));
+    let Some(fields) = config.as_object_mut() else {
+        return Err(Error::Argument(format!("{}: its config.json is no object", job.model.path().display())));
+    };
+    fields.insert("quantization_config".into(), quantization_config(job, plan));
+    let text = serde_json::to_string_pretty(&config)
+        .map_err(|e| Error::Argument(format!("config.json cannot be written: {e}")))?;
+    output::write(&out.join("config.json"), |sink| sink.put(text.as_bytes()))
+}
+
+fn quantization_config(job: &Job, plan: &[Item]) -> Value {
+    // Without a list transformers decides itself, and might expect what was kept to be quantized.
+    let kept = plan.iter().filter(|i| i.recipe.is_none() && i.info.shape.len() == 2);
+    let mut skipped: Vec<_> = kept.filter_map(|i| i.info.name.strip_suffix(".weight")).collect();
+    skipped.push("lm_head");
+    skipped.sort_unstable();
+    skipped.dedup();
+    let dtype = plan.iter().find_map(|i| i.recipe).map_or("float32", |r| r.dtype.name());
+    json!({
+        "quant_method": "bitsandbytes",
+        "load_in_4bit": true,
+        "load_in_8bit": false,
+        "bnb_4bit_quant_type": job.format.name.to_lowercase(),
+        "bnb_4bit_use_double_quant": job.recipe.double,
+        "bnb_4bit_compute_dtype": dtype,
+        "bnb_4bit_quant_storage": "uint8",
+        "llm_int8_enable_fp32_cpu_offload": false,
+        "llm_int8_has_fp16_weight": false,
+        "llm_int8_skip_modules": skipped,
+        "llm_int8_threshold": 6.0,
+    })
+}
+
+fn report(job: &Job, plan: &[Item]) -> Report {
+    let tensors = plan.iter().map(|item| TensorReport {
+        name: item.info.name.clone(),
+        from: item.info.dtype,
+        to: item.recipe.map_or(item.info.dtype, |_| StoredType::Supported(job.format)),
+        why_not: item.why_not.clone(),
+    });
+    let bytes_after = plan.iter().flat_map(|i| &i.tensors).filter_map(|t| t.bytes().ok()).sum::<usize>();
+    Report {
+        tensors: tensors.collect(),
+        bytes_before: job.model.tensors().iter().map(|t| t.bytes).sum(),
+        bytes_after: bytes_after as u64,
+    }
+}
