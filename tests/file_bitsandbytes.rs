@@ -1,0 +1,401 @@
+//! Checkpoints of bitsandbytes as files: one test for every way to lie, and what `quantize` writes.
+
+mod common;
+
+use common::Golden;
+use qmatmul::check;
+use qmatmul::file::{Model, OpenOptions, quantize_checkpoint};
+use qmatmul::format;
+use qmatmul::format::four_bit::Recipe;
+use qmatmul::{Error, PackedTensor};
+use safetensors::tensor::{Dtype, TensorView, serialize};
+use std::path::Path;
+
+/// A tensor by name: type, shape, bytes.
+type Parts = Vec<(String, Dtype, Vec<usize>, Vec<u8>)>;
+
+/// The golden checkpoint of one weight whose scales are quantized, 96 x 256 by 64.
+fn parts() -> Parts {
+    let golden = golden("nf4.b64.dq");
+    let part = |(suffix, dtype): (&str, Dtype)| {
+        let (shape, bytes) = golden.tensor(&format!("packed.weight{suffix}"));
+        (format!("a.weight{suffix}"), dtype, shape, bytes)
+    };
+    let u8s = ["", ".absmax", STATE].map(|s| (s, Dtype::U8));
+    let f32s = [".quant_map", ".nested_absmax", ".nested_quant_map"].map(|s| (s, Dtype::F32));
+    u8s.into_iter().chain(f32s).map(part).collect()
+}
+
+const STATE: &str = ".quant_state.bitsandbytes__nf4";
+
+fn golden(name: &str) -> Golden {
+    Golden::folder("bnb").into_iter().find(|g| g.name == name).expect("the vector is in the repository")
+}
+
+fn file(parts: &Parts) -> Vec<u8> {
+    let view = |(name, dtype, shape, bytes): &(String, Dtype, Vec<usize>, Vec<u8>)| {
+        (
+            name.clone(),
+            TensorView::new(*dtype, shape.clone(), bytes).expect("lengths fit").data().to_vec(),
+            *dtype,
+            shape.clone(),
+        )
+    };
+    let owned: Vec<_> = parts.iter().map(view).collect();
+    let views = owned.iter().map(|(name, data, dtype, shape)| {
+        (name.clone(), TensorView::new(*dtype, shape.clone(), data).expect("lengths fit"))
+    });
+    serialize(views, None).expect("tensors of a file")
+}
+
+fn open(parts: &Parts) -> Result<Model, Error> {
+    Model::from_bytes("lie.safetensors", file(parts))
+}
+
+/// Opening must fail with this tensor and these words.
+#[track_caller]
+fn refused(parts: &Parts, tensor: &str, words: &[&str]) {
+    match open(parts).expect_err("a lie") {
+        Error::Malformed { file, what, problem, .. } => {
+            assert_eq!((&*file, what), ("lie.safetensors", format!("tensor `{tensor}`")), "{problem}");
+            assert!(words.iter().all(|word| problem.contains(word)), "{problem}: {words:?}");
+        }
+        other => panic!("{other}"),
+    }
+}
+
+fn part<'a>(parts: &'a mut Parts, suffix: &str) -> &'a mut (String, Dtype, Vec<usize>, Vec<u8>) {
+    parts.iter_mut().find(|p| p.0 == format!("a.weight{suffix}")).expect("it is there")
+}
+
+fn without(suffix: &str) -> Parts {
+    parts().into_iter().filter(|p| p.0 != format!("a.weight{suffix}")).collect()
+}
+
+/// The part cut or grown to so many elements.
+fn resized(suffix: &str, elements: usize) -> Parts {
+    let mut all = parts();
+    let (_, dtype, shape, bytes) = part(&mut all, suffix);
+    *shape = vec![elements];
+    bytes.resize(elements * dtype.bitsize() / 8, 0);
+    all
+}
+
+/// The text with one of its words for another.
+fn said(old: &str, new: &str) -> Parts {
+    let mut all = parts();
+    let (_, _, shape, bytes) = part(&mut all, STATE);
+    let text = String::from_utf8(bytes.clone()).expect("a text");
+    assert!(text.contains(old), "{text}");
+    *bytes = text.replace(old, new).into_bytes();
+    *shape = vec![bytes.len()];
+    all
+}
+
+#[test]
+fn the_truth_is_accepted() {
+    let model = open(&parts()).expect("nothing was changed");
+    assert_eq!(model.tensors().len(), 1, "one weight, not six tensors");
+    let info = model.find("a").expect("by the module's name");
+    assert_eq!((info.dtype.name(), &info.shape[..]), ("NF4", &[96, 256][..]));
+    let bits = 4.0 + 8.0 / 64.0 + (2.0 + 256.0 + 16.0) * 32.0 / 24576.0;
+    assert!((info.bits_per_weight() - bits).abs() < 0.06, "{}", info.bits_per_weight());
+    let text = info.module.as_ref().expect("several tensors").description();
+    assert!(
+        text.contains("blocks of 64") && text.contains("8 bits by 256") && text.contains("float32"),
+        "{text}"
+    );
+    let error = model.bytes(info).expect_err("of which tensor?");
+    assert!(error.to_string().contains("6 tensors"), "{error}");
+    let rows = model.rows(info, 3..5).expect("96 rows");
+    assert_eq!(rows.dequantize(), model.tensor(info).expect("whole").dequantize()[3 * 256..5 * 256]);
+}
+
+#[test]
+fn missing_parts_are_named() {
+    for suffix in ["", ".absmax", ".quant_map"] {
+        refused(&without(suffix), &format!("a.weight{STATE}"), &[&format!("lacks `a.weight{suffix}`")]);
+    }
+    refused(&without(".nested_absmax"), &format!("a.weight{STATE}"), &["quantized", "nested_absmax"]);
+    refused(&without(".nested_quant_map"), &format!("a.weight{STATE}"), &["quantized", "nested_quant_map"]);
+    // Without the text the codes would pass for a matrix of bytes.
+    refused(&without(STATE), "a.weight.nested_absmax", &["lacks", "quant_state"]);
+}
+
+#[test]
+fn lengths_that_disagree_are_told_with_both_numbers() {
+    refused(&resized("", 12_289), "a.weight", &["12288 bytes of codes", "got 12289"]);
+    refused(&resized("", 12_287), &format!("a.weight{STATE}"), &["[96, 256]", "12287 bytes"]);
+    refused(&resized(".absmax", 383), "a.weight.absmax", &["384 scales of 64 weights", "got 383"]);
+    refused(&resized(".quant_map", 15), "a.weight.quant_map", &["16 entries", "got 15"]);
+    refused(&resized(".quant_map", 256), "a.weight.quant_map", &["16 entries", "got 256"]);
+    refused(&resized(".nested_absmax", 3), "a.weight.nested_absmax", &["2 scales of 256 scales", "got 3"]);
+    refused(&resized(".nested_quant_map", 255), "a.weight.nested_quant_map", &["256 entries", "got 255"]);
+}
+
+#[test]
+fn types_that_disagree_are_told() {
+    for (suffix, wanted) in
+        [(".absmax", "U8"), (".quant_map", "F32"), (".nested_absmax", "F32"), (".nested_quant_map", "F32")]
+    {
+        let mut all = parts();
+        let (_, dtype, shape, bytes) = part(&mut all, suffix);
+        *dtype = Dtype::F16;
+        bytes.truncate(bytes.len() / 2 * 2);
+        *shape = vec![bytes.len() / 2];
+        refused(&all, &format!("a.weight{suffix}"), &[&format!("should be {wanted}"), "it is F16"]);
+    }
+}
+
+#[test]
+fn texts_that_lie_are_refused() {
+    let state = format!("a.weight{STATE}");
+    let mut all = parts();
+    part(&mut all, STATE).3.fill(b'{');
+    refused(&all, &state, &["no JSON of bitsandbytes"]);
+    part(&mut all, STATE).3.fill(0xff);
+    refused(&all, &state, &["no JSON of bitsandbytes"]);
+    refused(&resized(STATE, 5000), &state, &["5000", "4096"]);
+    let lies: &[(&str, &str, &[&str])] = &[
+        ("\"nf4\"", "\"fp4\"", &["type `fp4`"]),
+        ("\"nf4\"", "\"int8\"", &["type `int8`", "nf4 and fp4"]),
+        ("\"blocksize\": 64", "\"blocksize\": 48", &["blocksize 48"]),
+        ("\"blocksize\": 64", "\"blocksize\": 0", &["blocksize 0"]),
+        ("\"blocksize\": 64", "\"blocksize\": 8192", &["blocksize 8192"]),
+        ("\"blocksize\": 64", "\"blocksize\": -64", &["no JSON of bitsandbytes"]),
+        ("\"float32\", \"shape\"", "\"float8\", \"shape\"", &["dtype `float8`"]),
+        ("[96, 256]", "[96, 257]", &["[96, 257]", "12288 bytes"]),
+        ("[96, 256]", "[95, 256]", &["12160 bytes of codes", "got 12288"]),
+        ("[96, 256]", "[18446744073709551615, 18446744073709551615]", &["does not fit"]),
+        ("[96, 256]", "[]", &["does not fit"]),
+        (", \"nested_offset\": 0.1304505318403244", "", &["no nested_offset"]),
+        ("0.1304505318403244", "\"x\"", &["no JSON of bitsandbytes"]),
+        ("\"nested_blocksize\": 256", "\"nested_blocksize\": 0", &["nested_blocksize is 0"]),
+        ("\"nested_blocksize\": 256, ", "", &["no nested_blocksize"]),
+        ("\"nested_dtype\": \"float32\"", "\"nested_dtype\": \"float16\"", &["nested_dtype"]),
+    ];
+    for (old, new, words) in lies {
+        let tensor = if words[0].contains("bytes of codes") { "a.weight" } else { &*state };
+        // A shape that is too small makes the codes the liar.
+        refused(&said(old, new), tensor, words);
+    }
+}
+
+/// bitsandbytes views the same bytes as other types where weights are to be sharded, and had them the other way round once.
+#[test]
+fn codes_may_be_of_any_type_and_shape() {
+    let want = open(&parts()).and_then(|m| m.tensor(m.find("a")?)).expect("valid").dequantize();
+    for (dtype, size) in [(Dtype::BF16, 2), (Dtype::F16, 2), (Dtype::F32, 4), (Dtype::I8, 1)] {
+        let mut all = parts();
+        let (_, its, shape, bytes) = part(&mut all, "");
+        (*its, *shape) = (dtype, vec![1, bytes.len() / size]);
+        let got = open(&all).and_then(|m| m.tensor(m.find("a")?)).expect("valid").dequantize();
+        assert_eq!(got, want, "{dtype:?}");
+    }
+}
+
+/// A book of the user's own is used, not the one that the name stands for.
+#[test]
+fn a_custom_book_is_honoured() {
+    let mut all = parts();
+    let book: Vec<f32> = (0..16).map(|i| (i as f32 - 7.0) / 8.0).collect();
+    part(&mut all, ".quant_map").3 = book.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let model = open(&all).expect("any sixteen numbers will do");
+    let packed = model.tensor(model.find("a").expect("there")).expect("valid");
+    let codes = &parts()[0].3;
+    let plain = open(&parts()).and_then(|m| m.tensor(m.find("a")?)).expect("valid").dequantize();
+    let (got, nf4_one) = (packed.dequantize(), 15u8);
+    for (i, w) in got.iter().enumerate() {
+        let code = if i % 2 == 0 { codes[i / 2] >> 4 } else { codes[i / 2] & 15 };
+        if code == nf4_one {
+            assert_eq!(*w, plain[i], "code 15 is 1 in both books");
+        }
+        assert_eq!(*w == 0.0, code == 7, "code 7 is 0");
+    }
+    let runtime = common::VARIANTS[0].runtime();
+    let on_gpu = runtime.upload(&packed).and_then(|w| runtime.dequantize(&w)).expect("small");
+    assert_eq!(on_gpu, got);
+}
+
+/// Scales that are no numbers are seen at upload, wherever they come from.
+#[test]
+fn scales_that_are_not_finite_are_refused() {
+    let mut all = parts();
+    part(&mut all, ".nested_absmax").3[4..].copy_from_slice(&f32::INFINITY.to_le_bytes());
+    let packed = open(&all).and_then(|m| m.tensor(m.find("a")?)).expect("lengths are right");
+    // The second group of 256 scales is that of rows 64 to 95.
+    match packed.check_finite().expect_err("infinite scales") {
+        Error::NonFinite { count, first, .. } => assert_eq!((count, first), (32, 64)),
+        other => panic!("{other}"),
+    }
+    assert!(common::VARIANTS[0].runtime().upload(&packed).is_err());
+}
+
+#[test]
+fn no_truncation_of_a_checkpoint_panics() {
+    let bytes = file(&parts());
+    for len in (0..bytes.len()).step_by(61) {
+        assert!(Model::from_bytes("cut.safetensors", bytes[..len].to_vec()).is_err(), "{len} bytes");
+    }
+}
+
+/// A checkpoint of two layers, an embedding, a head and a norm.
+fn source(folder: &Path) -> Vec<f32> {
+    let golden = golden("nf4.b64.dq").tensor("w_f32").1;
+    let half = |n: usize| vec![0x3c; 2 * n];
+    let parts: Parts = vec![
+        ("layers.0.up_proj.weight".into(), Dtype::F32, vec![96, 256], golden),
+        ("layers.0.odd_proj.weight".into(), Dtype::BF16, vec![3, 33], half(99)),
+        ("embed_tokens.weight".into(), Dtype::F16, vec![7, 5], half(35)),
+        ("lm_head.weight".into(), Dtype::F16, vec![7, 5], half(35)),
+        ("layers.0.norm.weight".into(), Dtype::F16, vec![5], half(5)),
+        ("layers.0.up_proj.bias".into(), Dtype::F32, vec![1], vec![0; 4]),
+        ("ids".into(), Dtype::I64, vec![2], vec![1; 16]),
+        ("mask".into(), Dtype::U8, vec![3], vec![1; 3]),
+    ];
+    std::fs::write(folder.join("model.safetensors"), file(&parts)).expect("room");
+    std::fs::write(folder.join("config.json"), r#"{"model_type":"llama","dtype":"float16"}"#).expect("room");
+    std::fs::write(folder.join("tokenizer.json"), "{}").expect("room");
+    std::fs::write(folder.join("pytorch_model.bin"), "old").expect("room");
+    golden_f32s()
+}
+
+fn golden_f32s() -> Vec<f32> {
+    golden("nf4.b64.dq").f32s("w_f32")
+}
+
+fn encode_on_cpu(
+    name: &str,
+    format: &'static format::Format,
+    shape: (usize, usize),
+    weights: &[f32],
+    recipe: Recipe,
+) -> Result<PackedTensor, Error> {
+    PackedTensor::encode_four_bit(name, format, shape, weights, recipe)
+}
+
+#[test]
+fn quantize_writes_what_bitsandbytes_would() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    std::fs::create_dir(&from).expect("a folder");
+    source(&from);
+    let model = Model::open(&from, &OpenOptions::default()).expect("valid");
+    let nf4 = format::by_name("NF4").expect("a format of the table");
+    let recipe = Recipe { double: true, ..Recipe::default() };
+    let report = quantize_checkpoint(&model, &to, nf4, recipe, &encode_on_cpu, |_, _| ()).expect("written");
+    let encoded: Vec<_> = report.tensors.iter().filter(|t| t.why_not.is_none()).map(|t| &*t.name).collect();
+    assert_eq!(encoded.len(), 2, "{encoded:?}");
+    let written = Model::open(&to, &OpenOptions::default()).expect("a checkpoint again");
+    // Byte for byte what bitsandbytes made of the same weights, but for the spaces behind its text.
+    let packed = written.tensor(written.find("layers.0.up_proj").expect("there")).expect("valid");
+    let golden = golden("nf4.b64.dq");
+    for part in packed.parts() {
+        let (shape, bytes) = golden.tensor(&format!("packed.weight{}", part.suffix));
+        if part.suffix.contains("quant_state") {
+            let json = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).expect("a text");
+            assert_eq!(json(&part.bytes), json(&bytes));
+            continue;
+        }
+        assert_eq!((part.shape, &part.bytes[..]), (shape, &bytes[..]), "{}", part.suffix);
+    }
+    let odd = written.find("layers.0.odd_proj").expect("there");
+    assert_eq!((odd.dtype.name(), &odd.shape[..]), ("NF4", &[3, 33][..]));
+    assert!(odd.module.as_ref().expect("several tensors").description().contains("bfloat16"));
+    for name in [
+        "embed_tokens.weight",
+        "lm_head.weight",
+        "layers.0.norm.weight",
+        "layers.0.up_proj.bias",
+        "ids",
+        "mask",
+    ] {
+        let (old, new) = (model.find(name).expect(name), written.find(name).expect(name));
+        assert_eq!((old.dtype, &old.shape), (new.dtype, &new.shape));
+        assert_eq!(model.bytes(old).expect(name), written.bytes(new).expect(name), "{name}");
+    }
+    let parts = written.tensors().iter().flat_map(|t| match &t.module {
+        Some(module) => module.parts.clone(),
+        None => vec![t.clone()],
+    });
+    for part in parts {
+        let size = (part.dtype.bits_per_weight() / 8.0) as u64;
+        assert!(
+            part.offset.is_multiple_of(size),
+            "`{}` of {} at byte {}",
+            part.name,
+            part.dtype,
+            part.offset
+        );
+    }
+    let config = &written.config().expect("a config")["quantization_config"];
+    assert_eq!(config["bnb_4bit_quant_type"], "nf4");
+    assert_eq!(config["bnb_4bit_use_double_quant"], true);
+    assert_eq!(config["llm_int8_skip_modules"], serde_json::json!(["embed_tokens", "lm_head"]));
+    assert_eq!(written.config().expect("a config")["model_type"], "llama");
+    let mut names: Vec<_> =
+        std::fs::read_dir(&to).expect("there").map(|e| e.expect("readable").file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["config.json", "model.safetensors", "tokenizer.json"]);
+}
+
+#[test]
+fn quantize_refuses_before_it_writes() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    std::fs::create_dir(&from).expect("a folder");
+    source(&from);
+    let model = Model::open(&from, &OpenOptions::default()).expect("valid");
+    let run = |out: &Path, format: &str, recipe: Recipe| {
+        let format = format::by_name(format).expect("a format of the table");
+        quantize_checkpoint(&model, out, format, recipe, &encode_on_cpu, |_, _| ()).map(drop)
+    };
+    let error = |result: Result<(), Error>| result.expect_err("refused").to_string();
+    let plain = Recipe::default();
+    assert!(error(run(&from, "NF4", plain)).contains("of the model itself"));
+    assert!(error(run(&to, "Q4_0", plain)).contains("Q4_0"));
+    assert!(error(run(&to, "FP4", Recipe { block: 100, ..plain })).contains("blocksize 100"));
+    assert!(!to.exists());
+    std::fs::create_dir(&to).expect("a folder");
+    std::fs::write(to.join("model.safetensors.index.json"), "{}").expect("room");
+    assert!(error(run(&to, "NF4", plain)).contains("model.safetensors.index.json"));
+    let failing = |_: &str, _: &'static format::Format, _: (usize, usize), _: &[f32], _: Recipe| {
+        Err::<PackedTensor, _>(Error::Argument("stop".into()))
+    };
+    let out = dir.path().join("stopped");
+    let nf4 = format::by_name("NF4").expect("a format of the table");
+    assert!(quantize_checkpoint(&model, &out, nf4, plain, &failing, |_, _| ()).is_err());
+    assert_eq!(std::fs::read_dir(&out).expect("made").count(), 0, "nothing is left half-written");
+}
+
+/// Every size of block, one of the vectors that the golden files do not have.
+#[test]
+fn parts_read_back_as_they_were_made() {
+    let weights = check::activations(37 * 41, 5);
+    for name in ["NF4", "FP4"] {
+        for (block, double) in [
+            (32, false),
+            (64, true),
+            (128, false),
+            (256, true),
+            (512, false),
+            (1024, true),
+            (2048, false),
+            (4096, true),
+        ] {
+            let format = format::by_name(name).expect("a format of the table");
+            let recipe = Recipe { block, double, ..Recipe::default() };
+            let packed =
+                PackedTensor::encode_four_bit("a", format, (37, 41), &weights, recipe).expect("finite");
+            let dtype = |name: &str| if name == "U8" { Dtype::U8 } else { Dtype::F32 };
+            let parts = packed
+                .parts()
+                .into_iter()
+                .map(|p| (format!("a.weight{}", p.suffix), dtype(p.dtype), p.shape, p.bytes.to_vec()));
+            let model = open(&parts.collect()).expect("our own");
+            let again = model.tensor(model.find("a").expect("there")).expect("valid");
+            assert_eq!(again.dequantize(), packed.dequantize(), "{name} by {block}");
+            assert_eq!((again.rows(), again.cols(), again.parts()), (37, 41, packed.parts()));
+        }
+    }
+}
