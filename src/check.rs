@@ -4,7 +4,9 @@
 //!
 //! * Dequantize and get_rows: equal bits. Both sides compute the same exact products and round once. One NaN is as good as
 //!   another. A weight below 2^-123 may be zero, because devices may flush subnormal numbers: that is what the smallest
-//!   scales of MXFP4 are, though their largest products are not, and what F32 and BF16 weights may be.
+//!   scales of MXFP4 are, though their largest products are not, and what F32 and BF16 weights may be. NF4 and FP4 are one product
+//!   of an f32 code and an f32 scale, too; scales that are quantized again, a product and a sum that a device might fuse, are decoded
+//!   at upload, by the CPU's own code. The rounding that bitsandbytes adds, to the type of the layer, is left out on both sides.
 //! * Matmul: NMSE at most [`NMSE_F32`] against f64 sums over the same decoded weights. It catches a scale that lost
 //!   mantissa bits and a single wrong entry of a code book, which ggml's bar of 5e-4 does not. The error is taken relative
 //!   to the power of the result, or to the power its products have with random signs, Σ(x·w)², where that is larger: the
