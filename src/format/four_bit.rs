@@ -6,6 +6,9 @@
 //! Element `2 i` lies in the *high* nibble of byte `i`. Blocks run on from one row into the next where the columns are no multiple
 //! of them, and the last may be short.
 
+#[cfg(test)]
+mod tests;
+
 use super::storage::Part;
 use super::{Book, Codes, Format, Layout, Plane, Storage, bits};
 use bytes::Bytes;
@@ -14,11 +17,26 @@ use serde_json::json;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A book and how to find the nearest of its values.
+/// A book and how to find the nearest of its values. It is data, so that a shader can be told the same.
 pub(crate) struct Table {
     pub format: &'static Format,
     pub values: [f32; 16],
-    pub code: fn(f32) -> u8,
+    /// The codes in the order of their values.
+    pub codes: [u8; 16],
+    /// What lies between neighbours in that order: `x` has the code behind all pivots that it is above. On a pivot it has
+    /// the lower value.
+    pub pivots: [f32; 15],
+}
+
+/// Half-way between neighbouring values.
+pub(super) const fn midpoints(values: &[f32; 16], codes: &[u8; 16]) -> [f32; 15] {
+    let mut pivots = [0.0; 15];
+    let mut i = 0;
+    while i < 15 {
+        pivots[i] = (values[codes[i] as usize] + values[codes[i + 1] as usize]) / 2.0;
+        i += 1;
+    }
+    pivots
 }
 
 /// What bitsandbytes lets its user choose.
@@ -283,10 +301,24 @@ pub(crate) fn encode(
     weights: &[f32],
     recipe: Recipe,
 ) -> Arc<dyn Storage> {
-    let blocks: Vec<(Vec<u8>, f32)> =
-        weights.par_chunks(recipe.block).map(|block| encode_block(table, block)).collect();
-    let absmax: Vec<f32> = blocks.iter().map(|(_, absmax)| *absmax).collect();
-    let codes: Vec<u8> = blocks.into_iter().flat_map(|(codes, _)| codes).collect();
+    let mut codes = vec![0u8; weights.len().div_ceil(2)];
+    let mut absmax = vec![0f32; weights.len().div_ceil(recipe.block)];
+    let block = recipe.block;
+    weights
+        .par_chunks(block)
+        .zip(codes.par_chunks_mut(block / 2).zip(&mut absmax))
+        .for_each(|(weights, (codes, absmax))| *absmax = encode_block(table, weights, codes));
+    store(table, shape, recipe, codes, absmax)
+}
+
+/// A weight of these codes and scales, which are quantized here if the recipe says so.
+pub(crate) fn store(
+    table: &Table,
+    shape: (usize, usize),
+    recipe: Recipe,
+    codes: Vec<u8>,
+    absmax: Vec<f32>,
+) -> Arc<dyn Storage> {
     let nested = recipe.double.then(|| nest(&absmax));
     Arc::new(FourBit {
         format: table.format,
@@ -299,25 +331,56 @@ pub(crate) fn encode(
     })
 }
 
-fn encode_block(table: &Table, weights: &[f32]) -> (Vec<u8>, f32) {
+/// Writes the codes of a block and returns its scale. A byte that is not full is filled with the code of zero.
+fn encode_block(table: &Table, weights: &[f32], codes: &mut [u8]) -> f32 {
     let absmax = weights.iter().fold(0f32, |max, w| max.max(w.abs()));
     let inverse = bits::inverse(absmax);
-    let code = |w: &f32| (table.code)(w * inverse);
-    let pair = |pair: &[f32]| code(&pair[0]) << 4 | pair.get(1).map_or(0, code);
-    (weights.chunks(2).map(pair).collect(), absmax)
+    let code = |w: f32| {
+        let x = w * inverse;
+        table.codes[table.pivots.iter().filter(|pivot| x > **pivot).count()]
+    };
+    for (byte, pair) in codes.iter_mut().zip(weights.chunks(2)) {
+        *byte = code(pair[0]) << 4 | code(*pair.get(1).unwrap_or(&0.0));
+    }
+    absmax
 }
 
 /// Quantizes scales less their mean.
 fn nest(scales: &[f32]) -> Nested {
     let map = dynamic_map();
-    let mean = scales.iter().map(|s| f64::from(*s)).sum::<f64>() / scales.len().max(1) as f64;
-    let offset = mean as f32;
+    let offset = sum(scales) / scales.len().max(1) as f32;
     let rest: Vec<f32> = scales.iter().map(|s| s - offset).collect();
     let absmax_of = |block: &[f32]| block.iter().fold(0f32, |max, s| max.max(s.abs()));
     let absmax: Vec<f32> = rest.chunks(NESTED_BLOCK).map(absmax_of).collect();
     let code = |(i, s): (usize, &f32)| nearest(&map, s * bits::inverse(absmax[i / NESTED_BLOCK]));
     let codes: Vec<u8> = rest.iter().enumerate().map(code).collect();
     Nested { codes: codes.into(), map, absmax, block: NESTED_BLOCK, offset }
+}
+
+/// The sum in f32, in the order of PyTorch on x86 with one thread: the last bit of the mean is stored, and every scale depends
+/// on it. Four times eight sums run side by side; after sixteen numbers each is added to the next of four levels and begins anew.
+/// PyTorch cuts more than 32768 numbers in parts, one a thread, so its own last bit depends on the machine there.
+fn sum(values: &[f32]) -> f32 {
+    let (eights, tail) = values.as_chunks::<8>();
+    let (rows, rest) = eights.as_chunks::<4>();
+    let mut levels = [[[0f32; 8]; 4]; 4];
+    for (i, row) in rows.iter().enumerate() {
+        (0..4).for_each(|k| add(&mut levels[0][k], &row[k]));
+        let full = |level: &usize| (i + 1).is_multiple_of(16usize.pow(*level as u32));
+        for level in (1..4).take_while(full) {
+            let below = std::mem::take(&mut levels[level - 1]);
+            (0..4).for_each(|k| add(&mut levels[level][k], &below[k]));
+        }
+    }
+    let [mut sums, above @ ..] = levels;
+    above.iter().for_each(|level| (0..4).for_each(|k| add(&mut sums[k], &level[k])));
+    let [mut first, others @ ..] = sums;
+    rest.iter().chain(&others).for_each(|eight| add(&mut first, eight));
+    tail.iter().chain(&first).fold(0.0, |sum, v| sum + v)
+}
+
+fn add(to: &mut [f32; 8], values: &[f32; 8]) {
+    to.iter_mut().zip(values).for_each(|(to, v)| *to += v);
 }
 
 /// Index of the nearest value of a sorted map; half-way between two the lower.
@@ -334,10 +397,10 @@ pub(crate) fn dynamic_map() -> Vec<f32> {
     for i in 0..7 {
         let steps = 1usize << i;
         let step = (1.0f32 - 0.1) / steps as f32;
-        // As PyTorch's linspace: from both ends to the middle.
+        // As PyTorch's linspace: from both ends to the middle, rounded once.
         let edge = |j: usize| match 2 * j <= steps {
-            true => 0.1 + step * j as f32,
-            false => 1.0 - step * (steps - j) as f32,
+            true => step.mul_add(j as f32, 0.1),
+            false => step.mul_add(-((steps - j) as f32), 1.0),
         };
         let decade = 10f64.powi(i - 6) as f32;
         map.extend((0..steps).map(|j| decade * ((edge(j) + edge(j + 1)) / 2.0)).flat_map(|v| [v, -v]));

@@ -22,42 +22,28 @@ pub static FORMAT: Format = Format {
 const STEP: f32 = 1.0 / 192.0;
 
 /// Values of bitsandbytes, `functional.get_4bit_type`: in the order of their bits, not of their size.
-pub(super) static TABLE: Table = Table {
-    format: &FORMAT,
-    values: [
-        0.0,
-        STEP,
-        2.0 / 3.0,
-        1.0,
-        1.0 / 3.0,
-        0.5,
-        1.0 / 6.0,
-        0.25,
-        -0.0,
-        -STEP,
-        -2.0 / 3.0,
-        -1.0,
-        -1.0 / 3.0,
-        -0.5,
-        -1.0 / 6.0,
-        -0.25,
-    ],
-    code,
-};
-
-/// Half-way between neighbouring magnitudes, as bitsandbytes' `dQuantizeFP4` writes them, and the code above each.
-const PIVOTS: [(f32, u8); 7] = [
-    (0.002_604_17, 0b001),
-    (0.085_937_5, 0b110),
-    (0.208_333_33, 0b111),
-    (0.291_666_67, 0b100),
-    (0.416_666_7, 0b101),
-    (0.583_333, 0b010),
-    (0.833_333_3, 0b011),
+const VALUES: [f32; 16] = [
+    0.0,
+    STEP,
+    2.0 / 3.0,
+    1.0,
+    1.0 / 3.0,
+    0.5,
+    1.0 / 6.0,
+    0.25,
+    0.0,
+    -STEP,
+    -2.0 / 3.0,
+    -1.0,
+    -1.0 / 3.0,
+    -0.5,
+    -1.0 / 6.0,
+    -0.25,
 ];
 
-/// The nearest value; half-way between two the smaller.
-fn code(x: f32) -> u8 {
-    let above = PIVOTS.iter().rev().find(|(pivot, _)| x.abs() > *pivot);
-    above.map_or(0, |(_, code)| *code) | if x < 0.0 { 8 } else { 0 }
-}
+/// The codes in the order of their values. Of the two zeros the second is for what lies above zero, as in the vectors of
+/// bitsandbytes; its CUDA kernel has them the other way round, and decodes the same.
+const CODES: [u8; 16] = [11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3];
+
+pub(super) static TABLE: Table =
+    Table { format: &FORMAT, values: VALUES, codes: CODES, pivots: four_bit::midpoints(&VALUES, &CODES) };

@@ -39,7 +39,8 @@ pub(super) static TABLE: Table = Table {
         0.722_956_84,
         1.0,
     ],
-    code,
+    codes: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
+    pivots: PIVOTS,
 };
 
 const PIVOTS: [f32; 15] = [
@@ -59,8 +60,3 @@ const PIVOTS: [f32; 15] = [
     0.642_786_9,
     0.861_478_4,
 ];
-
-/// The nearest value; half-way between two the lower.
-fn code(x: f32) -> u8 {
-    PIVOTS.iter().map(|pivot| u8::from(x > *pivot)).sum()
-}
