@@ -155,6 +155,30 @@ fn quantize_writes_what_check_accepts() {
         assert!(text.contains(&format!("layer.weight,F32,{},", format.to_uppercase())), "{text}");
         output(&["check", &out, "-n", "1", "-o", "csv"]);
     }
+    for (name, scales) in [("nf4", "f32"), ("nf4-dq", "8 bits"), ("FP4", "f32"), ("fp4_dq", "8 bits")] {
+        let out = folder.path().join(name).display().to_string();
+        let text = output(&[
+            "quantize",
+            &f32_file.display().to_string(),
+            &out,
+            "--type",
+            name,
+            "--block",
+            "64",
+            "-o",
+            "csv",
+        ]);
+        assert!(text.contains(&format!("layer.weight,F32,{},", name[..3].to_uppercase())), "{text}");
+        let listed = output(&["inspect", &out, "-o", "csv"]);
+        let wanted = format!("bitsandbytes, blocks of 64, scales in {scales}");
+        assert!(listed.contains(&wanted), "{listed}");
+        output(&["check", &out, "-n", "1", "-o", "csv"]);
+    }
+    let q4_0 = ["quantize", &f32_file.display().to_string(), "out.gguf", "--type", "q4_0", "--block", "64"];
+    let (code, text) = failure(&q4_0);
+    assert!(code == 2 && text.contains("fixed size"), "{text}");
+    let (code, text) = failure(&["quantize", &f32_file.display().to_string(), "out", "--type", "q4_0-dq"]);
+    assert!(code == 2 && text.contains("NF4-DQ"), "{text}");
 }
 
 /// A bench of small cases, with more arguments.
