@@ -198,7 +198,7 @@ pub fn tensor(
     let (n, comparison) = get_rows(runtime, packed, &weights, seed)?;
     outcomes.push(outcome("get_rows", n, comparison));
     let exact = MatmulOptions::default();
-    let applies = options.activations != Activations::Q8 || packed.format().has_integers();
+    let applies = options.activations != Activations::Q8 || packed.layout().has_integers();
     let options = if applies { options } else { &exact };
     for &n in batches.iter().filter(|_| finite) {
         let x = activations(n * packed.cols(), seed ^ n as u64);

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::format::four_bit::{self, Recipe};
 use crate::format::storage::{BlockRows, Part, Picked};
+use crate::format::uniform::{self, Group};
 use crate::format::{Coding, Format, Layout, Storage};
 use bytes::Bytes;
 use rayon::prelude::*;
@@ -74,7 +75,10 @@ impl PackedTensor {
         check_weights(&name, (rows, cols), weights)?;
         let encode = match &format.coding {
             Coding::Parts(parts) => {
-                return Self::from_storage(name, (rows, cols), (parts.encode)((rows, cols), weights));
+                let packed = Self::from_storage(name, (rows, cols), (parts.encode)((rows, cols), weights))?;
+                // LLM.int8 makes halves of the weights first, and the largest may be none.
+                packed.check_finite()?;
+                return Ok(packed);
             }
             Coding::Blocks(blocks) => blocks.encode,
         };
@@ -109,6 +113,29 @@ impl PackedTensor {
             }
             (_, Some(fault)) => Err(Error::Argument(format!("tensor `{name}`: {fault}"))),
             _ => Err(Error::Argument(format!("tensor `{name}`: {} has no blocks to choose", format.name))),
+        }
+    }
+
+    /// [`PackedTensor::encode`] into INT8, INT4, UINT8 or UINT4 with scales for groups of one's choice, without the rounding to
+    /// halves that LLM.int8 begins with.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Argument`] if the format has no such choice or the group is empty.
+    pub fn encode_uniform(
+        name: impl Into<String>,
+        format: &'static Format,
+        (rows, cols): (usize, usize),
+        weights: &[f32],
+        group: Group,
+    ) -> Result<Self> {
+        let name = name.into();
+        check_weights(&name, (rows, cols), weights)?;
+        match uniform::grid(format) {
+            Some(grid) if group != Group::Columns(0) => {
+                Self::from_storage(name, (rows, cols), uniform::encode(grid, (rows, cols), weights, group))
+            }
+            Some(_) => Err(Error::Argument(format!("tensor `{name}`: groups of 0 columns"))),
+            None => Err(Error::Argument(format!("tensor `{name}`: {} has no groups to choose", format.name))),
         }
     }
 

@@ -60,7 +60,7 @@ pub fn tune(
     let copies = (effort.footprint / (packed.data().len() as u64).max(1)).clamp(3, most);
     let weights: Vec<Weights> = (0..copies).map(|_| runtime.upload(&packed)).collect::<Result<_>>()?;
     let worth = |c: &Candidate| request.batch <= NARROW || c.config.columns > 8 || runtime.caps().software;
-    let candidates = kernel::candidates(runtime.caps(), format, request).into_iter().filter(worth);
+    let candidates = kernel::candidates(runtime.caps(), request).into_iter().filter(worth);
     let mut trials: Vec<Trial> = vec![];
     for candidate in candidates {
         let best = trials.iter().map(|t| t.seconds).fold(f64::INFINITY, f64::min);

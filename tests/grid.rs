@@ -211,10 +211,10 @@ fn every_candidate_takes_any_batch() {
                 batch: n,
                 activations,
                 experts: false,
-                codes: format.layout(case.k).has_codes(),
+                codes: format.layout(case.k).codes,
                 looked_up: format.layout(case.k).is_looked_up(),
             };
-            for candidate in kernel::candidates(runtime.caps(), format, &request) {
+            for candidate in kernel::candidates(runtime.caps(), &request) {
                 // A kernel of tiles is the same for every batch.
                 if !seen.insert((name, candidate.kernel.name, candidate.config.clone())) {
                     continue;

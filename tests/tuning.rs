@@ -24,7 +24,7 @@ const REQUEST: Request = Request {
     batch: 2,
     activations: Activations::F32,
     experts: false,
-    codes: true,
+    codes: qmatmul::format::Codes::Integers,
     looked_up: false,
 };
 

@@ -87,7 +87,7 @@ impl Check {
         packed: &PackedTensor,
     ) -> Result<Vec<Outcome>> {
         let options = common.options();
-        let suits = options.activations != Activations::Q8 || packed.format().has_integers();
+        let suits = options.activations != Activations::Q8 || packed.layout().has_integers();
         let [stack, m, k] = info.shape[..] else { return Ok(vec![]) };
         if !suits || stack < 2 || m * k == 0 || packed.check_finite().is_err() {
             return Ok(vec![]);

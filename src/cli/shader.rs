@@ -58,7 +58,7 @@ impl Shader {
             (asked, _) => asked,
         };
         let (rows, cols, batch) = (self.m as usize, self.k as usize, self.n as usize);
-        let (codes, looked_up) = (layout.has_codes(), layout.is_looked_up());
+        let (codes, looked_up) = (layout.codes, layout.is_looked_up());
         let request = Request { rows, cols, batch, activations, experts: self.experts, codes, looked_up };
         let caps = self.caps(common);
         if kernel.operation != Operation::Matmul {

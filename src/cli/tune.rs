@@ -72,7 +72,7 @@ impl Tune {
                     batch: n,
                     activations: common.activations,
                     experts: false,
-                    codes: format.layout(k).has_codes(),
+                    codes: format.layout(k).codes,
                     looked_up: format.layout(k).is_looked_up(),
                 };
                 for trial in tune::tune(runtime, format, &request, &effort)? {

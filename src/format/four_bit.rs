@@ -225,7 +225,8 @@ impl Storage for FourBit {
 
     fn parts(&self) -> Vec<Part> {
         let headers = headers(self.format, &self.shape, self.recipe).into_iter();
-        let part = |((suffix, dtype, shape), bytes)| Part { suffix, dtype, shape, bytes };
+        let part =
+            |((suffix, dtype, shape), bytes): ((String, _, _), _)| Part::new(&suffix, dtype, shape, bytes);
         headers.zip(self.part_bytes()).map(part).collect()
     }
 

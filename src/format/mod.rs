@@ -13,6 +13,8 @@ mod i16;
 mod i32;
 mod i64;
 mod i8;
+mod int4;
+mod int8;
 mod iq1_m;
 mod iq1_s;
 mod iq2_s;
@@ -41,6 +43,8 @@ mod q8_1;
 mod q8_k;
 mod tq1_0;
 mod tq2_0;
+mod uint4;
+mod uint8;
 
 mod bits;
 pub mod four_bit;
@@ -48,6 +52,7 @@ mod grid;
 pub mod storage;
 #[cfg(test)]
 mod tests;
+pub mod uniform;
 
 use bytemuck::AnyBitPattern;
 use std::sync::Arc;
@@ -64,6 +69,8 @@ pub static FORMATS: &[&Format] = &[
     &i32::FORMAT,
     &i64::FORMAT,
     &i8::FORMAT,
+    &int4::FORMAT,
+    &int8::FORMAT,
     &iq1_m::FORMAT,
     &iq1_s::FORMAT,
     &iq2_s::FORMAT,
@@ -92,6 +99,8 @@ pub static FORMATS: &[&Format] = &[
     &q8_k::FORMAT,
     &tq1_0::FORMAT,
     &tq2_0::FORMAT,
+    &uint4::FORMAT,
+    &uint8::FORMAT,
 ];
 
 /// A storage format: how `[rows, cols]` weights lie in a file and on the device.
@@ -231,6 +240,11 @@ impl Layout {
     /// True if the shader has `codes32` for this tensor.
     pub fn has_codes(&self) -> bool {
         self.codes != Codes::None
+    }
+
+    /// True if those codes are integers, which can be multiplied with eight-bit activations.
+    pub fn has_integers(&self) -> bool {
+        self.codes == Codes::Integers
     }
 
     /// True if the shader looks codes up in a book of sixteen numbers.

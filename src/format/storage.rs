@@ -30,12 +30,32 @@ pub trait Storage: Debug + Send + Sync {
 pub struct Part {
     /// What the file puts behind the weight's name: `.absmax`; nothing for the codes.
     pub suffix: String,
+    /// The suffix goes behind the module's name instead, as in `q_proj.SCB` for `q_proj.weight`.
+    pub sibling: bool,
     /// Its type in safetensors files, as in `U8`; the format's name where those know no such type.
     pub dtype: &'static str,
     /// Its dimensions there.
     pub shape: Vec<usize>,
     /// Its bytes.
     pub bytes: Bytes,
+}
+
+impl Part {
+    /// A tensor whose name is that of the weight and more.
+    pub(crate) fn new(suffix: &str, dtype: &'static str, shape: Vec<usize>, bytes: Bytes) -> Self {
+        Self { suffix: suffix.into(), sibling: false, dtype, shape, bytes }
+    }
+
+    /// A tensor beside the weight.
+    pub(crate) fn sibling(suffix: &str, dtype: &'static str, shape: Vec<usize>, bytes: Bytes) -> Self {
+        Self { sibling: true, ..Self::new(suffix, dtype, shape, bytes) }
+    }
+
+    /// Its name for a weight of this name.
+    pub fn name(&self, weight: &str) -> String {
+        let base = if self.sibling { weight.strip_suffix(".weight").unwrap_or(weight) } else { weight };
+        format!("{base}{}", self.suffix)
+    }
 }
 
 /// Rows of blocks.
@@ -63,8 +83,7 @@ impl Storage for BlockRows {
     }
 
     fn parts(&self) -> Vec<Part> {
-        let (suffix, dtype, shape) = (String::new(), self.format.name, self.shape.to_vec());
-        vec![Part { suffix, dtype, shape, bytes: self.data.clone() }]
+        vec![Part::new("", self.format.name, self.shape.to_vec(), self.data.clone())]
     }
 
     fn decode_row(&self, row: usize, out: &mut [f32]) {

@@ -1,6 +1,7 @@
 //! matmul_rows: the matmul of software adapters for every batch size; one lane is one row, times four.
 
 use super::{Activations, Caps, Config, Family, Kernel, Operation, Request, columns_for, compose};
+use crate::format::Codes;
 
 pub static KERNEL: Kernel = Kernel {
     name: "matmul_rows",
@@ -35,7 +36,7 @@ fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
         }
     };
     match (subgroup, exact) {
-        (Some(_), true) if request.codes && columns == 1 => {
+        (Some(_), true) if request.codes != Codes::None && columns == 1 => {
             vec![shared(&compose::DOT_ROWS_CODES, "codes"), shared(&compose::DOT_ROWS_BROADCAST, "decoded")]
         }
         (Some(_), true) => vec![shared(&compose::DOT_ROWS_BROADCAST, "decoded")],

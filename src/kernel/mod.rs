@@ -20,7 +20,7 @@ mod sum_splits;
 mod tests;
 
 use crate::error::{Error, Result};
-use crate::format::{Format, Layout};
+use crate::format::{Codes, Format, Layout};
 use compose::Part;
 
 /// Every kernel, one row a line, sorted.
@@ -154,8 +154,8 @@ pub struct Request {
     pub activations: Activations,
     /// The weight is a stack of experts, and each column of the batch is multiplied by one of them.
     pub experts: bool,
-    /// The shader gives codes and scales apart: see [`Layout::has_codes`].
-    pub codes: bool,
+    /// Whether the shader gives codes and scales apart: [`Layout::codes`].
+    pub codes: Codes,
     /// Codes are looked up in a book of sixteen: see [`Layout::is_looked_up`].
     pub looked_up: bool,
 }
@@ -318,7 +318,7 @@ pub fn choose(
     preferred: Option<&str>,
 ) -> Result<Candidate> {
     // Every call of a matmul comes here: kernels behind the one that is taken are not configured.
-    let mut allowed = ways(caps, format, request).filter(|c| options.allow(c)).peekable();
+    let mut allowed = ways(caps, request).filter(|c| options.allow(c)).peekable();
     let first = allowed.peek().cloned();
     let named = preferred.and_then(|name| allowed.find(|c| c.name() == name));
     if let Some(candidate) = named.or(first) {
@@ -327,7 +327,7 @@ pub fn choose(
     let kernel = options.kernel.map_or("", |k| k.name);
     let activations = request.activations.name();
     Err(Error::Argument(match (options.kernel, &options.variant) {
-        _ if request.activations == Activations::Q8 && !format.has_integers() => {
+        _ if request.activations == Activations::Q8 && request.codes != Codes::Integers => {
             format!("{} weights are no integer codes, so {activations} activations do not apply", format.name)
         }
         (Some(k), _) if k.operation != Operation::Matmul => format!("kernel {kernel} does not multiply"),
@@ -342,14 +342,14 @@ pub fn choose(
     }))
 }
 
-/// Every way to carry out a matmul of `format`, the best guess first.
-pub fn candidates(caps: &Caps, format: &Format, request: &Request) -> Vec<Candidate> {
-    ways(caps, format, request).collect()
+/// Every way to carry out a matmul, the best guess first.
+pub fn candidates(caps: &Caps, request: &Request) -> Vec<Candidate> {
+    ways(caps, request).collect()
 }
 
 /// [`candidates`], each kernel configured when its turn comes.
-fn ways(caps: &Caps, format: &Format, request: &Request) -> impl Iterator<Item = Candidate> {
-    let codes = request.activations != Activations::Q8 || format.has_integers();
+fn ways(caps: &Caps, request: &Request) -> impl Iterator<Item = Candidate> {
+    let codes = request.activations != Activations::Q8 || request.codes == Codes::Integers;
     let able = |k: &&&'static Kernel| {
         codes && k.operation == Operation::Matmul && k.activations.contains(&request.activations)
     };

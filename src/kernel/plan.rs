@@ -9,7 +9,7 @@ use super::{
     stage_q8,
 };
 use crate::error::{Error, Result};
-use crate::format::Layout;
+use crate::format::{Codes, Layout};
 use std::ops::Range;
 
 /// Weights that the decoders handle at once.
@@ -215,7 +215,7 @@ pub fn matmul(
             batch: left,
             activations,
             experts: false,
-            codes: w.layout.has_codes(),
+            codes: w.layout.codes,
             looked_up: w.layout.is_looked_up(),
         };
         let Candidate { kernel, config } = choose(&request)?;
@@ -292,7 +292,7 @@ pub fn matmul_experts(
         let left = most.min(slots - first);
         // About as many columns for each expert.
         let batch = left.div_ceil(w.experts).max(1);
-        let (codes, looked_up) = (w.layout.has_codes(), w.layout.is_looked_up());
+        let (codes, looked_up) = (w.layout.codes, w.layout.is_looked_up());
         let request = Request { rows, cols: w.cols, batch, activations, experts: true, codes, looked_up };
         let Candidate { kernel, config } = choose(&request)?;
         let columns = first..first + left.min(expert_limit(&one, &config, per, caps));
@@ -633,7 +633,7 @@ fn only_config(kernel: &Kernel, caps: &Caps) -> Config {
         batch: 1,
         activations: Activations::F32,
         experts: false,
-        codes: false,
+        codes: Codes::None,
         looked_up: false,
     };
     (kernel.configs)(caps, &any).swap_remove(0)

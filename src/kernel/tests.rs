@@ -80,7 +80,7 @@ fn requests() -> Vec<(&'static Kernel, Caps, Request)> {
                                 batch,
                                 activations,
                                 experts,
-                                codes: true,
+                                codes: Codes::Integers,
                                 looked_up: true,
                             },
                         ));
@@ -99,7 +99,7 @@ fn request(cols: usize, batch: usize) -> Request {
         batch,
         activations: Activations::F32,
         experts: false,
-        codes: false,
+        codes: Codes::None,
         looked_up: false,
     }
 }
@@ -309,9 +309,8 @@ fn what_no_device_could_hold_is_refused() {
 /// Kernels whose workgroups the device does not hold are not candidates.
 #[test]
 fn candidates_fit_the_device() {
-    let format = format::by_name("Q4_0").expect("a format");
     let names = |caps: &Caps| -> Vec<String> {
-        candidates(caps, format, &request(4096, 64)).iter().map(Candidate::name).collect()
+        candidates(caps, &request(4096, 64)).iter().map(Candidate::name).collect()
     };
     let all = names(&Caps { max_workgroup_memory: 32 << 10, ..caps(false, None) });
     assert!(all.contains(&"gemm:128x64".into()), "{all:?}");

@@ -1,0 +1,129 @@
+//! INT8, INT4, UINT8 and UINT4: every way to share scales, on every kernel.
+
+mod common;
+
+use common::{VARIANTS, report};
+use qmatmul::check;
+use qmatmul::format::uniform::Group;
+use qmatmul::kernel::MatmulOptions;
+use qmatmul::{Activations, Error, PackedTensor, format};
+
+const FORMATS: [&str; 4] = ["INT8", "INT4", "UINT8", "UINT4"];
+
+/// Rows, columns, what shares a scale, batch, with a reason.
+const LAYOUTS: &[(usize, usize, Group, usize, &str)] = &[
+    (70, 96, Group::Tensor, 3, "one scale for all"),
+    (33, 160, Group::Row, 9, "a scale a row"),
+    (5, 33, Group::Row, 2, "an odd number of columns: rows end inside words and bytes"),
+    (300, 1, Group::Row, 4, "one column"),
+    (7, 128, Group::Columns(32), 1, "a scale for each chunk"),
+    (7, 352, Group::Columns(128), 33, "a short last group"),
+    (9, 100, Group::Columns(16), 5, "two scales a chunk"),
+    (9, 67, Group::Columns(5), 1, "groups that begin anywhere"),
+    (3, 40, Group::Columns(1), 2, "a scale for each weight"),
+    (40, 1056, Group::Columns(4096), 17, "groups longer than rows"),
+];
+
+fn make(name: &str, (m, k): (usize, usize), group: Group, seed: u64) -> PackedTensor {
+    let format = format::by_name(name).expect("a format of the table");
+    let weights: Vec<f32> = check::activations(m * k, seed).iter().map(|w| w + 0.25).collect();
+    PackedTensor::encode_uniform("w", format, (m, k), &weights, group).expect("finite")
+}
+
+#[test]
+fn every_layout_of_scales_on_every_kernel() {
+    let (mut failures, mut done) = (vec![], 0);
+    for (i, &(m, k, group, n, why)) in LAYOUTS.iter().enumerate() {
+        for name in FORMATS {
+            let packed = make(name, (m, k), group, i as u64);
+            // Pipelines take their time: with subgroups here, without them there.
+            for variant in VARIANTS.iter().skip(i % 2).step_by(2) {
+                for activations in [Activations::F32, Activations::Q8] {
+                    let options = MatmulOptions::with(activations);
+                    let fits = activations == Activations::F32 || packed.layout().has_integers();
+                    if !fits {
+                        continue;
+                    }
+                    let outcomes =
+                        check::tensor(variant.runtime(), &packed, &[n], &options, 3).expect("small");
+                    let bad = outcomes.iter().filter(|o| !o.comparison.passed);
+                    let line = |o: &check::Outcome| {
+                        let (kernels, activations) = (variant.name, activations.name());
+                        format!(
+                            "{name} {m}x{k} {group:?} ({why}), {kernels}, {activations}: {} {}",
+                            o.operation, o.comparison
+                        )
+                    };
+                    failures.extend(bad.map(line));
+                    done += outcomes.len();
+                }
+            }
+        }
+    }
+    report(&failures, done);
+}
+
+/// The formulas of the textbooks, number by number: 1.2, -0.5, 4.3, 1.2, -3.1, 0.8, 2.4, 5.4 by hand.
+#[test]
+fn codes_and_scales_are_those_of_the_formulas() {
+    let w = [1.2f32, -0.5, 4.3, 1.2, -3.1, 0.8, 2.4, 5.4];
+    let encode = |name: &str| {
+        let format = format::by_name(name).expect("a format of the table");
+        let packed = PackedTensor::encode_uniform("w", format, (1, 8), &w, Group::Tensor).expect("finite");
+        let floats =
+            |bytes: &[u8]| bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<_>>();
+        let parts = packed.parts();
+        (parts[0].bytes.to_vec(), parts[1..].iter().flat_map(|p| floats(&p.bytes)).collect::<Vec<_>>())
+    };
+    let as_i8 = |codes: &[u8]| codes.iter().map(|q| *q as i8).collect::<Vec<_>>();
+    let (codes, scales) = encode("INT8");
+    assert_eq!((as_i8(&codes), scales), (vec![28, -12, 101, 28, -73, 19, 56, 127], vec![5.4 / 127.0]));
+    // (5.4 + 3.1) / 255 = 0.0333; the zero is 93.
+    let (codes, scales) = encode("UINT8");
+    assert_eq!((codes, scales), (vec![129, 78, 222, 129, 0, 117, 165, 255], vec![8.5 / 255.0, 93.0]));
+    let (codes, scales) = encode("INT4");
+    assert_eq!((codes, scales), (vec![0x7a, 0xae, 0x94, 0xfb], vec![5.4 / 7.0]));
+    let (codes, scales) = encode("UINT4");
+    assert_eq!((codes, scales), (vec![0x47, 0x7d, 0x60, 0xf9], vec![8.5 / 15.0, 5.0]));
+}
+
+/// Half a step at worst, with zero exactly zero.
+#[test]
+fn no_weight_strays_by_more_than_half_a_step() {
+    for name in FORMATS {
+        for group in [Group::Tensor, Group::Row, Group::Columns(24)] {
+            let weights: Vec<f32> =
+                check::activations(11 * 50, 3).iter().map(|w| if w.abs() < 0.1 { 0.0 } else { *w }).collect();
+            let format = format::by_name(name).expect("a format of the table");
+            let packed =
+                PackedTensor::encode_uniform("w", format, (11, 50), &weights, group).expect("finite");
+            let scales = packed.parts()[1]
+                .bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| f32::from_le_bytes(*b))
+                .fold(0f32, f32::max);
+            for (w, got) in weights.iter().zip(packed.dequantize()) {
+                // The zero of affine codes is rounded, too, and clamps what is half a step beyond.
+                let allowed = if name.starts_with('U') { 1.0 } else { 0.5 };
+                assert!((w - got).abs() <= allowed * 1.0001 * scales, "{name} {group:?}: {w} {got}");
+                assert!(*w != 0.0 || got == 0.0, "{name} {group:?}: zero became {got}");
+            }
+        }
+    }
+}
+
+#[test]
+fn wrong_groups_and_formats_are_named() {
+    let encode = |name: &str, group| {
+        let format = format::by_name(name).expect("a format of the table");
+        PackedTensor::encode_uniform("w", format, (1, 8), &[1.0; 8], group).expect_err("refused").to_string()
+    };
+    assert!(encode("INT8", Group::Columns(0)).contains("groups of 0 columns"));
+    assert!(encode("Q8_0", Group::Row).contains("Q8_0 has no groups"));
+    // LLM.int8 makes halves first, and 70000 is none.
+    let int8 = format::by_name("INT8").expect("a format of the table");
+    let error = PackedTensor::encode("w", int8, 2, 2, &[1.0, 2.0, 3.0, 70_000.0]).expect_err("infinite");
+    assert!(matches!(error, Error::NonFinite { first: 1, .. }), "{error}");
+}
