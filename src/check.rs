@@ -227,8 +227,8 @@ pub fn matmul(
     Ok(judge(&got, packed, x, options.activations, rounds)?.and(intact))
 }
 
-/// Checks one product of a layer, [`Runtime::matmul_layer`], as [`matmul`] does: the same bounds, relative to the power of all its
-/// products.
+/// Checks one product of a layer, [`Runtime::matmul_layer`], as [`matmul`] does: the same bounds, relative to the power of all
+/// its products.
 ///
 /// # Errors
 /// As [`Runtime::matmul_layer`].

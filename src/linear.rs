@@ -1,7 +1,7 @@
 //! A linear layer on the host: a weight, its bias, and what adapters of low rank add to it.
 //!
-//! `y[n, m] = x[n, k] · w[m, k]ᵀ + bias[m] + Σ s · (x · a[r, k]ᵀ) · b[m, r]ᵀ` over the adapters (LoRA, Hu et al. 2021, section 4.1).
-//! The weight stays packed as it is, as in the forward pass of QLoRA (Dettmers et al. 2023, equation 5).
+//! `y[n, m] = x[n, k] · w[m, k]ᵀ + bias[m] + Σ s · (x · a[r, k]ᵀ) · b[m, r]ᵀ` over the adapters (LoRA, Hu et al. 2021, section
+//! 4.1). The weight stays packed as it is, as in the forward pass of QLoRA (Dettmers et al. 2023, equation 5).
 
 use crate::error::{Error, Result};
 use crate::format;

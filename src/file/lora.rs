@@ -1,8 +1,8 @@
 //! Adapters of low rank (LoRA) as PEFT saves them: a folder with `adapter_config.json` and `adapter_model.safetensors`.
 //!
-//! For each module the file holds `base_model.model.<module>.lora_A.weight` `[r, k]` and `….lora_B.weight` `[m, r]`, or the same with
-//! the adapter's name before `.weight`. They add `s · (x · aᵀ) · bᵀ` to the module's `y[n, m]`, where `s = lora_alpha / r`, or
-//! `lora_alpha / sqrt(r)` with `use_rslora` (Kalajdzievski 2023). What would change that formula is refused by name.
+//! For each module the file holds `base_model.model.<module>.lora_A.weight` `[r, k]` and `….lora_B.weight` `[m, r]`, or the same
+//! with the adapter's name before `.weight`. They add `s · (x · aᵀ) · bᵀ` to the module's `y[n, m]`, where `s = lora_alpha / r`,
+//! or `lora_alpha / sqrt(r)` with `use_rslora` (Kalajdzievski 2023). What would change that formula is refused by name.
 
 use super::lora_config::Config;
 use super::names::{hint, shown};

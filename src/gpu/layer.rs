@@ -111,8 +111,8 @@ impl Layer {
 
 impl Runtime {
     /// Puts a layer into device memory: the weight packed as it is, a of the adapters as it is stored (as f32 where the adapters
-    /// differ), b as f32 with its scale multiplied in. That product is rounded once, by 2^-24 at most, and is exact for scales that are
-    /// powers of two.
+    /// differ), b as f32 with its scale multiplied in. That product is rounded once, by 2^-24 at most, far below the bounds of
+    /// [`check`](mod@crate::check), and is exact for scales that are powers of two.
     ///
     /// # Errors
     /// As [`Runtime::upload`].
