@@ -21,8 +21,9 @@
 
 use crate::error::Result;
 use crate::format::{Blocks, Format};
-use crate::gpu::{CANARY, Runtime, Task, Upload, Weights};
+use crate::gpu::{CANARY, Layer, Runtime, Task, Upload, Weights};
 use crate::kernel::{Activations, MatmulOptions, reference};
+use crate::linear::Linear;
 use crate::tensor::PackedTensor;
 use std::fmt;
 
@@ -155,7 +156,8 @@ pub struct Outcome {
     pub m: usize,
     /// Inputs.
     pub k: usize,
-    /// `dequantize`, `get_rows`, `matmul`, or `experts` for a mixture of them (m is then the rows of one).
+    /// `dequantize`, `get_rows`, `matmul`, `experts` for a mixture of them (m is then the rows of one), or `lora` for a layer with
+    /// adapters.
     pub operation: &'static str,
     /// Columns of the batch; 0 for dequantize.
     pub n: usize,
@@ -197,9 +199,7 @@ pub fn tensor(
     let mut outcomes = vec![outcome("dequantize", 0, dequantize(runtime, packed, &weights)?)];
     let (n, comparison) = get_rows(runtime, packed, &weights, seed)?;
     outcomes.push(outcome("get_rows", n, comparison));
-    let exact = MatmulOptions::default();
-    let applies = options.activations != Activations::Q8 || packed.layout().has_integers();
-    let options = if applies { options } else { &exact };
+    let options = &applicable(packed, options);
     for &n in batches.iter().filter(|_| finite) {
         let x = activations(n * packed.cols(), seed ^ n as u64);
         let comparison = matmul(runtime, packed, &weights, &x, options)?;
@@ -227,6 +227,66 @@ pub fn matmul(
     }
     let rounds = runtime.rounds_weights(weights, &Task::Matmul(x, options))?;
     Ok(judge(&got, packed, x, options.activations, rounds)?.and(intact))
+}
+
+/// Checks one product of a layer, [`Runtime::matmul_layer`], as [`matmul`] does: the same bounds, relative to the power of all
+/// its products.
+///
+/// # Errors
+/// As [`Runtime::matmul_layer`].
+pub fn layer(
+    runtime: &Runtime,
+    linear: &Linear,
+    layer: &Layer,
+    x: &[f32],
+    options: &MatmulOptions,
+) -> Result<Comparison> {
+    let (mut got, mut intact) = (vec![], true);
+    for part in runtime.batches(layer.weight(), x)? {
+        let (mut y, untouched) = split_margin(runtime.run_layer(layer, part, options, MARGIN)?);
+        got.append(&mut y);
+        intact &= untouched;
+    }
+    let rounds = runtime.rounds_weights(layer.weight(), &Task::Matmul(x, options))?;
+    let power = reference::linear_power(linear, x)?;
+    let want = |activations| reference::linear(linear, x, activations);
+    Ok(judge_against(&got, &power, options.activations, rounds, want)?.and(intact))
+}
+
+/// Checks a weight with its bias and adapters for each of `batches`, as [`tensor`] checks the weight alone.
+///
+/// # Errors
+/// As [`tensor`].
+pub fn lora(
+    runtime: &Runtime,
+    linear: &Linear,
+    batches: &[usize],
+    options: &MatmulOptions,
+    seed: u64,
+) -> Result<Vec<Outcome>> {
+    let (packed, uploaded) = (linear.weight(), runtime.upload_layer(linear)?);
+    let options = applicable(packed, options);
+    let one = |&n: &usize| {
+        let x = activations(n * packed.cols(), seed ^ n as u64);
+        Ok(Outcome {
+            tensor: packed.name().into(),
+            format: packed.format().name,
+            m: packed.rows(),
+            k: packed.cols(),
+            operation: "lora",
+            n,
+            comparison: layer(runtime, linear, &uploaded, &x, &options)?,
+        })
+    };
+    batches.iter().map(one).collect()
+}
+
+/// The options, or exact activations where theirs do not apply to these weights.
+fn applicable(packed: &PackedTensor, options: &MatmulOptions) -> MatmulOptions {
+    match options.activations != Activations::Q8 || packed.format().has_integers() {
+        true => options.clone(),
+        false => MatmulOptions::default(),
+    }
 }
 
 /// [`matmul`] held against the reference on `count` rows alone, the first and the last and random ones between.
@@ -338,13 +398,23 @@ pub fn judge(
     rounds_weights: bool,
 ) -> Result<Comparison> {
     let power = reference::row_power(packed, x)?;
+    judge_against(got, &power, activations, rounds_weights, |a| reference::matmul_with(packed, x, a))
+}
+
+/// Holds `got` against what `want` says for these activations, and for exact ones.
+fn judge_against(
+    got: &[f32],
+    power: &[f64],
+    activations: Activations,
+    rounds_weights: bool,
+    want: impl Fn(Activations) -> Result<Vec<f64>>,
+) -> Result<Comparison> {
     let (twin, exact) = bounds(activations, rounds_weights);
-    let against_exact = compare_rows(got, &reference::matmul(packed, x)?, &power, exact);
+    let against_exact = compare_rows(got, &want(Activations::F32)?, power, exact);
     if activations == Activations::F32 {
         return Ok(against_exact);
     }
-    let want = reference::matmul_with(packed, x, activations)?;
-    Ok(worse(compare_rows(got, &want, &power, twin), against_exact))
+    Ok(worse(compare_rows(got, &want(activations)?, power, twin), against_exact))
 }
 
 /// Holds `got` against `want`, both `[n, m]`, as a whole at `bound` and row by row; `power` is Σ(x·w)² of each of the m rows.
@@ -374,9 +444,13 @@ const MARGIN: usize = 256;
 
 /// Runs a task; its result, and whether the elements behind it kept their value.
 fn guarded(runtime: &Runtime, weights: &Weights, task: &Task) -> Result<(Vec<f32>, bool)> {
-    let mut got = runtime.run(weights, task, MARGIN)?;
+    Ok(split_margin(runtime.run(weights, task, MARGIN)?))
+}
+
+/// A result without the elements behind it, and whether those kept their value.
+fn split_margin(mut got: Vec<f32>) -> (Vec<f32>, bool) {
     let margin = got.split_off(got.len() - MARGIN);
-    Ok((got, margin.iter().all(|v| *v == CANARY)))
+    (got, margin.iter().all(|v| *v == CANARY))
 }
 
 fn dequantize(runtime: &Runtime, packed: &PackedTensor, weights: &Weights) -> Result<Comparison> {

@@ -11,6 +11,8 @@
 //! 4. [`Runtime::matmul`] computes `y[n, m] = x[n, k] · w[m, k]ᵀ` with a kernel chosen by [`kernel`];
 //! 5. [`check`] holds the result against [`kernel::reference`].
 //!
+//! A [`Linear`] is a weight with its bias and with adapters of low rank (LoRA); it goes the same way, as a [`Layer`].
+//!
 //! ```no_run
 //! use qmatmul::{Runtime, file::{Model, OpenOptions}};
 //!
@@ -36,13 +38,15 @@ pub mod file;
 pub mod format;
 pub mod gpu;
 pub mod kernel;
+pub mod linear;
 pub mod tensor;
 #[cfg(feature = "cli")]
 pub mod translate;
 pub mod tune;
 
 pub use error::{Error, Result};
-pub use gpu::{Options, Runtime, Weights};
+pub use gpu::{Layer, Options, Runtime, Weights};
 pub use kernel::{Activations, MatmulOptions};
+pub use linear::{Linear, LowRank};
 pub use tensor::PackedTensor;
 pub use wgpu;

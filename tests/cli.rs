@@ -3,9 +3,10 @@
 mod common;
 
 use assert_cmd::Command;
-use common::{model_path, path};
+use common::{f32_tensor, lora_config, lora_tensors, model_path, path, write_adapter, write_tensors};
 use qmatmul::file::{Model, OpenOptions, read_activations, write_f32};
-use qmatmul::kernel::reference;
+use qmatmul::kernel::{Activations, reference};
+use qmatmul::{Linear, file::lora::Adapter};
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -443,4 +444,108 @@ fn tune_measures_lists_and_forgets() {
     assert!(list.lines().count() == 1 && list.contains("\"Q8_0\""), "{list}");
     run(&["tune", "--clear"]);
     assert_eq!(run(&["tune", "--list", "-o", "jsonl"]), "");
+}
+
+/// A model with a bias, and two adapters for its modules: the folders' paths.
+fn model_and_adapters(folder: &Path) -> [String; 3] {
+    let model = folder.join("model.safetensors");
+    let weight = |name, m, k, seed| f32_tensor(name, &[m, k], &qmatmul::check::activations(m * k, seed));
+    let bias = f32_tensor("a.q.bias", &[40], &qmatmul::check::activations(40, 3));
+    write_tensors(&model, &[weight("a.q.weight", 40, 64, 1), bias, weight("a.v.weight", 9, 64, 2)]);
+    let (one, two) = (folder.join("one"), folder.join("two"));
+    write_adapter(&one, &lora_config(4, 2.0), &lora_tensors("a.q", (40, 64), 4, 11));
+    let both = [lora_tensors("a.q", (40, 64), 3, 21), lora_tensors("a.v", (9, 64), 3, 31)].concat();
+    write_adapter(&two, &lora_config(3, 1.0), &both);
+    [model, one, two].map(|p| p.display().to_string())
+}
+
+/// What `a.q` of [`model_and_adapters`] should give.
+fn wanted(model: &str, bias: bool, adapters: &[&String], x: &[f32]) -> Vec<f64> {
+    let model = Model::open(model, &OpenOptions::default()).expect("valid");
+    let info = model.find("a.q").expect("there");
+    let linear =
+        if bias { model.linear(info) } else { model.tensor(info).map(Linear::new) }.expect("supported");
+    let linear = adapters.iter().fold(linear, |linear, folder| {
+        let adapter = Adapter::open(folder, &OpenOptions::default()).expect("valid");
+        let low_rank = adapter.find("a.q").and_then(|m| adapter.low_rank(m)).expect("there");
+        linear.with_adapter(low_rank).expect("fits")
+    });
+    reference::linear(&linear, x, Activations::F32).expect("shapes fit")
+}
+
+#[test]
+fn matmul_adds_biases_and_adapters() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let [model, one, two] = model_and_adapters(folder.path());
+    let (x_file, x) = write_x(folder.path(), 3, 64);
+    let y_file = folder.path().join("y.safetensors").display().to_string();
+    for (args, bias, adapters) in [
+        (&[][..], true, &[][..]),
+        (&["--no-bias"], false, &[]),
+        (&["--lora", &one], true, &[&one]),
+        (&["--lora", &one, "--lora", &two, "--no-bias"], false, &[&one, &two]),
+    ] {
+        let want = wanted(&model, bias, adapters, &x);
+        for device in [&[][..], &["--device", "cpu"]] {
+            let base = ["matmul", &model, "a.q", "--input", &x_file, "--output", &y_file];
+            let assert = qmatmul(&[&base[..], args, device].concat()).assert().success();
+            let said = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+            assert_eq!(said.contains("with the bias `a.q.bias`"), bias, "{said}");
+            let y = read_activations(y_file.as_ref()).expect("the output is a safetensors file");
+            let comparison = qmatmul::check::compare(&y.data, &want, qmatmul::check::NMSE_F32);
+            assert!(comparison.passed, "{args:?} {device:?}: {comparison}");
+        }
+    }
+}
+
+#[test]
+fn check_and_inspect_know_adapters() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let [model, one, two] = model_and_adapters(folder.path());
+    let lora = |args: &[&str]| -> Vec<(String, u64)> {
+        let text = output(&[&["check", &model, "-n", "1,9", "-o", "jsonl"], args].concat());
+        let rows = json_lines(&text).into_iter().filter(|r| r["operation"] == "lora");
+        let row = |r: serde_json::Value| {
+            assert_eq!(r["result"], "ok");
+            (r["tensor"].as_str().expect("a name").to_owned(), r["n"].as_u64().expect("a number"))
+        };
+        rows.map(row).collect()
+    };
+    let q = ["a.q.weight", "a.q.weight"].map(str::to_owned).into_iter().zip([1, 9]).collect::<Vec<_>>();
+    assert_eq!(lora(&[]), []);
+    assert_eq!(lora(&["--lora", &one]), q);
+    assert_eq!(lora(&["--lora", &one, "--lora", &two]).len(), 4);
+    assert_eq!(lora(&["--lora", &two, "--tensors", "*.v.*"]).len(), 2);
+    let text = output(&["inspect", &two, "-o", "csv"]);
+    assert!(text.contains("base_model.model.a.v.lora_B.weight,F32,9 x 3,"), "{text}");
+}
+
+#[test]
+fn adapters_that_do_not_fit_are_4_and_named() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let [model, one, _] = model_and_adapters(folder.path());
+    let (x_file, _) = write_x(folder.path(), 1, 64);
+    let other = |name: &str, module: &str, shape| {
+        let other = folder.path().join(name);
+        write_adapter(&other, &lora_config(4, 2.0), &lora_tensors(module, shape, 4, 1));
+        other.display().to_string()
+    };
+    let (wide, stranger) = (other("wide", "a.q", (40, 65)), other("stranger", "a.k", (40, 64)));
+    let matmul = |tensor: &str, lora: &str| {
+        let y = folder.path().join("y.safetensors");
+        let args = ["matmul", &model, tensor, "--input", &x_file, "--output", &y.display().to_string()];
+        let (code, text) = failure(&[&args[..], &["--lora", lora]].concat());
+        assert!(!y.exists());
+        assert_eq!(code, 4, "{text}");
+        text
+    };
+    let text = matmul("a.q", &wide);
+    assert!(text.contains("lora_A") && text.contains("64") && text.contains("65"), "{text}");
+    let text = matmul("a.v", &one);
+    assert!(text.contains("module `a.v.weight`") && text.contains(&one), "{text}");
+    let text = matmul("a.q", &folder.path().display().to_string());
+    assert!(text.contains("adapter_config.json"), "{text}");
+    let (code, text) = failure(&["check", &model, "--lora", &stranger]);
+    assert!(code == 4 && text.contains("`a.k`") && text.contains(&stranger), "{code} {text}");
+    assert_eq!(failure(&["check", "--lora", &one]).0, 2, "no file to add to");
 }

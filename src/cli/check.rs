@@ -3,10 +3,11 @@
 use super::inspect::{glob, select};
 use super::list::List;
 use super::output::{Cell, Table};
-use super::{Common, Verdict, progress};
+use super::{Common, Verdict, lora, progress};
 use crate::check::{self, Outcome};
 use crate::error::{Error, Result};
-use crate::file::TensorInfo;
+use crate::file::lora::Adapter;
+use crate::file::{Model, TensorInfo};
 use crate::format::FORMATS;
 use crate::gpu::Runtime;
 use crate::kernel::Activations;
@@ -22,6 +23,10 @@ pub struct Check {
     /// Only tensors whose name matches, as in 'blk.0.*'
     #[arg(long, value_name = "GLOB", value_parser = glob, requires = "file")]
     tensors: Option<GlobMatcher>,
+    /// Only tensors that the adapter in this folder (as PEFT saves it) adds to, by themselves and with their bias and what it
+    /// adds; may be given several times
+    #[arg(long, value_name = "DIR", requires = "file")]
+    lora: Vec<PathBuf>,
     /// Batch sizes
     #[arg(short, default_value = "1,8")]
     n: List,
@@ -56,7 +61,12 @@ impl Check {
     /// Every supported tensor of a file, and the names of the others.
     fn file(&self, common: &Common, runtime: &Runtime, file: &Path) -> Result<(Vec<Outcome>, Vec<String>)> {
         let model = common.open(file)?;
-        let tensors = select(model.tensors(), self.tensors.as_ref())?;
+        let adapters = lora::open(common, &self.lora)?;
+        let all: Vec<_> = match &adapters[..] {
+            [] => model.tensors().iter().collect(),
+            adapters => lora::tensors(&model, adapters)?,
+        };
+        let tensors = select(all, self.tensors.as_ref())?;
         let bar = progress::bar(tensors.len() as u64, common.quiet);
         let (mut outcomes, mut skipped) = (vec![], vec![]);
         for info in tensors {
@@ -65,6 +75,7 @@ impl Check {
                 let packed = model.tensor(info)?;
                 outcomes.extend(check::tensor(runtime, &packed, &self.n.0, &common.options(), common.seed)?);
                 outcomes.extend(self.experts(common, runtime, info, &packed)?);
+                outcomes.extend(self.lora(common, runtime, (&model, info), &adapters)?);
             } else {
                 skipped.push(format!("{} ({})", info.name, info.dtype.name()));
             }
@@ -94,6 +105,22 @@ impl Check {
         }
         let one = |n: &usize| check::experts(runtime, packed, (stack as usize, *n), &options, common.seed);
         self.n.0.iter().filter(|n| **n > 0).map(one).collect()
+    }
+
+    /// A tensor with all that adapters add to it.
+    fn lora(
+        &self,
+        common: &Common,
+        runtime: &Runtime,
+        (model, info): (&Model, &TensorInfo),
+        adapters: &[Adapter],
+    ) -> Result<Vec<Outcome>> {
+        if adapters.is_empty() {
+            return Ok(vec![]);
+        }
+        let mut concerned = adapters.iter().filter(|adapter| adapter.get(&info.name).is_some());
+        let linear = concerned.try_fold(model.linear(info)?, |linear, a| lora::add(linear, a, info))?;
+        check::lora(runtime, &linear, &self.n.0, &common.options(), common.seed)
     }
 
     /// Random weights in every format.

@@ -26,8 +26,11 @@ pub fn glob(text: &str) -> Result<GlobMatcher, String> {
 ///
 /// # Errors
 /// [`Error::Argument`] if it names none.
-pub fn select<'a>(all: &'a [TensorInfo], glob: Option<&GlobMatcher>) -> Result<Vec<&'a TensorInfo>> {
-    let selected: Vec<_> = all.iter().filter(|t| glob.is_none_or(|g| g.is_match(&t.name))).collect();
+pub fn select<'a>(
+    all: impl IntoIterator<Item = &'a TensorInfo>,
+    glob: Option<&GlobMatcher>,
+) -> Result<Vec<&'a TensorInfo>> {
+    let selected: Vec<_> = all.into_iter().filter(|t| glob.is_none_or(|g| g.is_match(&t.name))).collect();
     match (selected.is_empty(), glob) {
         (true, Some(glob)) => {
             Err(Error::Argument(format!("no tensor's name matches '{}'", glob.glob().glob())))

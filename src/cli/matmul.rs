@@ -1,10 +1,11 @@
 //! `qmatmul matmul FILE TENSOR` and `qmatmul dequantize FILE TENSOR`
 
-use super::{Common, Verdict};
+use super::{Common, Verdict, lora};
 use crate::error::{Error, Result};
 use crate::file::{Batch, activations_from_bytes, read_activations, write_f32, write_f32_to};
 use crate::gpu::Upload;
 use crate::kernel::reference;
+use crate::linear::Linear;
 use crate::tensor::check_finite;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -21,12 +22,18 @@ pub struct Matmul {
     /// Safetensors file to write, with `y`: [n, m] in f32; `-` is standard output
     #[arg(long, value_name = "Y")]
     output: PathBuf,
+    /// Folder of an adapter as PEFT saves it, which adds s · (x · aᵀ) · bᵀ; may be given several times
+    #[arg(long, value_name = "DIR")]
+    lora: Vec<PathBuf>,
+    /// Leave out the bias, the tensor `<module>.bias` of the same file
+    #[arg(long)]
+    no_bias: bool,
 }
 
 impl Matmul {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
-        let model = common.open(&self.file)?;
-        let packed = model.tensor(model.find(&self.tensor)?)?;
+        let linear = self.linear(common)?;
+        let packed = linear.weight();
         let x = read(&self.input)?;
         if x.k != packed.cols() {
             let what = format!("activations `{}` for tensor `{}`", self.input.display(), packed.name());
@@ -34,18 +41,30 @@ impl Matmul {
         }
         let y: Vec<f32> = if common.on_cpu() {
             check_finite(&format!("activations `{}`", self.input.display()), &x.data)?;
-            packed.check_finite()?;
-            reference::matmul_with(&packed, &x.data, common.activations)?
-                .into_iter()
-                .map(|y| y as f32)
-                .collect()
+            linear.check_finite()?;
+            reference::linear(&linear, &x.data, common.activations)?.into_iter().map(|y| y as f32).collect()
         } else {
             let runtime = common.runtime()?;
-            runtime.matmul_with(&runtime.upload(&packed)?, &x.data, &common.options())?
+            runtime.matmul_layer(&runtime.upload_layer(&linear)?, &x.data, &common.options())?
         };
         check_finite("the result, beyond what f32 holds,", &y)?;
         write(&self.output, "y", &[x.n, packed.rows()], &y)?;
         Ok(Verdict::Fine)
+    }
+
+    /// The weight with its bias and what adapters add to it.
+    fn linear(&self, common: &Common) -> Result<Linear> {
+        let model = common.open(&self.file)?;
+        let info = model.find(&self.tensor)?;
+        let linear = match self.no_bias {
+            true => Linear::new(model.tensor(info)?),
+            false => model.linear(info)?,
+        };
+        if let Some(bias) = linear.bias() {
+            common.say(&format!("with the bias `{}`", bias.name()));
+        }
+        let adapters = lora::open(common, &self.lora)?;
+        adapters.iter().try_fold(linear, |linear, adapter| lora::add(linear, adapter, info))
     }
 }
 

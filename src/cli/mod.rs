@@ -7,6 +7,7 @@ mod compare;
 mod devices;
 mod inspect;
 mod list;
+mod lora;
 mod matmul;
 mod measured;
 mod output;
@@ -91,7 +92,7 @@ enum Verb {
     Inspect(inspect::Inspect),
     /// GPU against the CPU reference: on a model file, or on built-in shapes
     Check(check::Check),
-    /// y = x · wᵀ for one tensor of a file
+    /// y = x · wᵀ for one tensor of a file, with its bias and adapters
     Matmul(matmul::Matmul),
     /// One tensor as f32
     Dequantize(matmul::Dequantize),

@@ -62,7 +62,8 @@ pub(crate) fn config(beside: &Path) -> Result<Option<serde_json::Value>> {
     serde_json::from_str(&text).map(Some).map_err(|e| json_error(&path, &text, &e))
 }
 
-fn read_text(path: &Path, limit: u64) -> Result<String> {
+/// The text of a file of at most `limit` bytes.
+pub(super) fn read_text(path: &Path, limit: u64) -> Result<String> {
     let file = File::open(path).map_err(Error::io("opening", path))?;
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes).map_err(Error::io("reading", path))?;
@@ -73,11 +74,11 @@ fn read_text(path: &Path, limit: u64) -> Result<String> {
         .map_err(|e| malformed(path, "file", e.utf8_error().valid_up_to() as u64, "it is not UTF-8".into()))
 }
 
-fn malformed(path: &Path, what: &str, offset: u64, problem: String) -> Error {
+pub(super) fn malformed(path: &Path, what: &str, offset: u64, problem: String) -> Error {
     Error::Malformed { file: path.display().to_string(), what: what.into(), offset, problem }
 }
 
-fn json_error(path: &Path, text: &str, error: &serde_json::Error) -> Error {
+pub(super) fn json_error(path: &Path, text: &str, error: &serde_json::Error) -> Error {
     let (offset, problem) = json::fault(text, error);
     malformed(path, "JSON", offset, problem)
 }

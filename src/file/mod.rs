@@ -1,4 +1,4 @@
-//! Where bytes come from: GGUF and safetensors files, checkpoints of several of them, and the files this crate writes.
+//! Where bytes come from: GGUF and safetensors files, checkpoints of several of them, adapters, and the files this crate writes.
 //!
 //! Opening reads and checks headers only. Everything a header claims is compared with the bytes that are there; what
 //! does not hold is [`Error::Malformed`], with the tensor or key and its offset.
@@ -20,6 +20,8 @@ pub mod gguf;
 mod gguf_value;
 pub mod gguf_write;
 mod json;
+pub mod lora;
+mod lora_config;
 mod module;
 mod names;
 pub mod output;
@@ -40,6 +42,7 @@ pub use tensors::TensorInfo;
 
 use crate::error::{Error, Result};
 use crate::format::{self, Format};
+use crate::linear::Linear;
 use crate::tensor::PackedTensor;
 use bytes::Bytes;
 use gguf::Gguf;
@@ -221,6 +224,20 @@ impl Model {
     /// [`Error::UnsupportedFormat`] if it is stored in a format without a decoder, [`Error::Io`] if it cannot be read.
     pub fn tensor(&self, info: &TensorInfo) -> Result<PackedTensor> {
         self.rows(info, 0..info.rows())
+    }
+
+    /// A weight with its bias: the tensor `<module>.bias` beside `<module>.weight`, where there is one and the weight has two
+    /// dimensions (a norm's bias is none of a matmul).
+    ///
+    /// # Errors
+    /// As [`Model::tensor`], and [`Error::Shape`] if the bias has not as many values as the weight has rows.
+    pub fn linear(&self, info: &TensorInfo) -> Result<Linear> {
+        let linear = Linear::new(self.tensor(info)?);
+        let module = info.name.strip_suffix(".weight").unwrap_or(&info.name);
+        match self.tensors.get(&format!("{module}.bias")).filter(|_| info.shape.len() == 2) {
+            Some(bias) => linear.with_bias(self.tensor(bias)?),
+            None => Ok(linear),
+        }
     }
 
     /// Some rows of a tensor, as [`Model::tensor`].

@@ -4,6 +4,7 @@ mod call;
 mod device;
 mod errors;
 mod host;
+mod layer;
 mod peak;
 mod pipelines;
 mod probe;
@@ -19,6 +20,7 @@ mod weights;
 pub use device::{AdapterSummary, Options, Select, adapters};
 #[cfg(feature = "cli")]
 pub(crate) use host::last_level_cache;
+pub use layer::Layer;
 pub use peak::{Arithmetic, Bandwidth, Peak};
 pub use runtime::Runtime;
 pub(crate) use runtime::{CANARY, Task};

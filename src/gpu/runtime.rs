@@ -413,13 +413,26 @@ impl Runtime {
             Task::Experts(_, experts, _) => Some(transfer::filled(self, "experts", experts)?),
             _ => None,
         };
+        self.encode_result(count, margin, |y| {
+            let io = Io { x: &x, y, experts: experts.as_ref() };
+            Prepared::new(self, w, &io, &plan).map(|prepared| vec![prepared])
+        })
+    }
+
+    /// The same for `count` results of what `prepare` makes ready to write them.
+    pub(super) fn encode_result(
+        &self,
+        count: usize,
+        margin: usize,
+        prepare: impl FnOnce(&wgpu::Buffer) -> Result<Vec<Prepared>>,
+    ) -> Result<(wgpu::CommandEncoder, wgpu::Buffer, usize)> {
         let count = count + margin;
         let y = transfer::buffer(self, "result", count as u64 * 4, transfer::OUTPUT)?;
         if margin > 0 {
             self.queue().write_buffer(&y, 0, bytemuck::cast_slice(&vec![CANARY; count]));
         }
         let mut encoder = self.encoder();
-        Prepared::new(self, w, &Io { x: &x, y: &y, experts: experts.as_ref() }, &plan)?.encode(&mut encoder);
+        Prepared::encode_all(&prepare(&y)?, &mut encoder);
         let staging = transfer::stage(self, &mut encoder, &y, count as u64 * 4)?;
         Ok((encoder, staging, count))
     }
@@ -451,8 +464,18 @@ impl Runtime {
         n: usize,
         options: &MatmulOptions,
     ) -> Result<Vec<plan::Dispatch>> {
+        self.plan_adding(w, (n, false), options)
+    }
+
+    /// [`Runtime::plan_matmul`], of a product that is added to what y holds if the second of `batch` is true.
+    pub(super) fn plan_adding(
+        &self,
+        w: &Weights,
+        batch: (usize, bool),
+        options: &MatmulOptions,
+    ) -> Result<Vec<plan::Dispatch>> {
         let choose = |request: &Request| self.choose(w.format(), request, options);
-        plan::matmul(w.shape(), n, options.activations, &choose, self.caps())
+        plan::matmul(w.shape(), batch, options.activations, &choose, self.caps())
     }
 
     fn plan_experts(
@@ -573,7 +596,7 @@ impl Runtime {
 }
 
 /// Refuses buffers that are too small for a matmul with `w`, or the same.
-fn check_buffers(w: &Weights, x: (&wgpu::Buffer, usize), y: (&wgpu::Buffer, usize)) -> Result<()> {
+pub(super) fn check_buffers(w: &Weights, x: (&wgpu::Buffer, usize), y: (&wgpu::Buffer, usize)) -> Result<()> {
     if x.0 == y.0 {
         let name = w.name();
         return Err(Error::Argument(format!("a matmul with `{name}` cannot write into its own activations")));

@@ -41,18 +41,29 @@ pub(super) fn matmul(
     options: &MatmulOptions,
     least: f64,
 ) -> Result<Timing> {
-    if weights.is_empty() {
+    let sizes = weights.iter().map(|w| (w.rows(), w.cols()));
+    let (x, y) = buffers(runtime, sizes, n)?;
+    let one = |w: &Weights| {
+        runtime.owns(w)?;
+        let plan = runtime.plan_matmul(w, n, options)?;
+        Prepared::new(runtime, w, &Io { x: &x, y: &y, experts: None }, &plan).map(|prepared| vec![prepared])
+    };
+    rounds(runtime, &weights.iter().map(one).collect::<Result<Vec<_>>>()?, least)
+}
+
+/// Runs prepared work in turn until `least` seconds have passed.
+pub(super) fn rounds(runtime: &Runtime, prepared: &[Vec<Prepared>], least: f64) -> Result<Timing> {
+    if prepared.is_empty() {
         return Err(Error::Argument("there are no weights to time".into()));
     }
     let least = if least.is_finite() { least.clamp(0.0, 3600.0) } else { 0.0 };
-    let prepared = prepare(runtime, weights, n, options)?;
-    let (clock, once) = warmed_up(runtime, &prepared)?;
+    let (clock, once) = warmed_up(runtime, prepared)?;
     let group = clock.group(once, prepared.len());
     let (mut seconds, mut next) = (vec![], 0);
     let start = Instant::now();
     while seconds.len() * group < 3 * prepared.len() || start.elapsed().as_secs_f64() < least {
         let batch = (next..next + group).map(|i| &prepared[i % prepared.len()]);
-        let time = clock.pass(runtime, |pass| batch.for_each(|p| p.record(pass)))?;
+        let time = clock.pass(runtime, |pass| batch.flatten().for_each(|p| p.record(pass)))?;
         seconds.push(time / group as f64);
         next += group;
     }
@@ -61,42 +72,37 @@ pub(super) fn matmul(
 }
 
 /// Runs everything once. A clock that works, and the shortest time that was seen.
-fn warmed_up(runtime: &Runtime, prepared: &[Prepared]) -> Result<(Clock, f64)> {
+fn warmed_up(runtime: &Runtime, prepared: &[Vec<Prepared>]) -> Result<(Clock, f64)> {
     let mut clock = Clock::new(runtime);
     let mut once = f64::INFINITY;
     for p in prepared {
-        once = once.min(clock.pass(runtime, |pass| p.record(pass))?);
+        once = once.min(clock.pass(runtime, |pass| p.iter().for_each(|p| p.record(pass)))?);
     }
     if once == 0.0 {
         // Some drivers offer timestamps and leave them zero.
         clock = Clock { queries: None };
-        once = clock.pass(runtime, |pass| prepared[0].record(pass))?;
+        once = clock.pass(runtime, |pass| prepared[0].iter().for_each(|p| p.record(pass)))?;
     }
     Ok((clock, once))
 }
 
-fn prepare(
+/// Noise to multiply by weights of these sizes `(m, k)`, and room for the largest result.
+pub(super) fn buffers(
     runtime: &Runtime,
-    weights: &[Weights],
+    sizes: impl Iterator<Item = (usize, usize)>,
     n: usize,
-    options: &MatmulOptions,
-) -> Result<Vec<Prepared>> {
-    let (m, k) = weights.iter().fold((0, 0), |(m, k), w| (w.rows().max(m), w.cols().max(k)));
+) -> Result<(wgpu::Buffer, wgpu::Buffer)> {
+    let (m, k) = sizes.fold((0, 0), |(m, k), size| (size.0.max(m), size.1.max(k)));
     let most = runtime.caps().max_buffer / 4;
     let wanted = (n as u64).saturating_mul(m.max(k) as u64);
     if wanted > most {
         let what = format!("x or y of a matmul with n = {n}");
         return Err(Error::LimitExceeded { what, wanted: wanted.saturating_mul(4), limit: most * 4 });
     }
-    weights.iter().try_for_each(|w| runtime.owns(w))?;
     let noise: Vec<f32> = (0..n * k).map(|i| ((i * 7919) % 2003) as f32 / 1001.0 - 1.0).collect();
     let x = transfer::filled(runtime, "activations", &noise)?;
     let y = transfer::buffer(runtime, "result", (n * m * 4) as u64, transfer::OUTPUT)?;
-    let one = |w: &Weights| {
-        let plan = runtime.plan_matmul(w, n, options)?;
-        Prepared::new(runtime, w, &Io { x: &x, y: &y, experts: None }, &plan)
-    };
-    weights.iter().map(one).collect()
+    Ok((x, y))
 }
 
 /// Two timestamps around a pass, where there are timestamps.

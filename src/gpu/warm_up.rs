@@ -27,12 +27,20 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::record_matmuls`].
     pub fn warm_up_all(&self, requests: &[(&Weights, usize)], options: &MatmulOptions) -> Result<()> {
-        let mut wanted = HashMap::new();
-        for (w, n) in requests {
+        let plan = |(w, n): &(&Weights, usize)| {
             self.owns(w)?;
-            for dispatch in self.plan_matmul(w, *n, options)? {
-                let key = pipelines::key(dispatch.kernel, &dispatch.config, &w.layout);
-                wanted.entry(key).or_insert((dispatch, w.layout.clone()));
+            Ok((self.plan_matmul(w, *n, options)?, w.layout.clone()))
+        };
+        self.compile(requests.iter().map(plan).collect::<Result<_>>()?)
+    }
+
+    /// Compiles what plans for weights of these layouts dispatch.
+    pub(super) fn compile(&self, plans: Vec<(Vec<Dispatch>, Arc<Layout>)>) -> Result<()> {
+        let mut wanted = HashMap::new();
+        for (plan, layout) in plans {
+            for dispatch in plan {
+                let key = pipelines::key(dispatch.kernel, &dispatch.config, &layout);
+                wanted.entry(key).or_insert((dispatch, layout.clone()));
             }
         }
         let before = self.compiled_pipelines();

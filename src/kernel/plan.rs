@@ -189,13 +189,13 @@ pub struct Weight<'a> {
 /// Decides how a request is carried out.
 pub type Choose<'a> = &'a dyn Fn(&Request) -> Result<Candidate>;
 
-/// `y[n, m] = x[n, k] · w[m, k]ᵀ`.
+/// `y[n, m] = x[n, k] · w[m, k]ᵀ`; with `accumulate` the product is added to what y holds.
 ///
 /// # Errors
 /// [`Error::LimitExceeded`] if one column of x or y exceeds a binding, and those of `choose`.
 pub fn matmul(
     w: Weight,
-    batch: usize,
+    (batch, accumulate): (usize, bool),
     activations: Activations,
     choose: Choose,
     caps: &Caps,
@@ -234,6 +234,7 @@ pub fn matmul(
                 batch: count,
                 columns: count.div_ceil(config.columns as usize),
                 experts: [0; 4],
+                accumulate,
                 y: window(Buffer::Y, y_first..y_last, caps),
                 y_stride: w.rows,
             };
@@ -307,6 +308,7 @@ pub fn matmul_experts(
                 batch: columns.len(),
                 columns: tiles,
                 experts,
+                accumulate: false,
                 y: window(Buffer::Y, columns.start * rows..columns.end * rows, caps),
                 y_stride: rows,
             };
@@ -417,6 +419,8 @@ struct Tiles {
     /// Tiles along the columns.
     columns: usize,
     experts: [u32; 4],
+    /// Add to what y holds.
+    accumulate: bool,
     y: (Window, u32),
     y_stride: usize,
 }
@@ -447,7 +451,7 @@ fn matmul_shard(
             groups: split_groups * splits,
             chunk_begin,
             chunk_end,
-            accumulate: u32::from(chunk_begin > 0),
+            accumulate: u32::from(tiles.accumulate || chunk_begin > 0),
             x_offset: x.offset,
             x_stride: x.stride,
             y_offset: tiles.y.1,

@@ -4,6 +4,7 @@
 
 use super::{Activations, stage_f16, stage_q8};
 use crate::error::{Error, Result};
+use crate::linear::Linear;
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;
 
@@ -20,9 +21,13 @@ pub fn matmul(w: &PackedTensor, x: &[f32]) -> Result<Vec<f64>> {
 /// # Errors
 /// As [`matmul`].
 pub fn matmul_with(w: &PackedTensor, x: &[f32], activations: Activations) -> Result<Vec<f64>> {
-    let (m, k) = (w.rows(), w.cols());
     let n = batch_of(w, x)?;
-    let x = staged(x, k, activations);
+    Ok(products(w, &staged(x, w.cols(), activations), n))
+}
+
+/// `y[n, m] = x[n, k] · w[m, k]ᵀ` for activations in f64.
+fn products(w: &PackedTensor, x: &[f64], n: usize) -> Vec<f64> {
+    let (m, k) = (w.rows(), w.cols());
     let mut by_row = vec![0f64; m * n];
     if !by_row.is_empty() {
         by_row.par_chunks_mut(n).enumerate().for_each_init(
@@ -35,7 +40,26 @@ pub fn matmul_with(w: &PackedTensor, x: &[f32], activations: Activations) -> Res
             },
         );
     }
-    Ok(transpose(&by_row, m, n))
+    transpose(&by_row, m, n)
+}
+
+/// `y[n, m] = x[n, k] · w[m, k]ᵀ + bias + Σ s · (x · aᵀ) · bᵀ` in f64, scales and all; activations are rounded for the weight alone.
+///
+/// # Errors
+/// As [`matmul`].
+pub fn linear(layer: &Linear, x: &[f32], activations: Activations) -> Result<Vec<f64>> {
+    let mut y = matmul_with(layer.weight(), x, activations)?;
+    let n = batch_of(layer.weight(), x)?;
+    if let Some(bias) = layer.bias() {
+        let bias = bias.dequantize();
+        y.iter_mut().zip(bias.iter().cycle()).for_each(|(y, b)| *y += f64::from(*b));
+    }
+    for adapter in layer.adapters() {
+        let u = matmul(adapter.a(), x)?;
+        let low_rank = products(adapter.b(), &u, n);
+        y.iter_mut().zip(&low_rank).for_each(|(y, v)| *y += adapter.scale() * v);
+    }
+    Ok(y)
 }
 
 /// The numbers that a kernel multiplies for activations `x[n, k]`.
@@ -97,11 +121,37 @@ pub fn row_power(w: &PackedTensor, x: &[f32]) -> Result<Vec<f64>> {
     // The squares of the activations of all columns are added up first.
     let squares: Vec<f64> =
         (0..k).map(|i| (0..n).map(|col| f64::from(x[col * k + i]).powi(2)).sum()).collect();
+    Ok(weighted(w, &squares))
+}
+
+/// Σ w² · squares of each row.
+fn weighted(w: &PackedTensor, squares: &[f64]) -> Vec<f64> {
     let power = |weights: &mut Vec<f32>, row: usize| {
         w.decode_row(row, weights);
-        weights.iter().zip(&squares).map(|(w, x)| f64::from(*w) * f64::from(*w) * x).sum()
+        weights.iter().zip(squares).map(|(w, x)| f64::from(*w) * f64::from(*w) * x).sum()
     };
-    Ok((0..w.rows()).into_par_iter().map_init(|| vec![0f32; k], power).collect())
+    (0..w.rows()).into_par_iter().map_init(|| vec![0f32; w.cols()], power).collect()
+}
+
+/// [`row_power`] of a layer: that of the weight, of the bias, and of the products of b, where each x · aᵀ counts with the
+/// power of its own products too.
+///
+/// # Errors
+/// As [`matmul`].
+pub fn linear_power(layer: &Linear, x: &[f32]) -> Result<Vec<f64>> {
+    let mut power = row_power(layer.weight(), x)?;
+    let n = batch_of(layer.weight(), x)?;
+    if let Some(bias) = layer.bias() {
+        power.iter_mut().zip(bias.dequantize()).for_each(|(p, b)| *p += n as f64 * f64::from(b).powi(2));
+    }
+    for adapter in layer.adapters() {
+        let mut squares = row_power(adapter.a(), x)?;
+        let u = matmul(adapter.a(), x)?;
+        u.chunks(adapter.rank()).for_each(|u| squares.iter_mut().zip(u).for_each(|(s, u)| *s += u * u));
+        let more = weighted(adapter.b(), &squares);
+        power.iter_mut().zip(more).for_each(|(p, more)| *p += adapter.scale().powi(2) * more);
+    }
+    Ok(power)
 }
 
 /// The batch size of activations `x` for weight `w`.

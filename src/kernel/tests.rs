@@ -244,12 +244,16 @@ fn errors_are_located_in_the_files() {
 const COLS: usize = 4096;
 
 fn weight_plan(m: usize, k: usize, n: usize, caps: &Caps) -> Vec<plan::Dispatch> {
+    matmul_plan((m, k), (n, false), caps)
+}
+
+fn matmul_plan((m, k): (usize, usize), batch: (usize, bool), caps: &Caps) -> Vec<plan::Dispatch> {
     let format = format::by_name("Q4_0").expect("a format");
     let layout = &format.layout(k);
     let shards = plan::shards("w", layout, (m, k), 1, caps).expect("rows fit");
     let w = Weight { name: "w", layout, rows: m, cols: k, experts: 1, shards: &shards };
     let choose = |r: &Request| choose(caps, format, r, &MatmulOptions::default(), None);
-    plan::matmul(w, n, Activations::F32, &choose, caps).expect("a plan")
+    plan::matmul(w, batch, Activations::F32, &choose, caps).expect("a plan")
 }
 
 /// A Llama-3 output matrix exceeds a binding and the workgroups of one dimension.
@@ -290,6 +294,25 @@ fn a_plan_covers_everything_once() {
         }
     }
     assert!(covered.iter().all(|c| *c == (k / 32) as u32));
+}
+
+/// Whatever a plan is split into, one that adds to y overwrites none of it.
+#[test]
+fn a_plan_that_accumulates_overwrites_nothing() {
+    let short = Caps { max_loops: Some(150), ..caps(true, Some((8, 8))) };
+    let narrow = Caps { max_binding: 8 << 10, ..short.clone() };
+    for (caps, (m, k, n), why) in [
+        (&short, (64, 8192, 2), "ranges of k"),
+        (&narrow, (777, 1024, 21), "shards and parts of the batch"),
+        (&caps(false, None), (64, 8192, 64), "splits of k that are added up"),
+    ] {
+        let plan = matmul_plan((m, k), (n, true), caps);
+        assert!(plan.len() > 1, "{why}");
+        for d in &plan {
+            let adds = d.y.buffer == plan::Buffer::Y;
+            assert_eq!(d.params.accumulate, u32::from(adds), "{why}: {}", d.name());
+        }
+    }
 }
 
 #[test]

@@ -109,3 +109,42 @@ pub fn report(failures: &[String], done: usize) {
     assert!(done > 0, "nothing was tested");
     assert!(failures.is_empty(), "{} of {done} failed:\n{}", failures.len(), failures.join("\n"));
 }
+
+/// A tensor to be written: name, type, shape, bytes.
+pub type Raw = (String, safetensors::Dtype, Vec<usize>, Vec<u8>);
+
+/// A matrix as F32.
+pub fn f32_tensor(name: &str, shape: &[usize], values: &[f32]) -> Raw {
+    let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    (name.into(), safetensors::Dtype::F32, shape.to_vec(), bytes)
+}
+
+pub fn write_tensors(path: &Path, tensors: &[Raw]) {
+    // The crate takes views of borrowed bytes only.
+    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+        let view = safetensors::tensor::TensorView::new(*dtype, shape.clone(), bytes);
+        (name, view.unwrap_or_else(|e| panic!("{name}: {e}")))
+    });
+    safetensors::serialize_to_file(views, None, path).expect("a new file");
+}
+
+/// The least that a configuration of PEFT holds.
+pub fn lora_config(rank: usize, alpha: f64) -> serde_json::Value {
+    serde_json::json!({"peft_type": "LORA", "r": rank, "lora_alpha": alpha})
+}
+
+/// Random a and b of a module `[m, k]`, as large together as a weight of normal numbers.
+pub fn lora_tensors(module: &str, (m, k): (usize, usize), rank: usize, seed: u64) -> Vec<Raw> {
+    let matrix = |side: &str, shape: [usize; 2], seed: u64| {
+        let values = qmatmul::check::activations(shape[0] * shape[1], seed);
+        f32_tensor(&format!("base_model.model.{module}.lora_{side}.weight"), &shape, &values)
+    };
+    vec![matrix("A", [rank, k], seed), matrix("B", [m, rank], seed + 1)]
+}
+
+/// A folder as PEFT saves it.
+pub fn write_adapter(folder: &Path, config: &serde_json::Value, tensors: &[Raw]) {
+    std::fs::create_dir_all(folder).expect("a new folder");
+    std::fs::write(folder.join("adapter_config.json"), config.to_string()).expect("a new file");
+    write_tensors(&folder.join("adapter_model.safetensors"), tensors);
+}

@@ -1,0 +1,192 @@
+//! Adapters of low rank (LoRA) as PEFT saves them: a folder with `adapter_config.json` and `adapter_model.safetensors`.
+//!
+//! For each module the file holds `base_model.model.<module>.lora_A.weight` `[r, k]` and `….lora_B.weight` `[m, r]`, or the same
+//! with the adapter's name before `.weight`. They add `s · (x · aᵀ) · bᵀ` to the module's `y[n, m]`, where `s = lora_alpha / r`,
+//! or `lora_alpha / sqrt(r)` with `use_rslora` (Kalajdzievski 2023). What would change that formula is refused by name.
+
+use super::lora_config::Config;
+use super::names::{hint, shown};
+use super::{Model, OpenOptions, TensorInfo};
+use crate::error::{Error, Result};
+use crate::linear::LowRank;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// An opened adapter: its modules by name, and their matrices on demand.
+#[derive(Debug)]
+pub struct Adapter {
+    path: PathBuf,
+    model: Model,
+    modules: Vec<Module>,
+}
+
+/// A module that an adapter adds to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Module {
+    /// The module's name in the base model: `model.layers.0.self_attn.q_proj`.
+    pub name: String,
+    /// r.
+    pub rank: usize,
+    /// s.
+    pub scale: f64,
+    /// Positions of a and b among the tensors of the file.
+    tensors: [usize; 2],
+}
+
+impl Adapter {
+    /// Opens a folder. Headers alone are read and checked.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Malformed`] where a file contradicts its format, the other one, or what is supported.
+    pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
+        let path = path.as_ref();
+        let config = Config::open(&path.join("adapter_config.json"))?;
+        let model = Model::open(path.join("adapter_model.safetensors"), options)?;
+        let pairs = pairs(&model)?;
+        config.check_patterns(pairs.len())?;
+        let modules = pairs.into_iter().map(|(name, sides)| module(&config, &model, name, sides));
+        let modules = modules.collect::<Result<_>>()?;
+        Ok(Self { path: path.into(), model, modules })
+    }
+
+    /// The folder as it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The modules, sorted by name.
+    pub fn modules(&self) -> &[Module] {
+        &self.modules
+    }
+
+    /// The module of this name, or of the tensor `<module>.weight`, if the adapter has it.
+    pub fn get(&self, name: &str) -> Option<&Module> {
+        let of = |name: &str| self.modules.binary_search_by(|m| (*m.name).cmp(name)).ok();
+        let at = of(name).or_else(|| of(name.strip_suffix(".weight")?));
+        at.map(|at| &self.modules[at])
+    }
+
+    /// [`Adapter::get`], for a module that must be there.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], with similar names if there are any.
+    pub fn find(&self, name: &str) -> Result<&Module> {
+        self.get(name).ok_or_else(|| Error::NotFound {
+            file: self.path.display().to_string(),
+            what: "module",
+            name: shown(name),
+            hint: hint(name, self.modules.iter().map(|m| &*m.name)),
+        })
+    }
+
+    /// The matrices of a module.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if they cannot be read.
+    pub fn low_rank(&self, module: &Module) -> Result<LowRank> {
+        let [a, b] = module.tensors.map(|i| self.model.tensor(&self.model.tensors()[i]));
+        LowRank::new(a?, b?, module.scale)
+    }
+}
+
+/// Positions of a and b by module.
+fn pairs(model: &Model) -> Result<BTreeMap<String, [Option<usize>; 2]>> {
+    let mut pairs: BTreeMap<String, [Option<usize>; 2]> = BTreeMap::new();
+    for (i, info) in model.tensors().iter().enumerate() {
+        let (module, side) =
+            place(&info.name).ok_or_else(|| malformed(model, info, stranger(&info.name).into()))?;
+        let slot = &mut pairs.entry(module.into()).or_default()[side];
+        if slot.replace(i).is_some() {
+            let problem = format!("the module has two lora_{}; one adapter at a time", SIDES[side]);
+            return Err(malformed(model, info, problem));
+        }
+    }
+    Ok(pairs)
+}
+
+const SIDES: [&str; 2] = ["A", "B"];
+
+/// The module of a tensor and whether it is its a (0) or b (1).
+fn place(name: &str) -> Option<(&str, usize)> {
+    let name = name.strip_prefix("base_model.model.")?.strip_suffix("weight")?;
+    SIDES.iter().enumerate().find_map(|(side, letter)| {
+        let (module, adapter) = name.rsplit_once(&format!(".lora_{letter}."))?;
+        // "" or "default."
+        (!module.is_empty() && adapter.matches('.').count() == usize::from(!adapter.is_empty()))
+            .then_some((module, side))
+    })
+}
+
+/// What a tensor is that is neither.
+fn stranger(name: &str) -> &'static str {
+    match () {
+        _ if name.contains("lora_magnitude_vector") => "DoRA is not supported",
+        _ if name.contains("lora_embedding_") => "adapters of embeddings are not supported",
+        _ if name.ends_with(".bias") => "biases in adapters are not supported",
+        _ => {
+            "it is no `base_model.model.<module>.lora_A.weight` or `….lora_B.weight`; whole modules are not supported"
+        }
+    }
+}
+
+/// The module, its matrices checked against each other and the configuration.
+fn module(config: &Config, model: &Model, name: String, sides: [Option<usize>; 2]) -> Result<Module> {
+    let [a, b] = match sides {
+        [Some(a), Some(b)] => [a, b],
+        [one, other] => {
+            let missing = SIDES[usize::from(other.is_none())];
+            let info = &model.tensors()[one.or(other).unwrap_or_default()];
+            return Err(malformed(model, info, format!("the module has no lora_{missing} beside it")));
+        }
+    };
+    let rank = config.rank(&name);
+    for (side, (i, axis)) in [(a, 0), (b, 1)].into_iter().enumerate() {
+        let info = &model.tensors()[i];
+        if !["F32", "F16", "BF16"].contains(&info.dtype.name()) {
+            let problem = format!("it is stored as {}, wanted F32, F16 or BF16", info.dtype.name());
+            return Err(malformed(model, info, problem));
+        }
+        let wanted = ["[r, k]", "[m, r]"][side];
+        if info.shape.len() != 2 {
+            return Err(malformed(model, info, format!("its shape is {:?}, wanted {wanted}", info.shape)));
+        }
+        if info.shape[axis] != rank as u64 {
+            let problem = format!(
+                "its shape {:?} as {wanted} says rank {}, adapter_config.json says {rank}",
+                info.shape, info.shape[axis]
+            );
+            return Err(malformed(model, info, problem));
+        }
+    }
+    Ok(Module { scale: config.scale(&name, rank), rank, name, tensors: [a, b] })
+}
+
+fn malformed(model: &Model, info: &TensorInfo, problem: String) -> Error {
+    let file = model.path().display().to_string();
+    Error::Malformed { file, what: format!("tensor `{}`", shown(&info.name)), offset: info.offset, problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::place;
+
+    #[test]
+    fn tensors_are_placed_by_their_names() {
+        let of =
+            |name: &str| place(&format!("base_model.model.{name}")).map(|(m, side)| (m.to_owned(), side));
+        assert_eq!(of("a.q.lora_A.weight"), Some(("a.q".into(), 0)));
+        assert_eq!(of("a.q.lora_B.default.weight"), Some(("a.q".into(), 1)));
+        assert_eq!(of("lora_A.q.lora_B.weight"), Some(("lora_A.q".into(), 1)));
+        for name in [
+            "a.q.weight",
+            ".lora_A.weight",
+            "q.lora_A.bias",
+            "q.lora_A.a.b.weight",
+            "q.lora_Aweight",
+            "q.lora_A.xweight",
+        ] {
+            assert_eq!(of(name), None, "{name}");
+        }
+        assert_eq!(place("a.q.lora_A.weight"), None);
+    }
+}

@@ -1,0 +1,217 @@
+//! A linear layer on the device: a packed weight, its bias, and its adapters of low rank, in one pass.
+//!
+//! 1. The bias is copied to every column of y: its one row, looked up n times.
+//! 2. The weight's product is added to it, or written where there is no bias.
+//! 3. `u[n, R] = x · aᵀ` for the a of all adapters at once. It waits for nothing, so that a device may run it beside 2.
+//! 4. `u · bᵀ` is added to y; the scales are part of b since the upload.
+
+use super::record::{Io, Prepared};
+use super::runtime::{Runtime, check_buffers};
+use super::time::{self, Timing};
+use super::transfer;
+use super::weights::Weights;
+use crate::error::Result;
+use crate::kernel::plan::{self, Dispatch};
+use crate::kernel::{MatmulOptions, reference};
+use crate::linear::Linear;
+
+/// A [`Linear`] that lies in device memory. Cheap to clone; the memory is freed with the last clone.
+#[derive(Clone)]
+pub struct Layer {
+    weight: Weights,
+    /// One row of m.
+    bias: Option<Weights>,
+    /// a `[R, k]` and b `[m, R]` of all adapters, scales included.
+    low_rank: Option<[Weights; 2]>,
+}
+
+/// Where a step reads or writes.
+#[derive(Clone, Copy)]
+enum Place {
+    X,
+    /// Row number 0 for each column.
+    Zeros,
+    /// x · aᵀ.
+    U,
+    Y,
+}
+
+/// The dispatches of one part of a layer.
+struct Step<'a> {
+    weights: &'a Weights,
+    plan: Vec<Dispatch>,
+    reads: Place,
+    writes: Place,
+}
+
+impl Layer {
+    /// The weight.
+    pub fn weight(&self) -> &Weights {
+        &self.weight
+    }
+
+    /// The ranks of all adapters together; 0 without one.
+    pub fn rank(&self) -> usize {
+        self.low_rank.as_ref().map_or(0, |[a, _]| a.rows())
+    }
+
+    /// Bytes of device memory.
+    pub fn device_bytes(&self) -> u64 {
+        let more = self.bias.iter().chain(self.low_rank.iter().flatten());
+        self.weight.device_bytes() + more.map(Weights::device_bytes).sum::<u64>()
+    }
+
+    /// What is dispatched for `n` columns. Options go for the weight; all else is exact.
+    fn steps(&self, runtime: &Runtime, n: usize, options: &MatmulOptions) -> Result<Vec<Step<'_>>> {
+        let exact = MatmulOptions::default();
+        let mut steps = vec![];
+        if let Some(bias) = &self.bias {
+            let plan = plan::get_rows(bias.shape(), n, runtime.caps())?;
+            steps.push(Step { weights: bias, plan, reads: Place::Zeros, writes: Place::Y });
+        }
+        let plan = runtime.plan_adding(&self.weight, (n, self.bias.is_some()), options)?;
+        steps.push(Step { weights: &self.weight, plan, reads: Place::X, writes: Place::Y });
+        if let Some([a, b]) = &self.low_rank {
+            let plan = runtime.plan_matmul(a, n, &exact)?;
+            steps.push(Step { weights: a, plan, reads: Place::X, writes: Place::U });
+            let plan = runtime.plan_adding(b, (n, true), &exact)?;
+            steps.push(Step { weights: b, plan, reads: Place::U, writes: Place::Y });
+        }
+        Ok(steps)
+    }
+
+    /// The steps made ready for `n` columns from x to y.
+    fn prepare(
+        &self,
+        runtime: &Runtime,
+        (x, y): (&wgpu::Buffer, &wgpu::Buffer),
+        n: usize,
+        options: &MatmulOptions,
+    ) -> Result<Vec<Prepared>> {
+        let own = |what, columns: usize| {
+            let bytes = (n as u64).saturating_mul(columns as u64).saturating_mul(4);
+            transfer::buffer(runtime, what, bytes, wgpu::BufferUsages::STORAGE)
+        };
+        // New buffers are zero.
+        let zeros = self.bias.as_ref().map(|_| own("row numbers", 1)).transpose()?;
+        let u = self.low_rank.as_ref().map(|_| own("x times a", self.rank())).transpose()?;
+        let buffer = |place| match place {
+            Place::X => x,
+            Place::Y => y,
+            Place::Zeros => zeros.as_ref().expect("there is a bias"),
+            Place::U => u.as_ref().expect("there are adapters"),
+        };
+        let one = |step: &Step| {
+            let io = Io { x: buffer(step.reads), y: buffer(step.writes), experts: None };
+            Prepared::new(runtime, step.weights, &io, &step.plan)
+        };
+        self.steps(runtime, n, options)?.iter().map(one).collect()
+    }
+}
+
+impl Runtime {
+    /// Puts a layer into device memory: the weight packed as it is, a of the adapters as it is stored (as f32 where the adapters
+    /// differ), b as f32 with its scale multiplied in. That product is rounded once, by 2^-24 at most, far below the bounds of
+    /// [`check`](mod@crate::check), and is exact for scales that are powers of two.
+    ///
+    /// # Errors
+    /// As [`Runtime::upload`].
+    pub fn upload_layer(&self, linear: &Linear) -> Result<Layer> {
+        let low_rank = match linear.joined()? {
+            Some([a, b]) => Some([self.upload(&a)?, self.upload(&b)?]),
+            None => None,
+        };
+        Ok(Layer {
+            weight: self.upload(linear.weight())?,
+            bias: linear.bias().map(|bias| self.upload(bias)).transpose()?,
+            low_rank,
+        })
+    }
+
+    /// `y[n, m] = x[n, k] · w[m, k]ᵀ + bias + Σ s · (x · aᵀ) · bᵀ`; `n = x.len() / k`. `options` say how the weight is
+    /// multiplied; adapters always take the activations as they are.
+    ///
+    /// # Errors
+    /// As [`Runtime::matmul_with`].
+    pub fn matmul_layer(&self, layer: &Layer, x: &[f32], options: &MatmulOptions) -> Result<Vec<f32>> {
+        let mut y = vec![];
+        for part in self.batches(&layer.weight, x)? {
+            y.append(&mut self.run_layer(layer, part, options, 0)?);
+        }
+        Ok(y)
+    }
+
+    /// One part of [`Runtime::matmul_layer`], followed by `margin` elements as in [`Runtime::run`].
+    pub(crate) fn run_layer(
+        &self,
+        layer: &Layer,
+        x: &[f32],
+        options: &MatmulOptions,
+        margin: usize,
+    ) -> Result<Vec<f32>> {
+        self.owns(&layer.weight)?;
+        let n = reference::batch(layer.weight.name(), layer.weight.cols(), x.len())?;
+        let x = transfer::filled(self, "activations", x)?;
+        let (encoder, staging, count) = self
+            .encode_result(n * layer.weight.rows(), margin, |y| layer.prepare(self, (&x, y), n, options))?;
+        transfer::submit_and_read_blocking(self, encoder, &staging, count)
+    }
+
+    /// Adds layers that share their activations to the caller's encoder, in one pass and without a readback: f32 buffers x
+    /// `[n, k]` and y `[n, m]` of each, as [`Runtime::record_matmuls`] does.
+    ///
+    /// # Errors
+    /// As [`Runtime::record_matmul`].
+    pub fn record_layers(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        outputs: &[(&Layer, &wgpu::Buffer)],
+        x: &wgpu::Buffer,
+        n: usize,
+        options: &MatmulOptions,
+    ) -> Result<()> {
+        let mut prepared = vec![];
+        for (layer, y) in outputs {
+            let w = &layer.weight;
+            self.owns(w)?;
+            check_buffers(w, (x, n.saturating_mul(w.cols())), (y, n.saturating_mul(w.rows())))?;
+            prepared.extend(layer.prepare(self, (x, y), n, options)?);
+        }
+        Prepared::encode_all(&prepared, encoder);
+        Ok(())
+    }
+
+    /// Compiles ahead what layers with these numbers of columns will need, as [`Runtime::warm_up_all`] does.
+    ///
+    /// # Errors
+    /// As [`Runtime::record_matmul`].
+    pub fn warm_up_layers(&self, requests: &[(&Layer, usize)], options: &MatmulOptions) -> Result<()> {
+        let mut plans = vec![];
+        for (layer, n) in requests {
+            self.owns(&layer.weight)?;
+            let steps = layer.steps(self, *n, options)?;
+            plans.extend(steps.into_iter().map(|step| (step.plan, step.weights.layout.clone())));
+        }
+        self.compile(plans)
+    }
+
+    /// Times layers with `n` columns in turn, as [`Runtime::time_matmul`] does.
+    ///
+    /// # Errors
+    /// As [`Runtime::time_matmul`].
+    pub fn time_layer(
+        &self,
+        layers: &[Layer],
+        n: usize,
+        options: &MatmulOptions,
+        least: f64,
+    ) -> Result<Timing> {
+        let sizes = layers.iter().map(|l| (l.weight.rows(), l.weight.cols()));
+        let (x, y) = time::buffers(self, sizes, n)?;
+        let one = |layer: &Layer| {
+            self.owns(&layer.weight)?;
+            layer.prepare(self, (&x, &y), n, options)
+        };
+        time::rounds(self, &layers.iter().map(one).collect::<Result<Vec<_>>>()?, least)
+    }
+}

@@ -1,0 +1,240 @@
+//! A linear layer on the host: a weight, its bias, and what adapters of low rank add to it.
+//!
+//! `y[n, m] = x[n, k] · w[m, k]ᵀ + bias[m] + Σ s · (x · a[r, k]ᵀ) · b[m, r]ᵀ` over the adapters (LoRA, Hu et al. 2021, section
+//! 4.1). The weight stays packed as it is, as in the forward pass of QLoRA (Dettmers et al. 2023, equation 5).
+
+use crate::error::{Error, Result};
+use crate::format;
+use crate::tensor::PackedTensor;
+
+/// What an adapter adds to one weight: `s · (x · aᵀ) · bᵀ`.
+#[derive(Clone, Debug)]
+pub struct LowRank {
+    a: PackedTensor,
+    b: PackedTensor,
+    scale: f64,
+}
+
+impl LowRank {
+    /// From `a[r, k]`, `b[m, r]` and the scale s.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they differ in rank or it is 0, [`Error::NonFinite`] if the scale is no number.
+    pub fn new(a: PackedTensor, b: PackedTensor, scale: f64) -> Result<Self> {
+        if a.rows() != b.cols() || a.rows() == 0 {
+            let what = format!("columns of `{}`, the rank", b.name());
+            let wanted = format!("{}, the rows of `{}`, and not 0", a.rows(), a.name());
+            return Err(Error::shape(what, wanted, b.cols()));
+        }
+        if !scale.is_finite() {
+            return Err(Error::NonFinite {
+                what: format!("the scale of `{}`", b.name()),
+                count: 1,
+                first: 0,
+            });
+        }
+        Ok(Self { a, b, scale })
+    }
+
+    /// `a[r, k]`, which is applied first.
+    pub fn a(&self) -> &PackedTensor {
+        &self.a
+    }
+
+    /// `b[m, r]`.
+    pub fn b(&self) -> &PackedTensor {
+        &self.b
+    }
+
+    /// The factor s.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// The rank r.
+    pub fn rank(&self) -> usize {
+        self.a.rows()
+    }
+}
+
+/// A weight with all that is added to its product.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    weight: PackedTensor,
+    bias: Option<PackedTensor>,
+    adapters: Vec<LowRank>,
+}
+
+impl Linear {
+    /// The weight `w[m, k]` alone.
+    pub fn new(weight: PackedTensor) -> Self {
+        Self { weight, bias: None, adapters: vec![] }
+    }
+
+    /// The same with a bias, one row of m values.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if it has not as many as the weight has rows.
+    pub fn with_bias(mut self, bias: PackedTensor) -> Result<Self> {
+        if (bias.rows(), bias.cols()) != (1, self.weight.rows()) {
+            let what = format!("bias `{}` for `{}`", bias.name(), self.weight.name());
+            let wanted = format!("{} values", self.weight.rows());
+            return Err(Error::shape(what, wanted, format!("{} x {}", bias.rows(), bias.cols())));
+        }
+        self.bias = Some(bias);
+        Ok(self)
+    }
+
+    /// The same with one more adapter.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if its a has not the columns of the weight, or its b not the rows.
+    pub fn with_adapter(mut self, adapter: LowRank) -> Result<Self> {
+        let (a, b, w) = (&adapter.a, &adapter.b, &self.weight);
+        let pairs = [("columns", a, a.cols(), w.cols()), ("rows", b, b.rows(), w.rows())];
+        for (what, tensor, got, wanted) in pairs {
+            if got != wanted {
+                let what = format!("{what} of `{}`", tensor.name());
+                return Err(Error::shape(what, format!("{wanted}, as `{}` has", w.name()), got));
+            }
+        }
+        self.adapters.push(adapter);
+        Ok(self)
+    }
+
+    /// The weight `[m, k]`.
+    pub fn weight(&self) -> &PackedTensor {
+        &self.weight
+    }
+
+    /// The bias `[1, m]`, if there is one.
+    pub fn bias(&self) -> Option<&PackedTensor> {
+        self.bias.as_ref()
+    }
+
+    /// The adapters; all are added.
+    pub fn adapters(&self) -> &[LowRank] {
+        &self.adapters
+    }
+
+    /// Refuses NaN and infinity in any part.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] of the first part that holds one.
+    pub fn check_finite(&self) -> Result<()> {
+        let low_rank = self.adapters.iter().flat_map(|l| [&l.a, &l.b]);
+        [&self.weight].into_iter().chain(&self.bias).chain(low_rank).try_for_each(PackedTensor::check_finite)
+    }
+
+    /// All adapters as one of scale 1: `a[R, k]` and `b[m, R]` for the sum R of their ranks, each scale multiplied into its
+    /// part of b. That rounds each of its weights once, by 2^-24 at most, and not at all if the scale is a power of two.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] if b with its scale is beyond what f32 holds.
+    pub(crate) fn joined(&self) -> Result<Option<[PackedTensor; 2]>> {
+        if self.adapters.is_empty() {
+            return Ok(None);
+        }
+        let name = self.weight.name();
+        let all: Vec<_> = self.adapters.iter().map(|l| &l.a).collect();
+        let rank = all.iter().map(|a| a.rows()).sum();
+        let f32 = format::by_name("F32").expect("a format of the table");
+        let a_name = format!("{name}, a of its adapters");
+        // As they are stored, unless that differs between adapters.
+        let a = PackedTensor::stack(&a_name, &all).or_else(|_| {
+            let values: Vec<f32> = all.iter().flat_map(|a| a.dequantize()).collect();
+            PackedTensor::encode(&a_name, f32, rank, self.weight.cols(), &values)
+        })?;
+        let b_name = format!("{name}, b of its adapters");
+        let b = PackedTensor::encode(b_name, f32, self.weight.rows(), rank, &self.scaled_b(rank))?;
+        Ok(Some([a, b]))
+    }
+
+    /// `s · b` of all adapters side by side, `[m, R]`.
+    fn scaled_b(&self, rank: usize) -> Vec<f32> {
+        let mut out = vec![0f32; self.weight.rows() * rank];
+        let mut first = 0;
+        for LowRank { b, scale, .. } in &self.adapters {
+            let columns = first..first + b.cols();
+            for (row, out) in out.chunks_mut(rank).enumerate() {
+                let out = &mut out[columns.clone()];
+                b.decode_row(row, out);
+                out.iter_mut().for_each(|v| *v = (f64::from(*v) * scale) as f32);
+            }
+            first = columns.end;
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn f32s(name: &str, rows: usize, cols: usize, values: &[f32]) -> PackedTensor {
+        let f32 = format::by_name("F32").expect("a format of the table");
+        PackedTensor::encode(name, f32, rows, cols, values).expect("finite values of this shape")
+    }
+
+    fn low_rank(rank: usize, (m, k): (usize, usize), scale: f64) -> LowRank {
+        let a: Vec<f32> = (0..rank * k).map(|i| i as f32).collect();
+        let b: Vec<f32> = (0..m * rank).map(|i| 1.0 + i as f32).collect();
+        LowRank::new(f32s("a", rank, k, &a), f32s("b", m, rank, &b), scale).expect("ranks agree")
+    }
+
+    #[test]
+    fn adapters_are_joined_side_by_side() {
+        let linear = Linear::new(f32s("w", 2, 3, &[0.0; 6]));
+        assert!(linear.joined().expect("nothing to join").is_none());
+        let linear = linear.with_adapter(low_rank(1, (2, 3), 2.0)).expect("fits");
+        let linear = linear.with_adapter(low_rank(2, (2, 3), -0.5)).expect("fits");
+        let [a, b] = linear.joined().expect("finite").expect("two adapters");
+        assert_eq!(a.dequantize(), [0.0, 1.0, 2.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(b.dequantize(), [2.0, -0.5, -1.0, 4.0, -1.5, -2.0]);
+    }
+
+    #[test]
+    fn a_in_different_formats_is_joined_as_f32() {
+        let f16 = format::by_name("F16").expect("a format of the table");
+        let a = PackedTensor::encode("a", f16, 1, 3, &[1.0, 0.5, -2.0]).expect("finite");
+        let half = LowRank::new(a, f32s("b", 2, 1, &[1.0, 1.0]), 1.0).expect("ranks agree");
+        let linear = Linear::new(f32s("w", 2, 3, &[0.0; 6])).with_adapter(half).expect("fits");
+        assert_eq!(linear.joined().expect("finite").expect("one")[0].format().name, "F16");
+        let linear = linear.with_adapter(low_rank(1, (2, 3), 1.0)).expect("fits");
+        let [a, _] = linear.joined().expect("finite").expect("two adapters");
+        assert_eq!((a.format().name, a.dequantize()), ("F32", vec![1.0, 0.5, -2.0, 0.0, 1.0, 2.0]));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_both_numbers() {
+        let linear = || Linear::new(f32s("w", 2, 3, &[0.0; 6]));
+        let refused = |result: Result<Linear>, words: [&str; 3]| {
+            let text = result.expect_err("does not fit").to_string();
+            assert!(words.iter().all(|w| text.contains(w)), "{text}");
+        };
+        refused(linear().with_adapter(low_rank(1, (2, 4), 1.0)), ["columns of `a`", "wanted 3", "got 4"]);
+        refused(linear().with_adapter(low_rank(1, (5, 3), 1.0)), ["rows of `b`", "wanted 2", "got 5"]);
+        refused(linear().with_bias(f32s("c", 1, 3, &[0.0; 3])), ["`c` for `w`", "2 values", "1 x 3"]);
+        refused(linear().with_bias(f32s("c", 2, 1, &[0.0; 2])), ["`c` for `w`", "2 values", "2 x 1"]);
+    }
+
+    #[test]
+    fn ranks_and_scales_are_checked() {
+        let new = |a: (usize, usize), b: (usize, usize), scale| {
+            let tensor = |name, (rows, cols)| f32s(name, rows, cols, &vec![0.0; rows * cols]);
+            LowRank::new(tensor("a", a), tensor("b", b), scale).map(drop)
+        };
+        assert!(new((2, 3), (4, 2), 1.0).is_ok());
+        let text = new((2, 3), (4, 5), 1.0).expect_err("2 is not 5").to_string();
+        assert!(text.contains("`b`") && text.contains("wanted 2") && text.contains("got 5"), "{text}");
+        assert!(matches!(new((0, 3), (4, 0), 1.0), Err(Error::Shape { .. })));
+        assert!(matches!(new((2, 3), (4, 2), f64::NAN), Err(Error::NonFinite { .. })));
+    }
+
+    #[test]
+    fn a_scale_that_overflows_b_is_refused() {
+        let linear = Linear::new(f32s("w", 2, 3, &[0.0; 6]));
+        let linear = linear.with_adapter(low_rank(1, (2, 3), 1e300)).expect("fits");
+        assert!(matches!(linear.joined(), Err(Error::NonFinite { .. })));
+    }
+}
