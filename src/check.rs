@@ -39,12 +39,17 @@ pub const NMSE_F16: f64 = 1e-6;
 /// Bound for activations rounded to eight bits per 32: for normal ones 2.5e-5 is to be expected.
 pub const NMSE_Q8: f64 = 1e-4;
 
+/// Bound for LLM.int8: half a step of 127 to the largest activation of a column below the threshold. For normal ones 1e-4 is
+/// to be expected; a few large ones below the threshold make it larger.
+pub const NMSE_INT8: f64 = 1e-2;
+
 /// The bound against the exact product for these activations.
 pub fn bound(activations: Activations) -> f64 {
     match activations {
         Activations::F32 => NMSE_F32,
         Activations::F16 => NMSE_F16,
         Activations::Q8 => NMSE_Q8,
+        Activations::Int8(_) => NMSE_INT8,
     }
 }
 
@@ -283,10 +288,13 @@ pub fn lora(
 
 /// The options, or exact activations where theirs do not apply to these weights.
 fn applicable(packed: &PackedTensor, options: &MatmulOptions) -> MatmulOptions {
-    match options.activations != Activations::Q8 || packed.format().has_integers() {
-        true => options.clone(),
-        false => MatmulOptions::default(),
-    }
+    let layout = packed.layout();
+    let applies = match options.activations {
+        Activations::F32 | Activations::F16 => true,
+        Activations::Q8 => layout.has_integers(),
+        Activations::Int8(_) => layout.has_columns(),
+    };
+    if applies { options.clone() } else { MatmulOptions::default() }
 }
 
 /// [`matmul`] held against the reference on `count` rows alone, the first and the last and random ones between.

@@ -213,6 +213,7 @@ fn every_candidate_takes_any_batch() {
                 experts: false,
                 codes: format.layout(case.k).codes,
                 looked_up: format.layout(case.k).is_looked_up(),
+                gathered: false,
             };
             for candidate in kernel::candidates(runtime.caps(), &request) {
                 // A kernel of tiles is the same for every batch.

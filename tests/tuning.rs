@@ -26,6 +26,7 @@ const REQUEST: Request = Request {
     experts: false,
     codes: qmatmul::format::Codes::Integers,
     looked_up: false,
+    gathered: false,
 };
 
 #[test]

@@ -50,6 +50,13 @@ fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
         (values(q[4]) - z) * s.x, (values(q[5]) - z) * s.x, (values(q[6]) - z) * s.x, (values(q[7]) - z) * s.x);
 }
 
+// One weight.
+fn weight(row: u32, k: u32) -> f32 {
+    let s = scale(row, k);
+    let q = plane_word(0u, row, k >> 2u) >> (8u * (k & 3u));
+    return (values(q).x - s.y) * s.x;
+}
+
 fn codes32(row: u32, k: u32) -> Codes {
     return codes(code_quads(row, k), scale(row, k).x, 0.0);
 }

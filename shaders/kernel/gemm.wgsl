@@ -15,7 +15,7 @@ var<workgroup> x_tile: array<vec4<f32>, TILE_COLS * PITCH>;
 
 fn fill(t: Tile, lane: u32, k: u32) {
     for (var r = lane; r < TILE_ROWS; r += WORKGROUP) {
-        let weights = decode32(w_row(t, r), k);
+        let weights = weights32(w_row(t, r), k);
         for (var i = 0u; i < 8u; i++) {
             w_tile[r * PITCH + i] = weights[i];
         }

@@ -21,7 +21,7 @@ fn fill(t: Tile, lane: u32, k: u32) {
     for (var r = lane; r < TILE; r += WORKGROUP) {
         let row = w_row(t, r);
         let inverse = bitcast<f32>((254u << 23u) - bitcast<u32>(row_scales[row]));
-        let weights = decode32(row, k);
+        let weights = weights32(row, k);
         for (var i = 0u; i < 8u; i++) {
             let v = vec4<f16>(weights[i] * inverse);
             let at = r * PITCH + 4u * i;

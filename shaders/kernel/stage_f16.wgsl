@@ -1,21 +1,12 @@
 // stage_f16:   for col: y[col] = half(x[col] / s), s the power of two that brings the largest below 2^15
 //
-// One workgroup does one column. A power of two rounds nothing, and halves are rounded here, to even: WGSL leaves the rounding
-// of its own conversion open. Twin: src/kernel/stage_f16.rs.
+// One workgroup does one column. A power of two rounds nothing, and halves are rounded by `lib/halves.wgsl`. Twin: src/kernel/stage_f16.rs.
 // Needs: WORKGROUP.
 
 @group(0) @binding(3) var<storage, read> x: array<f32>;        // [batch, k]
 @group(0) @binding(4) var<storage, read_write> y: array<u32>;  // [batch]: scale, 0, 0, 0; then pairs of halves [k up to whole chunks]
 
 var<workgroup> tops: array<u32, WORKGROUP>;
-
-fn half_bits(v: f32) -> u32 {
-    let bits = bitcast<u32>(v);
-    let a = bits & 0x7fffffffu;
-    let normal = (a + 0xfffu + ((a >> 13u) & 1u) - 0x38000000u) >> 13u;
-    let small = u32(round(abs(v) * 16777216.0));
-    return ((bits >> 16u) & 0x8000u) | select(small, normal, a >= 0x38800000u);
-}
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,

@@ -10,7 +10,7 @@ struct X {
 }
 
 fn w_chunk(row: u32, k: u32) -> W {
-    return W(decode32(row, k));
+    return W(weights32(row, k));
 }
 
 fn dot_chunk(w: W, x: X) -> f32 {

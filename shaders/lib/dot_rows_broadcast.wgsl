@@ -6,7 +6,7 @@ struct W {
 }
 
 fn w_chunk(row: u32, k: u32) -> W {
-    return W(decode32(row, k));
+    return W(weights32(row, k));
 }
 
 // s + (a, b, c, d) . x[column i of the tile, k .. k + 32]

@@ -20,6 +20,7 @@ struct Params {
     experts: vec4<u32>,       // first expert of this shard, experts in it, columns of y for one of x, workgroup columns
     plane_offset: vec4<u32>,  // first word of each plane
     plane_stride: vec4<u32>,  // words from one row of the plane to the next
+    threshold: f32,           // LLM.int8: where outliers begin, 0 for never
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -20,7 +20,7 @@ fn tile(id: u32, rows: u32, cols: u32) -> Tile {
     let begin = params.chunk_begin + split * params.split_chunks;
     return Tile(
         (in_split % params.row_groups) * rows, columns.base, columns.first, columns.end,
-        begin, min(begin + params.split_chunks, params.chunk_end), params.y_offset + split * params.split_stride);
+        begin, min(begin + params.split_chunks, last_chunk()), params.y_offset + split * params.split_stride);
 }
 
 // The row of w for row `i` of the tile; rows past the last repeat it.

@@ -59,7 +59,16 @@ impl Shader {
         };
         let (rows, cols, batch) = (self.m as usize, self.k as usize, self.n as usize);
         let (codes, looked_up) = (layout.codes, layout.is_looked_up());
-        let request = Request { rows, cols, batch, activations, experts: self.experts, codes, looked_up };
+        let request = Request {
+            rows,
+            cols,
+            batch,
+            activations,
+            experts: self.experts,
+            codes,
+            looked_up,
+            gathered: false,
+        };
         let caps = self.caps(common);
         if kernel.operation != Operation::Matmul {
             return Ok((kernel.configs)(&caps, &request).swap_remove(0));

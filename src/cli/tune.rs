@@ -74,6 +74,7 @@ impl Tune {
                     experts: false,
                     codes: format.layout(k).codes,
                     looked_up: format.layout(k).is_looked_up(),
+                    gathered: false,
                 };
                 for trial in tune::tune(runtime, format, &request, &effort)? {
                     table.push(vec![

@@ -15,6 +15,7 @@
 
 mod activations;
 mod bitsandbytes;
+mod bitsandbytes_int8;
 mod checkpoint;
 pub mod gguf;
 mod gguf_value;

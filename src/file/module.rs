@@ -1,10 +1,10 @@
 //! Weights that several tensors of a checkpoint hold together: found by the conventions of the tools that write them.
 
 use crate::error::{Error, Result};
-use crate::file::bitsandbytes;
 use crate::file::names::shown;
 use crate::file::source::Source;
 use crate::file::tensors::{TensorInfo, TensorTable};
+use crate::file::{bitsandbytes, bitsandbytes_int8};
 use crate::tensor::PackedTensor;
 use bytes::Bytes;
 use std::ops::Range;
@@ -22,6 +22,8 @@ pub struct Module {
 pub(crate) enum Scheme {
     /// Four bits of bitsandbytes.
     FourBit(bitsandbytes::FourBitModule),
+    /// INT8 of bitsandbytes.
+    Int8(bitsandbytes_int8::Int8Module),
 }
 
 impl Module {
@@ -29,12 +31,14 @@ impl Module {
     pub fn description(&self) -> String {
         match &self.scheme {
             Scheme::FourBit(module) => module.description(),
+            Scheme::Int8(module) => module.description(),
         }
     }
 
     pub(super) fn load(&self, name: &str, files: &Files) -> Result<PackedTensor> {
         match &self.scheme {
             Scheme::FourBit(module) => module.load(name, &self.parts, files),
+            Scheme::Int8(module) => module.load(name, &self.parts, files),
         }
     }
 }
@@ -76,7 +80,8 @@ impl Files<'_> {
 
 /// The tensors of `table`, those that belong together as one.
 pub(super) fn gather(table: TensorTable, files: &Files) -> Result<TensorTable> {
-    let modules = bitsandbytes::modules(&table, files)?;
+    let mut modules = bitsandbytes::modules(&table, files)?;
+    modules.extend(bitsandbytes_int8::modules(&table, files)?);
     if modules.is_empty() {
         return Ok(table);
     }

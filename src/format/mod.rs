@@ -120,9 +120,10 @@ pub struct Format {
 }
 
 /// Whether the shader has `codes32`, which gives codes and scales apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Codes {
     /// It has not.
+    #[default]
     None,
     /// It has, and the codes stand for numbers of a book that are no small integers.
     Values,
@@ -240,6 +241,11 @@ impl Layout {
     /// True if the shader has `codes32` for this tensor.
     pub fn has_codes(&self) -> bool {
         self.codes != Codes::None
+    }
+
+    /// True if the shader has `weight`, which gives single weights: LLM.int8 asks for those of outlier features.
+    pub fn has_columns(&self) -> bool {
+        self.format.shader.contains("fn weight(") && self.has_integers()
     }
 
     /// True if those codes are integers, which can be multiplied with eight-bit activations.

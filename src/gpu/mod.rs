@@ -4,6 +4,7 @@ mod call;
 mod device;
 mod errors;
 mod host;
+mod int8;
 mod layer;
 mod peak;
 mod pipelines;

@@ -20,6 +20,8 @@ struct Buffers<'a> {
     staged: Option<wgpu::Buffer>,
     partial: Option<wgpu::Buffer>,
     routes: Option<wgpu::Buffer>,
+    outliers: Option<wgpu::Buffer>,
+    gathered: Option<wgpu::Buffer>,
 }
 
 impl<'a> Buffers<'a> {
@@ -33,6 +35,8 @@ impl<'a> Buffers<'a> {
             staged: own(Buffer::Staged, "staged activations")?,
             partial: own(Buffer::Partial, "results of splits")?,
             routes: own(Buffer::Routes, "sorted columns")?,
+            outliers: own(Buffer::Outliers, "outlier features")?,
+            gathered: own(Buffer::Gathered, "activations of outlier features")?,
         })
     }
 
@@ -44,6 +48,8 @@ impl<'a> Buffers<'a> {
             Buffer::Staged => self.staged.as_ref(),
             Buffer::Partial => self.partial.as_ref(),
             Buffer::Routes => self.routes.as_ref(),
+            Buffer::Outliers => self.outliers.as_ref(),
+            Buffer::Gathered => self.gathered.as_ref(),
         };
         there.expect("the plan was made for these buffers")
     }
@@ -151,10 +157,7 @@ fn bind_group(
     let weights = w.buffers[dispatch.shard].as_entire_binding();
     // Whatever a shader does not read is bound to something that it may.
     let book = w.book.as_entire_binding();
-    let routes = match dispatch.is_routed() {
-        true => buffers.get(Buffer::Routes).as_entire_binding(),
-        false => book.clone(),
-    };
+    let routes = dispatch.side.map_or(book.clone(), |side| buffers.get(side).as_entire_binding());
     let entry = |binding, resource| wgpu::BindGroupEntry { binding, resource };
     runtime.device().create_bind_group(&wgpu::BindGroupDescriptor {
         label: None,

@@ -47,6 +47,9 @@ static CHUNK_F32: Part = part!("lib/chunk_f32.wgsl");
 static CHUNK_DIRECT: Part = part!("lib/chunk_direct.wgsl");
 static CHUNK_STAGED: Part = part!("lib/chunk_staged.wgsl");
 static CHUNK_Q8: Part = part!("lib/chunk_q8.wgsl");
+static WEIGHTS_GATHERED: Part = part!("lib/weights_gathered.wgsl");
+static WEIGHTS_PLAIN: Part = part!("lib/weights_plain.wgsl");
+pub(super) static HALVES: Part = part!("lib/halves.wgsl");
 static X_F16: Part = part!("lib/x_f16.wgsl");
 static X_Q8: Part = part!("lib/x_q8.wgsl");
 static X_SCALAR: Part = part!("lib/x_scalar.wgsl");
@@ -58,14 +61,14 @@ pub(super) fn x(request: &Request) -> &'static Part {
         Activations::F32 if request.cols.is_multiple_of(4) => &X_VEC4,
         Activations::F32 => &X_SCALAR,
         Activations::F16 => &X_F16,
-        Activations::Q8 => &X_Q8,
+        Activations::Q8 | Activations::Int8(_) => &X_Q8,
     }
 }
 
 /// The parts that multiply 32 weights by 32 activations, which are `staged` in workgroup memory or not.
 pub(super) fn chunks(request: &Request, staged: bool) -> Vec<&'static Part> {
     match request.activations {
-        Activations::Q8 => vec![x(request), &CHUNK_Q8],
+        Activations::Q8 | Activations::Int8(_) => vec![x(request), &CHUNK_Q8],
         _ => vec![x(request), &CHUNK_F32, if staged { &CHUNK_STAGED } else { &CHUNK_DIRECT }],
     }
 }
@@ -76,9 +79,10 @@ pub(super) fn shared_x(caps: &Caps, request: &Request) -> [&'static Part; 2] {
     [share, &X_QUADS]
 }
 
-/// The parts that know which part of y is whose.
-pub(super) fn tiles(request: &Request) -> [&'static Part; 2] {
-    [&TILE, if request.experts { &COLUMNS_EXPERTS } else { &COLUMNS_PLAIN }]
+/// The parts that know which part of y is whose, and which weights belong to it.
+pub(super) fn tiles(request: &Request) -> [&'static Part; 3] {
+    let columns = if request.experts { &COLUMNS_EXPERTS } else { &COLUMNS_PLAIN };
+    [&TILE, columns, if request.gathered { &WEIGHTS_GATHERED } else { &WEIGHTS_PLAIN }]
 }
 
 /// A composed shader.

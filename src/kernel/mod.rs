@@ -3,17 +3,22 @@
 
 pub mod compose;
 mod dequantize;
+mod gather_outliers;
 mod gemm;
 mod gemm_coop;
 mod gemm_q8;
 mod gemv;
 mod get_rows;
+pub mod llm_int8;
 mod matmul_rows;
+mod outlier_list;
+mod outlier_mask;
 pub mod plan;
 pub mod reference;
 mod route_experts;
 mod row_scales;
 pub mod stage_f16;
+mod stage_int8;
 pub mod stage_q8;
 mod sum_splits;
 #[cfg(test)]
@@ -26,15 +31,19 @@ use compose::Part;
 /// Every kernel, one row a line, sorted.
 pub static KERNELS: &[&Kernel] = &[
     &dequantize::KERNEL,
+    &gather_outliers::KERNEL,
     &gemm::KERNEL,
     &gemm_coop::KERNEL,
     &gemm_q8::KERNEL,
     &gemv::KERNEL,
     &get_rows::KERNEL,
     &matmul_rows::KERNEL,
+    &outlier_list::KERNEL,
+    &outlier_mask::KERNEL,
     &route_experts::KERNEL,
     &row_scales::KERNEL,
     &stage_f16::KERNEL,
+    &stage_int8::KERNEL,
     &stage_q8::KERNEL,
     &sum_splits::KERNEL,
 ];
@@ -76,18 +85,56 @@ pub enum Activations {
     F16,
     /// Rounded to eight bits with a scale for each 32, and multiplied as integers.
     Q8,
+    /// LLM.int8: rounded to eight bits with a scale for each column, and multiplied as integers, but for the features that reach
+    /// the threshold in any column of the batch, which are taken as they are. For INT8 weights.
+    Int8(Threshold),
+}
+
+/// From which magnitude on LLM.int8 leaves an activation out of its integers; 0 for never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+pub struct Threshold(u32);
+
+impl Threshold {
+    /// A threshold of 0 or more.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if it is negative or no number.
+    pub fn new(value: f32) -> Result<Self> {
+        match value >= 0.0 && value.is_finite() {
+            true => Ok(Self(value.abs().to_bits())),
+            false => Err(Error::Argument(format!("a threshold is 0 or more, not {value}"))),
+        }
+    }
+
+    /// The number.
+    pub fn value(self) -> f32 {
+        f32::from_bits(self.0)
+    }
+
+    /// False if nothing is an outlier.
+    pub fn is_some(self) -> bool {
+        self.value() > 0.0
+    }
+}
+
+/// That of transformers.
+impl Default for Threshold {
+    fn default() -> Self {
+        Self(6f32.to_bits())
+    }
 }
 
 impl Activations {
-    /// All of them, the exact one first.
+    /// Those that kernels are written for, the exact one first.
     pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Q8];
 
-    /// `f32`, `f16` or `q8`.
+    /// `f32`, `f16`, `q8` or `int8`.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Q8 => "q8",
+            Self::Int8(_) => "int8",
         }
     }
 }
@@ -99,8 +146,9 @@ impl std::str::FromStr for Activations {
     fn from_str(name: &str) -> Result<Self> {
         Self::ALL
             .into_iter()
+            .chain([Self::Int8(Threshold::default())])
             .find(|a| a.name().eq_ignore_ascii_case(name))
-            .ok_or_else(|| Error::Argument(format!("activations are f32, f16 or q8, not `{name}`")))
+            .ok_or_else(|| Error::Argument(format!("activations are f32, f16, q8 or int8, not `{name}`")))
     }
 }
 
@@ -142,7 +190,7 @@ impl std::fmt::Debug for Kernel {
 }
 
 /// A request, as far as it decides about a kernel.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Request {
     /// Rows of the weight, `m`; of one expert where there are several.
     pub rows: usize,
@@ -158,6 +206,8 @@ pub struct Request {
     pub codes: Codes,
     /// Codes are looked up in a book of sixteen: see [`Layout::is_looked_up`].
     pub looked_up: bool,
+    /// Columns of the weight are taken from a list that only the device knows, side by side.
+    pub gathered: bool,
 }
 
 /// A kernel, configured: what is compiled, and how much of the result one workgroup computes.

@@ -5,11 +5,11 @@
 //! batch columns where x or y exceed one binding, chunks of k where a driver limits loops.
 
 use super::{
-    Activations, Candidate, Caps, Config, KERNELS, Kernel, Operation, Request, route_experts, stage_f16,
-    stage_q8,
+    Activations, Candidate, Caps, Config, KERNELS, Kernel, Operation, Request, llm_int8, route_experts,
+    stage_f16, stage_q8,
 };
 use crate::error::{Error, Result};
-use crate::format::{Codes, Layout};
+use crate::format::Layout;
 use std::ops::Range;
 
 /// Weights that the decoders handle at once.
@@ -41,6 +41,8 @@ pub struct Params {
     pub experts: [u32; 4],
     pub plane_offset: [u32; MAX_PLANES],
     pub plane_stride: [u32; MAX_PLANES],
+    pub threshold: f32,
+    pub padding: [u32; 3],
 }
 
 /// Rows of a weight that lie in one device buffer, its planes one after the other.
@@ -119,6 +121,10 @@ pub enum Buffer {
     Partial,
     /// Columns sorted by experts.
     Routes,
+    /// Outlier features: their mask, then their list.
+    Outliers,
+    /// Activations of the outlier features, side by side.
+    Gathered,
 }
 
 /// Part of a buffer, in bytes.
@@ -149,17 +155,14 @@ pub struct Dispatch {
     pub x: Window,
     /// What it writes.
     pub y: Window,
+    /// What it reads besides, whole: sorted columns, or outliers.
+    pub side: Option<Buffer>,
 }
 
 impl Dispatch {
     /// `gemv:4x64`
     pub fn name(&self) -> String {
         Candidate { kernel: self.kernel, config: self.config.clone() }.name()
-    }
-
-    /// True if the kernel reads the sorted columns.
-    pub fn is_routed(&self) -> bool {
-        self.kernel.operation == Operation::Matmul && self.params.experts[1] > 0
     }
 }
 
@@ -200,6 +203,9 @@ pub fn matmul(
     choose: Choose,
     caps: &Caps,
 ) -> Result<Vec<Dispatch>> {
+    if let Activations::Int8(threshold) = activations {
+        return llm_int8::matmul(w, (batch, accumulate), threshold, choose, caps);
+    }
     let mut plan = vec![];
     if w.rows == 0 || batch == 0 {
         return Ok(plan);
@@ -214,33 +220,18 @@ pub fn matmul(
             cols: w.cols,
             batch: left,
             activations,
-            experts: false,
             codes: w.layout.codes,
             looked_up: w.layout.is_looked_up(),
+            ..Request::default()
         };
         let Candidate { kernel, config } = choose(&request)?;
-        // Whole groups of columns first; what is left gets a kernel compiled for fewer columns.
-        let columns = config.columns as usize;
-        let count = if left > columns { left / columns * columns } else { left };
-        let count = count.min(grid_limit(&w, &config, caps));
-        let columns = first..first + count;
+        let columns = first..first + columns_at_once(&w, left, &config, caps);
         let x = stage(&mut plan, &w, columns.clone(), activations, caps)?;
-        for (index, shard) in w.shards.iter().enumerate() {
-            let y_first = first * w.rows + shard.rows.start;
-            let y_last = (first + count - 1) * w.rows + shard.rows.end;
-            let tiles = Tiles {
-                shard: index,
-                rows: shard.rows.len(),
-                batch: count,
-                columns: count.div_ceil(config.columns as usize),
-                experts: [0; 4],
-                accumulate,
-                y: window(Buffer::Y, y_first..y_last, caps),
-                y_stride: w.rows,
-            };
+        for index in 0..w.shards.len() {
+            let tiles = Tiles { accumulate, ..Tiles::of(&w, index, columns.clone(), &config, caps) };
             matmul_shard(&mut plan, &w, &tiles, x, (kernel, &config), caps)?;
         }
-        first += count;
+        first = columns.end;
     }
     Ok(plan)
 }
@@ -257,6 +248,9 @@ pub fn matmul_experts(
     choose: Choose,
     caps: &Caps,
 ) -> Result<Vec<Dispatch>> {
+    if let Activations::Int8(_) = activations {
+        return Err(Error::Argument(format!("LLM.int8 is not for the experts of `{}`", w.name)));
+    }
     let mut plan = vec![];
     let rows = w.rows / w.experts.max(1);
     if rows == 0 || slots == 0 {
@@ -294,7 +288,16 @@ pub fn matmul_experts(
         // About as many columns for each expert.
         let batch = left.div_ceil(w.experts).max(1);
         let (codes, looked_up) = (w.layout.codes, w.layout.is_looked_up());
-        let request = Request { rows, cols: w.cols, batch, activations, experts: true, codes, looked_up };
+        let request = Request {
+            rows,
+            cols: w.cols,
+            batch,
+            activations,
+            experts: true,
+            codes,
+            looked_up,
+            gathered: false,
+        };
         let Candidate { kernel, config } = choose(&request)?;
         let columns = first..first + left.min(expert_limit(&one, &config, per, caps));
         let tiles = columns.len() / config.columns as usize + w.experts.min(columns.len());
@@ -308,6 +311,7 @@ pub fn matmul_experts(
                 batch: columns.len(),
                 columns: tiles,
                 experts,
+                side: Some(Buffer::Routes),
                 accumulate: false,
                 y: window(Buffer::Y, columns.start * rows..columns.end * rows, caps),
                 y_stride: rows,
@@ -343,7 +347,7 @@ fn route(w: &Weight, columns: Range<usize>, tiles: usize, width: u32, caps: &Cap
     let y = Window { buffer: Buffer::Routes, offset: 0, size: 4 * (4 * tiles + columns.len()) as u64 };
     let experts = [0, w.experts as u32, 0, tiles as u32];
     let params = Params { batch: columns.len() as u32, groups: 1, x_offset, experts, ..Params::default() };
-    Dispatch { kernel, config, shard: 0, params, grid: [1, 1], x, y }
+    Dispatch { kernel, config, shard: 0, params, grid: [1, 1], x, y, side: None }
 }
 
 /// Columns that one `route_experts` sorts before a driver stops its loops.
@@ -356,10 +360,10 @@ fn route_limit(w: &Weight, caps: &Caps) -> usize {
 
 /// Where a matmul finds its activations.
 #[derive(Clone, Copy)]
-struct Activated {
-    window: Window,
-    offset: u32,
-    stride: u32,
+pub(super) struct Activated {
+    pub window: Window,
+    pub offset: u32,
+    pub stride: u32,
 }
 
 /// Activations of `columns` as the kernel wants them, made ready by a dispatch of their own if need be.
@@ -376,7 +380,7 @@ fn stage(
     let kernel = match activations {
         Activations::F32 => return Ok(Activated { window: x, offset: x_offset, stride: w.cols as u32 }),
         Activations::F16 => &stage_f16::KERNEL,
-        Activations::Q8 => &stage_q8::KERNEL,
+        Activations::Q8 | Activations::Int8(_) => &stage_q8::KERNEL,
     };
     let config = only_config(kernel, caps);
     let groups = match activations {
@@ -395,7 +399,16 @@ fn stage(
     };
     let window =
         Window { buffer: Buffer::Staged, offset: 0, size: 4 * u64::from(stride) * columns.len() as u64 };
-    plan.push(Dispatch { kernel, config, shard: 0, params, grid: fold(w, groups, caps)?, x, y: window });
+    plan.push(Dispatch {
+        kernel,
+        config,
+        shard: 0,
+        params,
+        grid: fold(w, groups, caps)?,
+        x,
+        y: window,
+        side: None,
+    });
     Ok(Activated { window, offset: 0, stride })
 }
 
@@ -405,28 +418,57 @@ fn staged_words(cols: usize, activations: Activations) -> usize {
     match activations {
         Activations::F32 => cols,
         Activations::F16 => stage_f16::HEADER_WORDS + chunks * stage_f16::CHUNK_WORDS,
-        Activations::Q8 => chunks * stage_q8::CHUNK_WORDS,
+        Activations::Q8 | Activations::Int8(_) => chunks * stage_q8::CHUNK_WORDS,
     }
 }
 
 /// The tiles of one shard and some columns.
-struct Tiles {
-    shard: usize,
+pub(super) struct Tiles {
+    pub shard: usize,
     /// Rows of the matrix, or of each expert.
-    rows: usize,
+    pub rows: usize,
     /// Columns of y.
-    batch: usize,
+    pub batch: usize,
     /// Tiles along the columns.
-    columns: usize,
-    experts: [u32; 4],
+    pub columns: usize,
+    pub experts: [u32; 4],
+    /// What the kernel reads besides.
+    pub side: Option<Buffer>,
     /// Add to what y holds.
-    accumulate: bool,
-    y: (Window, u32),
-    y_stride: usize,
+    pub accumulate: bool,
+    pub y: (Window, u32),
+    pub y_stride: usize,
+}
+
+impl Tiles {
+    /// Those of a whole shard and these columns, which overwrite y.
+    pub fn of(w: &Weight, index: usize, columns: Range<usize>, config: &Config, caps: &Caps) -> Self {
+        let shard = &w.shards[index];
+        let y_first = columns.start * w.rows + shard.rows.start;
+        let y_last = (columns.end - 1) * w.rows + shard.rows.end;
+        Self {
+            shard: index,
+            rows: shard.rows.len(),
+            batch: columns.len(),
+            columns: columns.len().div_ceil(config.columns as usize),
+            experts: [0; 4],
+            side: None,
+            accumulate: false,
+            y: window(Buffer::Y, y_first..y_last, caps),
+            y_stride: w.rows,
+        }
+    }
+}
+
+/// How many of `left` columns a configuration takes: whole groups first; what is left gets a kernel compiled for fewer.
+pub(super) fn columns_at_once(w: &Weight, left: usize, config: &Config, caps: &Caps) -> usize {
+    let columns = config.columns as usize;
+    let count = if left > columns { left / columns * columns } else { left };
+    count.min(grid_limit(w, config, caps))
 }
 
 /// Pushes the dispatches of one shard and one range of batch columns: one per range of k.
-fn matmul_shard(
+pub(super) fn matmul_shard(
     plan: &mut Vec<Dispatch>,
     w: &Weight,
     tiles: &Tiles,
@@ -484,6 +526,7 @@ fn matmul_shard(
             grid,
             x: x.window,
             y,
+            side: tiles.side,
         });
         plan.extend(sum);
         chunk_begin = chunk_end;
@@ -521,7 +564,16 @@ fn sum_splits(w: &Weight, tiles: &Tiles, matmul: &Params, splits: u32, caps: &Ca
         ..Params::default()
     };
     let x = Window { buffer: Buffer::Partial, offset: 0, size: 4 * (elements * splits as usize) as u64 };
-    Ok(Dispatch { kernel, config, shard: tiles.shard, params, grid: fold(w, groups, caps)?, x, y: tiles.y.0 })
+    Ok(Dispatch {
+        kernel,
+        config,
+        shard: tiles.shard,
+        params,
+        grid: fold(w, groups, caps)?,
+        x,
+        y: tiles.y.0,
+        side: None,
+    })
 }
 
 /// The power of two of each row of a shard that makes its weights fit f16, as f32 into y.
@@ -543,7 +595,7 @@ pub fn row_scales(w: Weight, shard: usize, caps: &Caps) -> Result<Dispatch> {
     };
     let x = Window { buffer: Buffer::X, offset: 0, size: 4 };
     let y = Window { buffer: Buffer::Y, offset: 0, size: 4 * u64::from(groups) };
-    Ok(Dispatch { kernel, config, shard, params, grid: fold(&w, groups, caps)?, x, y })
+    Ok(Dispatch { kernel, config, shard, params, grid: fold(&w, groups, caps)?, x, y, side: None })
 }
 
 /// Rows `rows` of `w` as f32 into `y[rows, k]`.
@@ -619,7 +671,16 @@ fn rows_dispatch(
         ..params
     };
     let x = Window { buffer: Buffer::X, offset: 0, size: 4 };
-    Ok(Dispatch { kernel, config: config.clone(), shard: index, params, grid: fold(w, groups, caps)?, x, y })
+    Ok(Dispatch {
+        kernel,
+        config: config.clone(),
+        shard: index,
+        params,
+        grid: fold(w, groups, caps)?,
+        x,
+        y,
+        side: None,
+    })
 }
 
 /// The kernel of an operation that has one, and its one configuration.
@@ -630,16 +691,8 @@ fn the_kernel(operation: Operation, caps: &Caps) -> (&'static Kernel, Config) {
 }
 
 /// The configuration of a kernel that has the same for every request.
-fn only_config(kernel: &Kernel, caps: &Caps) -> Config {
-    let any = Request {
-        rows: 1,
-        cols: 1,
-        batch: 1,
-        activations: Activations::F32,
-        experts: false,
-        codes: Codes::None,
-        looked_up: false,
-    };
+pub(super) fn only_config(kernel: &Kernel, caps: &Caps) -> Config {
+    let any = Request { rows: 1, cols: 1, batch: 1, ..Request::default() };
     (kernel.configs)(caps, &any).swap_remove(0)
 }
 
@@ -650,7 +703,7 @@ fn binding_elements(caps: &Caps) -> usize {
 }
 
 /// Batch columns whose x and y each fit one binding.
-fn batch_limit(w: &Weight, activations: Activations, caps: &Caps) -> Result<usize> {
+pub(super) fn batch_limit(w: &Weight, activations: Activations, caps: &Caps) -> Result<usize> {
     let most = binding_elements(caps);
     let column = w.rows.max(w.cols).max(staged_words(w.cols, activations));
     match most / column {
@@ -681,12 +734,12 @@ fn grid_limit(w: &Weight, config: &Config, caps: &Caps) -> usize {
 }
 
 /// Workgroups of a folded grid of which no dispatch should have more.
-fn most_groups(caps: &Caps) -> usize {
+pub(super) fn most_groups(caps: &Caps) -> usize {
     (caps.max_groups as usize).saturating_mul(caps.max_groups as usize).min(1 << 24)
 }
 
 /// `groups` workgroups as a grid of two dimensions.
-fn fold(w: &Weight, groups: u32, caps: &Caps) -> Result<[u32; 2]> {
+pub(super) fn fold(w: &Weight, groups: u32, caps: &Caps) -> Result<[u32; 2]> {
     let x = groups.clamp(1, caps.max_groups);
     let y = groups.div_ceil(x).max(1);
     if y > caps.max_groups {
@@ -709,7 +762,7 @@ fn chunk_limit(config: &Config, caps: &Caps) -> u32 {
 }
 
 /// The aligned window around words `range` of a buffer, and the word in it where the range starts.
-fn window(buffer: Buffer, range: Range<usize>, caps: &Caps) -> (Window, u32) {
+pub(super) fn window(buffer: Buffer, range: Range<usize>, caps: &Caps) -> (Window, u32) {
     let alignment = u64::from(caps.binding_alignment);
     let start = range.start as u64 * 4;
     let offset = start / alignment * alignment;

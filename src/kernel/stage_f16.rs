@@ -1,6 +1,6 @@
 //! stage_f16: activations as f16, with a power of two taken out of each column.
 
-use super::{Caps, Config, Family, Kernel, Operation, Request};
+use super::{Caps, Config, Family, Kernel, Operation, Request, compose};
 
 pub(super) static KERNEL: Kernel = Kernel {
     name: "stage_f16",
@@ -13,7 +13,7 @@ pub(super) static KERNEL: Kernel = Kernel {
 };
 
 fn configs(_: &Caps, _: &Request) -> Vec<Config> {
-    vec![Config { workgroup_memory: 64 * 4, ..Config::new(64) }]
+    vec![Config { parts: vec![&compose::HALVES], workgroup_memory: 64 * 4, ..Config::new(64) }]
 }
 
 /// Words of a column before its activations.

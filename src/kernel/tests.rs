@@ -40,7 +40,9 @@ fn cells() -> Vec<(&'static Kernel, Config, &'static Format)> {
     for (kernel, config, activations) in cells {
         let needs = needs_codes(&config);
         let first = seen.insert((kernel.name, activations, needs));
+        let gathered = has_part(&config, "weights_gathered.wgsl");
         let suits = |f: &&&'static Format| match kernel.operation.decodes() {
+            true if gathered => f.name == "INT8",
             true if first => needs.is_none_or(|n| n <= f.codes as u8),
             true => ["Q4_0", "IQ4_NL"].contains(&f.name),
             false => f.name == "Q4_0",
@@ -52,12 +54,15 @@ fn cells() -> Vec<(&'static Kernel, Config, &'static Format)> {
 
 /// The least [`Codes`] that a configuration can work with.
 fn needs_codes(config: &Config) -> Option<u8> {
-    let has = |part: &str| config.parts.iter().any(|p| p.path.ends_with(part));
     match () {
-        _ if has("x_q8.wgsl") => Some(Codes::Integers as u8),
-        _ if has("dot_rows_codes.wgsl") => Some(Codes::Values as u8),
+        _ if has_part(config, "x_q8.wgsl") => Some(Codes::Integers as u8),
+        _ if has_part(config, "dot_rows_codes.wgsl") => Some(Codes::Values as u8),
         _ => None,
     }
+}
+
+fn has_part(config: &Config, file: &str) -> bool {
+    config.parts.iter().any(|p| p.path.ends_with(file))
 }
 
 /// Kernels, devices and requests that together need every part of `shaders/lib`.
@@ -69,7 +74,11 @@ fn requests() -> Vec<(&'static Kernel, Caps, Request)> {
         for subgroup in [None, Some((4, 4)), Some((8, 8)), Some((8, 32))] {
             for (cols, batch) in [(4096, 1), (4096, 8), (33, 2), (4096, 64)] {
                 for &activations in activations {
-                    for (experts, edge) in [(false, 8), (true, 16)] {
+                    for (experts, edge, gathered) in [(false, 8, false), (true, 16, false), (false, 8, true)]
+                    {
+                        if gathered && activations != Activations::F32 {
+                            continue;
+                        }
                         let caps = Caps { cooperative: Some(edge), ..caps(false, subgroup) };
                         all.push((
                             *kernel,
@@ -80,8 +89,9 @@ fn requests() -> Vec<(&'static Kernel, Caps, Request)> {
                                 batch,
                                 activations,
                                 experts,
-                                codes: Codes::Integers,
+                                codes: if gathered { Codes::None } else { Codes::Integers },
                                 looked_up: true,
+                                gathered,
                             },
                         ));
                     }
@@ -93,15 +103,7 @@ fn requests() -> Vec<(&'static Kernel, Caps, Request)> {
 }
 
 fn request(cols: usize, batch: usize) -> Request {
-    Request {
-        rows: 1024,
-        cols,
-        batch,
-        activations: Activations::F32,
-        experts: false,
-        codes: Codes::None,
-        looked_up: false,
-    }
+    Request { rows: 1024, cols, batch, ..Request::default() }
 }
 
 fn parse(kernel: &Kernel, config: &Config, format: &'static Format) -> naga::Module {
@@ -160,7 +162,7 @@ fn params_are_laid_out_as_in_the_shader() {
     }
     same!(rows, cols, batch, row_groups, groups, chunk_begin, chunk_end, accumulate);
     same!(x_offset, x_stride, y_offset, y_stride, row_begin, split_groups, split_chunks, split_stride);
-    same!(experts, plane_offset, plane_stride);
+    same!(experts, plane_offset, plane_stride, threshold);
 }
 
 #[test]

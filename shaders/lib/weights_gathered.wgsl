@@ -1,0 +1,20 @@
+// The weights of a product are columns of a list: k counts its entries, and how many there are only the device knows.
+
+@group(0) @binding(6) var<storage, read> routes: array<u32>;  // mask; at params.experts.x: count, 0, 0, 0, then the list
+
+fn weights4(row: u32, i: u32) -> vec4<f32> {
+    let at = params.experts.x + 4u + i;
+    return vec4<f32>(
+        weight(row, routes[at]), weight(row, routes[at + 1u]), weight(row, routes[at + 2u]), weight(row, routes[at + 3u]));
+}
+
+fn weights32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+    return array<vec4<f32>, 8>(
+        weights4(row, k), weights4(row, k + 4u), weights4(row, k + 8u), weights4(row, k + 12u),
+        weights4(row, k + 16u), weights4(row, k + 20u), weights4(row, k + 24u), weights4(row, k + 28u));
+}
+
+// Chunks of k up to here have weights.
+fn last_chunk() -> u32 {
+    return min(params.chunk_end, (routes[params.experts.x] + 31u) / 32u);
+}

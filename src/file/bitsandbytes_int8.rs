@@ -1,0 +1,104 @@
+//! INT8 weights of bitsandbytes (LLM.int8): `weight` in I8 with the largest magnitude of each row in `SCB`, and `weight_format`, which
+//! says in which order the rows lie.
+
+use crate::error::Result;
+use crate::file::module::{Files, Module, Scheme};
+use crate::file::names::shown;
+use crate::file::stored::StoredType;
+use crate::file::tensors::{TensorInfo, TensorTable};
+use crate::format::uniform;
+use crate::format::{Format, by_name};
+use crate::tensor::PackedTensor;
+use std::sync::Arc;
+
+/// An INT8 weight, as far as headers tell.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Int8Module {
+    rows: usize,
+    cols: usize,
+}
+
+/// Orders of bitsandbytes' `LINEAR_8BIT_WEIGHTS_FORMAT_MAPPING`, by number. Kernels of old cards wanted the others.
+const ORDERS: [&str; 4] = ["row", "col32", "col_turing", "col_ampere"];
+
+fn format() -> &'static Format {
+    by_name("INT8").expect("a format of the table")
+}
+
+/// All INT8 weights among the tensors of a checkpoint.
+///
+/// # Errors
+/// [`Error::Malformed`](crate::Error::Malformed) where types or lengths disagree, or the order is not by rows.
+pub(super) fn modules(table: &TensorTable, files: &Files) -> Result<Vec<TensorInfo>> {
+    let mut modules = vec![];
+    for scb in &table.list {
+        let Some(name) = scb.name.strip_suffix(".SCB") else { continue };
+        let Some(weight) = table.get(&format!("{name}.weight")) else {
+            let problem = format!("the checkpoint lacks `{}.weight`, whose scales these are", shown(name));
+            return Err(files.malformed(scb, problem));
+        };
+        modules.push(module(weight, scb, table.get(&format!("{name}.weight_format")), files)?);
+    }
+    Ok(modules)
+}
+
+fn module(
+    weight: &TensorInfo,
+    scb: &TensorInfo,
+    order: Option<&TensorInfo>,
+    files: &Files,
+) -> Result<TensorInfo> {
+    let [rows, cols] = weight.shape[..] else {
+        let problem = format!("a matrix belongs here, its shape is {:?}", weight.shape);
+        return Err(files.malformed(weight, problem));
+    };
+    if weight.dtype.name() != "I8" {
+        return Err(
+            files.malformed(weight, format!("it has scales of INT8, but its type is {}", weight.dtype))
+        );
+    }
+    if scb.dtype.name() != "F32" {
+        return Err(files.malformed(scb, format!("its type should be F32, it is {}", scb.dtype)));
+    }
+    if scb.elements() != rows {
+        return Err(files.malformed(scb, format!("{rows} scales belong here, got {}", scb.elements())));
+    }
+    if let Some(order) = order {
+        check_order(order, files)?;
+    }
+    let parts: Vec<TensorInfo> = [Some(weight), Some(scb), order].into_iter().flatten().cloned().collect();
+    let scheme = Scheme::Int8(Int8Module { rows: rows as usize, cols: cols as usize });
+    Ok(TensorInfo {
+        dtype: StoredType::Supported(format()),
+        bytes: parts.iter().map(|p| p.bytes).sum(),
+        module: Some(Arc::new(Module { parts, scheme })),
+        ..weight.clone()
+    })
+}
+
+fn check_order(order: &TensorInfo, files: &Files) -> Result<()> {
+    if order.bytes != 1 {
+        return Err(files.malformed(order, format!("1 byte belongs here, got {}", order.bytes)));
+    }
+    match files.bytes(order)?[0] {
+        0 => Ok(()),
+        other => {
+            let name = ORDERS.get(usize::from(other)).copied().unwrap_or("unknown");
+            let problem =
+                format!("its order is {other} ({name}); only 0 (row) is supported, as in bitsandbytes today");
+            Err(files.malformed(order, problem))
+        }
+    }
+}
+
+impl Int8Module {
+    pub fn description(&self) -> String {
+        "bitsandbytes, LLM.int8, a scale a row".into()
+    }
+
+    pub(super) fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
+        let (codes, absmax) = (files.bytes(&parts[0])?, files.f32s(&parts[1])?);
+        let storage = uniform::int8_rows((self.rows, self.cols), codes, absmax);
+        PackedTensor::from_storage(name, (self.rows, self.cols), Arc::new(storage))
+    }
+}

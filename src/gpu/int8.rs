@@ -1,0 +1,49 @@
+//! What LLM.int8 makes of activations, for those who want to see it.
+
+use super::record::{Io, Prepared};
+use super::runtime::Runtime;
+use super::transfer;
+use super::weights::Weights;
+use crate::error::{Error, Result};
+use crate::kernel::llm_int8::{self, Find, Staged};
+use crate::kernel::plan::bytes_of;
+use crate::kernel::{Threshold, plan, reference};
+use crate::tensor::check_finite;
+
+impl Runtime {
+    /// The codes, largest magnitudes and outlier features of activations `x[n, k]` for INT8 weights `w[m, k]`, as
+    /// [`Activations::Int8`](crate::Activations::Int8) multiplies them.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `x` is not a whole number of columns, [`Error::NonFinite`], [`Error::LimitExceeded`] if x exceeds
+    /// one binding, and the device's errors.
+    pub fn quantize_activations(&self, w: &Weights, x: &[f32], threshold: Threshold) -> Result<Staged> {
+        self.owns(w)?;
+        check_finite(&format!("activations for `{}`", w.name()), x)?;
+        let k = w.cols();
+        let n = reference::batch(w.name(), k, x.len())?;
+        if n == 0 || w.shard_count() == 0 {
+            return Err(Error::Argument(format!("there is nothing to quantize for `{}`", w.name())));
+        }
+        let words = |find| self.staged_words(w, x, (n, threshold), find);
+        let outliers = if threshold.is_some() { words(Find::Outliers)? } else { vec![] };
+        Ok(Staged::from_words(&words(Find::Codes)?, &outliers, k, self.caps()))
+    }
+
+    fn staged_words(
+        &self,
+        w: &Weights,
+        x: &[f32],
+        (n, threshold): (usize, Threshold),
+        find: Find,
+    ) -> Result<Vec<u32>> {
+        let plan = llm_int8::stage(w.shape(), n, threshold, find, self.caps())?;
+        let count = bytes_of(&plan, plan::Buffer::Y).div_ceil(4) as usize;
+        let x = transfer::filled(self, "activations", x)?;
+        let prepare =
+            |y: &wgpu::Buffer| Ok(vec![Prepared::new(self, w, &Io { x: &x, y, experts: None }, &plan)?]);
+        let (encoder, staging, count) = self.encode_result(count, 0, prepare)?;
+        let y = transfer::submit_and_read_blocking(self, encoder, &staging, count)?;
+        Ok(y.into_iter().map(f32::to_bits).collect())
+    }
+}

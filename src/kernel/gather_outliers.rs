@@ -1,0 +1,17 @@
+//! gather_outliers: the activations of the features of a list, side by side.
+
+use super::{Caps, Config, Family, Kernel, Operation, Request};
+
+pub(super) static KERNEL: Kernel = Kernel {
+    name: "gather_outliers",
+    operation: Operation::Stage,
+    family: Family::Any,
+    activations: &[],
+    rounds_weights: false,
+    shader: include_str!("../../shaders/kernel/gather_outliers.wgsl"),
+    configs,
+};
+
+fn configs(_: &Caps, _: &Request) -> Vec<Config> {
+    vec![Config { loops_per_chunk: 32, ..Config::new(32) }]
+}

@@ -1,0 +1,19 @@
+//! outlier_mask: the features of a batch that reach a threshold, as bits.
+
+use super::{Caps, Config, Family, Kernel, Operation, Request, compose};
+
+pub(super) static KERNEL: Kernel = Kernel {
+    name: "outlier_mask",
+    operation: Operation::Stage,
+    family: Family::Any,
+    activations: &[],
+    rounds_weights: false,
+    shader: include_str!("../../shaders/kernel/outlier_mask.wgsl"),
+    configs,
+};
+
+/// 32 features by two columns on software adapters, where lanes wait for each other at a price, by eight on others.
+fn configs(caps: &Caps, _: &Request) -> Vec<Config> {
+    let lanes = if caps.software { 64 } else { 256.min(caps.max_workgroup / 32 * 32) };
+    vec![Config { parts: vec![&compose::HALVES], workgroup_memory: 4, ..Config::new(lanes) }]
+}

@@ -1,0 +1,22 @@
+//! stage_int8: activations as integers with a scale for each column of the batch, outliers left out.
+
+use super::{Caps, Config, Family, Kernel, Operation, Request, compose};
+
+pub(super) static KERNEL: Kernel = Kernel {
+    name: "stage_int8",
+    operation: Operation::Stage,
+    family: Family::Any,
+    activations: &[],
+    rounds_weights: false,
+    shader: include_str!("../../shaders/kernel/stage_int8.wgsl"),
+    configs,
+};
+
+fn configs(_: &Caps, _: &Request) -> Vec<Config> {
+    vec![Config {
+        parts: vec![&compose::HALVES],
+        workgroup_memory: 64 * 4,
+        loops_per_chunk: 48,
+        ..Config::new(64)
+    }]
+}
