@@ -10,6 +10,7 @@ mod gemv;
 mod get_rows;
 mod matmul_rows;
 pub mod plan;
+mod quantize_four_bit;
 pub mod reference;
 mod route_experts;
 mod row_scales;
@@ -32,6 +33,7 @@ pub static KERNELS: &[&Kernel] = &[
     &gemv::KERNEL,
     &get_rows::KERNEL,
     &matmul_rows::KERNEL,
+    &quantize_four_bit::KERNEL,
     &route_experts::KERNEL,
     &row_scales::KERNEL,
     &stage_f16::KERNEL,
@@ -48,6 +50,8 @@ pub enum Operation {
     GetRows,
     /// `y[n, m] = x[n, k] · w[m, k]ᵀ`.
     Matmul,
+    /// Codes of four bits and scales from f32 weights. Decodes none.
+    Quantize,
     /// Columns of the batch sorted by their experts. Knows no weights.
     Route,
     /// A power of two for each row, which makes its weights fit f16.
