@@ -105,15 +105,9 @@ impl PackedTensor {
         recipe: Recipe,
     ) -> Result<Self> {
         let name = name.into();
+        let table = four_bit_table(&name, format, recipe)?;
         check_weights(&name, (rows, cols), weights)?;
-        let fault = recipe.fault();
-        match (four_bit::table(format), fault) {
-            (Some(table), None) => {
-                Self::from_storage(name, (rows, cols), four_bit::encode(table, (rows, cols), weights, recipe))
-            }
-            (_, Some(fault)) => Err(Error::Argument(format!("tensor `{name}`: {fault}"))),
-            _ => Err(Error::Argument(format!("tensor `{name}`: {} has no blocks to choose", format.name))),
-        }
+        Self::from_storage(name, (rows, cols), four_bit::encode(table, (rows, cols), weights, recipe))
     }
 
     /// [`PackedTensor::encode`] into INT8, INT4, UINT8 or UINT4 with scales for groups of one's choice, without the rounding to
@@ -279,12 +273,30 @@ impl PackedTensor {
 }
 
 /// Refuses weights of another number, and those that are no numbers.
-fn check_weights(name: &str, (rows, cols): (usize, usize), weights: &[f32]) -> Result<()> {
-    if rows.checked_mul(cols) != Some(weights.len()) {
-        let wanted = format!("{rows} x {cols}");
-        return Err(Error::shape(format!("tensor `{name}`: weights"), wanted, weights.len()));
-    }
+fn check_weights(name: &str, shape: (usize, usize), weights: &[f32]) -> Result<()> {
+    check_count(name, shape, weights.len())?;
     check_finite(&format!("tensor `{name}`"), weights)
+}
+
+pub(crate) fn check_count(name: &str, (rows, cols): (usize, usize), weights: usize) -> Result<()> {
+    if rows.checked_mul(cols) != Some(weights) {
+        let wanted = format!("{rows} x {cols}");
+        return Err(Error::shape(format!("tensor `{name}`: weights"), wanted, weights));
+    }
+    Ok(())
+}
+
+/// The table of a format of four bits, if the recipe is one for it.
+pub(crate) fn four_bit_table(
+    name: &str,
+    format: &Format,
+    recipe: Recipe,
+) -> Result<&'static four_bit::Table> {
+    if let Some(fault) = recipe.fault() {
+        return Err(Error::Argument(format!("tensor `{name}`: {fault}")));
+    }
+    let none = || Error::Argument(format!("tensor `{name}`: {} has no blocks to choose", format.name));
+    four_bit::table(format).ok_or_else(none)
 }
 
 fn check_shape(name: &str, rows: usize, cols: usize) -> Result<()> {

@@ -28,6 +28,13 @@ pub(crate) struct Table {
     pub pivots: [f32; 15],
 }
 
+impl Table {
+    /// The byte of two codes, by their places in the order of values, the first in the high nibble.
+    fn pairs(&self) -> [u8; 256] {
+        std::array::from_fn(|places| self.codes[places >> 4] << 4 | self.codes[places & 15])
+    }
+}
+
 /// Half-way between neighbouring values.
 pub(super) const fn midpoints(values: &[f32; 16], codes: &[u8; 16]) -> [f32; 15] {
     let mut pivots = [0.0; 15];
@@ -96,6 +103,10 @@ impl Dtype {
     }
 }
 
+/// Weights that a thread encodes at a time: whole blocks of every size.
+const RUN: usize = 1 << 15;
+/// Weights that are encoded side by side.
+const LANES: usize = 16;
 /// Scales that share a scale when they are quantized.
 pub(crate) const NESTED_BLOCK: usize = 256;
 
@@ -302,13 +313,16 @@ pub(crate) fn encode(
     weights: &[f32],
     recipe: Recipe,
 ) -> Arc<dyn Storage> {
-    let mut codes = vec![0u8; weights.len().div_ceil(2)];
-    let mut absmax = vec![0f32; weights.len().div_ceil(recipe.block)];
     let block = recipe.block;
-    weights
-        .par_chunks(block)
-        .zip(codes.par_chunks_mut(block / 2).zip(&mut absmax))
-        .for_each(|(weights, (codes, absmax))| *absmax = encode_block(table, weights, codes));
+    let mut codes = vec![0u8; weights.len().div_ceil(2)];
+    let mut absmax = vec![0f32; weights.len().div_ceil(block)];
+    let pairs = table.pairs();
+    let run = |(weights, (codes, absmax)): (&[f32], (&mut [u8], &mut [f32]))| {
+        let blocks = weights.chunks(block).zip(codes.chunks_mut(block / 2)).zip(absmax);
+        blocks.for_each(|((weights, codes), absmax)| *absmax = encode_block(table, &pairs, weights, codes));
+    };
+    let into = codes.par_chunks_mut(RUN / 2).zip(absmax.par_chunks_mut(RUN / block));
+    weights.par_chunks(RUN).zip(into).for_each(run);
     store(table, shape, recipe, codes, absmax)
 }
 
@@ -333,17 +347,59 @@ pub(crate) fn store(
 }
 
 /// Writes the codes of a block and returns its scale. A byte that is not full is filled with the code of zero.
-fn encode_block(table: &Table, weights: &[f32], codes: &mut [u8]) -> f32 {
-    let absmax = weights.iter().fold(0f32, |max, w| max.max(w.abs()));
+fn encode_block(table: &Table, pairs: &[u8; 256], weights: &[f32], codes: &mut [u8]) -> f32 {
+    let absmax = largest(weights);
+    // The reciprocal of a scale below 2^-128 is infinite; its weights go beyond the book by their signs, and zeros stay zeros.
     let inverse = bits::inverse(absmax);
-    let code = |w: f32| {
-        let x = w * inverse;
-        table.codes[table.pivots.iter().filter(|pivot| x > **pivot).count()]
-    };
-    for (byte, pair) in codes.iter_mut().zip(weights.chunks(2)) {
-        *byte = code(pair[0]) << 4 | code(*pair.get(1).unwrap_or(&0.0));
+    let (inverse, again) = if inverse.is_finite() { (inverse, 1.0) } else { (f32::MAX, f32::MAX) };
+    let (full, tail) = weights.as_chunks::<LANES>();
+    let (to, to_tail) = codes.split_at_mut(full.len() * LANES / 2);
+    for (weights, to) in full.iter().zip(to.as_chunks_mut().0) {
+        *to = encode_lanes(table, pairs, weights, [inverse, again]);
+    }
+    if !tail.is_empty() {
+        let mut weights = [0.0; LANES];
+        weights[..tail.len()].copy_from_slice(tail);
+        let codes = encode_lanes(table, pairs, &weights, [inverse, again]);
+        to_tail.copy_from_slice(&codes[..to_tail.len()]);
     }
     absmax
+}
+
+/// The codes of several weights times factors. All pivots are compared for all of them, without a branch.
+#[inline(always)]
+fn encode_lanes(
+    table: &Table,
+    pairs: &[u8; 256],
+    weights: &[f32; LANES],
+    [inverse, again]: [f32; 2],
+) -> [u8; LANES / 2] {
+    let x = weights.map(|w| w * inverse * again);
+    let mut places = [0i32; LANES];
+    for pivot in &table.pivots {
+        places.iter_mut().zip(&x).for_each(|(place, x)| *place += i32::from(x > pivot));
+    }
+    let places = places.map(|place| place as u8);
+    let mut codes = [0; LANES / 2];
+    for (places, to) in places.as_chunks().0.iter().zip(codes.as_chunks_mut::<4>().0) {
+        // Byte 2 i becomes the places of weights 2 i and 2 i + 1.
+        let places = u64::from_le_bytes(*places);
+        let places = places << 4 | places >> 8;
+        *to = [0, 16, 32, 48].map(|shift| pairs[(places >> shift) as usize & 255]);
+    }
+    codes
+}
+
+/// The largest magnitude of finite weights: compared as integers it needs no order, and vectorizes.
+fn largest(weights: &[f32]) -> f32 {
+    let bits = |w: &f32| (w.to_bits() & 0x7fff_ffff) as i32;
+    let (full, tail) = weights.as_chunks::<LANES>();
+    let mut tops = [0; LANES];
+    for weights in full {
+        tops.iter_mut().zip(weights).for_each(|(top, w)| *top = (*top).max(bits(w)));
+    }
+    let top = tops.into_iter().chain(tail.iter().map(bits)).max().unwrap_or(0);
+    f32::from_bits(top as u32)
 }
 
 /// Quantizes scales less their mean.

@@ -2,6 +2,7 @@
 
 mod call;
 mod device;
+mod encode;
 mod errors;
 mod host;
 mod int8;

@@ -4,6 +4,7 @@ use super::runtime::Runtime;
 use super::transfer;
 use super::weights::Weights;
 use crate::error::Result;
+use crate::format::Layout;
 use crate::kernel::plan::{self, Buffer, Dispatch, Params, Window};
 
 /// The caller's buffers of a request.
@@ -91,6 +92,40 @@ impl Prepared {
         Ok(Self { steps: plan.iter().enumerate().map(bind).collect::<Result<_>>()? })
     }
 
+    /// A dispatch that reads no weights, but a table where weights have their book. `layout` is of the format that it is for.
+    pub fn without_weights(
+        runtime: &Runtime,
+        layout: &Layout,
+        io: &Io,
+        table: &wgpu::Buffer,
+        dispatch: &Dispatch,
+    ) -> Result<Self> {
+        let plan = std::slice::from_ref(dispatch);
+        let stride = params_stride(runtime);
+        let params = params_buffer(runtime, plan, stride)?;
+        let buffers = Buffers::new(runtime, io, plan)?;
+        let pipeline = runtime.pipeline(dispatch.kernel, &dispatch.config, layout)?;
+        let doing = || format!("binding the buffers of {}", dispatch.kernel.name);
+        let group = runtime.guard(doing, 0, || {
+            let table = || table.as_entire_binding();
+            let (x, y) = (buffers.part(dispatch.x), buffers.part(dispatch.y));
+            bind(
+                runtime,
+                [
+                    part(&params, 0, size_of::<Params>() as u64),
+                    table(),
+                    table(),
+                    x,
+                    y,
+                    table(),
+                    table(),
+                    table(),
+                ],
+            )
+        })?;
+        Ok(Self { steps: vec![(pipeline, group, dispatch.grid)] })
+    }
+
     /// Adds the dispatches to a pass.
     pub fn record(&self, pass: &mut wgpu::ComputePass) {
         for (pipeline, group, [x, y]) in &self.steps {
@@ -158,20 +193,20 @@ fn bind_group(
     // Whatever a shader does not read is bound to something that it may.
     let book = w.book.as_entire_binding();
     let routes = dispatch.side.map_or(book.clone(), |side| buffers.get(side).as_entire_binding());
-    let entry = |binding, resource| wgpu::BindGroupEntry { binding, resource };
+    let params = part(params, at, size_of::<Params>() as u64);
+    let scales = scales.map_or(book.clone(), |s| s.as_entire_binding());
+    let (x, y) = (buffers.part(dispatch.x), buffers.part(dispatch.y));
+    bind(runtime, [params, weights.clone(), weights, x, y, book, routes, scales])
+}
+
+/// A group of these in the order of the bindings.
+fn bind(runtime: &Runtime, resources: [wgpu::BindingResource<'_>; 8]) -> wgpu::BindGroup {
+    let entry = |(binding, resource)| wgpu::BindGroupEntry { binding, resource };
+    let entries: Vec<_> = (0..).zip(resources).map(entry).collect();
     runtime.device().create_bind_group(&wgpu::BindGroupDescriptor {
         label: None,
         layout: runtime.bindings(),
-        entries: &[
-            entry(0, part(params, at, size_of::<Params>() as u64)),
-            entry(1, weights.clone()),
-            entry(2, weights),
-            entry(3, buffers.part(dispatch.x)),
-            entry(4, buffers.part(dispatch.y)),
-            entry(5, book.clone()),
-            entry(6, routes),
-            entry(7, scales.map_or(book, |s| s.as_entire_binding())),
-        ],
+        entries: &entries,
     })
 }
 

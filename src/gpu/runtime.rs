@@ -387,17 +387,17 @@ impl Runtime {
     /// Runs one task, waiting for it. The result is followed by `margin` elements that no kernel may touch: they held
     /// [`CANARY`] before, as did the rest, so that a result that was not written shows.
     pub(crate) fn run(&self, w: &Weights, task: &Task, margin: usize) -> Result<Vec<f32>> {
-        let (encoder, staging, count) = self.encode(w, task, margin)?;
+        let (encoder, staging, count) = self.commands(w, task, margin)?;
         transfer::submit_and_read_blocking(self, encoder, &staging, count)
     }
 
     async fn run_async(&self, w: &Weights, task: &Task<'_>) -> Result<Vec<f32>> {
-        let (encoder, staging, count) = self.encode(w, task, 0)?;
+        let (encoder, staging, count) = self.commands(w, task, 0)?;
         transfer::submit_and_read(self, encoder, &staging, count).await
     }
 
     /// An encoder with the task and the copy of its results, where they will be read, and how many there are.
-    fn encode(
+    fn commands(
         &self,
         w: &Weights,
         task: &Task,

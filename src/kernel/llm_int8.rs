@@ -154,7 +154,7 @@ impl Job<'_> {
             let groups = self.chunks() as u32;
             let params =
                 Params { groups, x_offset, accumulate: u32::from(first > 0), ..self.params(&columns) };
-            let (grid, config) = (plan::fold(&self.w, groups, self.caps)?, config.clone());
+            let (grid, config) = (plan::fold(self.w.name, groups, self.caps)?, config.clone());
             plan.push(Dispatch { kernel, config, shard: 0, params, grid, x, y: self.buffer(), side: None });
         }
         let kernel = &outlier_list::KERNEL;
@@ -189,7 +189,7 @@ impl Job<'_> {
         let params = Params { groups, x_offset, y_stride: stride, ..self.params(&columns) };
         let size = 4 * u64::from(stride) * columns.len() as u64;
         let window = Window { buffer: to, offset: 0, size };
-        let (grid, side) = (plan::fold(&self.w, groups, self.caps)?, self.side());
+        let (grid, side) = (plan::fold(self.w.name, groups, self.caps)?, self.side());
         plan.push(Dispatch { kernel, config, shard: 0, params, grid, x, y: window, side });
         Ok(Activated { window, offset: 0, stride })
     }
@@ -217,7 +217,7 @@ impl Job<'_> {
         let params = Params { groups, x_offset, y_stride: stride as u32, ..self.params(&columns) };
         let size = 4 * (stride * columns.len()) as u64;
         let window = Window { buffer: Buffer::Gathered, offset: 0, size };
-        let (grid, side) = (plan::fold(&self.w, groups, self.caps)?, self.side());
+        let (grid, side) = (plan::fold(self.w.name, groups, self.caps)?, self.side());
         plan.push(Dispatch { kernel, config, shard: 0, params, grid, x, y: window, side });
         let request = Request { rows: self.w.rows, cols: stride, gathered: true, ..Request::default() };
         let gathered = Activated { window, offset: 0, stride: stride as u32 };

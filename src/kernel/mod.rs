@@ -14,6 +14,7 @@ mod matmul_rows;
 mod outlier_list;
 mod outlier_mask;
 pub mod plan;
+mod quantize_four_bit;
 pub mod reference;
 mod route_experts;
 mod row_scales;
@@ -40,6 +41,7 @@ pub static KERNELS: &[&Kernel] = &[
     &matmul_rows::KERNEL,
     &outlier_list::KERNEL,
     &outlier_mask::KERNEL,
+    &quantize_four_bit::KERNEL,
     &route_experts::KERNEL,
     &row_scales::KERNEL,
     &stage_f16::KERNEL,
@@ -57,6 +59,8 @@ pub enum Operation {
     GetRows,
     /// `y[n, m] = x[n, k] · w[m, k]ᵀ`.
     Matmul,
+    /// Codes of four bits and scales from f32 weights. Decodes none.
+    Quantize,
     /// Columns of the batch sorted by their experts. Knows no weights.
     Route,
     /// A power of two for each row, which makes its weights fit f16.

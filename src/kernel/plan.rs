@@ -5,8 +5,8 @@
 //! batch columns where x or y exceed one binding, chunks of k where a driver limits loops.
 
 use super::{
-    Activations, Candidate, Caps, Config, KERNELS, Kernel, Operation, Request, llm_int8, route_experts,
-    stage_f16, stage_q8,
+    Activations, Candidate, Caps, Config, KERNELS, Kernel, Operation, Request, llm_int8, quantize_four_bit,
+    route_experts, stage_f16, stage_q8,
 };
 use crate::error::{Error, Result};
 use crate::format::Layout;
@@ -16,6 +16,9 @@ use std::ops::Range;
 pub const CHUNK: usize = 32;
 /// Planes a format may have.
 pub const MAX_PLANES: usize = 4;
+
+/// Weights that are quantized in one dispatch at most: 64 MiB of f32.
+const QUANTIZE_WEIGHTS: usize = 16 << 20;
 
 /// Mirror of `Params` in `shaders/lib/params.wgsl`.
 #[repr(C)]
@@ -404,7 +407,7 @@ fn stage(
         config,
         shard: 0,
         params,
-        grid: fold(w, groups, caps)?,
+        grid: fold(w.name, groups, caps)?,
         x,
         y: window,
         side: None,
@@ -517,7 +520,7 @@ pub(super) fn matmul_shard(
                 ..params
             };
         }
-        let grid = fold(w, params.groups, caps)?;
+        let grid = fold(w.name, params.groups, caps)?;
         plan.push(Dispatch {
             kernel,
             config: config.clone(),
@@ -569,7 +572,7 @@ fn sum_splits(w: &Weight, tiles: &Tiles, matmul: &Params, splits: u32, caps: &Ca
         config,
         shard: tiles.shard,
         params,
-        grid: fold(w, groups, caps)?,
+        grid: fold(w.name, groups, caps)?,
         x,
         y: tiles.y.0,
         side: None,
@@ -595,7 +598,38 @@ pub fn row_scales(w: Weight, shard: usize, caps: &Caps) -> Result<Dispatch> {
     };
     let x = Window { buffer: Buffer::X, offset: 0, size: 4 };
     let y = Window { buffer: Buffer::Y, offset: 0, size: 4 * u64::from(groups) };
-    Ok(Dispatch { kernel, config, shard, params, grid: fold(&w, groups, caps)?, x, y, side: None })
+    Ok(Dispatch { kernel, config, shard, params, grid: fold(w.name, groups, caps)?, x, y, side: None })
+}
+
+/// Four-bit codes and scales of the weights `weights` of a tensor, which start a block: f32 in x, in y the words of the codes and
+/// behind them the scales. The weights that one dispatch can do are [`quantize_limit`].
+///
+/// # Errors
+/// [`Error::LimitExceeded`] if there are more.
+pub fn quantize(name: &str, weights: Range<usize>, block: usize, caps: &Caps) -> Result<Dispatch> {
+    let kernel = the_kernel(Operation::Quantize, caps).0;
+    let config = quantize_four_bit::config(block);
+    let count = weights.len();
+    let groups = count.div_ceil(quantize_four_bit::span(block)) as u32;
+    let code_words = count.div_ceil(8);
+    let params = Params { cols: count as u32, groups, y_stride: code_words as u32, ..Params::default() };
+    // Read four weights at a time.
+    let x = window(Buffer::X, weights.start..weights.start + count.next_multiple_of(4), caps).0;
+    let y = window(Buffer::Y, 0..code_words + count.div_ceil(block), caps).0;
+    Ok(Dispatch { kernel, config, shard: 0, params, grid: fold(name, groups, caps)?, x, y, side: None })
+}
+
+/// Weights that one [`quantize`] can do: whole blocks of every size, and few enough that memory for them is no matter.
+///
+/// # Errors
+/// [`Error::LimitExceeded`] if that is none.
+pub fn quantize_limit(name: &str, caps: &Caps) -> Result<usize> {
+    let largest = quantize_four_bit::BLOCKS[quantize_four_bit::BLOCKS.len() - 1];
+    let most = binding_elements(caps).min((caps.max_buffer / 4) as usize).min(QUANTIZE_WEIGHTS);
+    match most / largest * largest {
+        0 => Err(too_wide(format!("a block of `{name}` as f32"), largest, most)),
+        weights => Ok(weights),
+    }
 }
 
 /// Rows `rows` of `w` as f32 into `y[rows, k]`.
@@ -676,7 +710,7 @@ fn rows_dispatch(
         config: config.clone(),
         shard: index,
         params,
-        grid: fold(w, groups, caps)?,
+        grid: fold(w.name, groups, caps)?,
         x,
         y,
         side: None,
@@ -739,13 +773,13 @@ pub(super) fn most_groups(caps: &Caps) -> usize {
 }
 
 /// `groups` workgroups as a grid of two dimensions.
-pub(super) fn fold(w: &Weight, groups: u32, caps: &Caps) -> Result<[u32; 2]> {
+pub(super) fn fold(name: &str, groups: u32, caps: &Caps) -> Result<[u32; 2]> {
     let x = groups.clamp(1, caps.max_groups);
     let y = groups.div_ceil(x).max(1);
     if y > caps.max_groups {
         let limit = u64::from(caps.max_groups) * u64::from(caps.max_groups);
         return Err(Error::LimitExceeded {
-            what: format!("workgroups for `{}`", w.name),
+            what: format!("workgroups for `{name}`"),
             wanted: groups.into(),
             limit,
         });

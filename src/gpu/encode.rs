@@ -1,0 +1,164 @@
+//! Encoding on the device.
+
+use super::record::{Io, Prepared};
+use super::runtime::Runtime;
+use super::{transfer, upload};
+use crate::error::{Error, Result};
+use crate::format::Format;
+use crate::format::four_bit::{self, Recipe, Table};
+use crate::kernel::plan::{self, Buffer};
+use crate::tensor::{PackedTensor, check_count, check_finite, four_bit_table};
+use std::ops::Range;
+
+/// Codes and scales as they come back, window after window.
+#[derive(Default)]
+struct Encoded {
+    codes: Vec<u8>,
+    absmax: Vec<f32>,
+}
+
+impl Runtime {
+    /// [`PackedTensor::encode`] with the device's help: the same bytes. NF4 and FP4 have an encoder there; all other formats are
+    /// encoded by the CPU.
+    ///
+    /// It pays where the weights already lie on the device ([`Runtime::encode_buffer`]), or where copying them there is faster than
+    /// the processor is: 4 bytes a weight go up, and a little more than half a byte comes back. `benches/README.md` has figures.
+    ///
+    /// # Errors
+    /// As [`PackedTensor::encode`], and the device's errors.
+    pub fn encode(
+        &self,
+        name: impl Into<String>,
+        format: &'static Format,
+        rows: usize,
+        cols: usize,
+        weights: &[f32],
+    ) -> Result<PackedTensor> {
+        match four_bit::table(format) {
+            Some(_) => self.encode_four_bit(name, format, (rows, cols), weights, Recipe::default()),
+            None => PackedTensor::encode(name, format, rows, cols, weights),
+        }
+    }
+
+    /// [`PackedTensor::encode_four_bit`] on the device: the same bytes. Scales that are to be quantized themselves are so on the CPU.
+    ///
+    /// # Errors
+    /// As there, and the device's errors.
+    pub fn encode_four_bit(
+        &self,
+        name: impl Into<String>,
+        format: &'static Format,
+        shape: (usize, usize),
+        weights: &[f32],
+        recipe: Recipe,
+    ) -> Result<PackedTensor> {
+        let name = name.into();
+        let table = four_bit_table(&name, format, recipe)?;
+        check_count(&name, shape, weights.len())?;
+        self.check()?;
+        let most = plan::quantize_limit(&name, self.caps())?;
+        // Read four weights at a time.
+        let bytes = weights.len().min(most).next_multiple_of(4) as u64 * 4;
+        let x = transfer::buffer(self, "weights to encode", bytes, transfer::INPUT)?;
+        let encoder = Encoder::new(self, &name, table, recipe)?;
+        let mut encoded = Encoded::default();
+        for weights in weights.chunks(most) {
+            upload_floats(self, &x, weights)?;
+            encoder.window(&x, 0..weights.len(), &mut encoded)?;
+        }
+        // One scale that is not finite tells of its block.
+        if !encoded.absmax.iter().all(|scale| scale.is_finite()) {
+            check_finite(&format!("tensor `{name}`"), weights)?;
+        }
+        encoder.finish(shape, encoded)
+    }
+
+    /// [`Runtime::encode_four_bit`] of f32 weights `[rows, cols]` that lie in a buffer of this device, with the usage `STORAGE` and
+    /// a size that is a multiple of 16 bytes.
+    ///
+    /// # Errors
+    /// As there, [`Error::Shape`] if the buffer is too small; [`Error::NonFinite`] counts blocks.
+    pub fn encode_buffer(
+        &self,
+        name: impl Into<String>,
+        format: &'static Format,
+        (rows, cols): (usize, usize),
+        weights: &wgpu::Buffer,
+        recipe: Recipe,
+    ) -> Result<PackedTensor> {
+        let name = name.into();
+        let table = four_bit_table(&name, format, recipe)?;
+        self.check()?;
+        let count = rows.saturating_mul(cols);
+        let wanted = (count as u64).div_ceil(4).saturating_mul(16);
+        if weights.size() < wanted {
+            let what = format!("buffer of the weights of `{name}`");
+            return Err(Error::shape(what, format!("{wanted} bytes"), format!("{} bytes", weights.size())));
+        }
+        let most = plan::quantize_limit(&name, self.caps())?;
+        let encoder = Encoder::new(self, &name, table, recipe)?;
+        let mut encoded = Encoded::default();
+        for first in (0..count).step_by(most) {
+            encoder.window(weights, first..count.min(first + most), &mut encoded)?;
+        }
+        let what = format!("tensor `{name}` (counted in blocks of {})", recipe.block);
+        check_finite(&what, &encoded.absmax)?;
+        encoder.finish((rows, cols), encoded)
+    }
+}
+
+/// Hands weights to the queue in chunks: see [`upload::CHUNK`].
+fn upload_floats(runtime: &Runtime, to: &wgpu::Buffer, weights: &[f32]) -> Result<()> {
+    let bytes: &[u8] = bytemuck::cast_slice(weights);
+    for (i, chunk) in bytes.chunks(upload::CHUNK).enumerate() {
+        let doing = || "uploading weights to encode".into();
+        runtime.guard(doing, chunk.len() as u64, || {
+            runtime.queue().write_buffer(to, (i * upload::CHUNK) as u64, chunk);
+            runtime.queue().submit([]);
+        })?;
+    }
+    Ok(())
+}
+
+/// What all windows of a tensor share.
+struct Encoder<'a> {
+    runtime: &'a Runtime,
+    name: &'a str,
+    table: &'static Table,
+    recipe: Recipe,
+    /// The table as the shader reads it: the pivots, and the codes between them, eight a word.
+    words: wgpu::Buffer,
+}
+
+impl<'a> Encoder<'a> {
+    fn new(runtime: &'a Runtime, name: &'a str, table: &'static Table, recipe: Recipe) -> Result<Self> {
+        let eight = |codes: &[u8; 8]| (0..8).fold(0, |word, i| word | u32::from(codes[i]) << (4 * i));
+        let pivots = table.pivots.iter().map(|pivot| pivot.to_bits());
+        let words: Vec<u32> = pivots.chain(table.codes.as_chunks().0.iter().map(eight)).collect();
+        let words = transfer::filled(runtime, "pivots", &words)?;
+        Ok(Self { runtime, name, table, recipe, words })
+    }
+
+    /// Encodes weights `range` of `x`, which start a block.
+    fn window(&self, x: &wgpu::Buffer, range: Range<usize>, encoded: &mut Encoded) -> Result<()> {
+        let (runtime, count) = (self.runtime, range.len());
+        let dispatch = plan::quantize(self.name, range, self.recipe.block, runtime.caps())?;
+        let bytes = plan::bytes_of(std::slice::from_ref(&dispatch), Buffer::Y);
+        let y = transfer::buffer(runtime, "codes and scales", bytes, transfer::OUTPUT)?;
+        let mut encoder = runtime.encoder();
+        let (io, layout) = (Io { x, y: &y, experts: None }, self.table.format.layout(1));
+        Prepared::without_weights(runtime, &layout, &io, &self.words, &dispatch)?.encode(&mut encoder);
+        let staging = transfer::stage(runtime, &mut encoder, &y, bytes)?;
+        let words = transfer::submit_and_read_blocking(runtime, encoder, &staging, (bytes / 4) as usize)?;
+        let (codes, absmax) = words.split_at(dispatch.params.y_stride as usize);
+        encoded.codes.extend_from_slice(&bytemuck::cast_slice(codes)[..count.div_ceil(2)]);
+        encoded.absmax.extend_from_slice(absmax);
+        Ok(())
+    }
+
+    fn finish(&self, shape: (usize, usize), encoded: Encoded) -> Result<PackedTensor> {
+        let Encoded { codes, absmax } = encoded;
+        let storage = four_bit::store(self.table, shape, self.recipe, codes, absmax);
+        PackedTensor::from_storage(self.name, shape, storage)
+    }
+}

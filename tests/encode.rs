@@ -1,0 +1,261 @@
+//! Encoders on the device against those on the CPU: the same bytes.
+
+mod common;
+
+use common::{VARIANTS, report};
+use qmatmul::check::{self, Random};
+use qmatmul::error::Error;
+use qmatmul::format::four_bit::Recipe;
+use qmatmul::{Options, PackedTensor, format, wgpu};
+use std::time::Instant;
+
+const BLOCKS: [usize; 8] = [32, 64, 128, 256, 512, 1024, 2048, 4096];
+
+/// Pivots of NF4 and FP4 and their neighbours: what ties, and what nearly does.
+const PIVOTS: &[f32] = &[
+    -0.848_096_4,
+    -0.610_632_93,
+    -0.459_995_27,
+    -0.339_679_43,
+    -0.234_607_41,
+    -0.137_911_73,
+    -0.045_525_018,
+    0.039_790_15,
+    0.120_255_25,
+    0.203_521_25,
+    0.292_013_77,
+    0.389_312_54,
+    0.501_663_4,
+    0.642_786_9,
+    0.861_478_4,
+    0.002_604_166_7,
+    0.085_937_5,
+    0.208_333_34,
+    0.291_666_7,
+    0.416_666_7,
+    0.583_333_4,
+    0.833_333_4,
+];
+
+/// Scales that are tried: subnormal (with an infinite reciprocal and without), the smallest normal, common, huge (with a
+/// subnormal reciprocal), the largest; with a small odd reciprocal, where products end half-way between two numbers of f32.
+fn scale(random: &mut Random) -> f32 {
+    let exponent = |random: &mut Random, low: f32, high: f32| (low + (high - low) * random.uniform()).exp2();
+    match (random.uniform() * 9.0) as u32 {
+        0 => f32::from_bits(1 + (random.next_u64() & 0x3f_ffff) as u32),
+        1 => exponent(random, -128.0, -124.0),
+        2 => exponent(random, 124.0, 127.99),
+        3 => f32::MAX,
+        4 => exponent(random, -126.0, 126.0),
+        5 => 1.0 / (3 + 2 * (random.next_u64() % 20)) as f32,
+        _ => exponent(random, -12.0, 2.0),
+    }
+}
+
+/// A block's weights from -1 to 1.
+fn block(random: &mut Random, kind: u32, len: usize) -> Vec<f32> {
+    let mut weights: Vec<f32> = match kind {
+        0 => vec![0.0; len],
+        1 => (0..len).map(|i| if i % 2 == 0 { -0.0 } else { 0.0 }).collect(),
+        2..5 => (0..len).map(|_| random.uniform() * 2.0 - 1.0).collect(),
+        5..8 => {
+            let normals: Vec<_> = (0..len).map(|_| random.normal()).collect();
+            let top = normals.iter().fold(0f32, |top, w| top.max(w.abs()));
+            normals.iter().map(|w| w / top).collect()
+        }
+        _ => (0..len).map(|_| tie(random)).collect(),
+    };
+    let at = (random.uniform() * len as f32) as usize;
+    weights[at] = if kind > 1 { [1.0, -1.0][at % 2] } else { weights[at] };
+    weights
+}
+
+/// A pivot of either sign, at most two steps off, or a zero of either sign.
+fn tie(random: &mut Random) -> f32 {
+    let pivot = PIVOTS[(random.uniform() * PIVOTS.len() as f32) as usize];
+    let step = (random.uniform() * 5.0) as u32;
+    match (random.uniform() * 16.0) as u32 {
+        0 => 0.0,
+        1 => -0.0,
+        2 => f32::from_bits(step),
+        3 => -f32::from_bits(step),
+        i => f32::from_bits(pivot.to_bits() - 2 + step) * [1.0, -1.0][i as usize % 2],
+    }
+}
+
+/// Weights whose blocks are of all kinds and scales. Products may leave the pivots by a step: those are the ones to get right.
+fn weights(count: usize, block_len: usize, seed: u64) -> Vec<f32> {
+    let mut random = Random::new(seed);
+    let mut all = Vec::with_capacity(count);
+    while all.len() < count {
+        let kind = (random.uniform() * 16.0) as u32;
+        let scale = if kind == 15 { 1.0 } else { scale(&mut random) };
+        let len = block_len.min(count - all.len());
+        all.extend(block(&mut random, kind, len).iter().map(|w| w * scale));
+    }
+    all
+}
+
+/// What is different, part by part, if anything is.
+fn difference(got: &PackedTensor, want: &PackedTensor) -> Option<String> {
+    let (got, want) = (got.parts(), want.parts());
+    let parts = got.iter().zip(&want).find(|(got, want)| got != want);
+    let (got, want) = parts.or((got.len() != want.len()).then(|| (&got[0], &want[0])))?;
+    let at = got.bytes.iter().zip(&want.bytes).position(|(a, b)| a != b);
+    let lengths = (got.bytes.len(), want.bytes.len());
+    Some(format!("part `{}`, byte {at:?} of {lengths:?} differs", got.suffix))
+}
+
+/// Rows and columns, with a reason.
+const SHAPES: &[(usize, usize, &str)] = &[
+    (96, 4096, "whole blocks of every size"),
+    (1, 1, "one weight"),
+    (3, 5, "an odd number, less than a word"),
+    (7, 33, "blocks across rows, an odd number"),
+    (5, 4099, "the largest block is cut short; odd rows"),
+    (129, 515, "rows that no block divides"),
+];
+
+#[test]
+fn the_device_gives_the_bytes_of_the_cpu() {
+    let (mut failures, mut done) = (vec![], 0);
+    for block in BLOCKS {
+        for (i, &(m, k, why)) in SHAPES.iter().enumerate() {
+            let weights = weights(m * k, block, (block + i) as u64);
+            let recipe = Recipe { block, double: i % 2 == 1, ..Recipe::default() };
+            for name in ["NF4", "FP4"] {
+                let format = format::by_name(name).expect("a format of the table");
+                let want =
+                    PackedTensor::encode_four_bit("w", format, (m, k), &weights, recipe).expect("finite");
+                for variant in &VARIANTS {
+                    let got = variant.runtime().encode_four_bit("w", format, (m, k), &weights, recipe);
+                    let wrong = difference(&got.expect("small"), &want);
+                    let cell = format!("{name} {m}x{k} by {block} ({why}), {}", variant.name);
+                    failures.extend(wrong.map(|wrong| format!("{cell}: {wrong}")));
+                    done += 1;
+                }
+            }
+        }
+    }
+    report(&failures, done);
+}
+
+/// Millions of weights in one tensor, several workgroups of each dimension and several windows of a binding.
+#[test]
+fn large_tensors_go_in_windows() {
+    let (m, k) = (2050, 1027);
+    let weights = weights(m * k, 64, 7);
+    for name in ["NF4", "FP4"] {
+        let format = format::by_name(name).expect("a format of the table");
+        let want = PackedTensor::encode("w", format, m, k, &weights).expect("finite");
+        for variant in &VARIANTS {
+            let got = variant.runtime().encode("w", format, m, k, &weights).expect("8 MB");
+            assert_eq!(difference(&got, &want), None, "{name}, {}", variant.name);
+        }
+        let options = Options { max_binding: Some(1 << 20), ..VARIANTS[0].options() };
+        let got = common::open(&options).encode("w", format, m, k, &weights).expect("nine windows");
+        assert_eq!(difference(&got, &want), None, "{name} in windows");
+        let options = Options { max_binding: Some(1 << 13), ..VARIANTS[0].options() };
+        let error =
+            common::open(&options).encode("w", format, m, k, &weights).expect_err("a block is 16 KiB");
+        assert!(matches!(error, Error::LimitExceeded { .. }), "{error}");
+    }
+}
+
+#[test]
+fn weights_of_a_buffer_are_encoded_where_they_lie() {
+    let runtime = VARIANTS[0].runtime();
+    let (m, k) = (33, 70);
+    let format = format::by_name("NF4").expect("a format of the table");
+    let recipe = Recipe { block: 32, double: true, ..Recipe::default() };
+    let mut weights = weights(m * k, 32, 3);
+    let buffer = |size: u64| {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let descriptor = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
+        runtime.device().create_buffer(&descriptor)
+    };
+    let bytes = (m * k * 4) as u64;
+    let full = buffer(bytes.next_multiple_of(16));
+    let write = |weights: &[f32]| {
+        let bytes: Vec<u8> = weights.iter().flat_map(|w| w.to_le_bytes()).collect();
+        runtime.queue().write_buffer(&full, 0, &bytes);
+    };
+    write(&weights);
+    let got = runtime.encode_buffer("w", format, (m, k), &full, recipe).expect("small");
+    let want = PackedTensor::encode_four_bit("w", format, (m, k), &weights, recipe).expect("finite");
+    assert_eq!(difference(&got, &want), None);
+    let error =
+        runtime.encode_buffer("w", format, (m, k), &buffer(bytes), recipe).expect_err("8 bytes short");
+    assert!(matches!(error, Error::Shape { .. }), "{error}");
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        weights[100] = bad;
+        write(&weights);
+        let error = runtime.encode_buffer("w", format, (m, k), &full, recipe).expect_err("not finite");
+        assert!(matches!(error, Error::NonFinite { count: 1, first: 3, .. }), "{error}");
+    }
+}
+
+/// The same errors as on the CPU, and the same bytes where only the CPU has an encoder.
+#[test]
+fn what_cannot_be_encoded_is_refused() {
+    let runtime = VARIANTS[0].runtime();
+    let by_name = |name| format::by_name(name).expect("a format of the table");
+    let mut weights = check::activations(4 * 64, 1);
+    let q8_0 = runtime.encode("w", by_name("Q8_0"), 4, 64, &weights).expect("the CPU has an encoder");
+    let want = PackedTensor::encode("w", by_name("Q8_0"), 4, 64, &weights).expect("the same");
+    assert_eq!(difference(&q8_0, &want), None);
+    let error = runtime.encode("w", by_name("IQ1_S"), 1, 256, &weights).expect_err("nobody has");
+    assert!(matches!(error, Error::Argument(_)), "{error}");
+    let error = runtime.encode("w", by_name("NF4"), 5, 64, &weights).expect_err("320 weights");
+    assert!(matches!(error, Error::Shape { .. }), "{error}");
+    for (format, block) in [("NF4", 48), ("NF4", 16), ("FP4", 8192), ("Q8_0", 64)] {
+        let recipe = Recipe { block, ..Recipe::default() };
+        let error = runtime.encode_four_bit("w", by_name(format), (4, 64), &weights, recipe);
+        assert!(matches!(error, Err(Error::Argument(_))), "{format} by {block}");
+    }
+    (weights[70], weights[99]) = (f32::NAN, f32::INFINITY);
+    let error = runtime.encode("w", by_name("NF4"), 4, 64, &weights).expect_err("not finite");
+    assert!(matches!(error, Error::NonFinite { count: 2, first: 70, .. }), "{error}");
+    let none = runtime.encode("w", by_name("NF4"), 0, 64, &[]).expect("a tensor without rows");
+    assert_eq!(difference(&none, &PackedTensor::encode("w", by_name("NF4"), 0, 64, &[]).expect("too")), None);
+}
+
+/// `cargo test --release --test encode -- --ignored --nocapture`
+#[test]
+#[ignore = "prints how long encoders take"]
+fn speed() {
+    let (m, k) = (4096, 14_336);
+    let weights = check::activations(m * k, 1);
+    let runtime = VARIANTS[0].runtime();
+    for name in ["NF4", "FP4"] {
+        let format = format::by_name(name).expect("a format of the table");
+        time(&format!("{name} on the CPU"), || {
+            PackedTensor::encode("w", format, m, k, &weights).expect("finite");
+        });
+        time(&format!("{name} on the device, with both copies"), || {
+            runtime.encode("w", format, m, k, &weights).expect("finite");
+        });
+    }
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+    let size = (m * k * 4) as u64;
+    let descriptor = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
+    let buffer = runtime.device().create_buffer(&descriptor);
+    let bytes: Vec<u8> = weights.iter().flat_map(|w| w.to_le_bytes()).collect();
+    runtime.queue().write_buffer(&buffer, 0, &bytes);
+    let format = format::by_name("NF4").expect("a format of the table");
+    time("NF4 on the device, from a buffer there", || {
+        runtime.encode_buffer("w", format, (m, k), &buffer, Recipe::default()).expect("finite");
+    });
+}
+
+fn time(what: &str, run: impl Fn()) {
+    run();
+    let second = |_| {
+        let start = Instant::now();
+        run();
+        start.elapsed().as_secs_f64()
+    };
+    let mut seconds: Vec<f64> = (0..7).map(second).collect();
+    seconds.sort_by(f64::total_cmp);
+    println!("{what}: {:.1} ms, best {:.1} ms", seconds[3] * 1e3, seconds[0] * 1e3);
+}
