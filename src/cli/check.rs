@@ -73,7 +73,13 @@ impl Check {
             bar.set_message(info.name.clone());
             if info.dtype.format().is_some() {
                 let packed = model.tensor(info)?;
-                outcomes.extend(check::tensor(runtime, &packed, &self.n.0, &common.options(), common.seed)?);
+                outcomes.extend(check::tensor(
+                    runtime,
+                    &packed,
+                    &self.n.0,
+                    &common.options(Some(&model))?,
+                    common.seed,
+                )?);
                 outcomes.extend(self.experts(common, runtime, info, &packed)?);
                 outcomes.extend(self.lora(common, runtime, (&model, info), &adapters)?);
             } else {
@@ -97,7 +103,7 @@ impl Check {
         info: &TensorInfo,
         packed: &PackedTensor,
     ) -> Result<Vec<Outcome>> {
-        let options = common.options();
+        let options = common.options(None)?;
         let suits = options.activations != Activations::Q8 || packed.layout().has_integers();
         let [stack, m, k] = info.shape[..] else { return Ok(vec![]) };
         if !suits || stack < 2 || m * k == 0 || packed.check_finite().is_err() {
@@ -120,7 +126,7 @@ impl Check {
         }
         let mut concerned = adapters.iter().filter(|adapter| adapter.get(&info.name).is_some());
         let linear = concerned.try_fold(model.linear(info)?, |linear, a| lora::add(linear, a, info))?;
-        check::lora(runtime, &linear, &self.n.0, &common.options(), common.seed)
+        check::lora(runtime, &linear, &self.n.0, &common.options(Some(model))?, common.seed)
     }
 
     /// Random weights in every format.
@@ -134,7 +140,13 @@ impl Check {
                 bar.set_message(format!("{} {m} x {k}", format.name));
                 let name = format!("{} {m} x {k}", format.name);
                 let packed = check::random_tensor(name, format, m, k, common.seed)?;
-                outcomes.extend(check::tensor(runtime, &packed, batches, &common.options(), common.seed)?);
+                outcomes.extend(check::tensor(
+                    runtime,
+                    &packed,
+                    batches,
+                    &common.options(None)?,
+                    common.seed,
+                )?);
                 bar.inc(1);
             }
         }

@@ -132,6 +132,14 @@ impl Activations {
     /// Those that kernels are written for, the exact one first.
     pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Q8];
 
+    /// Those that the kernel of the weights takes: LLM.int8's integers are multiplied by a kernel of eight-bit activations.
+    pub fn of_kernels(self) -> Self {
+        match self {
+            Self::Int8(_) => Self::Q8,
+            other => other,
+        }
+    }
+
     /// `f32`, `f16`, `q8` or `int8`.
     pub fn name(self) -> &'static str {
         match self {
