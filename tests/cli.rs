@@ -549,3 +549,34 @@ fn adapters_that_do_not_fit_are_4_and_named() {
     assert!(code == 4 && text.contains("`a.k`") && text.contains(&stranger), "{code} {text}");
     assert_eq!(failure(&["check", "--lora", &one]).0, 2, "no file to add to");
 }
+
+/// LLM.int8 with the threshold of the checkpoint, or one's own; weights of other formats are checked as they are.
+#[test]
+fn int8_activations_are_for_int8_weights() {
+    let checkpoint = common::path("golden/checkpoints/bnb-int8").display().to_string();
+    let text = output(&["check", &checkpoint, "--activations", "int8", "-n", "1,3", "-o", "csv"]);
+    assert_eq!(text.lines().filter(|l| l.contains(",INT8,") && l.contains(",matmul,")).count(), 14, "{text}");
+    let folder = TempDir::new().expect("a temporary folder");
+    let (x, y) = (folder.path().join("x.safetensors"), folder.path().join("y.safetensors"));
+    let mut values = qmatmul::check::activations(2 * 256, 1);
+    values[5] = 30.0;
+    write_f32(&x, "x", &[2, 256], &values).expect("a new file");
+    let run = |more: &[&str]| {
+        let (x, y) = (x.display().to_string(), y.display().to_string());
+        let args = ["matmul", &checkpoint, "model.layers.0.self_attn.q_proj", "--input", &x, "--output", &y];
+        output(&[&args[..], more].concat());
+        qmatmul::file::read_activations(Path::new(&y)).expect("a result").data
+    };
+    let exact = run(&[]);
+    let error = |y: &[f32]| y.iter().zip(&exact).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+    let near = error(&run(&["--activations", "int8"]));
+    let none = error(&run(&["--activations", "int8", "--int8-threshold", "0"]));
+    let on_cpu = error(&run(&["--activations", "int8", "--device", "cpu"]));
+    assert!(near > 0.0 && near < none / 10.0, "{near} {none}");
+    assert!((near - on_cpu).abs() < 0.01 * near, "{near} {on_cpu}");
+    let (code, text) = failure(&["check", &checkpoint, "--activations", "int8", "--int8-threshold=-1"]);
+    assert!(code == 2 && text.contains("-1"), "{text}");
+    let bench = ["bench", "-q", "-t", "int8", "-m", "64", "-k", "512", "-n", "1,3", "--seconds", "0.01"];
+    let text = output(&[&bench[..], &["--activations", "int8", "--outliers", "0.1", "-o", "csv"]].concat());
+    assert!(text.contains("stage_int8") && !text.contains("WRONG"), "{text}");
+}

@@ -8,7 +8,10 @@ const CODES_CENTER = select(8, 0, ZEROS == 1u);
 
 // Scale and zero of column k.
 fn scale(row: u32, k: u32) -> vec2<f32> {
-    let group = select(k / max(GROUP, 1u), 0u, GROUP == 0u);
+    var group = 0u;
+    if (GROUP > 0u) {
+        group = k / max(GROUP, 1u);
+    }
     let d = bitcast<f32>(plane_word(1u, row, group * (1u + ZEROS)));
     if (ZEROS == 0u) {
         return vec2<f32>(d, 8.0);

@@ -8,7 +8,10 @@ const CODES_CENTER = 0;
 
 // Scale and zero of column k.
 fn scale(row: u32, k: u32) -> vec2<f32> {
-    let group = select(k / max(GROUP, 1u), 0u, GROUP == 0u);
+    var group = 0u;
+    if (GROUP > 0u) {
+        group = k / max(GROUP, 1u);
+    }
     let d = bitcast<f32>(plane_word(1u, row, group * (1u + ZEROS)));
     if (ZEROS == 0u) {
         return vec2<f32>(d, 0.0);
@@ -50,11 +53,19 @@ fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
         (values(q[4]) - z) * s.x, (values(q[5]) - z) * s.x, (values(q[6]) - z) * s.x, (values(q[7]) - z) * s.x);
 }
 
-// One weight.
-fn weight(row: u32, k: u32) -> f32 {
-    let s = scale(row, k);
-    let q = plane_word(0u, row, k >> 2u) >> (8u * (k & 3u));
-    return (values(q).x - s.y) * s.x;
+// The scale of a row, where all of it has one.
+fn row_scale(row: u32) -> f32 {
+    return scale(row, 0u).x;
+}
+
+// One weight, with that scale.
+fn weight(row: u32, k: u32, s: f32) -> f32 {
+    let q = values(plane_word(0u, row, k >> 2u) >> (8u * (k & 3u))).x;
+    if (GROUP == 0u && ZEROS == 0u) {
+        return q * s;
+    }
+    let own = scale(row, k);
+    return (q - own.y) * own.x;
 }
 
 fn codes32(row: u32, k: u32) -> Codes {

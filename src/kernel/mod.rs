@@ -20,6 +20,8 @@ mod route_experts;
 mod row_scales;
 pub mod stage_f16;
 mod stage_int8;
+mod stage_int8_f32;
+mod stage_int8_one;
 pub mod stage_q8;
 mod sum_splits;
 #[cfg(test)]
@@ -46,6 +48,8 @@ pub static KERNELS: &[&Kernel] = &[
     &row_scales::KERNEL,
     &stage_f16::KERNEL,
     &stage_int8::KERNEL,
+    &stage_int8_f32::KERNEL,
+    &stage_int8_one::KERNEL,
     &stage_q8::KERNEL,
     &sum_splits::KERNEL,
 ];
