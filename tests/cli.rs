@@ -175,11 +175,40 @@ fn quantize_writes_what_check_accepts() {
         assert!(listed.contains(&wanted), "{listed}");
         output(&["check", &out, "-n", "1", "-o", "csv"]);
     }
+    for name in ["int8", "uint4", "int8-dq"] {
+        let (code, text) = failure(&["quantize", &f32_file.display().to_string(), "out", "--type", name]);
+        assert!(code == 2 && text.contains("none of the types that can be written"), "{text}");
+        assert!(!text.contains("INT"), "{text}");
+    }
     let q4_0 = ["quantize", &f32_file.display().to_string(), "out.gguf", "--type", "q4_0", "--block", "64"];
     let (code, text) = failure(&q4_0);
     assert!(code == 2 && text.contains("fixed size"), "{text}");
     let (code, text) = failure(&["quantize", &f32_file.display().to_string(), "out", "--type", "q4_0-dq"]);
     assert!(code == 2 && text.contains("NF4-DQ"), "{text}");
+}
+
+#[test]
+fn quantize_gives_the_same_files_on_every_device() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let f32_file = folder.path().join("f32.safetensors").display().to_string();
+    let w = qmatmul::check::activations(33 * 70, 1);
+    write_f32(Path::new(&f32_file), "layer.weight", &[33, 70], &w).expect("a new file");
+    for name in ["nf4", "fp4-dq"] {
+        let run = |device: &[&str]| {
+            let out = folder.path().join(format!("{name}{}", device.concat()));
+            let args = ["quantize", &f32_file, &out.display().to_string(), "--type", name, "--block", "32"];
+            let said = qmatmul(&[&args, device].concat()).assert().success().get_output().stderr.clone();
+            let said = String::from_utf8(said).expect("text").contains("device: ");
+            let files = ["model.safetensors", "config.json"];
+            (said, files.map(|file| std::fs::read(out.join(file)).expect("it was written")))
+        };
+        let [default, cpu, first] = [&[][..], &["--device", "cpu"], &["--device", "0"]].map(run);
+        assert_eq!((default.0, cpu.0, first.0), (false, false, true), "which device was opened");
+        assert!(default.1 == cpu.1 && cpu.1 == first.1, "{name}");
+    }
+    let out = folder.path().join("none").display().to_string();
+    let (code, text) = failure(&["quantize", &f32_file, &out, "--type", "nf4", "--device", "no such device"]);
+    assert!(code == 3 && !Path::new(&out).exists(), "{text}");
 }
 
 /// A bench of small cases, with more arguments.

@@ -127,3 +127,19 @@ fn wrong_groups_and_formats_are_named() {
     let error = PackedTensor::encode("w", int8, 2, 2, &[1.0, 2.0, 3.0, 70_000.0]).expect_err("infinite");
     assert!(matches!(error, Error::NonFinite { first: 1, .. }), "{error}");
 }
+
+/// Finite weights whose span is infinite.
+#[test]
+fn scales_that_overflow_are_refused() {
+    let format = |name| format::by_name(name).expect("a format of the table");
+    let weights = [-3e38f32, 3e38, 0.0, 1.0];
+    for (name, fits) in [("INT4", true), ("UINT4", false), ("UINT8", false)] {
+        let made = PackedTensor::encode_uniform("w", format(name), (1, 4), &weights, Group::Row);
+        match made {
+            Ok(packed) => assert!(fits && packed.check_finite().is_ok(), "{name}"),
+            Err(error) => assert!(!fits && matches!(error, Error::NonFinite { .. }), "{name}: {error}"),
+        }
+    }
+    let int8 = PackedTensor::encode("w", format("INT8"), 1, 4, &weights);
+    assert!(matches!(int8, Err(Error::NonFinite { .. })), "halves end at 65504");
+}

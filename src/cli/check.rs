@@ -2,7 +2,7 @@
 
 use super::inspect::{glob, select};
 use super::list::List;
-use super::output::{Cell, Table};
+use super::output::{Cell, Table, plain};
 use super::{Common, Verdict, lora, progress};
 use crate::check::{self, Outcome};
 use crate::error::{Error, Result};
@@ -70,7 +70,7 @@ impl Check {
         let bar = progress::bar(tensors.len() as u64, common.quiet);
         let (mut outcomes, mut skipped) = (vec![], vec![]);
         for info in tensors {
-            bar.set_message(info.name.clone());
+            bar.set_message(plain(&info.name));
             if info.dtype.format().is_some() {
                 let packed = model.tensor(info)?;
                 outcomes.extend(check::tensor(

@@ -99,7 +99,10 @@ enum Verb {
     Matmul(matmul::Matmul),
     /// One tensor as f32
     Dequantize(matmul::Dequantize),
-    /// Weights into a packed format: from GGUF or safetensors to GGUF
+    /// Weights into a packed format: to GGUF, or to a checkpoint folder for NF4 and FP4
+    ///
+    /// The CPU encodes, as it is faster than a copy to a device and back; where `--device` names one, NF4 and FP4 are encoded
+    /// there, to the same bytes.
     Quantize(quantize::Quantize),
     /// Shader throughput, result checked first
     Bench(bench::Bench),
@@ -132,7 +135,7 @@ pub fn main() -> ExitCode {
         // The reader of our output went away: not an error of ours.
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", output::plain(&error.to_string()));
             ExitCode::from(exit_code(&error))
         }
     }
@@ -240,7 +243,7 @@ impl Common {
     /// A line for people on standard error.
     fn say(&self, line: &str) {
         if !self.quiet {
-            eprintln!("{line}");
+            eprintln!("{}", output::plain(line));
         }
     }
 }

@@ -1,10 +1,10 @@
 //! `qmatmul quantize IN OUT --type TYPE`
 
-use super::output::Table;
+use super::output::{Table, plain};
 use super::{Common, Verdict, progress};
 use crate::error::{Error, Result};
 use crate::file::{self, Report};
-use crate::format::four_bit::Recipe;
+use crate::format::four_bit::{self, Recipe};
 use crate::format::{self, Coding, FORMATS, Format};
 use crate::tensor::PackedTensor;
 use std::path::PathBuf;
@@ -33,15 +33,18 @@ impl Quantize {
         let bar = progress::bar(model.tensors().len() as u64, common.quiet);
         let progress = |at: usize, tensor: &file::TensorInfo| {
             bar.set_position(at as u64);
-            bar.set_message(tensor.name.clone());
+            bar.set_message(plain(&tensor.name));
         };
         let report = match format.coding {
             Coding::Blocks(_) => file::quantize(&model, &self.output, format, progress)?,
             Coding::Parts(_) => {
                 let block = self.block.unwrap_or(Recipe::default().block);
                 let recipe = Recipe { block, double, ..Recipe::default() };
-                let encode = |name: &str, format, shape, weights: &[f32], recipe| {
-                    PackedTensor::encode_four_bit(name, format, shape, weights, recipe)
+                let device = common.device.is_some() && !common.on_cpu();
+                let runtime = device.then(|| common.runtime()).transpose()?;
+                let encode = |name: &str, format, shape, weights: &[f32], recipe| match &runtime {
+                    Some(runtime) => runtime.encode_four_bit(name, format, shape, weights, recipe),
+                    None => PackedTensor::encode_four_bit(name, format, shape, weights, recipe),
                 };
                 file::quantize_checkpoint(&model, &self.output, format, recipe, &encode, progress)?
             }
@@ -58,17 +61,25 @@ impl Quantize {
             Some(name) => (name, true),
             None => (&*name, false),
         };
-        let format = format::by_name(name).filter(|f| !double || f.blocks().is_none());
+        let format = format::by_name(name).filter(|f| if double { four_bit(f) } else { writable(f) });
         let format = format.ok_or_else(|| {
-            let writable = FORMATS.iter().filter(|f| f.has_encoder()).map(|f| f.name).collect::<Vec<_>>();
+            let names = FORMATS.iter().filter(|f| writable(f)).map(|f| f.name).collect::<Vec<_>>();
+            let (name, names) = (&self.format, names.join(", "));
             Error::Argument(format!(
-                "no format is called `{}`; those that can be written: {}, NF4-DQ, FP4-DQ",
-                self.format,
-                writable.join(", ")
+                "`{name}` is none of the types that can be written: {names}, NF4-DQ, FP4-DQ"
             ))
         })?;
         Ok((format, double))
     }
+}
+
+fn four_bit(format: &Format) -> bool {
+    four_bit::table(format).is_some()
+}
+
+/// True if there is an encoder, and a file to put its bytes into.
+fn writable(format: &Format) -> bool {
+    four_bit(format) || format.gguf_type.is_some() && format.has_encoder()
 }
 
 fn print(common: &Common, report: &Report) -> Result<()> {

@@ -166,9 +166,11 @@ impl<'a> Parts<'a> {
     fn elements(&self, state: &State) -> Result<usize> {
         let (dims, shape) = (1..=8, &state.shape);
         let product = shape.iter().try_fold(1usize, |product, dim| product.checked_mul((*dim).max(1)));
-        // Codes take half a byte, so a true shape is at most twice as large as the file.
-        match product.filter(|p| *p as u64 <= 2 * self.codes.bytes && dims.contains(&shape.len())) {
-            Some(product) => Ok(if shape.contains(&0) { 0 } else { product }),
+        let empty = shape.contains(&0);
+        // Codes take half a byte, so a true shape is at most twice as large as the file. One of nothing has but to be counted.
+        let most = if empty { u64::from(u32::MAX) } else { 2 * self.codes.bytes };
+        match product.filter(|p| *p as u64 <= most && dims.contains(&shape.len())) {
+            Some(product) => Ok(if empty { 0 } else { product }),
             None => {
                 let bytes = self.codes.bytes;
                 let problem = format!("its shape {shape:?} does not fit the {bytes} bytes of codes");

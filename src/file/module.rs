@@ -7,6 +7,7 @@ use crate::file::tensors::{TensorInfo, TensorTable};
 use crate::file::{bitsandbytes, bitsandbytes_int8};
 use crate::tensor::PackedTensor;
 use bytes::Bytes;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 /// The tensors behind one weight, and what is known of them from their headers.
@@ -85,16 +86,25 @@ pub(super) fn gather(table: TensorTable, files: &Files) -> Result<TensorTable> {
     if modules.is_empty() {
         return Ok(table);
     }
-    let parts = modules.iter().flat_map(|m| m.module.iter().flat_map(|m| &m.parts));
-    let taken: std::collections::HashSet<String> = parts.map(|p| p.name.clone()).collect();
+    let taken = parts(&modules, files)?;
     // A module stands where its codes stood.
-    let mut by_name: std::collections::HashMap<String, TensorInfo> =
-        modules.into_iter().map(|m| (m.name.clone(), m)).collect();
-    let keep = |t: TensorInfo| match by_name.remove(&t.name) {
-        Some(module) => Some(module),
-        None => (!taken.contains(&t.name)).then_some(t),
+    let by_name: HashMap<&str, &TensorInfo> = modules.iter().map(|m| (&*m.name, m)).collect();
+    let keep = |t: TensorInfo| match by_name.get(&*t.name) {
+        Some(module) => Some((*module).clone()),
+        None => (!taken.contains(&*t.name)).then_some(t),
     };
     let list = table.list.into_iter().filter_map(keep).collect();
     TensorTable::new(list)
         .map_err(|(i, list)| files.malformed(&list[i], "a tensor of this name was listed before"))
+}
+
+/// The names of all parts. Refuses a tensor that two weights claim: one of them would be made of the other's bytes.
+fn parts<'a>(modules: &'a [TensorInfo], files: &Files) -> Result<HashSet<&'a str>> {
+    let mut names = HashSet::new();
+    for part in modules.iter().flat_map(|m| m.module.iter().flat_map(|m| &m.parts)) {
+        if !names.insert(&*part.name) {
+            return Err(files.malformed(part, "it is part of two weights"));
+        }
+    }
+    Ok(names)
 }
