@@ -8,7 +8,7 @@ use qmatmul::format::uniform::Group;
 use qmatmul::kernel::MatmulOptions;
 use qmatmul::{Activations, Error, PackedTensor, format};
 
-const FORMATS: [&str; 4] = ["INT8", "INT4", "UINT8", "UINT4"];
+const FORMATS: [&str; 8] = ["INT8", "INT4", "INT3", "INT2", "UINT8", "UINT4", "UINT3", "UINT2"];
 
 /// Rows, columns, what shares a scale, batch, with a reason.
 const LAYOUTS: &[(usize, usize, Group, usize, &str)] = &[

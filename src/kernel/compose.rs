@@ -128,6 +128,7 @@ pub fn compose(kernel: &Kernel, config: &Config, layout: &Layout) -> Source {
         let _ = writeln!(header, "const {name} = {value}u;");
     }
     if decodes {
+        let _ = writeln!(header, "const ORDERED = {}u;", u32::from(layout.ordered));
         for (name, value) in &layout.constants {
             let _ = writeln!(header, "const {name} = {value}u;");
         }
@@ -137,7 +138,7 @@ pub fn compose(kernel: &Kernel, config: &Config, layout: &Layout) -> Source {
     let book = match layout.book {
         Book::Sixteen(_) if decodes => vec![config.lookup, &LOOKUP],
         Book::Grid(_) if decodes => vec![&GRID, &QUADS],
-        Book::None if decodes && layout.has_codes() => vec![&QUADS],
+        Book::None | Book::Words(_) if decodes && layout.has_codes() => vec![&QUADS],
         _ => vec![],
     };
     let words = if decodes { config.words } else { &WORDS_32 };

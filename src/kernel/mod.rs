@@ -13,6 +13,7 @@ pub mod llm_int8;
 mod matmul_rows;
 mod outlier_list;
 mod outlier_mask;
+mod permute;
 pub mod plan;
 mod quantize_four_bit;
 pub mod reference;
@@ -43,6 +44,7 @@ pub static KERNELS: &[&Kernel] = &[
     &matmul_rows::KERNEL,
     &outlier_list::KERNEL,
     &outlier_mask::KERNEL,
+    &permute::KERNEL,
     &quantize_four_bit::KERNEL,
     &route_experts::KERNEL,
     &row_scales::KERNEL,
