@@ -2,10 +2,9 @@
 //! says in which order the rows lie.
 
 use crate::error::Result;
-use crate::file::module::{Files, Module, Scheme};
+use crate::file::module::{Checkpoint, Files, Module, Scheme};
 use crate::file::names::shown;
-use crate::file::stored::StoredType;
-use crate::file::tensors::{TensorInfo, TensorTable};
+use crate::file::tensors::TensorInfo;
 use crate::format::uniform;
 use crate::format::{Format, by_name};
 use crate::tensor::PackedTensor;
@@ -29,7 +28,8 @@ fn format() -> &'static Format {
 ///
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) where types or lengths disagree, or the order is not by rows.
-pub(super) fn modules(table: &TensorTable, files: &Files) -> Result<Vec<TensorInfo>> {
+pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+    let (table, files) = (checkpoint.table, checkpoint.files);
     let mut modules = vec![];
     for scb in &table.list {
         let Some(name) = scb.name.strip_suffix(".SCB") else { continue };
@@ -66,14 +66,9 @@ fn module(
     if let Some(order) = order {
         check_order(order, files)?;
     }
-    let parts: Vec<TensorInfo> = [Some(weight), Some(scb), order].into_iter().flatten().cloned().collect();
-    let scheme = Scheme::Int8(Int8Module { rows: rows as usize, cols: cols as usize });
-    Ok(TensorInfo {
-        dtype: StoredType::Supported(format()),
-        bytes: parts.iter().map(|p| p.bytes).sum(),
-        module: Some(Arc::new(Module { parts, scheme })),
-        ..weight.clone()
-    })
+    let scheme = Int8Module { rows: rows as usize, cols: cols as usize };
+    let (name, shape) = (weight.name.clone(), weight.shape.clone());
+    Ok(Module::info(name, format(), shape, &[Some(weight), Some(scb), order], scheme))
 }
 
 fn check_order(order: &TensorInfo, files: &Files) -> Result<()> {
@@ -91,12 +86,12 @@ fn check_order(order: &TensorInfo, files: &Files) -> Result<()> {
     }
 }
 
-impl Int8Module {
-    pub fn description(&self) -> String {
+impl Scheme for Int8Module {
+    fn description(&self) -> String {
         "bitsandbytes, LLM.int8, a scale a row".into()
     }
 
-    pub(super) fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
+    fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
         let (codes, absmax) = (files.bytes(&parts[0])?, files.f32s(&parts[1])?);
         let storage = uniform::int8_rows((self.rows, self.cols), codes, absmax);
         PackedTensor::from_storage(name, (self.rows, self.cols), Arc::new(storage))

@@ -3,44 +3,88 @@
 use crate::error::{Error, Result};
 use crate::file::names::shown;
 use crate::file::source::Source;
+use crate::file::stored::StoredType;
 use crate::file::tensors::{TensorInfo, TensorTable};
 use crate::file::{bitsandbytes, bitsandbytes_int8};
+use crate::format::Format;
 use crate::tensor::PackedTensor;
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The tensors behind one weight, and what is known of them from their headers.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Module {
     /// As the file lists them, the codes first.
     pub parts: Vec<TensorInfo>,
-    pub(crate) scheme: Scheme,
+    pub(super) scheme: Arc<dyn Scheme>,
 }
 
-/// How they belong together.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Scheme {
-    /// Four bits of bitsandbytes.
-    FourBit(bitsandbytes::FourBitModule),
-    /// INT8 of bitsandbytes.
-    Int8(bitsandbytes_int8::Int8Module),
+/// How they belong together: a convention of one tool.
+pub(super) trait Scheme: std::fmt::Debug + Send + Sync {
+    /// See [`Module::description`].
+    fn description(&self) -> String;
+
+    /// The weight of this name, made of these parts.
+    fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor>;
+}
+
+impl PartialEq for Module {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts == other.parts
+    }
 }
 
 impl Module {
     /// What a reader should know beyond the format: "blocks of 64, scales in 8 bits, from float16".
     pub fn description(&self) -> String {
-        match &self.scheme {
-            Scheme::FourBit(module) => module.description(),
-            Scheme::Int8(module) => module.description(),
-        }
+        self.scheme.description()
     }
 
     pub(super) fn load(&self, name: &str, files: &Files) -> Result<PackedTensor> {
-        match &self.scheme {
-            Scheme::FourBit(module) => module.load(name, &self.parts, files),
-            Scheme::Int8(module) => module.load(name, &self.parts, files),
+        self.scheme.load(name, &self.parts, files)
+    }
+
+    /// A weight of this name, format and shape, made of these parts, the codes first.
+    pub(super) fn info(
+        name: String,
+        format: &'static Format,
+        shape: Vec<u64>,
+        parts: &[Option<&TensorInfo>],
+        scheme: impl Scheme + 'static,
+    ) -> TensorInfo {
+        let parts: Vec<TensorInfo> = parts.iter().copied().flatten().cloned().collect();
+        let (offset, file) = parts.first().map_or((0, 0), |codes| (codes.offset, codes.file));
+        TensorInfo {
+            name,
+            dtype: StoredType::Supported(format),
+            shape,
+            offset,
+            bytes: parts.iter().map(|p| p.bytes).sum(),
+            file,
+            module: Some(Arc::new(Self { parts, scheme: Arc::new(scheme) })),
         }
+    }
+}
+
+/// What a convention looks at: the tensors of a checkpoint, their bytes, and its settings.
+pub(super) struct Checkpoint<'a> {
+    pub table: &'a TensorTable,
+    pub files: &'a Files<'a>,
+    /// `quantization_config` of config.json, or quantize_config.json.
+    pub settings: Option<&'a serde_json::Value>,
+}
+
+impl Checkpoint<'_> {
+    /// A setting, if it is there and not null.
+    pub fn setting(&self, key: &str) -> Option<&serde_json::Value> {
+        self.settings?.get(key).filter(|value| !value.is_null())
+    }
+
+    /// A setting that is a text, lower case.
+    pub fn text(&self, key: &str) -> Option<String> {
+        Some(self.setting(key)?.as_str()?.to_lowercase())
     }
 }
 
@@ -63,9 +107,48 @@ impl Files<'_> {
         }
     }
 
-    /// The f32 numbers of a tensor.
+    /// The numbers of a tensor of F32, F16 or BF16.
     pub fn f32s(&self, tensor: &TensorInfo) -> Result<Vec<f32>> {
-        Ok(self.bytes(tensor)?.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+        let bytes = self.bytes(tensor)?;
+        let halves = |decode: fn([u8; 2]) -> f32| bytes.as_chunks().0.iter().map(|b| decode(*b)).collect();
+        match tensor.dtype.name() {
+            "F32" => Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
+            "F16" => Ok(halves(|b| half::f16::from_le_bytes(b).to_f32())),
+            "BF16" => Ok(halves(|b| half::bf16::from_le_bytes(b).to_f32())),
+            other => {
+                Err(self.malformed(tensor, format!("its type should be F32, F16 or BF16, it is {other}")))
+            }
+        }
+    }
+
+    /// The words of a tensor of I32.
+    pub fn words(&self, tensor: &TensorInfo) -> Result<Vec<u32>> {
+        match tensor.dtype.name() {
+            "I32" => Ok(self.bytes(tensor)?.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect()),
+            other => Err(self.malformed(tensor, format!("its type should be I32, it is {other}"))),
+        }
+    }
+
+    /// Refuses a tensor of another shape.
+    pub fn expect(&self, tensor: &TensorInfo, shape: &[u64], what: &str) -> Result<()> {
+        match tensor.shape == shape {
+            true => Ok(()),
+            false => {
+                let problem = format!("{what} {shape:?} belong here, its shape is {:?}", tensor.shape);
+                Err(self.malformed(tensor, problem))
+            }
+        }
+    }
+
+    /// Refuses a tensor of another type.
+    pub fn typed(&self, tensor: &TensorInfo, types: &[&str]) -> Result<()> {
+        match types.contains(&tensor.dtype.name()) {
+            true => Ok(()),
+            false => {
+                let problem = format!("its type should be {}, it is {}", types.join(" or "), tensor.dtype);
+                Err(self.malformed(tensor, problem))
+            }
+        }
     }
 
     /// Something that is wrong with a tensor.
@@ -79,16 +162,30 @@ impl Files<'_> {
     }
 }
 
+/// Finds the weights of one convention, all lengths checked.
+type Convention = fn(&Checkpoint) -> Result<Vec<TensorInfo>>;
+
+/// Every convention, one a line.
+const CONVENTIONS: &[Convention] = &[bitsandbytes::modules, bitsandbytes_int8::modules];
+
 /// The tensors of `table`, those that belong together as one.
-pub(super) fn gather(table: TensorTable, files: &Files) -> Result<TensorTable> {
-    let mut modules = bitsandbytes::modules(&table, files)?;
-    modules.extend(bitsandbytes_int8::modules(&table, files)?);
+pub(super) fn gather(
+    table: TensorTable,
+    files: &Files,
+    settings: Option<&serde_json::Value>,
+) -> Result<TensorTable> {
+    let checkpoint = Checkpoint { table: &table, files, settings };
+    let mut modules = vec![];
+    for convention in CONVENTIONS {
+        modules.extend(convention(&checkpoint)?);
+    }
     if modules.is_empty() {
         return Ok(table);
     }
     let taken = parts(&modules, files)?;
     // A module stands where its codes stood.
-    let by_name: HashMap<&str, &TensorInfo> = modules.iter().map(|m| (&*m.name, m)).collect();
+    let codes = |m: &TensorInfo| m.module.as_ref().and_then(|m| Some(m.parts.first()?.name.clone()));
+    let by_name: HashMap<String, &TensorInfo> = modules.iter().filter_map(|m| Some((codes(m)?, m))).collect();
     let keep = |t: TensorInfo| match by_name.get(&*t.name) {
         Some(module) => Some((*module).clone()),
         None => (!taken.contains(&*t.name)).then_some(t),
