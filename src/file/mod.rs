@@ -14,12 +14,15 @@
 //! ```
 
 mod activations;
+mod awq;
 mod bitsandbytes;
 mod bitsandbytes_int8;
 mod checkpoint;
+mod compressed_tensors;
 pub mod gguf;
 mod gguf_value;
 pub mod gguf_write;
+mod gptq;
 mod json;
 pub mod lora;
 mod lora_config;

@@ -5,7 +5,7 @@ use crate::file::names::shown;
 use crate::file::source::Source;
 use crate::file::stored::StoredType;
 use crate::file::tensors::{TensorInfo, TensorTable};
-use crate::file::{bitsandbytes, bitsandbytes_int8};
+use crate::file::{awq, bitsandbytes, bitsandbytes_int8, compressed_tensors, gptq};
 use crate::format::Format;
 use crate::tensor::PackedTensor;
 use bytes::Bytes;
@@ -166,7 +166,13 @@ impl Files<'_> {
 type Convention = fn(&Checkpoint) -> Result<Vec<TensorInfo>>;
 
 /// Every convention, one a line.
-const CONVENTIONS: &[Convention] = &[bitsandbytes::modules, bitsandbytes_int8::modules];
+const CONVENTIONS: &[Convention] = &[
+    awq::modules,
+    bitsandbytes::modules,
+    bitsandbytes_int8::modules,
+    compressed_tensors::modules,
+    gptq::modules,
+];
 
 /// The tensors of `table`, those that belong together as one.
 pub(super) fn gather(

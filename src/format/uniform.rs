@@ -76,12 +76,12 @@ impl CodeRows {
         Self { bytes: bytes.into(), row_bytes: (cols * bits).div_ceil(8), bits, signed }
     }
 
-    fn row(&self, row: usize) -> &[u8] {
+    pub fn row(&self, row: usize) -> &[u8] {
         &self.bytes[row * self.row_bytes..(row + 1) * self.row_bytes]
     }
 
     /// Code `i` of the bytes of a row.
-    fn code(&self, row: &[u8], i: usize) -> i32 {
+    pub fn code(&self, row: &[u8], i: usize) -> i32 {
         if self.signed {
             return i32::from(row[i] as i8);
         }

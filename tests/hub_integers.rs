@@ -1,0 +1,440 @@
+//! GPTQ, AWQ and compressed-tensors with integers: vectors and checkpoints by other packages, every layout, and files that lie.
+
+mod common;
+
+use common::{Golden, VARIANTS, report};
+use qmatmul::Error;
+use qmatmul::check::{self, NMSE_F32, compare, compare_bits};
+use qmatmul::file::{Model, OpenOptions};
+use qmatmul::kernel::{MatmulOptions, reference};
+use safetensors::tensor::{Dtype, TensorView, serialize};
+use serde_json::json;
+use tempfile::TempDir;
+
+/// A vector of another package, as a checkpoint with the settings it was made with.
+fn open(folder: &str, name: &str, settings: &serde_json::Value) -> (TempDir, Model) {
+    let dir = TempDir::new().expect("a temporary folder");
+    let from = common::path(&format!("golden/{folder}/{name}.safetensors"));
+    std::fs::copy(from, dir.path().join("model.safetensors")).expect("room");
+    let config = json!({"model_type": "llama", "quantization_config": settings}).to_string();
+    std::fs::write(dir.path().join("config.json"), config).expect("room");
+    let model = Model::open(dir.path(), &OpenOptions::default()).expect("a valid checkpoint");
+    (dir, model)
+}
+
+/// Vectors, with their settings and the format that they must be.
+fn vectors() -> Vec<(&'static str, &'static str, serde_json::Value, &'static str)> {
+    let gptq = |bits: u64, group: i64, sym: bool, act: bool, format: &str| json!({"quant_method": "gptq", "bits": bits, "group_size": group, "sym": sym, "desc_act": act, "checkpoint_format": format});
+    let awq = |version: &str| json!({"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": true, "version": version});
+    let weights =
+        json!({"num_bits": 4, "type": "int", "symmetric": true, "strategy": "group", "group_size": 128});
+    let ct = json!({"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {"group_0": {"weights": weights, "targets": ["Linear"]}}});
+    vec![
+        ("gptq", "b3.g128.sym.v1", gptq(3, 128, true, false, "gptq"), "INT3"),
+        ("gptq", "b4.g128.sym.v1", gptq(4, 128, true, false, "gptq"), "INT4"),
+        ("gptq", "b4.g32.asym.v1", gptq(4, 32, false, false, "gptq"), "UINT4"),
+        ("gptq", "b4.g64.asym.act.v2", gptq(4, 64, false, true, "gptq_v2"), "UINT4"),
+        ("gptq", "b4.zero15_wrap.v1", gptq(4, 64, false, false, "gptq"), "UINT4"),
+        ("awq", "gemm.g128", awq("gemm"), "UINT4"),
+        ("awq", "gemv.g128", awq("gemv"), "UINT4"),
+        ("ct", "pack_int4.g128.sym", ct, "INT4"),
+    ]
+}
+
+fn golden(folder: &str, name: &str) -> Golden {
+    Golden::folder(folder).into_iter().find(|g| g.name == name).expect("the vector is in the repository")
+}
+
+#[test]
+fn vectors_decode_bit_for_bit_and_multiply_within_the_bound() {
+    let (mut failures, mut done) = (vec![], 0);
+    for (folder, name, settings, format) in vectors() {
+        let file = golden(folder, name);
+        let (_dir, model) = open(folder, name, &settings);
+        let info = model.find("packed").expect("by the module's name");
+        let packed = model.tensor(info).expect("valid");
+        assert_eq!((info.dtype.name(), packed.format().name), (format, format), "{name}");
+        let comparison = compare_bits(&packed.dequantize(), &file.f32s("dequant_f32"));
+        assert!(comparison.passed, "{folder} {name}: {comparison}");
+        let (x, want) = (file.f32s("x_f32"), file.f64s("y_f64"));
+        let cpu = reference::matmul(&packed, &x).expect("shapes fit");
+        for ((got, want), scale) in cpu.iter().zip(&want).zip(file.f64s("yabs_f64")) {
+            assert!((got - want).abs() <= 1e-13 * scale, "{folder} {name}: got {got}, want {want}");
+        }
+        for variant in &VARIANTS {
+            let runtime = variant.runtime();
+            let w = runtime.upload(&packed).expect("small");
+            let bits = compare_bits(&runtime.dequantize(&w).expect("small"), &file.f32s("dequant_f32"));
+            let y = compare(&runtime.matmul(&w, &x).expect("small"), &want, NMSE_F32);
+            for (what, comparison) in [("dequantize", bits), ("matmul", y)] {
+                done += 1;
+                if !comparison.passed {
+                    failures.push(format!("{folder} {name} on {}: {what}: {comparison}", variant.name));
+                }
+            }
+        }
+    }
+    report(&failures, done);
+}
+
+/// The stored zero that loaders disagree about: as exllama and vLLM, not as auto-gptq's own kernel.
+#[test]
+fn a_zero_of_all_ones_wraps() {
+    let file = golden("gptq", "b4.zero15_wrap.v1");
+    assert!(!compare_bits(&file.f32s("dequant_f32"), &file.f32s("dequant_nowrap_f32")).passed);
+}
+
+/// What tells one scheme from the other without settings.
+#[test]
+fn shapes_suffice_where_they_can() {
+    for (folder, name, settings, _) in vectors() {
+        // Versions, and groups of the gemv packing other than 128, are nowhere but in the settings.
+        if settings["checkpoint_format"] == "gptq_v2" {
+            continue;
+        }
+        let path = common::path(&format!("golden/{folder}/{name}.safetensors"));
+        let model = Model::open(path, &OpenOptions::default()).expect("a valid checkpoint");
+        let packed = model.find("packed").and_then(|info| model.tensor(info)).expect("valid");
+        let want = golden(folder, name).f32s("dequant_f32");
+        // Without `sym` the zeros are read, which changes no weight.
+        assert_eq!(packed.dequantize(), want, "{folder} {name}");
+    }
+}
+
+#[test]
+fn whole_checkpoints_give_the_golden_outputs() {
+    for folder in ["gptq-4bit-g128-sym", "awq-gemm-g128"] {
+        let model =
+            Model::open(common::path(&format!("golden/checkpoints/{folder}")), &OpenOptions::default());
+        let model = model.expect("valid");
+        let expected = golden(&format!("checkpoints/{folder}"), "expected");
+        let mut done = 0;
+        for info in model.tensors().iter().filter(|t| t.module.is_some()) {
+            let layer = info.name.strip_suffix(".weight").expect("weights are named so");
+            let packed = model.tensor(info).expect("valid");
+            let (x, want) =
+                (expected.f32s(&format!("x{}", packed.cols())), expected.f64s(&format!("{layer}.y")));
+            for variant in &VARIANTS {
+                let runtime = variant.runtime();
+                let y = runtime.upload(&packed).and_then(|w| runtime.matmul(&w, &x)).expect("small");
+                let comparison = compare(&y, &want, NMSE_F32);
+                assert!(comparison.passed, "{folder} {layer} on {}: {comparison}", variant.name);
+            }
+            let dequant = format!("{layer}.dequant");
+            if expected.has(&dequant) {
+                assert!(
+                    compare_bits(&packed.dequantize(), &expected.f32s(&dequant)).passed,
+                    "{folder} {layer}"
+                );
+            }
+            done += 1;
+        }
+        assert_eq!(done, 7, "{folder}");
+    }
+}
+
+/// Tensors of a synthetic checkpoint.
+type Tensors = Vec<(&'static str, Dtype, Vec<usize>, Vec<u8>)>;
+
+fn words(count: usize, seed: u64) -> Vec<u8> {
+    let mut random = check::Random::new(seed);
+    (0..count).flat_map(|_| (random.next_u64() as u32).to_le_bytes()).collect()
+}
+
+fn halves(count: usize) -> Vec<u8> {
+    (0..count).flat_map(|i| half::f16::from_f32(0.01 + i as f32 * 1e-4).to_le_bytes()).collect()
+}
+
+fn i32s(values: impl Iterator<Item = usize>) -> Vec<u8> {
+    values.flat_map(|v| (v as i32).to_le_bytes()).collect()
+}
+
+/// GPTQ of any bits and groups: `m` outputs, `k` inputs, and the group of each column.
+fn gptq(bits: usize, m: usize, k: usize, groups: usize, order: Vec<usize>) -> Tensors {
+    vec![
+        ("a.qweight", Dtype::I32, vec![k * bits / 32, m], words(k * bits / 32 * m, 1)),
+        ("a.qzeros", Dtype::I32, vec![groups, m * bits / 32], words(groups * m * bits / 32, 2)),
+        ("a.scales", Dtype::F16, vec![groups, m], halves(groups * m)),
+        ("a.g_idx", Dtype::I32, vec![k], i32s(order.into_iter())),
+    ]
+}
+
+fn checkpoint(tensors: &Tensors, settings: &serde_json::Value) -> Result<Model, Error> {
+    let dir = TempDir::new().expect("a temporary folder");
+    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+        (*name, TensorView::new(*dtype, shape.clone(), bytes).expect("lengths fit"))
+    });
+    std::fs::write(dir.path().join("model.safetensors"), serialize(views, None).expect("valid"))
+        .expect("room");
+    let config = json!({"quantization_config": settings}).to_string();
+    std::fs::write(dir.path().join("config.json"), config).expect("room");
+    Model::open(dir.path(), &OpenOptions { mmap: true })
+}
+
+/// The formula, number by number, from the words of the file.
+fn by_hand(tensors: &Tensors, bits: usize, version: usize) -> Vec<f32> {
+    let word = |t: usize, i: usize| {
+        let bytes = &tensors[t].3[4 * i..4 * i + 4];
+        u64::from(u32::from_le_bytes(bytes.try_into().expect("four bytes")))
+    };
+    let (m, k) = (tensors[0].2[1], tensors[0].2[0] * 32 / bits);
+    let mask = (1u64 << bits) - 1;
+    let mut w = vec![0.0; m * k];
+    for row in 0..m {
+        for col in 0..k {
+            let at = |t: usize, bit: usize, step: usize, base: usize, last: usize| {
+                let low = word(t, base + bit / 32 * step);
+                let high = if bit / 32 + 1 < last { word(t, base + (bit / 32 + 1) * step) } else { 0 };
+                (low | high << 32) >> (bit % 32) & mask
+            };
+            let q = at(0, col * bits, m, row, tensors[0].2[0]);
+            let g = word(3, col) as usize;
+            let zero_words = tensors[1].2[1];
+            let z = at(1, row * bits, 1, g * zero_words, zero_words);
+            let z = (z + if version == 1 { 1 } else { 0 }) & mask;
+            let i = 2 * (g * m + row);
+            let s = half::f16::from_le_bytes([tensors[2].3[i], tensors[2].3[i + 1]]).to_f32();
+            w[row * k + col] = (q as f32 - z as f32) * s;
+        }
+    }
+    w
+}
+
+/// Every number of bits, versions, groups in order, shuffled, and of unequal sizes.
+#[test]
+fn every_layout_of_gptq() {
+    let shuffled = |k: usize, group: usize| (0..k).map(|i| (i * 37 % k) / group).collect::<Vec<_>>();
+    let unequal = |k: usize, groups: usize| (0..k).map(|i| i * i % groups).collect::<Vec<_>>();
+    let cases: Vec<(usize, usize, usize, usize, Vec<usize>, i64, usize, &str)> = vec![
+        (2, 64, 128, 2, (0..128).map(|i| i / 64).collect(), 64, 3, "2 bits"),
+        (3, 64, 96, 3, (0..96).map(|i| i / 32).collect(), 32, 1, "3 bits"),
+        (8, 32, 64, 1, vec![0; 64], -1, 9, "8 bits, one group"),
+        (4, 40, 256, 2, shuffled(256, 128), 128, 2, "act-order"),
+        (4, 40, 256, 2, shuffled(256, 128), 128, 33, "act-order, tiles"),
+        (8, 32, 96, 3, shuffled(96, 32), 32, 1, "8 bits, act-order"),
+        (3, 32, 64, 4, shuffled(64, 16), 16, 4, "3 bits, act-order, two groups a chunk"),
+        (4, 32, 72, 3, unequal(72, 3), 24, 5, "groups of any size: each weight asks"),
+        (4, 16, 200, 2, (0..200).map(|i| i / 128).collect(), 128, 1, "a short last group"),
+    ];
+    let (mut failures, mut done) = (vec![], 0);
+    for (i, (bits, m, k, groups, order, group, n, why)) in cases.into_iter().enumerate() {
+        let version = 1 + i % 2;
+        let tensors = gptq(bits, m, k, groups, order);
+        let format = if version == 1 { "gptq" } else { "gptq_v2" };
+        let settings = json!({"quant_method": "gptq", "bits": bits, "group_size": group, "sym": false, "checkpoint_format": format});
+        let model = checkpoint(&tensors, &settings).unwrap_or_else(|e| panic!("{why}: {e}"));
+        let packed = model.find("a").and_then(|info| model.tensor(info)).expect(why);
+        assert_eq!(packed.dequantize(), by_hand(&tensors, bits, version), "{why}");
+        for variant in &VARIANTS {
+            let outcomes =
+                check::tensor(variant.runtime(), &packed, &[n], &MatmulOptions::default(), 3).expect(why);
+            done += outcomes.len();
+            let bad = outcomes.iter().filter(|o| !o.comparison.passed);
+            failures
+                .extend(bad.map(|o| format!("{why} on {}: {} {}", variant.name, o.operation, o.comparison)));
+        }
+    }
+    report(&failures, done);
+}
+
+#[track_caller]
+fn refused(tensors: &Tensors, settings: &serde_json::Value, words: &[&str]) {
+    let load = || checkpoint(tensors, settings).and_then(|m| m.tensor(m.find("a")?));
+    let text = load().map(|_| ()).expect_err("a lie").to_string();
+    assert!(words.iter().all(|word| text.contains(word)), "{text}: {words:?}");
+}
+
+fn change(tensors: &Tensors, name: &str, dtype: Dtype, shape: Vec<usize>) -> Tensors {
+    let size = shape.iter().product::<usize>() * dtype.bitsize() / 8;
+    let mut all = tensors.clone();
+    let tensor = all.iter_mut().find(|t| t.0 == name).expect("it is there");
+    (tensor.1, tensor.2) = (dtype, shape);
+    tensor.3.resize(size, 0);
+    all
+}
+
+#[test]
+fn gptq_that_lies_is_refused_with_names_and_numbers() {
+    let good = gptq(4, 16, 64, 2, (0..64).map(|i| i / 32).collect());
+    let settings = json!({"quant_method": "gptq", "bits": 4, "group_size": 32, "sym": false});
+    assert!(checkpoint(&good, &settings).is_ok());
+    let lies: Vec<(Tensors, serde_json::Value, &[&str])> = vec![
+        (good[1..].to_vec(), settings.clone(), &["`a`"]),
+        ([&good[..1], &good[2..]].concat(), settings.clone(), &["a.qweight", "lacks `a.qzeros`"]),
+        ([&good[..2], &good[3..]].concat(), settings.clone(), &["a.qweight", "lacks `a.scales`"]),
+        (change(&good, "a.qweight", Dtype::F32, vec![8, 16]), settings.clone(), &["a.qweight", "I32", "F32"]),
+        (
+            change(&good, "a.qzeros", Dtype::I32, vec![2, 3]),
+            settings.clone(),
+            &["a.qzeros", "[2, 2]", "[2, 3]"],
+        ),
+        (
+            change(&good, "a.scales", Dtype::F16, vec![3, 16]),
+            settings.clone(),
+            &["a.scales", "64 columns in groups of 32 need 2", "got 3"],
+        ),
+        (change(&good, "a.scales", Dtype::I16, vec![2, 16]), settings.clone(), &["a.scales", "I16"]),
+        (change(&good, "a.g_idx", Dtype::I32, vec![63]), settings.clone(), &["a.g_idx", "[64]", "[63]"]),
+        (change(&good, "a.g_idx", Dtype::I64, vec![64]), settings.clone(), &["a.g_idx", "I64"]),
+        (
+            change(&good, "a.qweight", Dtype::I32, vec![8, 4, 4]),
+            settings.clone(),
+            &["a.qweight", "[8, 4, 4]"],
+        ),
+        (good.clone(), json!({"quant_method": "gptq", "bits": 5, "group_size": 32}), &["a.qweight", "5"]),
+        (good.clone(), json!({"quant_method": "gptq", "bits": 8, "group_size": 32}), &["a.", "32"]),
+        (
+            good.clone(),
+            json!({"quant_method": "gptq", "bits": 4, "group_size": 64}),
+            &["a.scales", "groups of 64 need 1", "got 2"],
+        ),
+        (
+            good.clone(),
+            json!({"quant_method": "gptq", "bits": 4, "group_size": 32, "sym": true}),
+            &["a.qzeros", "symmetric", "zeros are 8"],
+        ),
+        (
+            good.clone(),
+            json!({"quant_method": "gptq", "bits": 4, "group_size": 32, "checkpoint_format": "marlin"}),
+            &["a.qweight", "marlin"],
+        ),
+    ];
+    for (tensors, settings, words) in lies {
+        refused(&tensors, &settings, words);
+    }
+    for bad in [2, usize::MAX] {
+        let tensors = gptq(4, 16, 64, 2, (0..64).map(|i| if i == 5 { bad } else { i / 32 }).collect());
+        refused(&tensors, &settings, &["a.g_idx", "column 5", "there are 2"]);
+    }
+}
+
+#[test]
+fn awq_that_lies_is_refused_with_names_and_numbers() {
+    let good: Tensors = vec![
+        ("a.qweight", Dtype::I32, vec![64, 2], words(128, 1)),
+        ("a.qzeros", Dtype::I32, vec![2, 2], words(4, 2)),
+        ("a.scales", Dtype::F16, vec![2, 16], halves(32)),
+    ];
+    let settings = |extra: serde_json::Value| {
+        let mut all = json!({"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm"});
+        extra.as_object().expect("an object").iter().for_each(|(k, v)| all[k] = v.clone());
+        all
+    };
+    assert!(checkpoint(&good, &settings(json!({}))).is_ok());
+    let lies: Vec<(Tensors, serde_json::Value, &[&str])> = vec![
+        (good.clone(), settings(json!({"bits": 3})), &["a.qweight", "4 bits", "3"]),
+        (good.clone(), settings(json!({"version": "gemv_fast"})), &["a.qweight", "gemv_fast"]),
+        (good.clone(), settings(json!({"group_size": 64})), &["a.scales", "need 1", "got 2"]),
+        (good.clone(), settings(json!({"zero_point": false})), &["a.qzeros", "zero_point false"]),
+        (
+            change(&good, "a.qzeros", Dtype::I32, vec![2, 3]),
+            settings(json!({})),
+            &["a.qzeros", "[2, 2]", "[2, 3]"],
+        ),
+        (
+            change(&good, "a.scales", Dtype::F16, vec![2, 15]),
+            settings(json!({})),
+            &["a.scales", "[2, 16]", "[2, 15]"],
+        ),
+        (change(&good, "a.scales", Dtype::F16, vec![64, 1]), settings(json!({"version": "gemv"})), &["a."]),
+    ];
+    for (tensors, settings, words) in lies {
+        refused(&tensors, &settings, words);
+    }
+}
+
+/// Packed codes of 1 to 8 bits that cross words, with zeros and without, in groups, by channel, and plain bytes.
+#[test]
+fn every_layout_of_compressed_tensors() {
+    let (mut failures, mut done) = (vec![], 0);
+    for bits in 1..=8usize {
+        for (groups, zeros) in [(1, false), (3, true), (3, false)] {
+            let (m, k) = (10, 96);
+            let words_of = |count: usize| (count * bits).div_ceil(32);
+            let dims = [m as i64, k as i64].iter().flat_map(|d| d.to_le_bytes()).collect();
+            let mut tensors: Tensors = vec![
+                ("a.weight_packed", Dtype::I32, vec![m, words_of(k)], words(m * words_of(k), bits as u64)),
+                ("a.weight_scale", Dtype::F16, vec![m, groups], halves(m * groups)),
+                ("a.weight_shape", Dtype::I64, vec![2], dims),
+            ];
+            if zeros {
+                tensors.push((
+                    "a.weight_zero_point",
+                    Dtype::I32,
+                    vec![words_of(m), groups],
+                    words(words_of(m) * groups, 9),
+                ));
+            }
+            let weights = json!({"num_bits": bits, "group_size": 32, "symmetric": !zeros});
+            let settings = json!({"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {"g": {"weights": weights}}});
+            let why = format!("{bits} bits, {groups} groups, zeros: {zeros}");
+            let model = checkpoint(&tensors, &settings).unwrap_or_else(|e| panic!("{why}: {e}"));
+            let packed = model.find("a").and_then(|info| model.tensor(info)).expect(&why);
+            assert_eq!(packed.dequantize(), packed_by_hand(&tensors, bits, groups), "{why}");
+            let variant = &VARIANTS[bits % 4];
+            let outcomes =
+                check::tensor(variant.runtime(), &packed, &[1 + bits], &MatmulOptions::default(), 3)
+                    .expect(&why);
+            done += outcomes.len();
+            let bad = outcomes.iter().filter(|o| !o.comparison.passed);
+            failures
+                .extend(bad.map(|o| format!("{why} on {}: {} {}", variant.name, o.operation, o.comparison)));
+        }
+    }
+    report(&failures, done);
+}
+
+fn packed_by_hand(tensors: &Tensors, bits: usize, groups: usize) -> Vec<f32> {
+    let (m, k) = (tensors[0].2[0], 96);
+    let word = |t: usize, i: usize| {
+        let bytes = &tensors[t].3[4 * i..4 * i + 4];
+        u64::from(u32::from_le_bytes(bytes.try_into().expect("four bytes")))
+    };
+    let mask = (1u64 << bits) - 1;
+    let field = |bit: usize, word: &dyn Fn(usize) -> u64, last: usize| {
+        let high = if bit / 32 + 1 < last { word(bit / 32 + 1) } else { 0 };
+        ((word(bit / 32) | high << 32) >> (bit % 32) & mask) as f32
+    };
+    let mut w = vec![];
+    for row in 0..m {
+        for col in 0..k {
+            let row_words = tensors[0].2[1];
+            let q = field(col * bits, &|i| word(0, row * row_words + i), row_words);
+            let g = col * groups / k;
+            let z = match tensors.get(3) {
+                Some(zeros) => field(row * bits, &|i| word(3, i * groups + g), zeros.2[0]),
+                None => (1 << (bits - 1)) as f32,
+            };
+            let i = 2 * (row * groups + g);
+            let s = half::f16::from_le_bytes([tensors[1].3[i], tensors[1].3[i + 1]]).to_f32();
+            w.push((q - z) * s);
+        }
+    }
+    w
+}
+
+#[test]
+fn plain_bytes_of_compressed_tensors() {
+    let settings = json!({"quant_method": "compressed-tensors", "format": "int-quantized"});
+    let codes = words(10 * 24 / 4, 3);
+    for zeros in [false, true] {
+        let mut tensors: Tensors = vec![
+            ("a.weight", Dtype::I8, vec![10, 24], codes.clone()),
+            ("a.weight_scale", Dtype::F16, vec![10, 1], halves(10)),
+        ];
+        let zero: Vec<u8> = (0..10).map(|i| (i as i8 * 3 - 7) as u8).collect();
+        if zeros {
+            tensors.push(("a.weight_zero_point", Dtype::I8, vec![10, 1], zero.clone()));
+        }
+        let model = checkpoint(&tensors, &settings).expect("valid");
+        let packed = model.find("a").and_then(|info| model.tensor(info)).expect("valid");
+        let want = |i: usize| {
+            let z = if zeros { f32::from(zero[i / 24] as i8) } else { 0.0 };
+            (f32::from(codes[i] as i8) - z) * half::f16::from_f32(0.01 + (i / 24) as f32 * 1e-4).to_f32()
+        };
+        assert_eq!(packed.dequantize(), (0..240).map(want).collect::<Vec<_>>());
+        let outcomes = check::tensor(VARIANTS[0].runtime(), &packed, &[1, 9], &MatmulOptions::default(), 3)
+            .expect("small");
+        assert!(outcomes.iter().all(|o| o.comparison.passed));
+    }
+}
