@@ -169,7 +169,7 @@ impl PackedTensor {
         self.storage.parts()
     }
 
-    /// The bytes of all parts.
+    /// The bytes of all [`PackedTensor::parts`], one after the other: nothing where there are none.
     pub fn data(&self) -> Bytes {
         let parts = self.parts();
         match &parts[..] {

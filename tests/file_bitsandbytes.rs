@@ -481,6 +481,30 @@ fn parts_of_two_weights_are_refused() {
     refused(&int8, "a.weight", &["part of two weights"]);
 }
 
+/// A weight's text may lie in another shard than its codes, and its scales in a third.
+#[test]
+fn parts_may_lie_in_several_shards() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut map = serde_json::Map::new();
+    for (i, part) in parts().into_iter().enumerate() {
+        let shard = format!("model-{}.safetensors", i % 3);
+        map.insert(part.0, shard.into());
+    }
+    for i in 0..3 {
+        let shard: Parts = parts().into_iter().skip(i).step_by(3).collect();
+        std::fs::write(dir.path().join(format!("model-{i}.safetensors")), file(&shard)).expect("room");
+    }
+    let index = serde_json::json!({ "weight_map": map }).to_string();
+    std::fs::write(dir.path().join("model.safetensors.index.json"), index).expect("room");
+    for mmap in [true, false] {
+        let model = Model::open(dir.path(), &OpenOptions { mmap }).expect("valid");
+        assert_eq!(model.tensors().len(), 1);
+        let whole = open(&parts()).expect("valid");
+        let load = |model: &Model| model.tensor(model.find("a").expect("there")).expect("valid").parts();
+        assert_eq!(load(&model), load(&whole));
+    }
+}
+
 /// The tensors of a weight in a file.
 fn as_file(packed: &PackedTensor) -> Parts {
     let dtype = |name: &str| if name == "U8" { Dtype::U8 } else { Dtype::F32 };

@@ -9,7 +9,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::storage::Part;
+use super::storage::{Part, f32_bytes};
 use super::{Book, Codes, Format, Layout, Plane, Storage, bits};
 use bytes::Bytes;
 use rayon::prelude::*;
@@ -171,13 +171,12 @@ impl FourBit {
 
     /// The bytes of the parts, in the order of [`headers`].
     fn part_bytes(&self) -> Vec<Bytes> {
-        let floats = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect();
         let mut bytes = vec![self.codes.clone()];
         match &self.nested {
-            None => bytes.push(floats(&self.absmax)),
-            Some(n) => bytes.extend([n.codes.clone(), floats(&n.absmax), floats(&n.map)]),
+            None => bytes.push(f32_bytes(&self.absmax)),
+            Some(n) => bytes.extend([n.codes.clone(), f32_bytes(&n.absmax), f32_bytes(&n.map)]),
         }
-        bytes.extend([floats(&self.book), self.quant_state().into_bytes().into()]);
+        bytes.extend([f32_bytes(&self.book), self.quant_state().into_bytes().into()]);
         bytes
     }
 }

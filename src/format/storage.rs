@@ -58,6 +58,11 @@ impl Part {
     }
 }
 
+/// Numbers as files keep them.
+pub(crate) fn f32_bytes(values: &[f32]) -> Bytes {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
 /// Rows of blocks.
 #[derive(Debug)]
 pub(crate) struct BlockRows {

@@ -3,7 +3,7 @@
 //! INT8, INT4, INT3 and INT2 are symmetric ("absmax"), UINT8 to UINT2 have zeros ("affine"). The row-wise INT8 is that of LLM.int8; those of
 //! GPTQ, AWQ, compressed-tensors and HQQ have groups of columns, and GPTQ may have put the columns of a group anywhere in a row.
 
-use super::storage::Part;
+use super::storage::{Part, f32_bytes};
 use super::{Book, Codes, Format, Layout, Plane, Storage, bits};
 use bytes::Bytes;
 use rayon::prelude::*;
@@ -184,19 +184,18 @@ impl Storage for Uniform {
     fn parts(&self) -> Vec<Part> {
         let [rows, _] = self.shape;
         let dtype = if self.codes.signed { "I8" } else { "U8" };
-        let floats = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Bytes>();
         let groups = vec![rows, self.groups];
         let codes = Part::new("", dtype, vec![rows, self.codes.row_bytes], self.codes.bytes.clone());
         if let Some(absmax) = &self.absmax {
             return vec![
                 codes,
-                Part::sibling(".SCB", "F32", vec![rows], floats(absmax)),
+                Part::sibling(".SCB", "F32", vec![rows], f32_bytes(absmax)),
                 Part::sibling(".weight_format", "U8", vec![], vec![0].into()),
             ];
         }
-        let mut parts = vec![codes, Part::new("_scale", "F32", groups.clone(), floats(&self.scales))];
+        let mut parts = vec![codes, Part::new("_scale", "F32", groups.clone(), f32_bytes(&self.scales))];
         if !self.zeros.is_empty() {
-            parts.push(Part::new("_zero_point", "F32", groups, floats(&self.zeros)));
+            parts.push(Part::new("_zero_point", "F32", groups, f32_bytes(&self.zeros)));
         }
         parts
     }
