@@ -481,6 +481,50 @@ fn parts_of_two_weights_are_refused() {
     refused(&int8, "a.weight", &["part of two weights"]);
 }
 
+/// An INT8 weight of 2 x 3.
+fn int8_parts() -> Parts {
+    vec![
+        ("a.weight".into(), Dtype::I8, vec![2, 3], vec![0x80, 0xff, 0, 1, 2, 127]),
+        ("a.SCB".into(), Dtype::F32, vec![2], [127f32, 254.0].iter().flat_map(|v| v.to_le_bytes()).collect()),
+        ("a.weight_format".into(), Dtype::U8, vec![], vec![0]),
+    ]
+}
+
+#[test]
+fn int8_weights_are_accepted_with_their_order_or_without() {
+    for kept in [3, 2] {
+        let parts: Parts = int8_parts().into_iter().take(kept).collect();
+        let model = open(&parts).expect("valid");
+        let info = model.find("a").expect("there");
+        assert_eq!((model.tensors().len(), info.bytes), (1, 14 + u64::from(kept == 3)));
+        let weight = model.tensor(info).expect("valid");
+        assert_eq!(weight.dequantize(), [-128.0, -1.0, 0.0, 2.0, 4.0, 254.0]);
+        let row = model.rows(info, 1..2).expect("there");
+        assert_eq!(row.dequantize(), [2.0, 4.0, 254.0]);
+    }
+}
+
+#[test]
+fn int8_weights_that_lie_are_refused() {
+    let with = |at: usize, dtype: Dtype, shape: &[usize], bytes: Vec<u8>| {
+        let mut parts = int8_parts();
+        (parts[at].1, parts[at].2, parts[at].3) = (dtype, shape.to_vec(), bytes);
+        parts
+    };
+    refused(&int8_parts().split_off(1), "a.SCB", &["lacks `a.weight`"]);
+    refused(&with(0, Dtype::I8, &[6], vec![0; 6]), "a.weight", &["a matrix", "[6]"]);
+    refused(&with(0, Dtype::U8, &[2, 3], vec![0; 6]), "a.weight", &["INT8", "U8"]);
+    refused(&with(1, Dtype::F16, &[2], vec![0; 4]), "a.SCB", &["F32", "F16"]);
+    refused(&with(1, Dtype::F32, &[3], vec![0; 12]), "a.SCB", &["2 scales", "got 3"]);
+    refused(&with(2, Dtype::U8, &[2], vec![0; 2]), "a.weight_format", &["1 byte", "got 2"]);
+    refused(&with(2, Dtype::U8, &[1], vec![2]), "a.weight_format", &["2 (col_turing)"]);
+    refused(&with(2, Dtype::U8, &[], vec![9]), "a.weight_format", &["9 (unknown)"]);
+    let scales = [f32::NAN, 1.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let model = open(&with(1, Dtype::F32, &[2], scales)).expect("only numbers are wrong");
+    let weight = model.tensor(model.find("a").expect("there")).expect("valid");
+    assert!(matches!(weight.check_finite(), Err(Error::NonFinite { count: 1, first: 0, .. })));
+}
+
 /// A weight's text may lie in another shard than its codes, and its scales in a third.
 #[test]
 fn parts_may_lie_in_several_shards() {
