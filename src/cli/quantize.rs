@@ -3,17 +3,16 @@
 use super::output::Table;
 use super::{Common, Verdict, progress};
 use crate::error::{Error, Result};
-use crate::file::{self, Report};
-use crate::format::four_bit::Recipe;
+use crate::file::{self, Report, Target};
+use crate::format::four_bit::{self, Recipe};
 use crate::format::{self, Coding, FORMATS, Format};
-use crate::tensor::PackedTensor;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Quantize {
     /// A model in F32, F16 or BF16: GGUF or safetensors
     input: PathBuf,
-    /// The GGUF file to write; for NF4 and FP4 the folder of a checkpoint as transformers and bitsandbytes open it
+    /// The GGUF file to write; for NF4, FP4 and INT8 the folder of a checkpoint as transformers and bitsandbytes open it
     output: PathBuf,
     /// Format of the weight matrices; everything else is copied. `nf4-dq` and `fp4-dq` quantize the scales, too
     #[arg(long = "type", value_name = "TYPE")]
@@ -21,34 +20,50 @@ pub struct Quantize {
     /// Weights that share a scale in NF4 and FP4: a power of two from 32 to 4096
     #[arg(long, value_name = "WEIGHTS")]
     block: Option<usize>,
+    /// INT8: from which magnitude on those who load the checkpoint take an activation for an outlier, 0 for never [default: 6]
+    #[arg(long, value_name = "MAGNITUDE")]
+    int8_threshold: Option<f32>,
 }
 
 impl Quantize {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
         let (format, double) = self.format()?;
-        if self.block.is_some() && format.blocks().is_some() {
-            return Err(Error::Argument(format!("the blocks of {} have a fixed size", format.name)));
-        }
+        let target = self.target(format, double)?;
         let model = common.open(&self.input)?;
         let bar = progress::bar(model.tensors().len() as u64, common.quiet);
         let progress = |at: usize, tensor: &file::TensorInfo| {
             bar.set_position(at as u64);
             bar.set_message(tensor.name.clone());
         };
-        let report = match format.coding {
-            Coding::Blocks(_) => file::quantize(&model, &self.output, format, progress)?,
-            Coding::Parts(_) => {
-                let block = self.block.unwrap_or(Recipe::default().block);
-                let recipe = Recipe { block, double, ..Recipe::default() };
-                let encode = |name: &str, format, shape, weights: &[f32], recipe| {
-                    PackedTensor::encode_four_bit(name, format, shape, weights, recipe)
-                };
-                file::quantize_checkpoint(&model, &self.output, format, recipe, &encode, progress)?
+        let report = match &target {
+            None => file::quantize(&model, &self.output, format, progress)?,
+            Some(target) => {
+                let encode =
+                    |name: &str, target: &Target, shape, weights: &[f32]| target.encode(name, shape, weights);
+                file::quantize_checkpoint(&model, &self.output, target, &encode, progress)?
             }
         };
         bar.finish_and_clear();
         print(common, &report)?;
         Ok(Verdict::Fine)
+    }
+
+    /// What becomes of a checkpoint; none for GGUF.
+    fn target(&self, format: &'static Format, double: bool) -> Result<Option<Target>> {
+        let int8 = format.name == "INT8";
+        let refuse = |what| Err(Error::Argument(format!("{what} {}", format.name)));
+        if self.block.is_some() && (int8 || format.blocks().is_some()) {
+            return refuse("blocks have a fixed size in");
+        }
+        if self.int8_threshold.is_some() && !int8 {
+            return refuse("--int8-threshold is for INT8, not for");
+        }
+        let block = self.block.unwrap_or(Recipe::default().block);
+        Ok(match format.coding {
+            Coding::Blocks(_) => None,
+            Coding::Parts(_) if int8 => Some(Target::Int8 { threshold: self.int8_threshold.unwrap_or(6.0) }),
+            Coding::Parts(_) => Some(Target::FourBit(format, Recipe { block, double, ..Recipe::default() })),
+        })
     }
 
     /// The format, and whether its scales are to be quantized.
@@ -58,7 +73,7 @@ impl Quantize {
             Some(name) => (name, true),
             None => (&*name, false),
         };
-        let format = format::by_name(name).filter(|f| !double || f.blocks().is_none());
+        let format = format::by_name(name).filter(|f| !double || four_bit::table(f).is_some());
         let format = format.ok_or_else(|| {
             let writable = FORMATS.iter().filter(|f| f.has_encoder()).map(|f| f.name).collect::<Vec<_>>();
             Error::Argument(format!(

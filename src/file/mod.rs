@@ -32,6 +32,7 @@ pub mod safetensors;
 pub mod safetensors_write;
 mod source;
 mod stored;
+mod target;
 mod tensors;
 
 pub use activations::{Batch, activations_from_bytes, read_activations, write_f32, write_f32_to};
@@ -39,6 +40,7 @@ pub use module::Module;
 pub use quantize::{Report, TensorReport, quantize};
 pub use quantize_checkpoint::quantize_checkpoint;
 pub use stored::{OtherType, StoredType};
+pub use target::Target;
 pub use tensors::TensorInfo;
 
 use crate::error::{Error, Result};

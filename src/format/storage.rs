@@ -46,9 +46,19 @@ impl Part {
         Self { suffix: suffix.into(), sibling: false, dtype, shape, bytes }
     }
 
-    /// A tensor beside the weight.
-    pub(crate) fn sibling(suffix: &str, dtype: &'static str, shape: Vec<usize>, bytes: Bytes) -> Self {
-        Self { sibling: true, ..Self::new(suffix, dtype, shape, bytes) }
+    /// [`Part::header`] of a tensor beside the weight.
+    pub(crate) fn sibling(suffix: &str, dtype: &'static str, shape: Vec<usize>) -> Self {
+        Self { sibling: true, ..Self::header(suffix, dtype, shape) }
+    }
+
+    /// What a file's header says of it, before its bytes are known.
+    pub(crate) fn header(suffix: &str, dtype: &'static str, shape: Vec<usize>) -> Self {
+        Self::new(suffix, dtype, shape, Bytes::new())
+    }
+
+    /// The same with its bytes.
+    pub(crate) fn with_bytes(self, bytes: impl Into<Bytes>) -> Self {
+        Self { bytes: bytes.into(), ..self }
     }
 
     /// Its name for a weight of this name.

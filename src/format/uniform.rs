@@ -102,14 +102,12 @@ impl Storage for Uniform {
         let floats = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Bytes>();
         let groups = vec![rows, self.groups()];
         let row_bytes = (cols * self.grid.bits).div_ceil(8);
-        let codes = Part::new("", dtype, vec![rows, row_bytes], self.codes.clone());
         if let Some(absmax) = &self.absmax {
-            return vec![
-                codes,
-                Part::sibling(".SCB", "F32", vec![rows], floats(absmax)),
-                Part::sibling(".weight_format", "U8", vec![], vec![0].into()),
-            ];
+            // The order of the rows is number 0, "row".
+            let bytes = [self.codes.clone(), floats(absmax), vec![0].into()];
+            return int8_headers(self.shape).into_iter().zip(bytes).map(|(p, b)| p.with_bytes(b)).collect();
         }
+        let codes = Part::new("", dtype, vec![rows, row_bytes], self.codes.clone());
         let mut parts = vec![codes, Part::new("_scale", "F32", groups.clone(), floats(&self.scales))];
         if !self.zeros.is_empty() {
             parts.push(Part::new("_zero_point", "F32", groups, floats(&self.zeros)));
@@ -212,6 +210,15 @@ pub(crate) fn encode_int8(shape: (usize, usize), weights: &[f32]) -> Arc<dyn Sto
     let halves: Vec<f32> = weights.par_iter().map(|w| half::f16::from_f32(*w).to_f32()).collect();
     let (codes, absmax): (Vec<_>, Vec<_>) = rows_of(&halves, shape).map(encode_int8_row).unzip();
     Arc::new(int8_rows(shape, codes.concat().into(), absmax))
+}
+
+/// The parts that such a weight has in a file, without their bytes.
+pub(crate) fn int8_headers([rows, cols]: [usize; 2]) -> Vec<Part> {
+    vec![
+        Part::header("", "I8", vec![rows, cols]),
+        Part::sibling(".SCB", "F32", vec![rows]),
+        Part::sibling(".weight_format", "U8", vec![]),
+    ]
 }
 
 /// Row-wise codes of INT8 with the largest magnitude of each row.
