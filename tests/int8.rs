@@ -189,7 +189,33 @@ fn every_number_of_outliers() {
     report(&failures, done);
 }
 
-/// Every scale that f16 can have: the quotient 127 / absmax is the CPU's, to the bit.
+/// Ties from a real checkpoint of transformers and bitsandbytes: weight, largest magnitude of its row, code. Each weight is an exact
+/// half of a step, which the roundings of 127 * (1 / absmax) push to one side.
+#[test]
+fn ties_fall_as_with_bitsandbytes() {
+    let ties = [
+        (0.109_863_28, 0.219_726_56, 64),
+        (-0.099_182_13, 0.198_364_26, -63),
+        (0.170_166_02, 0.340_332_03, 64),
+        (-0.147_827_15, 0.295_654_3, -64),
+        (0.022_216_797, 0.806_152_34, 3),
+        (-0.288_818_36, 0.806_152_34, -45),
+    ];
+    let format = format::by_name("INT8").expect("a format of the table");
+    let x: Vec<f32> = ties.iter().flat_map(|(w, top, _)| [*w, *top]).collect();
+    let codes: Vec<i8> = ties.iter().flat_map(|(_, _, q)| [*q, 127]).collect();
+    let packed = PackedTensor::encode("w", format, ties.len(), 2, &x).expect("finite");
+    assert_eq!(packed.parts()[0].bytes.iter().map(|q| *q as i8).collect::<Vec<_>>(), codes);
+    let none = Threshold::new(0.0).expect("0 is one");
+    for variant in &VARIANTS {
+        let runtime = variant.runtime();
+        let w = runtime.upload(&packed).expect("small");
+        let staged = runtime.quantize_activations(&w, &x, none).expect("small");
+        assert_eq!(staged.codes, codes, "{}", variant.name);
+    }
+}
+
+/// Every scale that f16 can have: 127 times the reciprocal of absmax is the CPU's, to the bit.
 #[test]
 fn every_scale_gives_the_codes_of_the_cpu() {
     let bits: Vec<u16> = (1..0x7c00).collect();

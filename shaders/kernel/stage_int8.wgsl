@@ -1,7 +1,7 @@
-// stage_int8:   for col, i: codes = round(half(x) * 127 / absmax), absmax = max over i of |half(x)| below the threshold; outliers 0
+// stage_int8:   for col, i: codes = round(half(x) * (127 / absmax)), absmax = max over i of |half(x)| below the threshold; outliers 0
 //
 // 1. One workgroup does one column. Its codes lie as those of `stage_q8`, with the same scale for every chunk.
-// 2. 127 / absmax must be rounded as the CPU rounds it, and WGSL allows quotients to be off: it is an integer quotient.
+// 2. 127 * (1 / absmax) is rounded twice, as bitsandbytes has it. WGSL allows quotients to be off: integers do both.
 // Twin: src/kernel/llm_int8.rs.
 // Needs: WORKGROUP.
 
@@ -16,24 +16,24 @@ fn value(first: u32, k: u32) -> f32 {
     return clamp(half_value(x[first + k]), -65504.0, 65504.0);
 }
 
-// 127 / v for a positive f16 v, rounded to even.
-fn reciprocal(v: f32) -> f32 {
+// 127 times the reciprocal of a positive f16 v, each rounded to even.
+fn scale_of(v: f32) -> f32 {
     let bits = bitcast<u32>(v);
     let m = ((bits >> 13u) & 0x3ffu) | 0x400u;  // v = m 2^(e - 137)
     let e = bits >> 23u;
-    // floor(127 2^29 / m), in two steps that fit 32 bits: 25 to 27 bits
-    let high = (127u << 16u) / m;
-    let rest = ((127u << 16u) % m) << 13u;
-    let q = (high << 13u) | (rest / m);
-    let more = u32(rest % m != 0u);
-    // To 24 bits, ties to even.
-    let shift = 1u + u32(q >= (1u << 25u)) + u32(q >= (1u << 26u));
-    let kept = q >> shift;
-    let tail = ((q << 1u) | more) & ((2u << shift) - 1u);
-    let half = 1u << shift;
+    // floor(2^35 / m) in two steps that fit 32 bits: 25 bits, or 2^25. No reciprocal is a tie, so the last bit decides.
+    let high = (1u << 22u) / m;
+    let rest = ((1u << 22u) % m) << 13u;
+    let reciprocal = (((high << 13u) | (rest / m)) + 1u) >> 1u;
+    let p = reciprocal * 127u;
+    // From 30 or 31 bits to 24, ties to even.
+    let shift = 6u + (p >> 30u);
+    let kept = p >> shift;
+    let tail = p & ((1u << shift) - 1u);
+    let half = 1u << (shift - 1u);
     let up = u32(tail > half || (tail == half && (kept & 1u) == 1u));
-    // q 2^(-29) 2^(137 - e); kept may have become 2^24, which the sum carries into the exponent.
-    return bitcast<f32>(((127u + 23u + shift - 29u + 137u - e) << 23u) + (kept + up - (1u << 23u)));
+    // kept 2^(shift - 34) 2^(137 - e); kept may have become 2^24, which the sum carries into the exponent.
+    return bitcast<f32>(((127u + 23u + shift - 34u + 137u - e) << 23u) + (kept + up - (1u << 23u)));
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -56,8 +56,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
         top = max(top, tops[i]);
     }
     let absmax = bitcast<f32>(top);
-    let inverse = select(0.0, reciprocal(absmax), top > 0u);
-    let scale = bitcast<u32>(absmax * (1.0 / 127.0));
+    let scale = select(0.0, scale_of(absmax), top > 0u);
+    let step = bitcast<u32>(absmax * (1.0 / 127.0));
     for (var chunk = lane; chunk < params.chunk_end; chunk += WORKGROUP) {
         let outliers = select(0u, routes[chunk], params.threshold > 0.0);
         var codes: array<u32, 8>;
@@ -65,7 +65,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
         for (var j = 0u; j < 32u; j++) {
             let k = chunk * 32u + j;
             if (k < params.cols && ((outliers >> j) & 1u) == 0u) {
-                let q = i32(round(value(first, k) * inverse));
+                let q = i32(round(value(first, k) * scale));
                 codes[j >> 2u] |= (bitcast<u32>(q) & 255u) << (8u * (j & 3u));
                 sums[j >> 4u] += q;
             }
@@ -73,6 +73,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
         let to = (params.y_offset + col * params.y_stride) / 4u + chunk * 3u;
         y[to] = vec4<u32>(codes[0], codes[1], codes[2], codes[3]);
         y[to + 1u] = vec4<u32>(codes[4], codes[5], codes[6], codes[7]);
-        y[to + 2u] = vec4<u32>(scale, bitcast<vec2<u32>>(sums), top);
+        y[to + 2u] = vec4<u32>(step, bitcast<vec2<u32>>(sums), top);
     }
 }

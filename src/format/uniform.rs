@@ -236,8 +236,14 @@ pub(crate) fn int8_rows(shape: (usize, usize), codes: Bytes, absmax: Vec<f32>) -
 
 fn encode_int8_row(row: &[f32]) -> (Vec<u8>, f32) {
     let absmax = largest(row);
-    let scale = if absmax == 0.0 { 0.0 } else { 127.0 / absmax };
+    let scale = int8_scale(absmax);
     (row.iter().map(|w| (w * scale).round_ties_even() as i8 as u8).collect(), absmax)
+}
+
+/// What bitsandbytes multiplies the numbers of a row by, whose largest magnitude this is. It writes `127 / absmax`, which PyTorch
+/// computes as a reciprocal and a product, each rounded: a step off for some, and ties are common among halves.
+pub(crate) fn int8_scale(absmax: f32) -> f32 {
+    if absmax == 0.0 { 0.0 } else { 1.0 / absmax * 127.0 }
 }
 
 fn largest(values: &[f32]) -> f32 {

@@ -9,15 +9,15 @@
 //! 6. A kernel of f32 activations multiplies them by their columns of the weight, and adds to the result.
 //!
 //! How many features there are only the device knows; whatever depends on it stops by itself. Rules and rounding are those of
-//! bitsandbytes: `x` is rounded to f16 first; a feature is an outlier where `|x| >= threshold`; the scale of a column is 127 over the
-//! largest magnitude below the threshold, in outlier features too; products are of dequantized INT8 weights in both parts.
+//! bitsandbytes: `x` is rounded to f16 first; a feature is an outlier where `|x| >= threshold`; the scale of a column is 127 times the
+//! reciprocal of the largest magnitude below the threshold, in outlier features too; products are of dequantized INT8 weights in both parts.
 
 use super::plan::{self, Activated, Buffer, CHUNK, Choose, Dispatch, Params, Tiles, Weight, Window};
 use super::{
     Activations, Caps, Request, Threshold, gather_outliers, outlier_list, outlier_mask, stage_int8, stage_q8,
 };
 use crate::error::{Error, Result};
-use crate::format::Codes;
+use crate::format::{Codes, uniform};
 use std::ops::Range;
 
 /// `y[n, m] = x[n, k] · w[m, k]ᵀ`; see [`plan::matmul`].
@@ -303,7 +303,7 @@ impl Staged {
         let absmax: Vec<f32> = rows.iter().map(inside).collect();
         let mut codes: Vec<i8> = Vec::with_capacity(x.len());
         for (row, absmax) in rows.iter().zip(&absmax) {
-            let scale = if *absmax == 0.0 { 0.0 } else { 127.0 / absmax };
+            let scale = uniform::int8_scale(*absmax);
             codes.extend(row.iter().map(|v| (finite(*v) * scale).round_ties_even() as i8));
         }
         for row in codes.chunks_mut(k.max(1)) {
