@@ -55,7 +55,7 @@ pub(super) fn matmul(
 }
 
 /// Columns whose activations, integers, gathered outliers and results each fit one binding, and their dispatches one grid.
-fn columns_limit(w: &Weight, caps: &Caps) -> Result<usize> {
+pub(crate) fn columns_limit(w: &Weight, caps: &Caps) -> Result<usize> {
     let chunks = w.cols.div_ceil(CHUNK);
     // Gathered activations are whole chunks.
     let padded = Weight { cols: chunks * CHUNK, ..*w };
