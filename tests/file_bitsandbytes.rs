@@ -4,7 +4,7 @@ mod common;
 
 use common::Golden;
 use qmatmul::check;
-use qmatmul::file::{Model, OpenOptions, Target, quantize_checkpoint};
+use qmatmul::file::{Keep, Model, OpenOptions, Target, quantize_checkpoint};
 use qmatmul::format;
 use qmatmul::format::four_bit::Recipe;
 use qmatmul::{Error, PackedTensor};
@@ -358,7 +358,7 @@ fn quantize_refuses_before_it_writes() {
     assert!(error(run(&to, "Q4_0", plain)).contains("Q4_0"));
     assert!(error(run(&to, "FP4", Recipe { block: 100, ..plain })).contains("blocksize 100"));
     for threshold in [-1.0, f32::NAN, f32::INFINITY] {
-        let text = error(to_target(&to, Target::Int8 { threshold }).map(drop));
+        let text = error(to_target(&to, Target::Int8 { threshold, keep: Keep::Nothing }).map(drop));
         assert!(text.contains("threshold") && text.contains(&threshold.to_string()), "{text}");
     }
     assert!(!to.exists());

@@ -3,9 +3,10 @@
 use super::output::Table;
 use super::{Common, Verdict, progress};
 use crate::error::{Error, Result};
-use crate::file::{self, Report, Target};
+use crate::file::{self, Captures, Keep, Report, Target};
 use crate::format::four_bit::{self, Recipe};
 use crate::format::{self, Coding, FORMATS, Format};
+use crate::kernel::Threshold;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -23,6 +24,12 @@ pub struct Quantize {
     /// INT8: from which magnitude on those who load the checkpoint take an activation for an outlier, 0 for never [default: 6]
     #[arg(long, value_name = "MAGNITUDE")]
     int8_threshold: Option<f32>,
+    /// INT8: some input columns of each weight in 16 bits as well, which this command multiplies instead of their codes (bitsandbytes
+    /// does not read them). FILE: a safetensors file of activations [n, k], named after modules (`<module>` or `<module>.x`), or one
+    /// tensor or one named `x` for all weights with its k; columns that reach the threshold in any row are kept. COUNT: so many columns
+    /// with the weights of largest magnitude, which is the weaker choice, as outliers are a matter of activations
+    #[arg(long, value_name = "FILE|COUNT")]
+    keep_outliers: Option<String>,
 }
 
 impl Quantize {
@@ -55,15 +62,27 @@ impl Quantize {
         if self.block.is_some() && (int8 || format.blocks().is_some()) {
             return refuse("blocks have a fixed size in");
         }
-        if self.int8_threshold.is_some() && !int8 {
-            return refuse("--int8-threshold is for INT8, not for");
+        if (self.int8_threshold.is_some() || self.keep_outliers.is_some()) && !int8 {
+            return refuse("--int8-threshold and --keep-outliers are for INT8, not for");
         }
         let block = self.block.unwrap_or(Recipe::default().block);
         Ok(match format.coding {
             Coding::Blocks(_) => None,
-            Coding::Parts(_) if int8 => Some(Target::Int8 { threshold: self.int8_threshold.unwrap_or(6.0) }),
+            Coding::Parts(_) if int8 => Some(self.int8()?),
             Coding::Parts(_) => Some(Target::FourBit(format, Recipe { block, double, ..Recipe::default() })),
         })
+    }
+
+    fn int8(&self) -> Result<Target> {
+        let threshold = Threshold::new(self.int8_threshold.unwrap_or(Threshold::default().value()))?.value();
+        let keep = match &self.keep_outliers {
+            None => Keep::Nothing,
+            Some(text) => match text.parse() {
+                Ok(count) => Keep::Largest(count),
+                Err(_) => Keep::Captured(Captures::open(text.as_ref(), threshold)?),
+            },
+        };
+        Ok(Target::Int8 { threshold, keep })
     }
 
     /// The format, and whether its scales are to be quantized.
@@ -93,6 +112,10 @@ fn print(common: &Common, report: &Report) -> Result<()> {
         table.push(vec![t.name.clone().into(), t.from.name().into(), t.to.name().into(), why.into()]);
     }
     table.print(common.style)?;
+    let kept = report.tensors.iter().map(|t| t.kept_columns).filter(|columns| *columns > 0);
+    if let count @ 1.. = kept.clone().count() {
+        common.say(&format!("{} columns of {count} weights are in 16 bits as well", kept.sum::<usize>()));
+    }
     common.say(&format!("tensors: {} bytes before, {} after", report.bytes_before, report.bytes_after));
     Ok(())
 }

@@ -5,6 +5,7 @@ use crate::file::names::shown;
 use crate::file::source::Source;
 use crate::file::tensors::{TensorInfo, TensorTable};
 use crate::file::{bitsandbytes, bitsandbytes_int8};
+use crate::linear::KeptColumns;
 use crate::tensor::PackedTensor;
 use bytes::Bytes;
 use std::ops::Range;
@@ -39,6 +40,14 @@ impl Module {
         match &self.scheme {
             Scheme::FourBit(module) => module.load(name, &self.parts, files),
             Scheme::Int8(module) => module.load(name, &self.parts, files),
+        }
+    }
+
+    /// Columns that the file holds in 16 bits besides.
+    pub(super) fn kept(&self, files: &Files) -> Result<Option<KeptColumns>> {
+        match &self.scheme {
+            Scheme::FourBit(_) => Ok(None),
+            Scheme::Int8(module) => module.kept(&self.parts, files),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::file::names::shown;
+use crate::file::outlier_columns::Chosen;
 use crate::file::output::{self, Sink};
 use crate::file::quantize::{Report, TensorReport};
 use crate::file::safetensors_write::{self, NewTensor};
@@ -37,6 +38,7 @@ pub fn quantize_checkpoint(
     let job = Job { model, target, encode };
     job.check(out)?;
     let plan: Vec<Item> = model.tensors().iter().map(|t| job.item(t)).collect::<Result<_>>()?;
+    target.check_kept(plan.iter().map(Item::kept_columns).sum())?;
     let order = order(&plan)?;
     let tensors: Vec<NewTensor> = order.iter().map(|at| plan[at.item].tensors[at.part].clone()).collect();
     fs::create_dir_all(out).map_err(Error::io("creating", out))?;
@@ -62,9 +64,15 @@ const CONV1D: [&str; 4] = ["gpt2", "openai-gpt", "imagegpt", "decision_transform
 struct Item<'a> {
     info: &'a TensorInfo,
     tensors: Vec<NewTensor>,
-    /// What it becomes; `why_not` otherwise.
-    target: Option<Target>,
+    /// What it becomes, and what is kept of it besides; `why_not` otherwise.
+    target: Option<(Target, Chosen)>,
     why_not: Option<String>,
+}
+
+impl Item<'_> {
+    fn kept_columns(&self) -> usize {
+        self.target.as_ref().map_or(0, |(_, chosen)| chosen.count())
+    }
 }
 
 /// A place in the file.
@@ -111,8 +119,11 @@ impl Job<'_> {
             dtype: part.dtype.into(),
             shape: part.shape.clone(),
         };
-        let tensors = target.headers([info.rows() as usize, info.cols() as usize]).iter().map(new).collect();
-        Ok(Item { info, tensors, target: Some(target), why_not })
+        let [rows, cols] = [info.rows() as usize, info.cols() as usize];
+        let chosen = self.target.chosen(self.model, info)?;
+        let headers = target.headers([rows, cols]).into_iter().chain(chosen.headers(rows));
+        let tensors = headers.map(|part| new(&part)).collect();
+        Ok(Item { info, tensors, target: Some((target, chosen)), why_not })
     }
 
     /// The bytes of the file in its order: all parts of a weight come in one go, so those that belong further behind wait in files
@@ -140,11 +151,19 @@ impl Job<'_> {
     }
 
     /// Four-byte parts into the file, the others to those that wait.
-    fn encode(&self, sink: &mut Sink<'_>, later: &mut Later, item: &Item, target: &Target) -> Result<()> {
+    fn encode(
+        &self,
+        sink: &mut Sink<'_>,
+        later: &mut Later,
+        item: &Item,
+        (target, chosen): &(Target, Chosen),
+    ) -> Result<()> {
         let tensor = self.model.tensor(item.info)?;
         let shape = (tensor.rows(), tensor.cols());
-        let packed = (self.encode)(tensor.name(), target, shape, &tensor.dequantize())?;
-        for (part, new) in packed.parts().iter().zip(&item.tensors) {
+        let weights = tensor.dequantize();
+        let mut parts = (self.encode)(tensor.name(), target, shape, &weights)?.parts();
+        parts.extend(chosen.parts(&weights, shape));
+        for (part, new) in parts.iter().zip(&item.tensors) {
             let waits = match class(new)? {
                 1 => &mut later.bytes,
                 2 => &mut later.halves,
@@ -308,7 +327,7 @@ fn quantization_config(job: &Job, plan: &[Item]) -> Value {
     skipped.sort_unstable();
     skipped.dedup();
     let first = plan.iter().find_map(|i| i.target.as_ref());
-    let mut config = first.unwrap_or(job.target).config();
+    let mut config = first.map_or(job.target, |(target, _)| target).config();
     config["llm_int8_skip_modules"] = skipped.into();
     config
 }
@@ -317,7 +336,8 @@ fn report(job: &Job, plan: &[Item]) -> Report {
     let tensors = plan.iter().map(|item| TensorReport {
         name: item.info.name.clone(),
         from: item.info.dtype,
-        to: item.target.as_ref().map_or(item.info.dtype, |t| StoredType::Supported(t.format())),
+        to: item.target.as_ref().map_or(item.info.dtype, |(t, _)| StoredType::Supported(t.format())),
+        kept_columns: item.kept_columns(),
         why_not: item.why_not.clone(),
     });
     let bytes_after = plan.iter().flat_map(|i| &i.tensors).filter_map(|t| t.bytes().ok()).sum::<usize>();

@@ -1,7 +1,8 @@
 //! What `quantize` can make of the weights of a checkpoint.
 
 use crate::error::{Error, Result};
-use crate::file::TensorInfo;
+use crate::file::outlier_columns::{Chosen, Keep};
+use crate::file::{Model, TensorInfo};
 use crate::format::four_bit::{self, Dtype, Recipe};
 use crate::format::storage::Part;
 use crate::format::{self, Format, uniform};
@@ -17,6 +18,8 @@ pub enum Target {
     Int8 {
         /// What is written down for those who load it: from which magnitude on an activation is an outlier, 0 for never.
         threshold: f32,
+        /// Columns that are written in 16 bits besides, for [`Model::linear`](crate::file::Model::linear). bitsandbytes does not read them.
+        keep: Keep,
     },
 }
 
@@ -48,8 +51,11 @@ impl Target {
                 Some(format!("{} cannot be written into a checkpoint of bitsandbytes", format.name))
             }
             Self::FourBit(_, recipe) => recipe.fault(),
-            Self::Int8 { threshold } => (!(*threshold >= 0.0 && threshold.is_finite()))
-                .then(|| format!("a threshold is 0 or more, not {threshold}")),
+            Self::Int8 { threshold, keep } => {
+                keep.check()?;
+                (!(*threshold >= 0.0 && threshold.is_finite()))
+                    .then(|| format!("a threshold is 0 or more, not {threshold}"))
+            }
         };
         fault.map_or(Ok(()), |fault| Err(Error::Argument(fault)))
     }
@@ -67,6 +73,24 @@ impl Target {
         }
     }
 
+    /// What is kept of a weight in 16 bits besides.
+    pub(super) fn chosen(&self, model: &Model, weight: &TensorInfo) -> Result<Chosen> {
+        match self {
+            Self::FourBit(..) => Keep::Nothing.chosen(model, weight),
+            Self::Int8 { keep, .. } => keep.chosen(model, weight),
+        }
+    }
+
+    /// Refuses to keep nothing if something was to be kept: then the names are wrong, or the activations tame.
+    pub(super) fn check_kept(&self, columns: usize) -> Result<()> {
+        match self {
+            Self::Int8 { keep: Keep::Captured(captures), threshold } if columns == 0 => Err(Error::Argument(
+                format!("{captures}: nothing in it is of a weight of the model and reaches {threshold}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The parts of a weight, without their bytes.
     pub(super) fn headers(&self, shape: [usize; 2]) -> Vec<Part> {
         match self {
@@ -79,7 +103,7 @@ impl Target {
     pub(super) fn config(&self) -> Value {
         let (four_bit, name, recipe, threshold) = match self {
             Self::FourBit(format, recipe) => (true, format.name, *recipe, 6.0),
-            Self::Int8 { threshold } => (false, "FP4", Recipe::default(), *threshold),
+            Self::Int8 { threshold, .. } => (false, "FP4", Recipe::default(), *threshold),
         };
         // As it reads in decimals, not with the digits that f64 adds.
         let threshold = threshold.to_string().parse::<f64>().unwrap_or(f64::from(threshold));

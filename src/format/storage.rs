@@ -23,6 +23,11 @@ pub trait Storage: Debug + Send + Sync {
 
     /// Repacks a row into one row of each plane of the layout.
     fn pack_row(&self, row: usize, planes: &mut [&mut [u32]]);
+
+    /// The same with zeros in these columns, where the format can say a zero for one column alone.
+    fn without_columns(&self, _columns: &[u32]) -> Option<Arc<dyn Storage>> {
+        None
+    }
 }
 
 /// One tensor of a file.
@@ -146,5 +151,10 @@ impl Storage for Picked {
     fn pack_row(&self, row: usize, planes: &mut [&mut [u32]]) {
         let (source, row) = self.source(row);
         source.pack_row(row, planes);
+    }
+
+    fn without_columns(&self, columns: &[u32]) -> Option<Arc<dyn Storage>> {
+        let sources = self.sources.iter().map(|source| source.without_columns(columns));
+        Some(Arc::new(Self { sources: sources.collect::<Option<_>>()?, rows: self.rows.clone() }))
     }
 }

@@ -45,7 +45,7 @@ impl Grid {
 }
 
 /// A weight on a uniform grid.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Uniform {
     pub grid: &'static Grid,
     pub shape: [usize; 2],
@@ -158,6 +158,17 @@ impl Storage for Uniform {
                 pairs.zip(scales.iter().zip(zeros)).for_each(|(to, (d, z))| *to = [d.to_bits(), z.to_bits()]);
             }
         }
+    }
+
+    fn without_columns(&self, columns: &[u32]) -> Option<Arc<dyn Storage>> {
+        if self.grid.bits != 8 || !self.grid.symmetric {
+            return None;
+        }
+        let mut codes = self.codes.to_vec();
+        for row in codes.chunks_mut(self.shape[1].max(1)) {
+            columns.iter().for_each(|column| row[*column as usize] = 0);
+        }
+        Some(Arc::new(Self { codes: codes.into(), ..self.clone() }))
     }
 }
 

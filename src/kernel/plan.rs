@@ -128,6 +128,8 @@ pub enum Buffer {
     Outliers,
     /// Activations of the outlier features, side by side.
     Gathered,
+    /// The caller's list of columns.
+    Columns,
 }
 
 /// Part of a buffer, in bytes.
