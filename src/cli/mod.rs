@@ -96,7 +96,7 @@ enum Verb {
     Matmul(matmul::Matmul),
     /// One tensor as f32
     Dequantize(matmul::Dequantize),
-    /// Weights into a packed format: from GGUF or safetensors to GGUF
+    /// Weights into a packed format: to GGUF, or to a checkpoint of bitsandbytes
     Quantize(quantize::Quantize),
     /// Shader throughput, result checked first
     Bench(bench::Bench),

@@ -117,6 +117,10 @@ impl Int8Module {
         PackedTensor::from_storage(name, (self.rows, self.cols), Arc::new(storage))
     }
 
+    pub fn has_kept(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
     /// The columns that were kept, if any were.
     pub(super) fn kept(&self, parts: &[TensorInfo], files: &Files) -> Result<Option<KeptColumns>> {
         let (Some(weight), false) = (parts.last(), self.kept.is_empty()) else { return Ok(None) };

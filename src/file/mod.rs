@@ -237,14 +237,23 @@ impl Model {
     /// # Errors
     /// As [`Model::tensor`], and [`Error::Shape`] if the bias has not as many values as the weight has rows.
     pub fn linear(&self, info: &TensorInfo) -> Result<Linear> {
-        let mut linear = Linear::new(self.tensor(info)?);
-        let kept = info.module.as_ref().map(|module| module.kept(&Files(&self.files)));
-        if let Some(kept) = kept.transpose()?.flatten() {
-            linear = linear.with_kept(kept)?;
-        }
+        let linear = self.linear_without_bias(info)?;
         let module = info.name.strip_suffix(".weight").unwrap_or(&info.name);
         match self.tensors.get(&format!("{module}.bias")).filter(|_| info.shape.len() == 2) {
             Some(bias) => linear.with_bias(self.tensor(bias)?),
+            None => Ok(linear),
+        }
+    }
+
+    /// [`Model::linear`] without its bias.
+    ///
+    /// # Errors
+    /// As [`Model::tensor`].
+    pub fn linear_without_bias(&self, info: &TensorInfo) -> Result<Linear> {
+        let linear = Linear::new(self.tensor(info)?);
+        let kept = info.module.as_ref().map(|module| module.kept(&Files(&self.files)));
+        match kept.transpose()?.flatten() {
+            Some(kept) => linear.with_kept(kept),
             None => Ok(linear),
         }
     }

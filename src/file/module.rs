@@ -43,6 +43,11 @@ impl Module {
         }
     }
 
+    /// True if the file holds columns in 16 bits besides.
+    pub fn has_kept_columns(&self) -> bool {
+        matches!(&self.scheme, Scheme::Int8(module) if module.has_kept())
+    }
+
     /// Columns that the file holds in 16 bits besides.
     pub(super) fn kept(&self, files: &Files) -> Result<Option<KeptColumns>> {
         match &self.scheme {
