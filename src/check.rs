@@ -161,8 +161,8 @@ pub struct Outcome {
     pub m: usize,
     /// Inputs.
     pub k: usize,
-    /// `dequantize`, `get_rows`, `matmul`, `experts` for a mixture of them (m is then the rows of one), or `lora` for a layer with
-    /// adapters.
+    /// `dequantize`, `get_rows`, `matmul`, `experts` for a mixture of them (m is then the rows of one), `lora` for a layer with
+    /// adapters, or `layer` for one with kept columns or a bias alone.
     pub operation: &'static str,
     /// Columns of the batch; 0 for dequantize.
     pub n: usize,
@@ -258,7 +258,7 @@ pub fn layer(
     Ok(judge_against(&got, &power, options.activations, rounds, want)?.and(intact))
 }
 
-/// Checks a weight with its bias and adapters for each of `batches`, as [`tensor`] checks the weight alone.
+/// Checks a weight with its bias, kept columns and adapters for each of `batches`, as [`tensor`] checks the weight alone.
 ///
 /// # Errors
 /// As [`tensor`].
@@ -278,7 +278,7 @@ pub fn lora(
             format: packed.format().name,
             m: packed.rows(),
             k: packed.cols(),
-            operation: "lora",
+            operation: if linear.adapters().is_empty() { "layer" } else { "lora" },
             n,
             comparison: layer(runtime, linear, &uploaded, &x, &options)?,
         })

@@ -1,7 +1,7 @@
 //! A linear layer on the host: a weight, its bias, and what adapters of low rank add to it.
 //!
 //! `y[n, m] = x[n, k] · w[m, k]ᵀ + bias[m] + Σ s · (x · a[r, k]ᵀ) · b[m, r]ᵀ` over the adapters (LoRA, Hu et al. 2021, section
-//! 4.1). The weight stays packed as it is, as in the forward pass of QLoRA (Dettmers et al. 2023, equation 5).
+//! 4.1). Some columns of an INT8 weight may be kept in 16 bits: `+ x[n, columns] · kept[m, c]ᵀ`, and w is zero there. The weight stays packed as it is, as in the forward pass of QLoRA (Dettmers et al. 2023, equation 5).
 
 use crate::error::{Error, Result};
 use crate::format;
@@ -57,18 +57,82 @@ impl LowRank {
     }
 }
 
+/// Columns of a weight in a wider format than the others, multiplied by themselves.
+#[derive(Clone, Debug)]
+pub struct KeptColumns {
+    columns: Vec<u32>,
+    weight: PackedTensor,
+}
+
+impl KeptColumns {
+    /// From their numbers, in order, and `weight[m, c]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there are not as many numbers as columns, [`Error::Argument`] if there are none, or if the numbers do
+    /// not rise.
+    pub fn new(columns: Vec<u32>, weight: PackedTensor) -> Result<Self> {
+        if weight.cols() != columns.len() {
+            let what = format!("columns of `{}`", weight.name());
+            return Err(Error::shape(what, columns.len(), weight.cols()));
+        }
+        if let Some(problem) = not_rising(&columns) {
+            return Err(Error::Argument(format!("columns for `{}`: {problem}", weight.name())));
+        }
+        Ok(Self { columns, weight })
+    }
+
+    /// Their numbers, in order.
+    pub fn columns(&self) -> &[u32] {
+        &self.columns
+    }
+
+    /// `[m, c]`
+    pub fn weight(&self) -> &PackedTensor {
+        &self.weight
+    }
+
+    /// What they are multiplied by: the same columns of activations `x[n, k]`.
+    pub(crate) fn gather(&self, x: &[f32], k: usize) -> Vec<f32> {
+        x.chunks(k.max(1)).flat_map(|x| self.columns.iter().map(|column| x[*column as usize])).collect()
+    }
+
+    /// Activations `x[n, k]` with zeros there.
+    pub(crate) fn clear(&self, x: &[f32], k: usize) -> Vec<f32> {
+        let mut x = x.to_vec();
+        x.chunks_mut(k.max(1)).for_each(|x| self.columns.iter().for_each(|column| x[*column as usize] = 0.0));
+        x
+    }
+
+    /// A bit for each of k columns.
+    pub(crate) fn mask(&self, k: usize) -> Vec<u32> {
+        let mut words = vec![0; k.div_ceil(32)];
+        self.columns.iter().for_each(|column| words[*column as usize / 32] |= 1 << (column % 32));
+        words
+    }
+}
+
+/// What is wrong with numbers that should rise.
+pub(crate) fn not_rising(columns: &[u32]) -> Option<String> {
+    if columns.is_empty() {
+        return Some("there are none".into());
+    }
+    let at = columns.windows(2).position(|pair| pair[0] >= pair[1])?;
+    Some(format!("{} comes before {}, but they should rise", columns[at], columns[at + 1]))
+}
+
 /// A weight with all that is added to its product.
 #[derive(Clone, Debug)]
 pub struct Linear {
     weight: PackedTensor,
     bias: Option<PackedTensor>,
+    kept: Option<KeptColumns>,
     adapters: Vec<LowRank>,
 }
 
 impl Linear {
     /// The weight `w[m, k]` alone.
     pub fn new(weight: PackedTensor) -> Self {
-        Self { weight, bias: None, adapters: vec![] }
+        Self { weight, bias: None, kept: None, adapters: vec![] }
     }
 
     /// The same with a bias, one row of m values.
@@ -82,6 +146,25 @@ impl Linear {
             return Err(Error::shape(what, wanted, format!("{} x {}", bias.rows(), bias.cols())));
         }
         self.bias = Some(bias);
+        Ok(self)
+    }
+
+    /// The same with some columns of the INT8 weight kept in a wider format. The weight has zeros there from now on.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the weight has not these columns or not as many rows, [`Error::Argument`] if it is not INT8 or has kept
+    /// columns already.
+    pub fn with_kept(mut self, kept: KeptColumns) -> Result<Self> {
+        if kept.weight.rows() != self.weight.rows() {
+            let what = format!("rows of `{}`", kept.weight.name());
+            let wanted = format!("{}, as `{}` has", self.weight.rows(), self.weight.name());
+            return Err(Error::shape(what, wanted, kept.weight.rows()));
+        }
+        if self.kept.is_some() {
+            return Err(Error::Argument(format!("`{}` has kept columns already", self.weight.name())));
+        }
+        self.weight = self.weight.without_columns(&kept.columns)?;
+        self.kept = Some(kept);
         Ok(self)
     }
 
@@ -102,7 +185,7 @@ impl Linear {
         Ok(self)
     }
 
-    /// The weight `[m, k]`.
+    /// The weight `[m, k]`, zero in kept columns.
     pub fn weight(&self) -> &PackedTensor {
         &self.weight
     }
@@ -110,6 +193,11 @@ impl Linear {
     /// The bias `[1, m]`, if there is one.
     pub fn bias(&self) -> Option<&PackedTensor> {
         self.bias.as_ref()
+    }
+
+    /// The columns that are kept in a wider format, if there are any.
+    pub fn kept(&self) -> Option<&KeptColumns> {
+        self.kept.as_ref()
     }
 
     /// The adapters; all are added.
@@ -123,7 +211,13 @@ impl Linear {
     /// [`Error::NonFinite`] of the first part that holds one.
     pub fn check_finite(&self) -> Result<()> {
         let low_rank = self.adapters.iter().flat_map(|l| [&l.a, &l.b]);
-        [&self.weight].into_iter().chain(&self.bias).chain(low_rank).try_for_each(PackedTensor::check_finite)
+        let kept = self.kept.as_ref().map(|kept| &kept.weight);
+        [&self.weight]
+            .into_iter()
+            .chain(&self.bias)
+            .chain(kept)
+            .chain(low_rank)
+            .try_for_each(PackedTensor::check_finite)
     }
 
     /// All adapters as one of scale 1: `a[R, k]` and `b[m, R]` for the sum R of their ranks, each scale multiplied into its

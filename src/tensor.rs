@@ -191,6 +191,23 @@ impl PackedTensor {
         Self::from_storage(self.name.clone(), (rows.len(), self.cols), storage)
     }
 
+    /// The same with zeros in some columns: INT8 alone, whose codes stand for one weight each.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for other formats, [`Error::Shape`] if there is no such column.
+    pub fn without_columns(&self, columns: &[u32]) -> Result<Self> {
+        if let Some(column) = columns.iter().find(|column| **column as usize >= self.cols) {
+            let what = format!("column of `{}`", self.name);
+            return Err(Error::shape(what, format!("below {}", self.cols), column));
+        }
+        let none = || {
+            let (name, format) = (&self.name, self.format.name);
+            Error::Argument(format!("`{name}`: columns are taken out of INT8 weights, these are {format}"))
+        };
+        let storage = self.storage.without_columns(columns).ok_or_else(none)?;
+        Self::from_storage(self.name.clone(), (self.rows, self.cols), storage)
+    }
+
     /// The rows of several tensors of one layout and width, one after the other. As one weight they take one dispatch where
     /// they share their activations, as the projections of an attention do: y is `[n, sum of their rows]`.
     ///

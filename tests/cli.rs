@@ -609,3 +609,79 @@ fn int8_activations_are_for_int8_weights() {
     let text = output(&[&bench[..], &["--activations", "int8", "--outliers", "0.1", "-o", "csv"]].concat());
     assert!(text.contains("stage_int8") && !text.contains("WRONG"), "{text}");
 }
+
+/// A checkpoint with a layer whose inputs have outliers, and a file of them, `[3, 64]`.
+fn checkpoint_and_captures(folder: &Path) -> [String; 2] {
+    let (from, captures) = (folder.join("from"), folder.join("x.safetensors"));
+    std::fs::create_dir(&from).expect("a folder");
+    let weight = f32_tensor("a.q.weight", &[40, 64], &qmatmul::check::activations(40 * 64, 1));
+    write_tensors(&from.join("model.safetensors"), &[weight]);
+    let mut x = qmatmul::check::activations(3 * 64, 2);
+    (x[5], x[64 + 40]) = (9.0, -50.0);
+    write_tensors(&captures, &[f32_tensor("x", &[3, 64], &x)]);
+    [from, captures].map(|p| p.display().to_string())
+}
+
+#[test]
+fn quantize_writes_int8_and_keeps_outliers() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let [from, captures] = checkpoint_and_captures(folder.path());
+    let out = |name: &str| folder.path().join(name).display().to_string();
+    let quantize = |to: &str, args: &[&str]| {
+        let all = [&["quantize", &from, to, "--type", "int8"][..], args].concat();
+        String::from_utf8_lossy(&qmatmul(&all).assert().success().get_output().stderr).into_owned()
+    };
+    assert!(!quantize(&out("plain"), &[]).contains("16 bits"));
+    assert!(output(&["inspect", &out("plain"), "-o", "csv"]).contains("a.q.weight,INT8,40 x 64"));
+    let said = quantize(&out("kept"), &["--keep-outliers", &captures]);
+    assert!(said.contains("2 columns of 1 weights are in 16 bits"), "{said}");
+    assert!(quantize(&out("two"), &["--keep-outliers", "2"]).contains("2 columns of 1 weights"));
+    let text = std::fs::read_to_string(folder.path().join("kept/config.json")).expect("written");
+    assert!(text.contains("\"llm_int8_threshold\": 6.0"), "{text}");
+    // What is kept makes the product of exact activations better, on the device and on the CPU.
+    let product = |model: &str, device: &[&str]| {
+        let (y, tensor) = (out("y.safetensors"), "a.q");
+        let args = ["matmul", model, tensor, "--input", &captures, "--output", &y];
+        qmatmul(&[&args[..], device].concat()).assert().success();
+        read_activations(y.as_ref()).expect("written").data
+    };
+    let exact: Vec<f64> = product(&from, &[]).iter().map(|y| f64::from(*y)).collect();
+    for device in [&[][..], &["--device", "cpu"]] {
+        let nmse = |model: &str| qmatmul::check::compare(&product(model, device), &exact, 1.0).nmse;
+        let (plain, kept) = (nmse(&out("plain")), nmse(&out("kept")));
+        assert!(kept > 0.0 && kept < plain / 5.0, "{plain} {kept}");
+    }
+    let checked = output(&["check", &out("kept"), "-n", "1,3", "-o", "csv"]);
+    assert_eq!(
+        checked.lines().filter(|l| l.contains(",layer,") && l.ends_with(",ok")).count(),
+        2,
+        "{checked}"
+    );
+}
+
+#[test]
+fn quantize_refuses_what_is_not_for_int8() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let [from, captures] = checkpoint_and_captures(folder.path());
+    let to = folder.path().join("to").display().to_string();
+    for (args, code, words) in [
+        (&["--type", "nf4", "--int8-threshold", "3"][..], 2, &["for INT8", "NF4"][..]),
+        (&["--type", "q4_0", "--keep-outliers", "3"], 2, &["for INT8", "Q4_0"]),
+        (&["--type", "int8", "--block", "64"], 2, &["fixed size", "INT8"]),
+        (&["--type", "int8-dq"], 2, &["int8-dq"]),
+        (&["--type", "int4"], 2, &["INT4", "bitsandbytes"]),
+        (&["--type", "int8", "--int8-threshold=-1"], 2, &["0 or more", "-1"]),
+        (&["--type", "int8", "--keep-outliers", "0"], 2, &["at least one"]),
+        (&["--type", "int8", "--int8-threshold", "0", "--keep-outliers", &captures], 2, &["threshold 0"]),
+        (
+            &["--type", "int8", "--int8-threshold", "99", "--keep-outliers", &captures],
+            2,
+            &["99", "x.safetensors"],
+        ),
+        (&["--type", "int8", "--keep-outliers", "nowhere.safetensors"], 4, &["nowhere.safetensors"]),
+    ] {
+        let (got, text) = failure(&[&["quantize", &from, &to], args].concat());
+        assert!(got == code && words.iter().all(|w| text.contains(w)), "{args:?}: {got} {text}");
+        assert!(!Path::new(&to).exists(), "{args:?}");
+    }
+}

@@ -187,6 +187,73 @@ fn scales_that_overflow_are_refused() {
     }
 }
 
+/// Rows of weights with all the magnitudes of halves: common, subnormal as halves and as f32, the largest, zeros; and ties, which
+/// are common among halves.
+fn rows(m: usize, k: usize, seed: u64) -> Vec<f32> {
+    let mut random = Random::new(seed);
+    let row = |i: usize| {
+        let top = match i % 8 {
+            0 => 0.0,
+            1 => 3e-6,
+            2 => 1e-40,
+            3 => 65_000.0,
+            4 => 2e-8,
+            _ => random.uniform(),
+        };
+        let weights = (0..k).map(|_| top * (random.uniform() * 2.0 - 1.0)).collect::<Vec<_>>();
+        let halves = weights.iter().map(|w| half::f16::from_f32(*w).to_f32()).collect();
+        if i.is_multiple_of(3) { weights } else { halves }
+    };
+    (0..m).flat_map(row).collect()
+}
+
+#[test]
+fn int8_is_encoded_to_the_bytes_of_the_cpu() {
+    let format = format::by_name("INT8").expect("a format of the table");
+    let shapes = [(9, 1), (9, 2), (17, 31), (40, 32), (33, 33), (8, 100), (65, 257), (9, 4100), (3, 14_336)];
+    let (mut failures, mut done) = (vec![], 0);
+    for (m, k) in shapes {
+        let weights = rows(m, k, (m * k) as u64);
+        let want = PackedTensor::encode("w", format, m, k, &weights).expect("finite");
+        for variant in &VARIANTS {
+            let got = variant.runtime().encode("w", format, m, k, &weights).expect("small");
+            let wrong = difference(&got, &want);
+            failures.extend(wrong.map(|wrong| format!("INT8 {m}x{k}, {}: {wrong}", variant.name)));
+            done += 1;
+        }
+        let options = Options { max_binding: Some(64 << 10), max_groups: Some(3), ..VARIANTS[0].options() };
+        let got = common::open(&options).encode("w", format, m, k, &weights).expect("rows fit");
+        failures.extend(difference(&got, &want).map(|wrong| format!("INT8 {m}x{k} in windows: {wrong}")));
+    }
+    report(&failures, done);
+}
+
+#[test]
+fn int8_refuses_what_the_cpu_refuses() {
+    let format = format::by_name("INT8").expect("a format of the table");
+    let runtime = VARIANTS[0].runtime();
+    let encode = |weights: &[f32]| {
+        let by_cpu = PackedTensor::encode("w", format, 2, 3, weights);
+        (runtime.encode("w", format, 2, 3, weights), by_cpu)
+    };
+    // The largest half, what rounds to it, and what rounds to more.
+    for (top, fits) in [(65_504.0, true), (65_519.99, true), (65_520.0, false), (1e9, false)] {
+        let (got, want) = encode(&[1.0, 2.0, 3.0, 0.0, -top, 1.0]);
+        match (got, want) {
+            (Ok(got), Ok(want)) if fits => assert_eq!(difference(&got, &want), None),
+            (Err(got), Err(want)) if !fits => assert_eq!(got.to_string(), want.to_string()),
+            (got, want) => panic!("{top}: {got:?} {want:?}"),
+        }
+    }
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let (got, want) = encode(&[1.0, bad, 3.0, 0.0, bad, 1.0]);
+        assert_eq!(got.expect_err("no number").to_string(), want.expect_err("no number").to_string());
+    }
+    assert!(matches!(encode(&[1.0]).0, Err(Error::Shape { .. })));
+    let none = runtime.encode("w", format, 0, 64, &[]).expect("a tensor without rows");
+    assert_eq!((none.rows(), none.cols()), (0, 64));
+}
+
 #[test]
 fn weights_of_a_buffer_are_encoded_where_they_lie() {
     let runtime = VARIANTS[0].runtime();

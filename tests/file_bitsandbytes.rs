@@ -4,7 +4,7 @@ mod common;
 
 use common::Golden;
 use qmatmul::check;
-use qmatmul::file::{Model, OpenOptions, quantize_checkpoint};
+use qmatmul::file::{Keep, Model, OpenOptions, Target, quantize_checkpoint};
 use qmatmul::format;
 use qmatmul::format::four_bit::Recipe;
 use qmatmul::{Error, PackedTensor};
@@ -266,12 +266,11 @@ fn golden_f32s() -> Vec<f32> {
 
 fn encode_on_cpu(
     name: &str,
-    format: &'static format::Format,
+    target: &Target,
     shape: (usize, usize),
     weights: &[f32],
-    recipe: Recipe,
 ) -> Result<PackedTensor, Error> {
-    PackedTensor::encode_four_bit(name, format, shape, weights, recipe)
+    target.encode(name, shape, weights)
 }
 
 #[test]
@@ -283,7 +282,8 @@ fn quantize_writes_what_bitsandbytes_would() {
     let model = Model::open(&from, &OpenOptions::default()).expect("valid");
     let nf4 = format::by_name("NF4").expect("a format of the table");
     let recipe = Recipe { double: true, ..Recipe::default() };
-    let report = quantize_checkpoint(&model, &to, nf4, recipe, &encode_on_cpu, |_, _| ()).expect("written");
+    let target = Target::FourBit(nf4, recipe);
+    let report = quantize_checkpoint(&model, &to, &target, &encode_on_cpu, |_, _| ()).expect("written");
     let encoded: Vec<_> = report.tensors.iter().filter(|t| t.why_not.is_none()).map(|t| &*t.name).collect();
     assert_eq!(encoded.len(), 2, "{encoded:?}");
     let written = Model::open(&to, &OpenOptions::default()).expect("a checkpoint again");
@@ -314,20 +314,7 @@ fn quantize_writes_what_bitsandbytes_would() {
         assert_eq!((old.dtype, &old.shape), (new.dtype, &new.shape));
         assert_eq!(model.bytes(old).expect(name), written.bytes(new).expect(name), "{name}");
     }
-    let parts = written.tensors().iter().flat_map(|t| match &t.module {
-        Some(module) => module.parts.clone(),
-        None => vec![t.clone()],
-    });
-    for part in parts {
-        let size = (part.dtype.bits_per_weight() / 8.0) as u64;
-        assert!(
-            part.offset.is_multiple_of(size),
-            "`{}` of {} at byte {}",
-            part.name,
-            part.dtype,
-            part.offset
-        );
-    }
+    assert_aligned(&written);
     let config = &written.config().expect("a config")["quantization_config"];
     assert_eq!(config["bnb_4bit_quant_type"], "nf4");
     assert_eq!(config["bnb_4bit_use_double_quant"], true);
@@ -339,6 +326,19 @@ fn quantize_writes_what_bitsandbytes_would() {
     assert_eq!(names, ["config.json", "model.safetensors", "tokenizer.json"]);
 }
 
+/// Every tensor lies where its type can be read.
+fn assert_aligned(model: &Model) {
+    let parts = model.tensors().iter().flat_map(|t| match &t.module {
+        Some(module) => module.parts.clone(),
+        None => vec![t.clone()],
+    });
+    for part in parts {
+        let size = (part.dtype.bits_per_weight() / 8.0) as u64;
+        let (name, dtype, offset) = (&part.name, part.dtype, part.offset);
+        assert!(offset.is_multiple_of(size), "`{name}` of {dtype} at byte {offset}");
+    }
+}
+
 #[test]
 fn quantize_refuses_before_it_writes() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -346,28 +346,34 @@ fn quantize_refuses_before_it_writes() {
     std::fs::create_dir(&from).expect("a folder");
     source(&from);
     let model = Model::open(&from, &OpenOptions::default()).expect("valid");
+    let to_target =
+        |out: &Path, target: Target| quantize_checkpoint(&model, out, &target, &encode_on_cpu, |_, _| ());
     let run = |out: &Path, format: &str, recipe: Recipe| {
         let format = format::by_name(format).expect("a format of the table");
-        quantize_checkpoint(&model, out, format, recipe, &encode_on_cpu, |_, _| ()).map(drop)
+        to_target(out, Target::FourBit(format, recipe)).map(drop)
     };
     let error = |result: Result<(), Error>| result.expect_err("refused").to_string();
     let plain = Recipe::default();
     assert!(error(run(&from, "NF4", plain)).contains("of the model itself"));
     assert!(error(run(&to, "Q4_0", plain)).contains("Q4_0"));
     assert!(error(run(&to, "FP4", Recipe { block: 100, ..plain })).contains("blocksize 100"));
+    for threshold in [-1.0, f32::NAN, f32::INFINITY] {
+        let text = error(to_target(&to, Target::Int8 { threshold, keep: Keep::Nothing }).map(drop));
+        assert!(text.contains("threshold") && text.contains(&threshold.to_string()), "{text}");
+    }
     assert!(!to.exists());
     std::fs::create_dir(&to).expect("a folder");
     std::fs::write(to.join("model.safetensors.index.json"), "{}").expect("room");
     assert!(error(run(&to, "NF4", plain)).contains("model.safetensors.index.json"));
-    let failing = |_: &str, _: &'static format::Format, _: (usize, usize), _: &[f32], _: Recipe| {
+    let failing = |_: &str, _: &Target, _: (usize, usize), _: &[f32]| {
         Err::<PackedTensor, _>(Error::Argument("stop".into()))
     };
     let out = dir.path().join("stopped");
     let nf4 = format::by_name("NF4").expect("a format of the table");
-    assert!(quantize_checkpoint(&model, &out, nf4, plain, &failing, |_, _| ()).is_err());
+    assert!(quantize_checkpoint(&model, &out, &Target::FourBit(nf4, plain), &failing, |_, _| ()).is_err());
     assert!(!out.exists(), "nothing is left half-written");
     std::fs::create_dir(&out).expect("a folder");
-    assert!(quantize_checkpoint(&model, &out, nf4, plain, &failing, |_, _| ()).is_err());
+    assert!(quantize_checkpoint(&model, &out, &Target::FourBit(nf4, plain), &failing, |_, _| ()).is_err());
     assert_eq!(std::fs::read_dir(&out).expect("still there").count(), 0, "nothing is left half-written");
 }
 
@@ -380,7 +386,13 @@ fn quantize_refuses_models_that_are_quantized() {
     let refused = |words: [&str; 2]| {
         let model = Model::open(&from, &OpenOptions::default()).expect("valid");
         let nf4 = format::by_name("NF4").expect("a format of the table");
-        let result = quantize_checkpoint(&model, &to, nf4, Recipe::default(), &encode_on_cpu, |_, _| ());
+        let result = quantize_checkpoint(
+            &model,
+            &to,
+            &Target::FourBit(nf4, Recipe::default()),
+            &encode_on_cpu,
+            |_, _| (),
+        );
         let text = result.expect_err("quantized already").to_string();
         assert!(words.iter().all(|w| text.contains(w)) && !to.exists(), "{text}");
     };
@@ -409,7 +421,8 @@ fn quantize_looks_at_what_is_in_the_folder() {
     let model = Model::open(&from, &OpenOptions::default()).expect("valid");
     let nf4 = format::by_name("NF4").expect("a format of the table");
     let run = |out: &Path| {
-        quantize_checkpoint(&model, out, nf4, Recipe::default(), &encode_on_cpu, |_, _| ()).map(drop)
+        quantize_checkpoint(&model, out, &Target::FourBit(nf4, Recipe::default()), &encode_on_cpu, |_, _| ())
+            .map(drop)
     };
     std::fs::write(to.join(".model.safetensorsAbC123.partial"), "half").expect("room");
     std::fs::write(to.join("model.safetensors"), "old").expect("room");
@@ -434,7 +447,8 @@ fn quantize_keeps_what_is_empty() {
     let parts = shapes.map(|(name, shape)| (name.to_owned(), Dtype::F32, shape, vec![])).to_vec();
     let nf4 = format::by_name("NF4").expect("a format of the table");
     let (model, to) = (open(&parts).expect("valid"), dir.path().join("to"));
-    quantize_checkpoint(&model, &to, nf4, Recipe::default(), &encode_on_cpu, |_, _| ()).expect("written");
+    quantize_checkpoint(&model, &to, &Target::FourBit(nf4, Recipe::default()), &encode_on_cpu, |_, _| ())
+        .expect("written");
     let written = Model::open(&to, &OpenOptions::default()).expect("valid");
     assert!(written.tensors().iter().all(|t| t.dtype.name() == "F32" && t.elements() == 0));
 }

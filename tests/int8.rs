@@ -7,7 +7,7 @@ use qmatmul::check::{self, NMSE_F32, compare, compare_bits};
 use qmatmul::file::{Model, OpenOptions};
 use qmatmul::kernel::llm_int8::Staged;
 use qmatmul::kernel::{Threshold, reference};
-use qmatmul::{Activations, Error, MatmulOptions, Options, PackedTensor, format};
+use qmatmul::{Activations, Error, KeptColumns, Linear, MatmulOptions, Options, PackedTensor, format};
 
 fn int8(threshold: f32) -> MatmulOptions {
     MatmulOptions::with(Activations::Int8(Threshold::new(threshold).expect("not negative")))
@@ -189,7 +189,33 @@ fn every_number_of_outliers() {
     report(&failures, done);
 }
 
-/// Every scale that f16 can have: the quotient 127 / absmax is the CPU's, to the bit.
+/// Ties from a real checkpoint of transformers and bitsandbytes: weight, largest magnitude of its row, code. Each weight is an exact
+/// half of a step, which the roundings of 127 * (1 / absmax) push to one side.
+#[test]
+fn ties_fall_as_with_bitsandbytes() {
+    let ties = [
+        (0.109_863_28, 0.219_726_56, 64),
+        (-0.099_182_13, 0.198_364_26, -63),
+        (0.170_166_02, 0.340_332_03, 64),
+        (-0.147_827_15, 0.295_654_3, -64),
+        (0.022_216_797, 0.806_152_34, 3),
+        (-0.288_818_36, 0.806_152_34, -45),
+    ];
+    let format = format::by_name("INT8").expect("a format of the table");
+    let x: Vec<f32> = ties.iter().flat_map(|(w, top, _)| [*w, *top]).collect();
+    let codes: Vec<i8> = ties.iter().flat_map(|(_, _, q)| [*q, 127]).collect();
+    let packed = PackedTensor::encode("w", format, ties.len(), 2, &x).expect("finite");
+    assert_eq!(packed.parts()[0].bytes.iter().map(|q| *q as i8).collect::<Vec<_>>(), codes);
+    let none = Threshold::new(0.0).expect("0 is one");
+    for variant in &VARIANTS {
+        let runtime = variant.runtime();
+        let w = runtime.upload(&packed).expect("small");
+        let staged = runtime.quantize_activations(&w, &x, none).expect("small");
+        assert_eq!(staged.codes, codes, "{}", variant.name);
+    }
+}
+
+/// Every scale that f16 can have: 127 times the reciprocal of absmax is the CPU's, to the bit.
 #[test]
 fn every_scale_gives_the_codes_of_the_cpu() {
     let bits: Vec<u16> = (1..0x7c00).collect();
@@ -282,4 +308,140 @@ fn what_int8_does_not_apply_to_is_named() {
     for value in [-1.0, f32::NAN, f32::INFINITY] {
         assert!(matches!(Threshold::new(value), Err(Error::Argument(_))));
     }
+}
+
+/// A real layer whose activations have outliers (`tests/data/llm_int8/README.md`): weight `[1536, 384]` and x `[256, 384]`.
+fn real_layer() -> (PackedTensor, Vec<f32>) {
+    let path = common::path("data/llm_int8/minilm_l3_ffn_up.safetensors");
+    let model = Model::open(path, &OpenOptions::default()).expect("valid");
+    let tensor = |name: &str| model.find(name).and_then(|info| model.tensor(info)).expect("valid");
+    (tensor("weight"), tensor("x").dequantize())
+}
+
+/// Columns of a weight as they are.
+fn kept(weight: &PackedTensor, columns: &[u32]) -> KeptColumns {
+    let f16 = format::by_name("F16").expect("a format of the table");
+    let values = weight.dequantize();
+    let row = |row: &[f32]| columns.iter().map(|column| row[*column as usize]).collect::<Vec<_>>();
+    let values: Vec<f32> = values.chunks(weight.cols()).flat_map(row).collect();
+    let packed = PackedTensor::encode("kept", f16, weight.rows(), columns.len(), &values).expect("finite");
+    KeptColumns::new(columns.to_vec(), packed).expect("in order")
+}
+
+/// `sqrt(Σ (got − want)² / Σ want²)` in percent.
+fn percent<T: Copy + Into<f64>>(got: &[T], want: &[f64]) -> f64 {
+    let off: f64 = got.iter().zip(want).map(|(got, want)| ((*got).into() - want).powi(2)).sum();
+    100.0 * (off / want.iter().map(|want| want * want).sum::<f64>()).sqrt()
+}
+
+/// What LLM.int8 is for, in numbers: computed apart from this crate, with the same formulas in NumPy.
+#[test]
+fn a_real_layer_is_off_by_what_it_should_be() {
+    let (weight, x) = real_layer();
+    let exact = reference::matmul(&weight, &x).expect("shapes fit");
+    let format = format::by_name("INT8").expect("a format of the table");
+    let packed = PackedTensor::encode("w", format, weight.rows(), weight.cols(), &weight.dequantize())
+        .expect("finite");
+    let linear = Linear::new(packed.clone()).with_kept(kept(&weight, &[63, 99, 157, 223])).expect("fits");
+    for variant in &VARIANTS {
+        let runtime = variant.runtime();
+        let (w, layer) = (runtime.upload(&packed), runtime.upload_layer(&linear));
+        let (w, layer) = (w.expect("small"), layer.expect("small"));
+        let threshold = Threshold::default();
+        let outliers = runtime.quantize_activations(&w, &x, threshold).expect("small").outliers;
+        assert_eq!(outliers, [63, 99, 157, 223], "{}", variant.name);
+        let plain = |o: MatmulOptions| percent(&runtime.matmul_with(&w, &x, &o).expect("small"), &exact);
+        let kept = |o: MatmulOptions| percent(&runtime.matmul_layer(&layer, &x, &o).expect("small"), &exact);
+        let near = |got: f64, want: f64| assert!((got - want).abs() < 0.005, "{}: {got} %", variant.name);
+        near(plain(MatmulOptions::default()), 0.612);
+        near(plain(int8(0.0)), 1.782);
+        near(plain(int8(6.0)), 1.219);
+        near(kept(int8(6.0)), 0.846);
+        near(kept(int8(0.0)), 0.846);
+    }
+}
+
+/// Products with kept columns against the CPU, for all kinds of activations.
+#[test]
+fn kept_columns_are_added_on_every_variant() {
+    let cases: &[(usize, usize, usize, &[u32], &str)] = &[
+        (33, 256, 1, &[7], "one"),
+        (70, 100, 3, &[0, 31, 32, 99], "the first and the last"),
+        (5, 33, 9, &[32], "a column of its own chunk"),
+        (129, 288, 40, &[1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233], "tiles of several columns"),
+        (9, 1, 2, &[0], "all there is"),
+    ];
+    let (mut failures, mut done) = (vec![], 0);
+    for variant in &VARIANTS {
+        let runtime = variant.runtime();
+        for &(m, k, n, columns, why) in cases {
+            let mut x = with_outliers(n, k, 1, 2);
+            x.chunks_mut(k).for_each(|x| columns.iter().for_each(|c| x[*c as usize] *= 20.0));
+            let original = check::random_tensor("w", format::by_name("F32").expect("there"), m, k, 1);
+            let linear = Linear::new(random(m, k, 1))
+                .with_kept(kept(&original.expect("fits"), columns))
+                .expect("fits");
+            let layer = runtime.upload_layer(&linear).expect("small");
+            assert_eq!(layer.kept_columns(), columns.len());
+            let kinds =
+                [MatmulOptions::default(), MatmulOptions::with(Activations::F16), int8(6.0), int8(0.0)];
+            for options in kinds {
+                let c = check::layer(runtime, &linear, &layer, &x, &options).expect("small");
+                if !c.passed {
+                    failures.push(format!("{why}, {:?} on {}: {c}", options.activations, variant.name));
+                }
+                done += 1;
+            }
+        }
+    }
+    report(&failures, done);
+}
+
+/// Windows of x and of what is put side by side.
+#[test]
+fn kept_columns_at_small_limits() {
+    let limits = [
+        Options { max_binding: Some(16 << 10), ..Options::default() },
+        Options { max_groups: Some(3), ..Options::default() },
+    ];
+    for software in [true, false] {
+        for limit in &limits {
+            let runtime = open(&Options { software: Some(software), ..limit.clone() });
+            let (packed, x) = (random(16, 288, 1), with_outliers(41, 288, 60, 2));
+            let linear = Linear::new(packed.clone()).with_kept(kept(&packed, &[3, 99, 287])).expect("fits");
+            let layer = runtime.upload_layer(&linear).expect("fits");
+            for options in [MatmulOptions::default(), int8(6.0)] {
+                let c = check::layer(&runtime, &linear, &layer, &x, &options).expect("fits");
+                assert!(c.passed, "software = {software}: {c}");
+            }
+        }
+    }
+}
+
+#[test]
+fn kept_columns_that_do_not_fit_are_named() {
+    let packed = random(4, 64, 1);
+    let keep = |columns: &[u32]| kept(&packed, columns);
+    let new = |columns: &[u32], count: usize| {
+        let f16 = format::by_name("F16").expect("a format of the table");
+        let weight = PackedTensor::encode("kept", f16, 4, count, &vec![0.0; 4 * count]).expect("finite");
+        KeptColumns::new(columns.to_vec(), weight).map(drop).expect_err("refused").to_string()
+    };
+    assert!(new(&[], 0).contains("none"));
+    assert!(new(&[5, 3], 2).contains("5 comes before 3"));
+    assert!(new(&[5, 5], 2).contains("5 comes before 5"));
+    assert!(new(&[5], 2).contains("`kept`"));
+    let error = |linear: Result<Linear, Error>| linear.map(drop).expect_err("refused").to_string();
+    let other = random(5, 64, 1);
+    assert!(error(Linear::new(other).with_kept(keep(&[3]))).contains("5, as `w` has"));
+    assert!(error(Linear::new(random(4, 3, 1)).with_kept(keep(&[3]))).contains("below 3"));
+    let twice = Linear::new(packed.clone()).with_kept(keep(&[3])).and_then(|l| l.with_kept(keep(&[4])));
+    assert!(error(twice).contains("already"));
+    let q8_0 = format::by_name("Q8_0").expect("a format of the table");
+    let blocks = check::random_tensor("w", q8_0, 4, 64, 1).expect("fits");
+    assert!(error(Linear::new(blocks).with_kept(keep(&[3]))).contains("Q8_0"));
+    // Rows that were picked lose their columns, too.
+    let picked = packed.select_rows(&[2, 0, 3, 1]).expect("there");
+    let without = picked.without_columns(&[63]).expect("INT8").dequantize();
+    assert!(without.chunks(64).all(|row| row[63] == 0.0) && without[..63] == picked.dequantize()[..63]);
 }

@@ -113,7 +113,7 @@ impl Check {
         self.n.0.iter().filter(|n| **n > 0).map(one).collect()
     }
 
-    /// A tensor with all that adapters add to it.
+    /// A tensor with all that adapters add to it, and with the columns that its file keeps in 16 bits.
     fn lora(
         &self,
         common: &Common,
@@ -121,7 +121,8 @@ impl Check {
         (model, info): (&Model, &TensorInfo),
         adapters: &[Adapter],
     ) -> Result<Vec<Outcome>> {
-        if adapters.is_empty() {
+        let kept = info.module.as_ref().is_some_and(|module| module.has_kept_columns());
+        if adapters.is_empty() && !kept {
             return Ok(vec![]);
         }
         let mut concerned = adapters.iter().filter(|adapter| adapter.get(&info.name).is_some());

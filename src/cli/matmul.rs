@@ -58,11 +58,14 @@ impl Matmul {
     fn linear(&self, common: &Common, model: &Model) -> Result<Linear> {
         let info = model.find(&self.tensor)?;
         let linear = match self.no_bias {
-            true => Linear::new(model.tensor(info)?),
+            true => model.linear_without_bias(info)?,
             false => model.linear(info)?,
         };
         if let Some(bias) = linear.bias() {
             common.say(&format!("with the bias `{}`", bias.name()));
+        }
+        if let Some(kept) = linear.kept() {
+            common.say(&format!("with {} columns of `{}`", kept.columns().len(), kept.weight().name()));
         }
         let adapters = lora::open(common, &self.lora)?;
         adapters.iter().try_fold(linear, |linear, adapter| lora::add(linear, adapter, info))

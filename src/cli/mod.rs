@@ -99,10 +99,9 @@ enum Verb {
     Matmul(matmul::Matmul),
     /// One tensor as f32
     Dequantize(matmul::Dequantize),
-    /// Weights into a packed format: to GGUF, or to a checkpoint folder for NF4 and FP4
+    /// Weights into a packed format: to GGUF, or to a checkpoint of bitsandbytes for NF4, FP4 and INT8
     ///
-    /// The CPU encodes, as it is faster than a copy to a device and back; where `--device` names one, NF4 and FP4 are encoded
-    /// there, to the same bytes.
+    /// The CPU encodes, as it is faster than a copy to a device and back; where `--device` names one, it encodes, to the same bytes.
     Quantize(quantize::Quantize),
     /// Shader throughput, result checked first
     Bench(bench::Bench),

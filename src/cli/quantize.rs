@@ -3,17 +3,17 @@
 use super::output::{Table, plain};
 use super::{Common, Verdict, progress};
 use crate::error::{Error, Result};
-use crate::file::{self, Report};
+use crate::file::{self, Captures, Keep, Report, Target};
 use crate::format::four_bit::{self, Recipe};
 use crate::format::{self, Coding, FORMATS, Format};
-use crate::tensor::PackedTensor;
+use crate::kernel::Threshold;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Quantize {
     /// A model in F32, F16 or BF16: GGUF or safetensors
     input: PathBuf,
-    /// The GGUF file to write; for NF4 and FP4 the folder of a checkpoint as transformers and bitsandbytes open it
+    /// The GGUF file to write; for NF4, FP4 and INT8 the folder of a checkpoint as transformers and bitsandbytes open it
     output: PathBuf,
     /// Format of the weight matrices; everything else is copied. `nf4-dq` and `fp4-dq` quantize the scales, too
     #[arg(long = "type", value_name = "TYPE")]
@@ -21,37 +21,79 @@ pub struct Quantize {
     /// Weights that share a scale in NF4 and FP4: a power of two from 32 to 4096
     #[arg(long, value_name = "WEIGHTS")]
     block: Option<usize>,
+    /// INT8: from which magnitude on those who load the checkpoint take an activation for an outlier, 0 for never [default: 6]
+    #[arg(long, value_name = "MAGNITUDE")]
+    int8_threshold: Option<f32>,
+    /// INT8: some input columns of each weight in 16 bits as well, which this command multiplies instead of their codes (bitsandbytes
+    /// does not read them). FILE: a safetensors file of activations [n, k], named after modules (`<module>` or `<module>.x`), or one
+    /// tensor or one named `x` for all weights with its k; columns that reach the threshold in any row are kept. COUNT: so many columns
+    /// with the weights of largest magnitude, which is the weaker choice, as outliers are a matter of activations
+    #[arg(long, value_name = "FILE|COUNT")]
+    keep_outliers: Option<String>,
 }
 
 impl Quantize {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
         let (format, double) = self.format()?;
-        if self.block.is_some() && format.blocks().is_some() {
-            return Err(Error::Argument(format!("the blocks of {} have a fixed size", format.name)));
-        }
+        let target = self.target(format, double)?;
         let model = common.open(&self.input)?;
         let bar = progress::bar(model.tensors().len() as u64, common.quiet);
         let progress = |at: usize, tensor: &file::TensorInfo| {
             bar.set_position(at as u64);
             bar.set_message(plain(&tensor.name));
         };
-        let report = match format.coding {
-            Coding::Blocks(_) => file::quantize(&model, &self.output, format, progress)?,
-            Coding::Parts(_) => {
-                let block = self.block.unwrap_or(Recipe::default().block);
-                let recipe = Recipe { block, double, ..Recipe::default() };
-                let device = common.device.is_some() && !common.on_cpu();
-                let runtime = device.then(|| common.runtime()).transpose()?;
-                let encode = |name: &str, format, shape, weights: &[f32], recipe| match &runtime {
-                    Some(runtime) => runtime.encode_four_bit(name, format, shape, weights, recipe),
-                    None => PackedTensor::encode_four_bit(name, format, shape, weights, recipe),
+        let device = target.is_some() && common.device.is_some() && !common.on_cpu();
+        let runtime = device.then(|| common.runtime()).transpose()?;
+        let report = match &target {
+            None => file::quantize(&model, &self.output, format, progress)?,
+            Some(target) => {
+                let encode = |name: &str, target: &Target, shape: (usize, usize), weights: &[f32]| match (
+                    &runtime, target,
+                ) {
+                    (None, _) => target.encode(name, shape, weights),
+                    (Some(runtime), Target::FourBit(format, recipe)) => {
+                        runtime.encode_four_bit(name, format, shape, weights, *recipe)
+                    }
+                    (Some(runtime), Target::Int8 { .. }) => {
+                        runtime.encode(name, target.format(), shape.0, shape.1, weights)
+                    }
                 };
-                file::quantize_checkpoint(&model, &self.output, format, recipe, &encode, progress)?
+                file::quantize_checkpoint(&model, &self.output, target, &encode, progress)?
             }
         };
         bar.finish_and_clear();
         print(common, &report)?;
         Ok(Verdict::Fine)
+    }
+
+    /// What becomes of a checkpoint; none for GGUF.
+    fn target(&self, format: &'static Format, double: bool) -> Result<Option<Target>> {
+        let int8 = format.name == "INT8";
+        let refuse = |what| Err(Error::Argument(format!("{what} {}", format.name)));
+        if self.block.is_some() && (int8 || format.blocks().is_some()) {
+            return refuse("blocks have a fixed size in");
+        }
+        if (self.int8_threshold.is_some() || self.keep_outliers.is_some()) && !int8 {
+            return refuse("--int8-threshold and --keep-outliers are for INT8, not for");
+        }
+        let block = self.block.unwrap_or(Recipe::default().block);
+        Ok(match format.coding {
+            Coding::Blocks(_) => None,
+            Coding::Parts(_) if int8 => Some(self.int8()?),
+            Coding::Parts(_) => Some(Target::FourBit(format, Recipe { block, double, ..Recipe::default() })),
+        })
+    }
+
+    fn int8(&self) -> Result<Target> {
+        let threshold = Threshold::new(self.int8_threshold.unwrap_or(Threshold::default().value()))?.value();
+        let keep = match &self.keep_outliers {
+            None => Keep::Nothing,
+            Some(text) => match text.parse() {
+                Ok(count) => Keep::Largest(count),
+                Err(_) => Keep::Captured(Captures::open(text.as_ref(), threshold)?),
+            },
+        };
+        Ok(Target::Int8 { threshold, keep })
     }
 
     /// The format, and whether its scales are to be quantized.
@@ -89,6 +131,10 @@ fn print(common: &Common, report: &Report) -> Result<()> {
         table.push(vec![t.name.clone().into(), t.from.name().into(), t.to.name().into(), why.into()]);
     }
     table.print(common.style)?;
+    let kept = report.tensors.iter().map(|t| t.kept_columns).filter(|columns| *columns > 0);
+    if let count @ 1.. = kept.clone().count() {
+        common.say(&format!("{} columns of {count} weights are in 16 bits as well", kept.sum::<usize>()));
+    }
     common.say(&format!("tensors: {} bytes before, {} after", report.bytes_before, report.bytes_after));
     Ok(())
 }

@@ -1,12 +1,17 @@
 //! INT8 weights of bitsandbytes (LLM.int8): `weight` in I8 with the largest magnitude of each row in `SCB`, and `weight_format`, which
 //! says in which order the rows lie.
+//!
+//! This crate may put two tensors beside them, which bitsandbytes does not read: `outlier_columns` and `outlier_weight`, some
+//! columns of the weight before it was quantized. The codes are complete without them.
 
 use crate::error::Result;
 use crate::file::module::{Checkpoint, Files, Module, Scheme};
 use crate::file::names::shown;
+use crate::file::outlier_columns;
 use crate::file::tensors::TensorInfo;
 use crate::format::uniform;
 use crate::format::{Format, by_name};
+use crate::linear::KeptColumns;
 use crate::tensor::PackedTensor;
 use std::sync::Arc;
 
@@ -15,6 +20,8 @@ use std::sync::Arc;
 pub(crate) struct Int8Module {
     rows: usize,
     cols: usize,
+    /// The columns that were kept, in order. The last two parts are theirs.
+    kept: Vec<u32>,
 }
 
 /// Orders of bitsandbytes' `LINEAR_8BIT_WEIGHTS_FORMAT_MAPPING`, by number. Kernels of old cards wanted the others.
@@ -37,15 +44,17 @@ pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
             let problem = format!("the checkpoint lacks `{}.weight`, whose scales these are", shown(name));
             return Err(files.malformed(scb, problem));
         };
-        modules.push(module(weight, scb, table.get(&format!("{name}.weight_format")), files)?);
+        let beside = |suffix: &str| table.get(&format!("{name}{suffix}"));
+        let order = beside(".weight_format");
+        let kept = [beside(outlier_columns::LIST), beside(outlier_columns::WEIGHT)];
+        modules.push(module((weight, scb, order), kept, files)?);
     }
     Ok(modules)
 }
 
 fn module(
-    weight: &TensorInfo,
-    scb: &TensorInfo,
-    order: Option<&TensorInfo>,
+    (weight, scb, order): (&TensorInfo, &TensorInfo, Option<&TensorInfo>),
+    kept: [Option<&TensorInfo>; 2],
     files: &Files,
 ) -> Result<TensorInfo> {
     let [rows, cols] = weight.shape[..] else {
@@ -66,9 +75,11 @@ fn module(
     if let Some(order) = order {
         check_order(order, files)?;
     }
-    let scheme = Int8Module { rows: rows as usize, cols: cols as usize };
+    let list = outlier_columns::check(kept, [rows, cols], files)?;
+    let scheme = Int8Module { rows: rows as usize, cols: cols as usize, kept: list };
     let (name, shape) = (weight.name.clone(), weight.shape.clone());
-    Ok(Module::info(name, format(), shape, &[Some(weight), Some(scb), order], scheme))
+    let parts: Vec<_> = [Some(weight), Some(scb), order].into_iter().chain(kept).collect();
+    Ok(Module::info(name, format(), shape, &parts, scheme))
 }
 
 fn check_order(order: &TensorInfo, files: &Files) -> Result<()> {
@@ -88,12 +99,29 @@ fn check_order(order: &TensorInfo, files: &Files) -> Result<()> {
 
 impl Scheme for Int8Module {
     fn description(&self) -> String {
-        "bitsandbytes, LLM.int8, a scale a row".into()
+        let kept = match self.kept.len() {
+            0 => String::new(),
+            count => format!(", {count} columns in F16 too"),
+        };
+        format!("bitsandbytes, LLM.int8, a scale a row{kept}")
     }
 
     fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
         let (codes, absmax) = (files.bytes(&parts[0])?, files.f32s(&parts[1])?);
         let storage = uniform::int8_rows((self.rows, self.cols), codes, absmax);
         PackedTensor::from_storage(name, (self.rows, self.cols), Arc::new(storage))
+    }
+
+    fn has_kept(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
+    /// The columns that were kept, if any were.
+    fn kept(&self, parts: &[TensorInfo], files: &Files) -> Result<Option<KeptColumns>> {
+        let (Some(weight), false) = (parts.last(), self.kept.is_empty()) else { return Ok(None) };
+        let f16 = by_name("F16").expect("a format of the table");
+        let bytes = files.bytes(weight)?;
+        let packed = PackedTensor::new(&*weight.name, f16, self.rows, self.kept.len(), bytes)?;
+        KeptColumns::new(self.kept.clone(), packed).map(Some)
     }
 }

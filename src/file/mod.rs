@@ -28,6 +28,7 @@ pub mod lora;
 mod lora_config;
 mod module;
 mod names;
+mod outlier_columns;
 pub mod output;
 pub mod quantize;
 mod quantize_checkpoint;
@@ -35,13 +36,16 @@ pub mod safetensors;
 pub mod safetensors_write;
 mod source;
 mod stored;
+mod target;
 mod tensors;
 
 pub use activations::{Batch, activations_from_bytes, read_activations, write_f32, write_f32_to};
 pub use module::Module;
+pub use outlier_columns::{Captures, Keep};
 pub use quantize::{Report, TensorReport, quantize};
 pub use quantize_checkpoint::quantize_checkpoint;
 pub use stored::{OtherType, StoredType};
+pub use target::Target;
 pub use tensors::TensorInfo;
 
 use crate::error::{Error, Result};
@@ -233,15 +237,28 @@ impl Model {
     }
 
     /// A weight with its bias: the tensor `<module>.bias` beside `<module>.weight`, where there is one and the weight has two
-    /// dimensions (a norm's bias is none of a matmul).
+    /// dimensions (a norm's bias is none of a matmul). Columns that [`quantize_checkpoint`] kept in 16 bits are taken from there.
     ///
     /// # Errors
     /// As [`Model::tensor`], and [`Error::Shape`] if the bias has not as many values as the weight has rows.
     pub fn linear(&self, info: &TensorInfo) -> Result<Linear> {
-        let linear = Linear::new(self.tensor(info)?);
+        let linear = self.linear_without_bias(info)?;
         let module = info.name.strip_suffix(".weight").unwrap_or(&info.name);
         match self.tensors.get(&format!("{module}.bias")).filter(|_| info.shape.len() == 2) {
             Some(bias) => linear.with_bias(self.tensor(bias)?),
+            None => Ok(linear),
+        }
+    }
+
+    /// [`Model::linear`] without its bias.
+    ///
+    /// # Errors
+    /// As [`Model::tensor`].
+    pub fn linear_without_bias(&self, info: &TensorInfo) -> Result<Linear> {
+        let linear = Linear::new(self.tensor(info)?);
+        let kept = info.module.as_ref().map(|module| module.kept(&Files(&self.files)));
+        match kept.transpose()?.flatten() {
+            Some(kept) => linear.with_kept(kept),
             None => Ok(linear),
         }
     }

@@ -7,6 +7,7 @@ use crate::file::stored::StoredType;
 use crate::file::tensors::{TensorInfo, TensorTable};
 use crate::file::{awq, bitsandbytes, bitsandbytes_int8, compressed_tensors, gptq};
 use crate::format::Format;
+use crate::linear::KeptColumns;
 use crate::tensor::PackedTensor;
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet};
@@ -28,6 +29,16 @@ pub(super) trait Scheme: std::fmt::Debug + Send + Sync {
 
     /// The weight of this name, made of these parts.
     fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor>;
+
+    /// True if some parts are columns in 16 bits besides.
+    fn has_kept(&self) -> bool {
+        false
+    }
+
+    /// Those columns.
+    fn kept(&self, _parts: &[TensorInfo], _files: &Files) -> Result<Option<KeptColumns>> {
+        Ok(None)
+    }
 }
 
 impl PartialEq for Module {
@@ -65,6 +76,16 @@ impl Module {
             file,
             module: Some(Arc::new(Self { parts, scheme: Arc::new(scheme) })),
         }
+    }
+
+    /// True if the file holds columns in 16 bits besides.
+    pub fn has_kept_columns(&self) -> bool {
+        self.scheme.has_kept()
+    }
+
+    /// Columns that the file holds in 16 bits besides.
+    pub(super) fn kept(&self, files: &Files) -> Result<Option<KeptColumns>> {
+        self.scheme.kept(&self.parts, files)
     }
 }
 

@@ -36,6 +36,8 @@ pub struct TensorReport {
     pub from: StoredType,
     /// How it is stored now.
     pub to: StoredType,
+    /// Its columns that are written in 16 bits besides.
+    pub kept_columns: usize,
     /// Why it was copied unchanged: "172 columns are not a multiple of 32". `None` if it was encoded.
     pub why_not: Option<String>,
 }
@@ -83,7 +85,7 @@ fn plan(tensor: &TensorInfo, format: &'static Format) -> Result<TensorReport> {
             supported: "F64, F32, F16, BF16, I64, I32, I16, I8".into(),
         });
     }
-    Ok(TensorReport { name: tensor.name.clone(), from: tensor.dtype, to, why_not })
+    Ok(TensorReport { name: tensor.name.clone(), from: tensor.dtype, to, kept_columns: 0, why_not })
 }
 
 /// Why a tensor is not to be encoded.

@@ -1,13 +1,14 @@
-//! Encodes the linear layers of a safetensors checkpoint into NF4 or FP4, as a folder that transformers and bitsandbytes open.
+//! Encodes the linear layers of a safetensors checkpoint into NF4, FP4 or INT8, as a folder that transformers and bitsandbytes open.
 
 use crate::error::{Error, Result};
 use crate::file::names::shown;
+use crate::file::outlier_columns::Chosen;
 use crate::file::output::{self, Sink};
 use crate::file::quantize::{Report, TensorReport};
 use crate::file::safetensors_write::{self, NewTensor};
+use crate::file::target::Target;
 use crate::file::{Kind, Model, StoredType, TensorInfo};
-use crate::format::Format;
-use crate::format::four_bit::{self, Dtype, Recipe};
+use crate::format::storage::Part;
 use crate::tensor::PackedTensor;
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -15,30 +16,29 @@ use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 /// Encodes `[rows, cols]` weights of a name.
-pub type Encode<'a> =
-    &'a dyn Fn(&str, &'static Format, (usize, usize), &[f32], Recipe) -> Result<PackedTensor>;
+pub type Encode<'a> = &'a dyn Fn(&str, &Target, (usize, usize), &[f32]) -> Result<PackedTensor>;
 
-/// Writes the checkpoint `model` into the folder `out` with its linear layers in `format`, NF4 or FP4; all else, files beside it
-/// among it, is copied. `recipe.dtype` does not matter: it is what each weight was.
+/// Writes the checkpoint `model` into the folder `out` with its linear layers as `target` says; all else, files beside it
+/// among it, is copied.
 ///
 /// Linear layers are the F32, F16 and BF16 matrices that are named `…weight`, except embeddings, norms and output heads, which
 /// transformers keeps as they are. Everything goes into one file, `model.safetensors`. `encode` is
-/// [`PackedTensor::encode_four_bit`] or a device's twin of it; `progress` is called before each tensor.
+/// [`Target::encode`] or a device's twin of it; `progress` is called before each tensor.
 ///
 /// # Errors
-/// [`Error::Argument`] if `model` is no safetensors checkpoint or quantized already, `format` has no place there, or `out` holds another;
+/// [`Error::Argument`] if `model` is no safetensors checkpoint or quantized already, the target is none, or `out` holds another checkpoint;
 /// [`Error::NonFinite`] for a weight that is NaN or infinite; [`Error::Io`].
 pub fn quantize_checkpoint(
     model: &Model,
     out: &Path,
-    format: &'static Format,
-    recipe: Recipe,
+    target: &Target,
     encode: Encode,
     mut progress: impl FnMut(usize, &TensorInfo),
 ) -> Result<Report> {
-    let job = Job { model, format, recipe, encode };
+    let job = Job { model, target, encode };
     job.check(out)?;
     let plan: Vec<Item> = model.tensors().iter().map(|t| job.item(t)).collect::<Result<_>>()?;
+    target.check_kept(plan.iter().map(Item::kept_columns).sum())?;
     let order = order(&plan)?;
     let tensors: Vec<NewTensor> = order.iter().map(|at| plan[at.item].tensors[at.part].clone()).collect();
     let is_new = !out.exists();
@@ -59,8 +59,7 @@ pub fn quantize_checkpoint(
 
 struct Job<'a> {
     model: &'a Model,
-    format: &'static Format,
-    recipe: Recipe,
+    target: &'a Target,
     encode: Encode<'a>,
 }
 
@@ -76,9 +75,15 @@ const CONV1D: [&str; 4] = ["gpt2", "openai-gpt", "imagegpt", "decision_transform
 struct Item<'a> {
     info: &'a TensorInfo,
     tensors: Vec<NewTensor>,
-    /// What it is encoded with; `why_not` otherwise.
-    recipe: Option<Recipe>,
+    /// What it becomes, and what is kept of it besides; `why_not` otherwise.
+    target: Option<(Target, Chosen)>,
     why_not: Option<String>,
+}
+
+impl Item<'_> {
+    fn kept_columns(&self) -> usize {
+        self.target.as_ref().map_or(0, |(_, chosen)| chosen.count())
+    }
 }
 
 /// A place in the file.
@@ -89,15 +94,7 @@ struct At {
 
 impl Job<'_> {
     fn check(&self, out: &Path) -> Result<()> {
-        if four_bit::table(self.format).is_none() {
-            let name = self.format.name;
-            return Err(Error::Argument(format!(
-                "{name} cannot be written into a checkpoint of bitsandbytes"
-            )));
-        }
-        if let Some(fault) = self.recipe.fault() {
-            return Err(Error::Argument(fault));
-        }
+        self.target.check()?;
         if matches!(self.model.kind(), Kind::Gguf(_)) {
             let path = self.model.path().display();
             return Err(Error::Argument(format!(
@@ -116,11 +113,6 @@ impl Job<'_> {
 
     fn item<'t>(&self, info: &'t TensorInfo) -> Result<Item<'t>> {
         let why_not = why_not(info);
-        let new = |suffix: &str, dtype: &str, shape: Vec<usize>| NewTensor {
-            name: format!("{}{suffix}", info.name),
-            dtype: dtype.into(),
-            shape,
-        };
         if why_not.is_some() {
             let copied = |t: &TensorInfo| NewTensor {
                 name: t.name.clone(),
@@ -131,22 +123,23 @@ impl Job<'_> {
                 Some(module) => module.parts.iter().map(copied).collect(),
                 None => vec![copied(info)],
             };
-            return Ok(Item { info, tensors, recipe: None, why_not });
+            return Ok(Item { info, tensors, target: None, why_not });
         }
-        let dtype = match info.dtype.name() {
-            "F16" => Dtype::F16,
-            "BF16" => Dtype::Bf16,
-            _ => Dtype::F32,
+        let target = self.target.of(info);
+        let new = |part: &Part| NewTensor {
+            name: part.name(&info.name),
+            dtype: part.dtype.into(),
+            shape: part.shape.clone(),
         };
-        let recipe = Recipe { dtype, ..self.recipe };
-        let shape = [info.rows() as usize, info.cols() as usize];
-        let headers = four_bit::headers(self.format, &shape, recipe);
-        let tensors =
-            headers.iter().map(|(suffix, dtype, shape)| new(suffix, dtype, shape.clone())).collect();
-        Ok(Item { info, tensors, recipe: Some(recipe), why_not })
+        let [rows, cols] = [info.rows() as usize, info.cols() as usize];
+        let chosen = self.target.chosen(self.model, info)?;
+        let headers = target.headers([rows, cols]).into_iter().chain(chosen.headers(rows));
+        let tensors = headers.map(|part| new(&part)).collect();
+        Ok(Item { info, tensors, target: Some((target, chosen)), why_not })
     }
 
-    /// The bytes of the file in its order: what is encoded comes in one go, so its bytes of codes wait in a file of their own.
+    /// The bytes of the file in its order: all parts of a weight come in one go, so those that belong further behind wait in files
+    /// of their own.
     fn fill(
         &self,
         sink: &mut Sink<'_>,
@@ -154,30 +147,44 @@ impl Job<'_> {
         progress: &mut impl FnMut(usize, &TensorInfo),
         out: &Path,
     ) -> Result<()> {
-        let mut codes = tempfile::tempfile_in(out).map_err(Error::io("creating a file in", out))?;
+        let mut later = Later::new(out)?;
         self.copy(sink, plan, 8)?;
         for (i, item) in plan.iter().enumerate() {
             progress(i, item.info);
-            if let Some(recipe) = item.recipe {
-                self.encode(sink, &mut codes, item, recipe)?;
+            if let Some(target) = &item.target {
+                self.encode(sink, &mut later, item, target)?;
             }
         }
         self.copy(sink, plan, 4)?;
+        append(sink, &mut later.halves, out)?;
         self.copy(sink, plan, 2)?;
-        append(sink, &mut codes, out)?;
+        append(sink, &mut later.bytes, out)?;
         self.copy(sink, plan, 1)
     }
 
-    /// Four-byte parts into the file, bytes to the others.
-    fn encode(&self, sink: &mut Sink<'_>, codes: &mut File, item: &Item, recipe: Recipe) -> Result<()> {
+    /// Four-byte parts into the file, the others to those that wait.
+    fn encode(
+        &self,
+        sink: &mut Sink<'_>,
+        later: &mut Later,
+        item: &Item,
+        (target, chosen): &(Target, Chosen),
+    ) -> Result<()> {
         let tensor = self.model.tensor(item.info)?;
         let shape = (tensor.rows(), tensor.cols());
-        let packed = (self.encode)(tensor.name(), self.format, shape, &tensor.dequantize(), recipe)?;
-        for part in packed.parts() {
-            match part.dtype {
-                "U8" => codes.write_all(&part.bytes).map_err(Error::io("writing", "a temporary file"))?,
-                _ => sink.put(&part.bytes)?,
-            }
+        let weights = tensor.dequantize();
+        let mut parts = (self.encode)(tensor.name(), target, shape, &weights)?.parts();
+        parts.extend(chosen.parts(&weights, shape));
+        for (part, new) in parts.iter().zip(&item.tensors) {
+            let waits = match class(new)? {
+                1 => &mut later.bytes,
+                2 => &mut later.halves,
+                _ => {
+                    sink.put(&part.bytes)?;
+                    continue;
+                }
+            };
+            waits.write_all(&part.bytes).map_err(Error::io("writing", "a temporary file"))?;
         }
         Ok(())
     }
@@ -185,7 +192,7 @@ impl Job<'_> {
     /// The tensors of this alignment that stay as they are.
     fn copy(&self, sink: &mut Sink<'_>, plan: &[Item], alignment: usize) -> Result<()> {
         const CHUNK: u64 = 16 << 20;
-        for item in plan.iter().filter(|item| item.recipe.is_none()) {
+        for item in plan.iter().filter(|item| item.target.is_none()) {
             let infos = match &item.info.module {
                 Some(module) => &module.parts[..],
                 None => std::slice::from_ref(item.info),
@@ -203,6 +210,19 @@ impl Job<'_> {
     }
 }
 
+/// Parts of weights that come behind those of all others, by the size of their elements.
+struct Later {
+    halves: File,
+    bytes: File,
+}
+
+impl Later {
+    fn new(folder: &Path) -> Result<Self> {
+        let file = || tempfile::tempfile_in(folder).map_err(Error::io("creating a file in", folder));
+        Ok(Self { halves: file()?, bytes: file()? })
+    }
+}
+
 /// Its alignment as [`Job::fill`] goes through the file: 8, 4, 2 or 1.
 fn class(tensor: &NewTensor) -> Result<usize> {
     let alignment = tensor.alignment()?;
@@ -215,8 +235,8 @@ fn order(plan: &[Item]) -> Result<Vec<At>> {
     for (item, it) in plan.iter().enumerate() {
         for (part, tensor) in it.tensors.iter().enumerate() {
             let class = class(tensor)?;
-            let kept = it.recipe.is_none();
-            // Encoded parts come before copied ones of four bytes, and of one.
+            let kept = it.target.is_none();
+            // Encoded parts come before copied ones of their size.
             places.push(((std::cmp::Reverse(class), kept), At { item, part }));
         }
     }
@@ -357,32 +377,23 @@ fn write_config(job: &Job, plan: &[Item], out: &Path) -> Result<()> {
 
 fn quantization_config(job: &Job, plan: &[Item]) -> Value {
     // Without a list transformers decides itself, and might expect what was kept to be quantized.
-    let kept = plan.iter().filter(|i| i.recipe.is_none() && i.info.shape.len() == 2);
+    let kept = plan.iter().filter(|i| i.target.is_none() && i.info.shape.len() == 2);
     let mut skipped: Vec<_> = kept.filter_map(|i| i.info.name.strip_suffix(".weight")).collect();
     skipped.push("lm_head");
     skipped.sort_unstable();
     skipped.dedup();
-    let dtype = plan.iter().find_map(|i| i.recipe).map_or("float32", |r| r.dtype.name());
-    json!({
-        "quant_method": "bitsandbytes",
-        "load_in_4bit": true,
-        "load_in_8bit": false,
-        "bnb_4bit_quant_type": job.format.name.to_lowercase(),
-        "bnb_4bit_use_double_quant": job.recipe.double,
-        "bnb_4bit_compute_dtype": dtype,
-        "bnb_4bit_quant_storage": "uint8",
-        "llm_int8_enable_fp32_cpu_offload": false,
-        "llm_int8_has_fp16_weight": false,
-        "llm_int8_skip_modules": skipped,
-        "llm_int8_threshold": 6.0,
-    })
+    let first = plan.iter().find_map(|i| i.target.as_ref());
+    let mut config = first.map_or(job.target, |(target, _)| target).config();
+    config["llm_int8_skip_modules"] = skipped.into();
+    config
 }
 
 fn report(job: &Job, plan: &[Item]) -> Report {
     let tensors = plan.iter().map(|item| TensorReport {
         name: item.info.name.clone(),
         from: item.info.dtype,
-        to: item.recipe.map_or(item.info.dtype, |_| StoredType::Supported(job.format)),
+        to: item.target.as_ref().map_or(item.info.dtype, |(t, _)| StoredType::Supported(t.format())),
+        kept_columns: item.kept_columns(),
         why_not: item.why_not.clone(),
     });
     let bytes_after = plan.iter().flat_map(|i| &i.tensors).filter_map(|t| t.bytes().ok()).sum::<usize>();

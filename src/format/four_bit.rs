@@ -181,16 +181,12 @@ impl FourBit {
     }
 }
 
-/// Name behind that of the weight, type and shape of each part that a weight of this shape has in a file.
-pub(crate) fn headers(
-    format: &Format,
-    shape: &[usize],
-    recipe: Recipe,
-) -> Vec<(String, &'static str, Vec<usize>)> {
+/// The parts that a weight of this shape has in a file, without their bytes.
+pub(crate) fn headers(format: &Format, shape: &[usize], recipe: Recipe) -> Vec<Part> {
     let elements: usize = shape.iter().product();
     let scales = elements.div_ceil(recipe.block);
     let state = format!(".quant_state.bitsandbytes__{}", format.name.to_lowercase());
-    let part = |suffix: &str, dtype, shape: &[usize]| (suffix.to_owned(), dtype, shape.to_vec());
+    let part = |suffix: &str, dtype, shape: &[usize]| Part::header(suffix, dtype, shape.to_vec());
     let mut parts = vec![part("", "U8", &[elements.div_ceil(2), 1])];
     match recipe.double {
         false => parts.push(part(".absmax", "F32", &[scales])),
@@ -235,9 +231,7 @@ impl Storage for FourBit {
 
     fn parts(&self) -> Vec<Part> {
         let headers = headers(self.format, &self.shape, self.recipe).into_iter();
-        let part =
-            |((suffix, dtype, shape), bytes): ((String, _, _), _)| Part::new(&suffix, dtype, shape, bytes);
-        headers.zip(self.part_bytes()).map(part).collect()
+        headers.zip(self.part_bytes()).map(|(part, bytes)| part.with_bytes(bytes)).collect()
     }
 
     fn decode_row(&self, row: usize, out: &mut [f32]) {

@@ -23,6 +23,11 @@ pub trait Storage: Debug + Send + Sync {
 
     /// Repacks a row into one row of each plane of the layout.
     fn pack_row(&self, row: usize, planes: &mut [&mut [u32]]);
+
+    /// The same with zeros in these columns, where the format can say a zero for one column alone.
+    fn without_columns(&self, _columns: &[u32]) -> Option<Arc<dyn Storage>> {
+        None
+    }
 }
 
 /// One tensor of a file.
@@ -46,9 +51,19 @@ impl Part {
         Self { suffix: suffix.into(), sibling: false, dtype, shape, bytes }
     }
 
-    /// A tensor beside the weight.
-    pub(crate) fn sibling(suffix: &str, dtype: &'static str, shape: Vec<usize>, bytes: Bytes) -> Self {
-        Self { sibling: true, ..Self::new(suffix, dtype, shape, bytes) }
+    /// [`Part::header`] of a tensor beside the weight.
+    pub(crate) fn sibling(suffix: &str, dtype: &'static str, shape: Vec<usize>) -> Self {
+        Self { sibling: true, ..Self::header(suffix, dtype, shape) }
+    }
+
+    /// What a file's header says of it, before its bytes are known.
+    pub(crate) fn header(suffix: &str, dtype: &'static str, shape: Vec<usize>) -> Self {
+        Self::new(suffix, dtype, shape, Bytes::new())
+    }
+
+    /// The same with its bytes.
+    pub(crate) fn with_bytes(self, bytes: impl Into<Bytes>) -> Self {
+        Self { bytes: bytes.into(), ..self }
     }
 
     /// Its name for a weight of this name.
@@ -141,5 +156,10 @@ impl Storage for Picked {
     fn pack_row(&self, row: usize, planes: &mut [&mut [u32]]) {
         let (source, row) = self.source(row);
         source.pack_row(row, planes);
+    }
+
+    fn without_columns(&self, columns: &[u32]) -> Option<Arc<dyn Storage>> {
+        let sources = self.sources.iter().map(|source| source.without_columns(columns));
+        Some(Arc::new(Self { sources: sources.collect::<Option<_>>()?, rows: self.rows.clone() }))
     }
 }

@@ -138,7 +138,7 @@ impl Columns {
 }
 
 /// A weight on a uniform grid.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Uniform {
     pub grid: &'static Grid,
     pub shape: [usize; 2],
@@ -185,14 +185,12 @@ impl Storage for Uniform {
         let [rows, _] = self.shape;
         let dtype = if self.codes.signed { "I8" } else { "U8" };
         let groups = vec![rows, self.groups];
-        let codes = Part::new("", dtype, vec![rows, self.codes.row_bytes], self.codes.bytes.clone());
         if let Some(absmax) = &self.absmax {
-            return vec![
-                codes,
-                Part::sibling(".SCB", "F32", vec![rows], f32_bytes(absmax)),
-                Part::sibling(".weight_format", "U8", vec![], vec![0].into()),
-            ];
+            // The order of the rows is number 0, "row".
+            let bytes = [self.codes.bytes.clone(), f32_bytes(absmax), vec![0].into()];
+            return int8_headers(self.shape).into_iter().zip(bytes).map(|(p, b)| p.with_bytes(b)).collect();
         }
+        let codes = Part::new("", dtype, vec![rows, self.codes.row_bytes], self.codes.bytes.clone());
         let mut parts = vec![codes, Part::new("_scale", "F32", groups.clone(), f32_bytes(&self.scales))];
         if !self.zeros.is_empty() {
             parts.push(Part::new("_zero_point", "F32", groups, f32_bytes(&self.zeros)));
@@ -237,6 +235,18 @@ impl Storage for Uniform {
                 pairs.zip(scales.iter().zip(zeros)).for_each(|(to, (d, z))| *to = [d.to_bits(), z.to_bits()]);
             }
         }
+    }
+
+    fn without_columns(&self, columns: &[u32]) -> Option<Arc<dyn Storage>> {
+        if !self.codes.signed || !self.grid.symmetric {
+            return None;
+        }
+        let mut bytes = self.codes.bytes.to_vec();
+        for row in bytes.chunks_mut(self.codes.row_bytes.max(1)) {
+            columns.iter().for_each(|column| row[*column as usize] = 0);
+        }
+        let codes = CodeRows { bytes: bytes.into(), ..self.codes.clone() };
+        Some(Arc::new(Self { codes, ..self.clone() }))
     }
 }
 
@@ -311,6 +321,15 @@ pub(crate) fn encode_int8(shape: (usize, usize), weights: &[f32]) -> Arc<dyn Sto
     Arc::new(int8_rows(shape, codes.concat().into(), absmax))
 }
 
+/// The parts that such a weight has in a file, without their bytes.
+pub(crate) fn int8_headers([rows, cols]: [usize; 2]) -> Vec<Part> {
+    vec![
+        Part::header("", "I8", vec![rows, cols]),
+        Part::sibling(".SCB", "F32", vec![rows]),
+        Part::sibling(".weight_format", "U8", vec![]),
+    ]
+}
+
 /// Row-wise codes of INT8 with the largest magnitude of each row.
 pub(crate) fn int8_rows(shape: (usize, usize), codes: Bytes, absmax: Vec<f32>) -> Uniform {
     Uniform {
@@ -327,8 +346,14 @@ pub(crate) fn int8_rows(shape: (usize, usize), codes: Bytes, absmax: Vec<f32>) -
 
 fn encode_int8_row(row: &[f32]) -> (Vec<u8>, f32) {
     let absmax = largest(row);
-    let scale = if absmax == 0.0 { 0.0 } else { 127.0 / absmax };
+    let scale = int8_scale(absmax);
     (row.iter().map(|w| (w * scale).round_ties_even() as i8 as u8).collect(), absmax)
+}
+
+/// What bitsandbytes multiplies the numbers of a row by, whose largest magnitude this is. It writes `127 / absmax`, which PyTorch
+/// computes as a reciprocal and a product, each rounded: a step off for some, and ties are common among halves.
+pub(crate) fn int8_scale(absmax: f32) -> f32 {
+    if absmax == 0.0 { 0.0 } else { 1.0 / absmax * 127.0 }
 }
 
 fn largest(values: &[f32]) -> f32 {

@@ -4,11 +4,14 @@ use super::record::{Io, Prepared};
 use super::runtime::Runtime;
 use super::{transfer, upload};
 use crate::error::{Error, Result};
-use crate::format::Format;
 use crate::format::four_bit::{self, Recipe, Table};
-use crate::kernel::plan::{self, Buffer};
+use crate::format::{Format, Layout, uniform};
+use crate::kernel::Threshold;
+use crate::kernel::llm_int8::{self, Find, Staged};
+use crate::kernel::plan::{self, Buffer, Weight};
 use crate::tensor::{PackedTensor, check_count, check_finite, four_bit_table};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Codes and scales as they come back, window after window.
 #[derive(Default)]
@@ -18,11 +21,11 @@ struct Encoded {
 }
 
 impl Runtime {
-    /// [`PackedTensor::encode`] with the device's help: the same bytes. NF4 and FP4 have an encoder there; all other formats are
-    /// encoded by the CPU.
+    /// [`PackedTensor::encode`] with the device's help: the same bytes. NF4, FP4 and INT8 have an encoder there; all other formats
+    /// are encoded by the CPU.
     ///
     /// It pays where the weights already lie on the device ([`Runtime::encode_buffer`]), or where copying them there is faster than
-    /// the processor is: 4 bytes a weight go up, and a little more than half a byte comes back. `benches/README.md` has figures.
+    /// the processor is: 4 bytes a weight go up, and a little more than half a byte (INT8: one and a half) comes back. `benches/README.md` has figures.
     ///
     /// # Errors
     /// As [`PackedTensor::encode`], and the device's errors.
@@ -36,6 +39,7 @@ impl Runtime {
     ) -> Result<PackedTensor> {
         match four_bit::table(format) {
             Some(_) => self.encode_four_bit(name, format, (rows, cols), weights, Recipe::default()),
+            None if format.name == "INT8" => self.encode_int8(&name.into(), format, (rows, cols), weights),
             None => PackedTensor::encode(name, format, rows, cols, weights),
         }
     }
@@ -71,6 +75,35 @@ impl Runtime {
             check_finite(&format!("tensor `{name}`"), weights)?;
         }
         encoder.finish(shape, encoded)
+    }
+
+    /// LLM.int8 makes of a row of weights what it makes of a column of activations: their kernel, without a threshold.
+    fn encode_int8(
+        &self,
+        name: &str,
+        format: &'static Format,
+        (rows, cols): (usize, usize),
+        weights: &[f32],
+    ) -> Result<PackedTensor> {
+        let by_cpu = || PackedTensor::encode(name, format, rows, cols, weights);
+        if weights.is_empty() || rows.checked_mul(cols) != Some(weights.len()) {
+            return by_cpu();
+        }
+        check_finite(&format!("tensor `{name}`"), weights)?;
+        self.check()?;
+        let job = Int8Encoder::new(self, name, format.layout(cols), cols)?;
+        let (mut codes, mut absmax) = (Vec::with_capacity(weights.len()), vec![]);
+        for rows in weights.chunks(job.most * cols) {
+            let staged = job.window(rows)?;
+            codes.extend(staged.codes.iter().map(|q| *q as u8));
+            absmax.extend(staged.absmax);
+        }
+        // The kernel takes what is beyond f16 for the largest f16. Whether anything was, the CPU says.
+        if absmax.contains(&f32::from(half::f16::MAX)) {
+            return by_cpu();
+        }
+        let storage = uniform::int8_rows((rows, cols), codes.into(), absmax);
+        PackedTensor::from_storage(name, (rows, cols), Arc::new(storage))
     }
 
     /// [`Runtime::encode_four_bit`] of f32 weights `[rows, cols]` that lie in a buffer of this device, with the usage `STORAGE` and
@@ -118,6 +151,53 @@ fn upload_floats(runtime: &Runtime, to: &wgpu::Buffer, weights: &[f32]) -> Resul
         })?;
     }
     Ok(())
+}
+
+/// What all windows of an INT8 tensor share.
+struct Int8Encoder<'a> {
+    runtime: &'a Runtime,
+    name: &'a str,
+    layout: Layout,
+    cols: usize,
+    /// Rows at a time.
+    most: usize,
+    /// Stands where a mask of outliers is bound.
+    no_outliers: wgpu::Buffer,
+}
+
+impl<'a> Int8Encoder<'a> {
+    fn new(runtime: &'a Runtime, name: &'a str, layout: Layout, cols: usize) -> Result<Self> {
+        let no_outliers =
+            transfer::filled(runtime, "no outliers", &vec![0; llm_int8::list_words(cols, runtime.caps())])?;
+        let mut job = Self { runtime, name, layout, cols, most: 0, no_outliers };
+        let by_memory = (plan::QUANTIZE_WEIGHTS / cols).max(1);
+        job.most = llm_int8::columns_limit(&job.shape(), runtime.caps())?.min(by_memory);
+        Ok(job)
+    }
+
+    /// A weight whose activations are our weights.
+    fn shape(&self) -> Weight<'_> {
+        Weight { name: self.name, layout: &self.layout, rows: 1, cols: self.cols, experts: 1, shards: &[] }
+    }
+
+    fn window(&self, rows: &[f32]) -> Result<Staged> {
+        let (runtime, caps) = (self.runtime, self.runtime.caps());
+        let x = transfer::buffer(runtime, "weights to encode", size_of_val(rows) as u64, transfer::INPUT)?;
+        upload_floats(runtime, &x, rows)?;
+        let none = Threshold::new(0.0)?;
+        let plan = llm_int8::stage(self.shape(), rows.len() / self.cols, none, Find::Codes, caps)?;
+        let bytes = plan::bytes_of(&plan, Buffer::Y);
+        let y = transfer::buffer(runtime, "codes and scales", bytes, transfer::OUTPUT)?;
+        let mut encoder = runtime.encoder();
+        let io = Io { x: &x, y: &y, experts: None };
+        for dispatch in &plan {
+            Prepared::without_weights(runtime, &self.layout, &io, &self.no_outliers, dispatch)?
+                .encode(&mut encoder);
+        }
+        let staging = transfer::stage(runtime, &mut encoder, &y, bytes)?;
+        let words = transfer::submit_and_read_blocking(runtime, encoder, &staging, (bytes / 4) as usize)?;
+        Ok(Staged::from_words(bytemuck::cast_slice(&words), &[], self.cols, caps))
+    }
 }
 
 /// What all windows of a tensor share.

@@ -1,9 +1,11 @@
-//! A linear layer on the device: a packed weight, its bias, and its adapters of low rank, in one pass.
+//! A linear layer on the device: a packed weight, its bias, its kept columns, and its adapters of low rank, in one pass.
 //!
 //! 1. The bias is copied to every column of y: its one row, looked up n times.
 //! 2. The weight's product is added to it, or written where there is no bias.
-//! 3. `u[n, R] = x · aᵀ` for the a of all adapters at once. It waits for nothing, so that a device may run it beside 2.
-//! 4. `u · bᵀ` is added to y; the scales are part of b since the upload.
+//! 3. The activations of kept columns are put side by side, and their product is added. It is exact, whatever 2. rounds; and they
+//!    are cleared for 2. then, so that the scales of what is rounded are those of the others.
+//! 4. `u[n, R] = x · aᵀ` for the a of all adapters at once. It waits for nothing, so that a device may run it beside 2.
+//! 5. `u · bᵀ` is added to y; the scales are part of b since the upload.
 
 use super::record::{Io, Prepared};
 use super::runtime::{Runtime, check_buffers};
@@ -12,8 +14,8 @@ use super::transfer;
 use super::weights::Weights;
 use crate::error::Result;
 use crate::kernel::plan::{self, Dispatch};
-use crate::kernel::{MatmulOptions, reference};
-use crate::linear::Linear;
+use crate::kernel::{Activations, MatmulOptions, clear_columns, gather_columns, reference};
+use crate::linear::{KeptColumns, Linear};
 
 /// A [`Linear`] that lies in device memory. Cheap to clone; the memory is freed with the last clone.
 #[derive(Clone)]
@@ -21,6 +23,8 @@ pub struct Layer {
     weight: Weights,
     /// One row of m.
     bias: Option<Weights>,
+    /// `[m, c]` of kept columns; their numbers, and behind them a mask.
+    kept: Option<(Weights, wgpu::Buffer)>,
     /// a `[R, k]` and b `[m, R]` of all adapters, scales included.
     low_rank: Option<[Weights; 2]>,
 }
@@ -31,6 +35,10 @@ enum Place {
     X,
     /// Row number 0 for each column.
     Zeros,
+    /// Activations of kept columns.
+    Kept,
+    /// Activations with zeros in kept columns.
+    Others,
     /// x · aᵀ.
     U,
     Y,
@@ -55,10 +63,17 @@ impl Layer {
         self.low_rank.as_ref().map_or(0, |[a, _]| a.rows())
     }
 
+    /// The number of kept columns.
+    pub fn kept_columns(&self) -> usize {
+        self.kept.as_ref().map_or(0, |(kept, _)| kept.cols())
+    }
+
     /// Bytes of device memory.
     pub fn device_bytes(&self) -> u64 {
-        let more = self.bias.iter().chain(self.low_rank.iter().flatten());
-        self.weight.device_bytes() + more.map(Weights::device_bytes).sum::<u64>()
+        let kept = self.kept.as_ref().map(|(kept, _)| kept);
+        let more = self.bias.iter().chain(kept).chain(self.low_rank.iter().flatten());
+        let list = self.kept.as_ref().map_or(0, |(_, list)| list.size());
+        self.weight.device_bytes() + more.map(Weights::device_bytes).sum::<u64>() + list
     }
 
     /// What is dispatched for `n` columns. Options go for the weight; all else is exact.
@@ -69,8 +84,20 @@ impl Layer {
             let plan = plan::get_rows(bias.shape(), n, runtime.caps())?;
             steps.push(Step { weights: bias, plan, reads: Place::Zeros, writes: Place::Y });
         }
+        let mut reads = Place::X;
+        if let Some((kept, _)) = self.kept.as_ref().filter(|_| options.activations != Activations::F32) {
+            reads = Place::Others;
+            let plan = clear_columns::plan(self.weight.shape(), (n, kept.cols()), runtime.caps())?;
+            steps.push(Step { weights: kept, plan, reads: Place::X, writes: reads });
+        }
         let plan = runtime.plan_adding(&self.weight, (n, self.bias.is_some()), options)?;
-        steps.push(Step { weights: &self.weight, plan, reads: Place::X, writes: Place::Y });
+        steps.push(Step { weights: &self.weight, plan, reads, writes: Place::Y });
+        if let Some((kept, _)) = &self.kept {
+            let plan = gather_columns::plan(self.weight.shape(), (n, kept.cols()), runtime.caps())?;
+            steps.push(Step { weights: kept, plan, reads: Place::X, writes: Place::Kept });
+            let plan = runtime.plan_adding(kept, (n, true), &exact)?;
+            steps.push(Step { weights: kept, plan, reads: Place::Kept, writes: Place::Y });
+        }
         if let Some([a, b]) = &self.low_rank {
             let plan = runtime.plan_matmul(a, n, &exact)?;
             steps.push(Step { weights: a, plan, reads: Place::X, writes: Place::U });
@@ -94,15 +121,22 @@ impl Layer {
         };
         // New buffers are zero.
         let zeros = self.bias.as_ref().map(|_| own("row numbers", 1)).transpose()?;
+        let kept = self.kept.as_ref().map(|_| own("activations of kept columns", self.kept_columns()));
+        let kept = kept.transpose()?;
+        let rounded = self.kept.as_ref().filter(|_| options.activations != Activations::F32);
+        let others = rounded.map(|_| own("activations of other columns", self.weight.cols())).transpose()?;
         let u = self.low_rank.as_ref().map(|_| own("x times a", self.rank())).transpose()?;
         let buffer = |place| match place {
             Place::X => x,
             Place::Y => y,
             Place::Zeros => zeros.as_ref().expect("there is a bias"),
+            Place::Kept => kept.as_ref().expect("there are kept columns"),
+            Place::Others => others.as_ref().expect("something is rounded"),
             Place::U => u.as_ref().expect("there are adapters"),
         };
+        let list = self.kept.as_ref().map(|(_, list)| list);
         let one = |step: &Step| {
-            let io = Io { x: buffer(step.reads), y: buffer(step.writes), experts: None };
+            let io = Io { x: buffer(step.reads), y: buffer(step.writes), experts: list };
             Prepared::new(runtime, step.weights, &io, &step.plan)
         };
         self.steps(runtime, n, options)?.iter().map(one).collect()
@@ -124,12 +158,18 @@ impl Runtime {
         Ok(Layer {
             weight: self.upload(linear.weight())?,
             bias: linear.bias().map(|bias| self.upload(bias)).transpose()?,
+            kept: linear.kept().map(|kept| self.upload_kept(kept, linear.weight().cols())).transpose()?,
             low_rank,
         })
     }
 
-    /// `y[n, m] = x[n, k] · w[m, k]ᵀ + bias + Σ s · (x · aᵀ) · bᵀ`; `n = x.len() / k`. `options` say how the weight is
-    /// multiplied; adapters always take the activations as they are.
+    fn upload_kept(&self, kept: &KeptColumns, k: usize) -> Result<(Weights, wgpu::Buffer)> {
+        let words = [kept.columns(), &kept.mask(k)].concat();
+        Ok((self.upload(kept.weight())?, transfer::filled(self, "kept columns", &words)?))
+    }
+
+    /// `y[n, m] = x[n, k] · w[m, k]ᵀ + bias + x[n, columns] · keptᵀ + Σ s · (x · aᵀ) · bᵀ`; `n = x.len() / k`. `options` say how
+    /// the weight is multiplied; kept columns and adapters always take the activations as they are.
     ///
     /// # Errors
     /// As [`Runtime::matmul_with`].

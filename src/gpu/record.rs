@@ -11,7 +11,7 @@ use crate::kernel::plan::{self, Buffer, Dispatch, Params, Window};
 pub(super) struct Io<'a> {
     pub x: &'a wgpu::Buffer,
     pub y: &'a wgpu::Buffer,
-    /// The expert of each column, where there are experts.
+    /// The expert of each column, where there are experts, or the list of columns to gather.
     pub experts: Option<&'a wgpu::Buffer>,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Buffers<'a> {
         let there = match which {
             Buffer::X => Some(self.io.x),
             Buffer::Y => Some(self.io.y),
-            Buffer::Experts => self.io.experts,
+            Buffer::Experts | Buffer::Columns => self.io.experts,
             Buffer::Staged => self.staged.as_ref(),
             Buffer::Partial => self.partial.as_ref(),
             Buffer::Routes => self.routes.as_ref(),

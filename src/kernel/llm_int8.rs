@@ -12,8 +12,8 @@
 //! followed by `stage_int8_f32`, which writes the numbers that the integers stand for, the outliers among them, and one product does.
 //!
 //! How many features there are only the device knows; whatever depends on it stops by itself. Rules and rounding are those of
-//! bitsandbytes: `x` is rounded to f16 first; a feature is an outlier where `|x| >= threshold`; the scale of a column is 127 over the
-//! largest magnitude below the threshold, in outlier features too; products are of dequantized INT8 weights in both parts.
+//! bitsandbytes: `x` is rounded to f16 first; a feature is an outlier where `|x| >= threshold`; the scale of a column is 127 times the
+//! reciprocal of the largest magnitude below the threshold, in outlier features too; products are of dequantized INT8 weights in both parts.
 
 use super::plan::{self, Activated, Buffer, CHUNK, Choose, Dispatch, Params, Tiles, Weight, Window};
 use super::{
@@ -21,6 +21,7 @@ use super::{
     stage_int8_f32, stage_int8_one, stage_q8,
 };
 use crate::error::{Error, Result};
+use crate::format::uniform;
 use std::ops::Range;
 
 /// `y[n, m] = x[n, k] · w[m, k]ᵀ`; see [`plan::matmul`].
@@ -66,7 +67,7 @@ pub(super) fn matmul(
 }
 
 /// Columns whose activations, integers, gathered outliers and results each fit one binding, and their dispatches one grid.
-fn columns_limit(w: &Weight, caps: &Caps) -> Result<usize> {
+pub(crate) fn columns_limit(w: &Weight, caps: &Caps) -> Result<usize> {
     let chunks = w.cols.div_ceil(CHUNK);
     // Gathered activations are whole chunks.
     let padded = Weight { cols: chunks * CHUNK, ..*w };
@@ -409,7 +410,7 @@ impl Staged {
         let absmax: Vec<f32> = rows.iter().map(inside).collect();
         let mut codes: Vec<i8> = Vec::with_capacity(x.len());
         for (row, absmax) in rows.iter().zip(&absmax) {
-            let scale = if *absmax == 0.0 { 0.0 } else { 127.0 / absmax };
+            let scale = uniform::int8_scale(*absmax);
             codes.extend(row.iter().map(|v| (finite(*v) * scale).round_ties_even() as i8));
         }
         for row in codes.chunks_mut(k.max(1)) {

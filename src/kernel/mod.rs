@@ -1,8 +1,10 @@
 //! What is computed: one module per kernel, the composition of its WGSL, the choice of a kernel for a request, and the
 //! plan that turns the request into dispatches. Nothing here names wgpu: the device is a [`Caps`].
 
+pub(crate) mod clear_columns;
 pub mod compose;
 mod dequantize;
+pub(crate) mod gather_columns;
 mod gather_outliers;
 mod gemm;
 mod gemm_coop;
@@ -34,7 +36,9 @@ use compose::Part;
 
 /// Every kernel, one row a line, sorted.
 pub static KERNELS: &[&Kernel] = &[
+    &clear_columns::KERNEL,
     &dequantize::KERNEL,
+    &gather_columns::KERNEL,
     &gather_outliers::KERNEL,
     &gemm::KERNEL,
     &gemm_coop::KERNEL,

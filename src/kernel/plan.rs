@@ -18,7 +18,7 @@ pub const CHUNK: usize = 32;
 pub const MAX_PLANES: usize = 4;
 
 /// Weights that are quantized in one dispatch at most: 64 MiB of f32.
-const QUANTIZE_WEIGHTS: usize = 16 << 20;
+pub(crate) const QUANTIZE_WEIGHTS: usize = 16 << 20;
 
 /// Mirror of `Params` in `shaders/lib/params.wgsl`.
 #[repr(C)]
@@ -130,6 +130,8 @@ pub enum Buffer {
     Gathered,
     /// Activations in the order of the weight's columns.
     Ordered,
+    /// The caller's list of columns.
+    Columns,
 }
 
 /// Part of a buffer, in bytes.

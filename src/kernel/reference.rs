@@ -43,16 +43,22 @@ fn products(w: &PackedTensor, x: &[f64], n: usize) -> Vec<f64> {
     transpose(&by_row, m, n)
 }
 
-/// `y[n, m] = x[n, k] · w[m, k]ᵀ + bias + Σ s · (x · aᵀ) · bᵀ` in f64, scales and all; activations are rounded for the weight alone.
+/// `y[n, m] = x[n, k] · w[m, k]ᵀ + bias + x[n, columns] · keptᵀ + Σ s · (x · aᵀ) · bᵀ` in f64, scales and all; activations are rounded for the weight alone.
 ///
 /// # Errors
 /// As [`matmul`].
 pub fn linear(layer: &Linear, x: &[f32], activations: Activations) -> Result<Vec<f64>> {
-    let mut y = matmul_with(layer.weight(), x, activations)?;
     let n = batch_of(layer.weight(), x)?;
+    // The scales of what is rounded are those of the other columns.
+    let others = layer.kept().map(|kept| kept.clear(x, layer.weight().cols()));
+    let mut y = matmul_with(layer.weight(), others.as_deref().unwrap_or(x), activations)?;
     if let Some(bias) = layer.bias() {
         let bias = bias.dequantize();
         y.iter_mut().zip(bias.iter().cycle()).for_each(|(y, b)| *y += f64::from(*b));
+    }
+    if let Some(kept) = layer.kept() {
+        let more = matmul(kept.weight(), &kept.gather(x, layer.weight().cols()))?;
+        y.iter_mut().zip(&more).for_each(|(y, v)| *y += v);
     }
     for adapter in layer.adapters() {
         let u = matmul(adapter.a(), x)?;
@@ -144,6 +150,10 @@ pub fn linear_power(layer: &Linear, x: &[f32]) -> Result<Vec<f64>> {
     let n = batch_of(layer.weight(), x)?;
     if let Some(bias) = layer.bias() {
         power.iter_mut().zip(bias.dequantize()).for_each(|(p, b)| *p += n as f64 * f64::from(b).powi(2));
+    }
+    if let Some(kept) = layer.kept() {
+        let more = row_power(kept.weight(), &kept.gather(x, layer.weight().cols()))?;
+        power.iter_mut().zip(more).for_each(|(p, more)| *p += more);
     }
     for adapter in layer.adapters() {
         let mut squares = row_power(adapter.a(), x)?;

@@ -1,0 +1,124 @@
+//! What `quantize` can make of the weights of a checkpoint.
+
+use crate::error::{Error, Result};
+use crate::file::outlier_columns::{Chosen, Keep};
+use crate::file::{Model, TensorInfo};
+use crate::format::four_bit::{self, Dtype, Recipe};
+use crate::format::storage::Part;
+use crate::format::{self, Format, uniform};
+use crate::tensor::PackedTensor;
+use serde_json::{Value, json};
+
+/// A format of bitsandbytes, with what its user may choose.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// NF4 or FP4. For a whole checkpoint [`Recipe::dtype`] does not matter: it is what each weight was.
+    FourBit(&'static Format, Recipe),
+    /// INT8 for LLM.int8.
+    Int8 {
+        /// What is written down for those who load it: from which magnitude on an activation is an outlier, 0 for never.
+        threshold: f32,
+        /// Columns that are written in 16 bits besides, for [`Model::linear`](crate::file::Model::linear). bitsandbytes does not read them.
+        keep: Keep,
+    },
+}
+
+impl Target {
+    /// The format of the weights.
+    pub fn format(&self) -> &'static Format {
+        match self {
+            Self::FourBit(format, _) => format,
+            Self::Int8 { .. } => format::by_name("INT8").expect("a format of the table"),
+        }
+    }
+
+    /// Encodes `[rows, cols]` weights on the CPU.
+    ///
+    /// # Errors
+    /// As [`PackedTensor::encode_four_bit`].
+    pub fn encode(&self, name: &str, shape: (usize, usize), weights: &[f32]) -> Result<PackedTensor> {
+        match self {
+            Self::FourBit(format, recipe) => {
+                PackedTensor::encode_four_bit(name, format, shape, weights, *recipe)
+            }
+            Self::Int8 { .. } => PackedTensor::encode(name, self.format(), shape.0, shape.1, weights),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        let fault = match self {
+            Self::FourBit(format, _) if four_bit::table(format).is_none() => {
+                Some(format!("{} cannot be written into a checkpoint of bitsandbytes", format.name))
+            }
+            Self::FourBit(_, recipe) => recipe.fault(),
+            Self::Int8 { threshold, keep } => {
+                keep.check()?;
+                (!(*threshold >= 0.0 && threshold.is_finite()))
+                    .then(|| format!("a threshold is 0 or more, not {threshold}"))
+            }
+        };
+        fault.map_or(Ok(()), |fault| Err(Error::Argument(fault)))
+    }
+
+    /// The same for one weight.
+    pub(super) fn of(&self, weight: &TensorInfo) -> Self {
+        let dtype = match weight.dtype.name() {
+            "F16" => Dtype::F16,
+            "BF16" => Dtype::Bf16,
+            _ => Dtype::F32,
+        };
+        match self {
+            Self::FourBit(format, recipe) => Self::FourBit(format, Recipe { dtype, ..*recipe }),
+            Self::Int8 { .. } => self.clone(),
+        }
+    }
+
+    /// What is kept of a weight in 16 bits besides.
+    pub(super) fn chosen(&self, model: &Model, weight: &TensorInfo) -> Result<Chosen> {
+        match self {
+            Self::FourBit(..) => Keep::Nothing.chosen(model, weight),
+            Self::Int8 { keep, .. } => keep.chosen(model, weight),
+        }
+    }
+
+    /// Refuses to keep nothing if something was to be kept: then the names are wrong, or the activations tame.
+    pub(super) fn check_kept(&self, columns: usize) -> Result<()> {
+        match self {
+            Self::Int8 { keep: Keep::Captured(captures), threshold } if columns == 0 => Err(Error::Argument(
+                format!("{captures}: nothing in it is of a weight of the model and reaches {threshold}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The parts of a weight, without their bytes.
+    pub(super) fn headers(&self, shape: [usize; 2]) -> Vec<Part> {
+        match self {
+            Self::FourBit(format, recipe) => four_bit::headers(format, &shape, *recipe),
+            Self::Int8 { .. } => uniform::int8_headers(shape),
+        }
+    }
+
+    /// What transformers wants to know, but for the modules to skip. It writes the choices of four bits for INT8, too.
+    pub(super) fn config(&self) -> Value {
+        let (four_bit, name, recipe, threshold) = match self {
+            Self::FourBit(format, recipe) => (true, format.name, *recipe, 6.0),
+            Self::Int8 { threshold, .. } => (false, "FP4", Recipe::default(), *threshold),
+        };
+        // As it reads in decimals, not with the digits that f64 adds.
+        let threshold = threshold.to_string().parse::<f64>().unwrap_or(f64::from(threshold));
+        json!({
+            "quant_method": "bitsandbytes",
+            "load_in_4bit": four_bit,
+            "load_in_8bit": !four_bit,
+            "bnb_4bit_quant_type": name.to_lowercase(),
+            "bnb_4bit_use_double_quant": recipe.double,
+            "bnb_4bit_compute_dtype": recipe.dtype.name(),
+            "bnb_4bit_quant_storage": "uint8",
+            "llm_int8_enable_fp32_cpu_offload": false,
+            "llm_int8_has_fp16_weight": false,
+            "llm_int8_skip_modules": [],
+            "llm_int8_threshold": threshold,
+        })
+    }
+}
