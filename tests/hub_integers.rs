@@ -205,7 +205,9 @@ fn by_hand(tensors: &Tensors, bits: usize, version: usize) -> Vec<f32> {
 fn every_layout_of_gptq() {
     let shuffled = |k: usize, group: usize| (0..k).map(|i| (i * 37 % k) / group).collect::<Vec<_>>();
     let unequal = |k: usize, groups: usize| (0..k).map(|i| i * i % groups).collect::<Vec<_>>();
-    let cases: Vec<(usize, usize, usize, usize, Vec<usize>, i64, usize, &str)> = vec![
+    // Bits, rows, columns, groups, the group of each column, the group size of the settings, the batch.
+    type Case = (usize, usize, usize, usize, Vec<usize>, i64, usize, &'static str);
+    let cases: Vec<Case> = vec![
         (2, 64, 128, 2, (0..128).map(|i| i / 64).collect(), 64, 3, "2 bits"),
         (3, 64, 96, 3, (0..96).map(|i| i / 32).collect(), 32, 1, "3 bits"),
         (8, 32, 64, 1, vec![0; 64], -1, 9, "8 bits, one group"),

@@ -46,6 +46,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
         let to = (params.y_offset + col * params.y_stride) / 4u + chunk * 3u;
         y[to] = vec4<u32>(codes[0], codes[1], codes[2], codes[3]);
         y[to + 1u] = vec4<u32>(codes[4], codes[5], codes[6], codes[7]);
-        y[to + 2u] = vec4<u32>(step, bitcast<vec2<u32>>(sums), top);
+        y[to + 2u] = vec4<u32>(scale, bitcast<vec2<u32>>(sums), top);
     }
 }

@@ -61,7 +61,8 @@ struct Common {
     /// per 32 and multiplied as integers, or as LLM.int8 does (INT8 weights)
     #[arg(long, global = true, value_name = "f32|f16|q8|int8", default_value = "f32")]
     activations: Activations,
-    /// LLM.int8: features of this magnitude or more are not rounded, 0 for none [default: the checkpoint's, or 6]
+    /// LLM.int8: features of this magnitude or more are not rounded, 0 for none [default: the checkpoint's, or 6]; what `quantize` writes
+    /// down for INT8
     #[arg(long, global = true, value_name = "NUMBER")]
     int8_threshold: Option<f32>,
     /// Do not use subgroup operations

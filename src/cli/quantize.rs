@@ -21,9 +21,6 @@ pub struct Quantize {
     /// Weights that share a scale in NF4 and FP4: a power of two from 32 to 4096
     #[arg(long, value_name = "WEIGHTS")]
     block: Option<usize>,
-    /// INT8: from which magnitude on those who load the checkpoint take an activation for an outlier, 0 for never [default: 6]
-    #[arg(long, value_name = "MAGNITUDE")]
-    int8_threshold: Option<f32>,
     /// INT8: some input columns of each weight in 16 bits as well, which this command multiplies instead of their codes (bitsandbytes
     /// does not read them). FILE: a safetensors file of activations [n, k], named after modules (`<module>` or `<module>.x`), or one
     /// tensor or one named `x` for all weights with its k; columns that reach the threshold in any row are kept. COUNT: so many columns
@@ -35,7 +32,7 @@ pub struct Quantize {
 impl Quantize {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
         let (format, double) = self.format()?;
-        let target = self.target(format, double)?;
+        let target = self.target(common, format, double)?;
         let model = common.open(&self.input)?;
         let bar = progress::bar(model.tensors().len() as u64, common.quiet);
         let progress = |at: usize, tensor: &file::TensorInfo| {
@@ -67,25 +64,26 @@ impl Quantize {
     }
 
     /// What becomes of a checkpoint; none for GGUF.
-    fn target(&self, format: &'static Format, double: bool) -> Result<Option<Target>> {
-        let int8 = format.name == "INT8";
+    fn target(&self, common: &Common, format: &'static Format, double: bool) -> Result<Option<Target>> {
+        let int8 = is_int8(format);
         let refuse = |what| Err(Error::Argument(format!("{what} {}", format.name)));
         if self.block.is_some() && (int8 || format.blocks().is_some()) {
             return refuse("blocks have a fixed size in");
         }
-        if (self.int8_threshold.is_some() || self.keep_outliers.is_some()) && !int8 {
+        if (common.int8_threshold.is_some() || self.keep_outliers.is_some()) && !int8 {
             return refuse("--int8-threshold and --keep-outliers are for INT8, not for");
         }
         let block = self.block.unwrap_or(Recipe::default().block);
         Ok(match format.coding {
             Coding::Blocks(_) => None,
-            Coding::Parts(_) if int8 => Some(self.int8()?),
+            Coding::Parts(_) if int8 => Some(self.int8(common)?),
             Coding::Parts(_) => Some(Target::FourBit(format, Recipe { block, double, ..Recipe::default() })),
         })
     }
 
-    fn int8(&self) -> Result<Target> {
-        let threshold = Threshold::new(self.int8_threshold.unwrap_or(Threshold::default().value()))?.value();
+    fn int8(&self, common: &Common) -> Result<Target> {
+        let threshold =
+            Threshold::new(common.int8_threshold.unwrap_or(Threshold::default().value()))?.value();
         let keep = match &self.keep_outliers {
             None => Keep::Nothing,
             Some(text) => match text.parse() {
@@ -115,13 +113,17 @@ impl Quantize {
     }
 }
 
+fn is_int8(format: &Format) -> bool {
+    format.name == "INT8"
+}
+
 fn four_bit(format: &Format) -> bool {
     four_bit::table(format).is_some()
 }
 
 /// True if there is an encoder, and a file to put its bytes into.
 fn writable(format: &Format) -> bool {
-    four_bit(format) || format.gguf_type.is_some() && format.has_encoder()
+    four_bit(format) || is_int8(format) || format.gguf_type.is_some() && format.has_encoder()
 }
 
 fn print(common: &Common, report: &Report) -> Result<()> {
