@@ -451,7 +451,7 @@ fn matmul_rounds_activations_as_asked() {
         assert!(gpu != exact, "{activations} rounds nothing");
     }
     let (code, text) = failure(&["bench", "-t", "f16", "-m", "64", "-k", "64", "--activations", "q8"]);
-    assert!(code == 2 && text.contains("F16 weights are no integer codes"), "{text}");
+    assert!(code == 2 && text.contains("F16 weights give no signed codes"), "{text}");
 }
 
 #[test]
@@ -683,5 +683,17 @@ fn quantize_refuses_what_is_not_for_int8() {
         let (got, text) = failure(&[&["quantize", &from, &to], args].concat());
         assert!(got == code && words.iter().all(|w| text.contains(w)), "{args:?}: {got} {text}");
         assert!(!Path::new(&to).exists(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_weight_without_columns_is_not_multiplied() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let [w, x, y] = ["w", "x", "y"].map(|name| folder.path().join(name).display().to_string());
+    write_f32(Path::new(&w), "w.weight", &[5, 0], &[]).expect("a new file");
+    write_f32(Path::new(&x), "x", &[2, 0], &[]).expect("a new file");
+    for device in ["cpu", "0"] {
+        let (code, text) = failure(&["matmul", &w, "w", "--input", &x, "--output", &y, "--device", device]);
+        assert!(code == 2 && text.contains("no columns"), "{device}: {code} {text}");
     }
 }

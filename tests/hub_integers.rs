@@ -440,3 +440,14 @@ fn plain_bytes_of_compressed_tensors() {
         assert!(outcomes.iter().all(|o| o.comparison.passed));
     }
 }
+
+/// A scheme that nobody knows is no matrix of integers.
+#[test]
+fn unknown_schemes_are_named() {
+    let codes: Tensors = vec![("a.qweight", Dtype::I32, vec![8, 16], words(128, 1))];
+    refused(&codes, &json!({"quant_method": "aqlm"}), &["quant_method `aqlm`", "gptq", "awq"]);
+    let codes: Tensors = vec![("a.weight_packed", Dtype::I16, vec![8, 16], words(64, 1))];
+    let settings = json!({"quant_method": "compressed-tensors", "format": "marlin-24"});
+    refused(&codes, &settings, &["a.weight_packed", "I16", "compressed-tensors", "marlin-24"]);
+    refused(&codes, &json!({}), &["a.weight_packed", "no quant_method"]);
+}

@@ -1,5 +1,5 @@
 // INT2 to INT8, UINT2 to UINT8: codes of BITS bits; planes qs (2, 2, 4 or 8 words for 32 weights), d (scale a group; scale and zero if
-// ZEROS), and third bits if BITS is 3.
+// ZEROS, in one word if HALVES), and third bits if BITS is 3.
 // w[i] = (q[i] - zero) * scale; without ZEROS the zero is the code in the middle, and INT8 has signs instead
 // GROUP: columns that share a scale, 0 for all of a row. FINE: a chunk of 32 may have several. NUMBERED: book[k] is the group of column k.
 fn decode_init(lane: u32) {}
@@ -19,6 +19,10 @@ fn group(k: u32) -> u32 {
 
 // Scale and zero of column k.
 fn scale(row: u32, k: u32) -> vec2<f32> {
+    if (HALVES == 1u) {
+        let word = plane_word(1u, row, group(k));
+        return vec2<f32>(unpack2x16float(word).x, f32(word >> 16u));
+    }
     let at = group(k) * (1u + ZEROS);
     let d = bitcast<f32>(plane_word(1u, row, at));
     if (ZEROS == 0u) {

@@ -41,6 +41,12 @@ impl Matmul {
             let what = format!("activations `{}` for tensor `{}`", self.input.display(), packed.name());
             return Err(Error::shape(what, format!("{} columns", packed.cols()), x.k));
         }
+        if x.k == 0 && x.n > 0 {
+            let name = packed.name();
+            return Err(Error::Argument(format!(
+                "tensor `{name}` has no columns, so there is nothing to multiply"
+            )));
+        }
         let y: Vec<f32> = if common.on_cpu() {
             check_finite(&format!("activations `{}`", self.input.display()), &x.data)?;
             linear.check_finite()?;

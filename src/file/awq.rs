@@ -161,6 +161,7 @@ impl Scheme for Awq {
             scales,
             zeros: if self.symmetric { vec![] } else { zeros },
             absmax: None,
+            halves: Default::default(),
         };
         PackedTensor::from_storage(name, (rows, cols), Arc::new(storage))
     }

@@ -214,6 +214,7 @@ impl Scheme for Integers {
             scales,
             zeros,
             absmax: None,
+            halves: Default::default(),
         };
         PackedTensor::from_storage(name, (rows, cols), Arc::new(storage))
     }

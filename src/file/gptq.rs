@@ -221,6 +221,7 @@ impl Scheme for Gptq {
             scales,
             zeros,
             absmax: None,
+            halves: Default::default(),
         };
         PackedTensor::from_storage(name, (rows, cols), Arc::new(storage))
     }

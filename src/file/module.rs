@@ -206,10 +206,11 @@ pub(super) fn gather(
     for convention in CONVENTIONS {
         modules.extend(convention(&checkpoint)?);
     }
+    let taken = parts(&modules, files)?;
+    refuse_unknown(&checkpoint, &taken)?;
     if modules.is_empty() {
         return Ok(table);
     }
-    let taken = parts(&modules, files)?;
     // A module stands where its codes stood.
     let codes = |m: &TensorInfo| m.module.as_ref().and_then(|m| Some(m.parts.first()?.name.clone()));
     let by_name: HashMap<String, &TensorInfo> = modules.iter().filter_map(|m| Some((codes(m)?, m))).collect();
@@ -220,6 +221,39 @@ pub(super) fn gather(
     let list = table.list.into_iter().filter_map(keep).collect();
     TensorTable::new(list)
         .map_err(|(i, list)| files.malformed(&list[i], "a tensor of this name was listed before"))
+}
+
+/// Tools whose checkpoints are known, as `quant_method` names them.
+const METHODS: &[&str] =
+    &["awq", "bitsandbytes", "compressed-tensors", "fp8", "gptq", "hqq", "modelopt", "mxfp4", "nvfp4"];
+/// Ends of the names of codes, which make no sense as tensors of their own.
+const CODES: &[&str] = &[".qweight", ".weight_packed", ".W_q"];
+
+/// Refuses a scheme that no convention knows: its codes would pass for matrices of integers.
+fn refuse_unknown(checkpoint: &Checkpoint, taken: &HashSet<&str>) -> Result<()> {
+    let method = checkpoint.text("quant_method");
+    if let Some(method) = method.as_deref().filter(|m| !METHODS.contains(m)) {
+        return Err(Error::UnsupportedFormat {
+            tensor: "quantization_config".into(),
+            format: format!("quant_method `{}`", shown(method)),
+            supported: METHODS.join(", "),
+        });
+    }
+    let codes = |t: &&TensorInfo| CODES.iter().any(|end| t.name.ends_with(end)) && !taken.contains(&*t.name);
+    match checkpoint.table.list.iter().find(codes) {
+        None => Ok(()),
+        Some(tensor) => {
+            let format = checkpoint.text("format").or(checkpoint.text("version")).unwrap_or_default();
+            let method = method.unwrap_or_else(|| "no quant_method".into());
+            let problem = format!(
+                "no scheme is known for these {} codes (settings: {}, `{}`)",
+                tensor.dtype,
+                shown(&method),
+                shown(&format)
+            );
+            Err(checkpoint.files.malformed(tensor, problem))
+        }
+    }
 }
 
 /// The names of all parts. Refuses a tensor that two weights claim: one of them would be made of the other's bytes.

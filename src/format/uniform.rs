@@ -8,7 +8,7 @@ use super::{Book, Codes, Format, Layout, Plane, Storage, bits};
 use bytes::Bytes;
 use rayon::prelude::*;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What shares a scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,9 +152,25 @@ pub(crate) struct Uniform {
     pub zeros: Vec<f32>,
     /// The largest magnitude of each row, where the file keeps that instead of the scale.
     pub absmax: Option<Vec<f32>>,
+    /// Whether a scale and its zero fit one word; found out once.
+    pub halves: OnceLock<bool>,
 }
 
 impl Uniform {
+    /// True if a scale and its zero fit one word on the device: a normal half, and an integer.
+    fn fits_halves(&self) -> bool {
+        let half = |d: &f32| {
+            let half = half::f16::from_f32(*d);
+            half.to_f32().to_bits() == d.to_bits() && half.is_normal()
+        };
+        let integer = |z: &f32| z.fract() == 0.0 && (0.0..65536.0).contains(z);
+        !self.zeros.is_empty() && self.scales.par_iter().all(half) && self.zeros.par_iter().all(integer)
+    }
+
+    fn has_halves(&self) -> bool {
+        *self.halves.get_or_init(|| self.fits_halves())
+    }
+
     /// Code `i` of a row less what is zero in symmetric formats.
     fn code(&self, row: &[u8], i: usize) -> i32 {
         self.codes.code(row, i) - if self.grid.symmetric { self.codes.center() } else { 0 }
@@ -178,7 +194,7 @@ impl Uniform {
 
 impl Storage for Uniform {
     fn layout(&self) -> Layout {
-        layout_of(self.grid, self.shape[1], &self.columns)
+        layout_of(self.grid, self.shape[1], &self.columns, self.has_halves())
     }
 
     fn parts(&self) -> Vec<Part> {
@@ -230,6 +246,14 @@ impl Storage for Uniform {
         let (scales, zeros) = (self.of_row(&self.scales, row), self.of_row(&self.zeros, row));
         match zeros {
             [] => planes[1].iter_mut().zip(scales).for_each(|(to, d)| *to = d.to_bits()),
+            _ if self.has_halves() => {
+                let word =
+                    |(d, z): (&f32, &f32)| u32::from(half::f16::from_f32(*d).to_bits()) | (*z as u32) << 16;
+                planes[1]
+                    .iter_mut()
+                    .zip(scales.iter().zip(zeros).map(word))
+                    .for_each(|(to, word)| *to = word);
+            }
             _ => {
                 let pairs = planes[1].as_chunks_mut::<2>().0.iter_mut();
                 pairs.zip(scales.iter().zip(zeros)).for_each(|(to, (d, z))| *to = [d.to_bits(), z.to_bits()]);
@@ -252,7 +276,7 @@ impl Storage for Uniform {
 
 /// What the shader is told of our own encoder's codes.
 pub(super) fn layout(grid: &Grid, cols: usize) -> Layout {
-    layout_of(grid, cols, &Columns::Runs(group_columns(grid.group, cols)))
+    layout_of(grid, cols, &Columns::Runs(group_columns(grid.group, cols)), false)
 }
 
 /// Columns of a row that share a scale.
@@ -263,7 +287,7 @@ fn group_columns(group: Group, cols: usize) -> usize {
     }
 }
 
-fn layout_of(grid: &Grid, cols: usize, columns: &Columns) -> Layout {
+fn layout_of(grid: &Grid, cols: usize, columns: &Columns, halves: bool) -> Layout {
     let run = match columns {
         Columns::Runs(run) | Columns::Ordered { run, .. } => *run,
         Columns::Any(_) => 1,
@@ -278,7 +302,7 @@ fn layout_of(grid: &Grid, cols: usize, columns: &Columns) -> Layout {
         _ if fine => cols.next_multiple_of(32).div_ceil(run),
         _ => cols.div_ceil(run.max(1)),
     };
-    let words = groups * if grid.symmetric { 1 } else { 2 };
+    let words = groups * if grid.symmetric || halves { 1 } else { 2 };
     let has_codes = !fine && (grid.symmetric || grid.bits != 8);
     let mut planes = vec![
         Plane::new("qs", grid.bits / 2 * 2 * 256),
@@ -295,6 +319,7 @@ fn layout_of(grid: &Grid, cols: usize, columns: &Columns) -> Layout {
             ("GROUP", if one { 0 } else { run as u32 }),
             ("FINE", fine.into()),
             ("ZEROS", (!grid.symmetric).into()),
+            ("HALVES", halves.into()),
             ("NUMBERED", any.into()),
         ],
         planes,
@@ -341,6 +366,7 @@ pub(crate) fn int8_rows(shape: (usize, usize), codes: Bytes, absmax: Vec<f32>) -
         scales: absmax.iter().map(|max| max / 127.0).collect(),
         zeros: vec![],
         absmax: Some(absmax),
+        halves: OnceLock::new(),
     }
 }
 
@@ -392,6 +418,7 @@ pub(crate) fn encode(
         scales: spans.iter().map(|(d, _)| *d).collect(),
         zeros: if grid.symmetric { vec![] } else { spans.iter().map(|(_, z)| *z).collect() },
         absmax: None,
+        halves: OnceLock::new(),
     })
 }
 

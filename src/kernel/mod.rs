@@ -400,7 +400,10 @@ pub fn choose(
     let activations = request.activations.name();
     Err(Error::Argument(match (options.kernel, &options.variant) {
         _ if request.activations == Activations::Q8 && request.codes != Codes::Integers => {
-            format!("{} weights are no integer codes, so {activations} activations do not apply", format.name)
+            let name = format.name;
+            format!(
+                "these {name} weights give no signed codes of eight bits by 32, so {activations} activations do not apply"
+            )
         }
         (Some(k), _) if k.operation != Operation::Matmul => format!("kernel {kernel} does not multiply"),
         (Some(k), _) if !k.activations.contains(&request.activations) => {
