@@ -19,6 +19,7 @@ mod bitsandbytes;
 mod bitsandbytes_int8;
 mod checkpoint;
 mod compressed_tensors;
+mod fp8;
 pub mod gguf;
 mod gguf_value;
 pub mod gguf_write;

@@ -9,6 +9,8 @@ mod f16;
 mod f32;
 mod f64;
 mod fp4;
+mod fp8_e4m3;
+mod fp8_e5m2;
 mod i16;
 mod i32;
 mod i64;
@@ -52,6 +54,7 @@ mod uint8;
 
 mod bits;
 pub mod four_bit;
+pub mod fp8;
 mod grid;
 pub mod storage;
 #[cfg(test)]
@@ -69,6 +72,8 @@ pub static FORMATS: &[&Format] = &[
     &f32::FORMAT,
     &f64::FORMAT,
     &fp4::FORMAT,
+    &fp8_e4m3::FORMAT,
+    &fp8_e5m2::FORMAT,
     &i16::FORMAT,
     &i32::FORMAT,
     &i64::FORMAT,

@@ -95,7 +95,7 @@ fn the_table_is_sorted_and_found_by_name_and_number() {
     assert!(FORMATS.is_sorted_by(|a, b| a.name < b.name));
     for format in FORMATS {
         assert_eq!(by_name(&format.name.to_lowercase()), Some(*format));
-        let first = by_name(format.stem).expect(format.stem);
+        let first = FORMATS.iter().find(|f| f.stem == format.stem).expect("itself at least");
         assert_eq!(first.shader, format.shader, "{} and {} share a decoder", first.name, format.name);
         if let Some(id) = format.gguf_type {
             assert_eq!(by_gguf_type(id), Some(*format), "{}", format.name);

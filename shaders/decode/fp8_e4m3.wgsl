@@ -1,0 +1,46 @@
+// FP8_E4M3, FP8_E5M2: floats of eight bits; planes qs (8 words for 32 weights), d (the f32 scale of a group).
+// w[i] = f32(q[i]) * d
+// MANTISSA: its bits, 3 or 2. GROUP: columns that share a scale, 0 for all of a row. FINE: a chunk of 32 may have several.
+fn decode_init(lane: u32) {}
+
+// What the exponent's bias lacks to that of f32, where NaN begins (E5M2: infinity), and the step of subnormal numbers, all of them
+// for codes whose mantissas lie where f32 has them.
+const BIAS = select(112u << 23u, 120u << 23u, MANTISSA == 3u);
+const TOP = select(0x7cu << 21u, 0x7fu << 20u, MANTISSA == 3u);
+const STEP = select(7.275957614183426e-12, 1.862645149230957e-9, MANTISSA == 3u);
+
+// By integers: drivers may flush subnormal numbers of f16 and f32. Twice the bias makes an exponent of ones.
+fn values(q: u32) -> vec4<f32> {
+    let t = vec4<u32>(q) << vec4<u32>(24u, 16u, 8u, 0u);
+    let a = (t & vec4<u32>(0x7f000000u)) >> vec4<u32>(MANTISSA + 1u);
+    let small = bitcast<vec4<u32>>(vec4<f32>(vec4<i32>(a)) * STEP);
+    let normal = a + select(vec4<u32>(BIAS), vec4<u32>(2u * BIAS), a >= vec4<u32>(TOP));
+    let bits = select(normal, small, a < vec4<u32>(0x00800000u));
+    return bitcast<vec4<f32>>(bits | (t & vec4<u32>(0x80000000u)));
+}
+
+fn scale(row: u32, k: u32) -> f32 {
+    if (GROUP == 0u) {
+        return bitcast<f32>(plane_word(1u, row, 0u));
+    }
+    return bitcast<f32>(plane_word(1u, row, k / max(GROUP, 1u)));
+}
+
+// Four weights from column k on, each with its own scale.
+fn fine_quad(q: u32, row: u32, k: u32) -> vec4<f32> {
+    return values(q) * vec4<f32>(scale(row, k), scale(row, k + 1u), scale(row, k + 2u), scale(row, k + 3u));
+}
+
+fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+    let chunk = k >> 5u;
+    let q = byte_quads(plane_vec4(0u, row, 2u * chunk), plane_vec4(0u, row, 2u * chunk + 1u));
+    if (FINE == 1u) {
+        return array<vec4<f32>, 8>(
+            fine_quad(q[0], row, k), fine_quad(q[1], row, k + 4u), fine_quad(q[2], row, k + 8u), fine_quad(q[3], row, k + 12u),
+            fine_quad(q[4], row, k + 16u), fine_quad(q[5], row, k + 20u), fine_quad(q[6], row, k + 24u), fine_quad(q[7], row, k + 28u));
+    }
+    let d = scale(row, k);
+    return array<vec4<f32>, 8>(
+        values(q[0]) * d, values(q[1]) * d, values(q[2]) * d, values(q[3]) * d,
+        values(q[4]) * d, values(q[5]) * d, values(q[6]) * d, values(q[7]) * d);
+}

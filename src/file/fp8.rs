@@ -1,0 +1,207 @@
+//! FP8 weights: `weight` in F8_E4M3 or F8_E5M2 with `weight_scale_inv` for blocks of 128 x 128 (DeepSeek, Qwen), `weight_scale` for a
+//! tensor, a row, or groups (compressed-tensors, ModelOpt, FBGEMM, MXFP8), `scale_weight` (ComfyUI), or alone. All of them multiply.
+
+use crate::error::Result;
+use crate::file::module::{Checkpoint, Files, Module, Scheme};
+use crate::file::names::shown;
+use crate::file::tensors::TensorInfo;
+use crate::format::fp8::{self, Fp8, Kind, Scales};
+use crate::tensor::PackedTensor;
+use std::sync::Arc;
+
+/// An FP8 weight, as far as headers tell.
+#[derive(Clone, Debug)]
+struct Fp8Module {
+    kind: &'static Kind,
+    shape: (usize, usize),
+    /// Rows of one matrix, and the rows and columns that share a scale.
+    scales: Option<(usize, [usize; 2])>,
+}
+
+/// What files that do not say so have, if they have blocks.
+const BLOCK: [u64; 2] = [128, 128];
+
+/// All FP8 weights among the tensors of a checkpoint.
+///
+/// # Errors
+/// [`Error::Malformed`](crate::Error::Malformed) where types, shapes and settings disagree.
+pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+    let mut modules = vec![];
+    for tensor in &checkpoint.table.list {
+        match fp8::kind(tensor.dtype.name()) {
+            Some(kind) => modules.extend(module(checkpoint, tensor, kind)?),
+            None => lone_scale(checkpoint, tensor)?,
+        }
+    }
+    Ok(modules)
+}
+
+/// Refuses scales whose weight is no FP8: it would be taken without them.
+fn lone_scale(checkpoint: &Checkpoint, scale: &TensorInfo) -> Result<()> {
+    let (files, Some(name)) = (checkpoint.files, scale.name.strip_suffix("_scale_inv")) else {
+        return Ok(());
+    };
+    match checkpoint.table.get(name) {
+        Some(weight) => files.typed(weight, &["F8_E4M3", "F8_E5M2"]),
+        None => {
+            let problem = format!("the checkpoint lacks `{}`, whose scales these are", shown(name));
+            Err(files.malformed(scale, problem))
+        }
+    }
+}
+
+/// The scales of a weight; there is one name for them at most.
+fn scale_of<'a>(checkpoint: &Checkpoint<'a>, weight: &TensorInfo) -> Result<Option<&'a TensorInfo>> {
+    let name = &weight.name;
+    let beside = |scale: &str| Some(format!("{}{scale}", name.strip_suffix("weight")?));
+    let names = [
+        Some(format!("{name}_scale_inv")),
+        Some(format!("{name}_scale")),
+        beside("scale_weight"),
+        beside("qscale_weight"),
+    ];
+    let mut found = names.iter().flatten().filter_map(|name| checkpoint.table.get(name));
+    match (found.next(), found.next()) {
+        (Some(a), Some(b)) => {
+            let (a, b) = (shown(&a.name), shown(&b.name));
+            Err(checkpoint.files.malformed(weight, format!("it has scales in both `{a}` and `{b}`")))
+        }
+        (scale, _) => Ok(scale),
+    }
+}
+
+/// The weight as one tensor, or none where it is the scale of something else.
+fn module(checkpoint: &Checkpoint, weight: &TensorInfo, kind: &'static Kind) -> Result<Option<TensorInfo>> {
+    let scale = scale_of(checkpoint, weight)?;
+    let named = weight.name == "weight" || weight.name.ends_with(".weight");
+    if scale.is_none() && !named {
+        return Ok(None);
+    }
+    let scales = scale.map(|scale| Scaled::new(checkpoint, weight, scale)?.blocks()).transpose()?;
+    let shape = (weight.rows() as usize, weight.cols() as usize);
+    let scheme = Fp8Module { kind, shape, scales };
+    let (name, parts) = (weight.name.clone(), [Some(weight), scale]);
+    Ok(Some(Module::info(name, kind.format, weight.shape.clone(), &parts, scheme)))
+}
+
+/// A weight with scales.
+struct Scaled<'a> {
+    checkpoint: &'a Checkpoint<'a>,
+    scale: &'a TensorInfo,
+    weight: &'a TensorInfo,
+    /// Matrices, rows of one, columns.
+    dims: [u64; 3],
+}
+
+impl<'a> Scaled<'a> {
+    fn new(checkpoint: &'a Checkpoint, weight: &'a TensorInfo, scale: &'a TensorInfo) -> Result<Self> {
+        checkpoint.files.typed(scale, &["F32", "F16", "BF16", "F8_E8M0", "U8"])?;
+        let dims = match weight.shape[..] {
+            [rows, cols] => [1, rows, cols],
+            [stack, rows, cols] => [stack, rows, cols],
+            _ => {
+                let problem = format!(
+                    "it has scales, so 2 or 3 dimensions belong here, its shape is {:?}",
+                    weight.shape
+                );
+                return Err(checkpoint.files.malformed(weight, problem));
+            }
+        };
+        Ok(Self { checkpoint, scale, weight, dims })
+    }
+
+    /// Rows of one matrix, and the rows and columns that share a scale.
+    fn blocks(&self) -> Result<(usize, [usize; 2])> {
+        let [stack, rows, cols] = self.dims;
+        let configured = self.configured()?;
+        let must = configured.is_some() && self.scale.name.ends_with("_scale_inv");
+        // Without the dimension of the stack, where there is one.
+        let inner = match (&self.scale.shape[..], self.weight.shape.len()) {
+            ([first, inner @ ..], 3) if *first == stack => Some(inner),
+            (inner, 2) => Some(inner),
+            _ => None,
+        };
+        let (matrix, [r, c]) = match (&self.scale.shape[..], inner) {
+            ([] | [1] | [1, 1], _) if !must => (stack * rows, [stack * rows, cols]),
+            (_, Some([] | [1] | [1, 1])) if !must => (rows, [rows, cols]),
+            (_, Some([n] | [n, 1])) if *n == rows && !must => (rows, [1, cols]),
+            (_, Some([a, b])) => (rows, self.tiles([*a, *b], configured)?),
+            _ => return Err(self.disagrees(configured)),
+        };
+        Ok((matrix.max(1) as usize, [r.max(1) as usize, c.max(1) as usize]))
+    }
+
+    /// Blocks of which there are so many.
+    fn tiles(&self, count: [u64; 2], configured: Option<[u64; 2]>) -> Result<[u64; 2]> {
+        let [_, rows, cols] = self.dims;
+        let [r, c] = configured.unwrap_or(BLOCK);
+        match count {
+            [a, b] if a == rows.div_ceil(r) && b == cols.div_ceil(c) => Ok([r, c]),
+            // Groups of columns.
+            [a, b] if configured.is_none() && a == rows && b > 0 && cols.is_multiple_of(b) => {
+                Ok([1, cols / b])
+            }
+            _ => Err(self.disagrees(configured)),
+        }
+    }
+
+    /// The block of the settings.
+    fn configured(&self) -> Result<Option<[u64; 2]>> {
+        let Some(value) = self.checkpoint.setting("weight_block_size") else { return Ok(None) };
+        let size = |i: usize| value.get(i)?.as_u64().filter(|size| *size > 0);
+        match (size(0), size(1), value.get(2)) {
+            (Some(r), Some(c), None) => Ok(Some([r, c])),
+            _ => {
+                let text = shown(&value.to_string());
+                let problem = format!("the settings have two numbers for weight_block_size, not {text}");
+                Err(self.checkpoint.files.malformed(self.weight, problem))
+            }
+        }
+    }
+
+    fn disagrees(&self, configured: Option<[u64; 2]>) -> crate::error::Error {
+        let [r, c] = configured.unwrap_or(BLOCK);
+        let [_, rows, cols] = self.dims;
+        let problem = format!(
+            "a weight of {:?} has {} x {} scales for blocks of {r} x {c}, its shape is {:?}",
+            self.weight.shape,
+            rows.div_ceil(r),
+            cols.div_ceil(c),
+            self.scale.shape
+        );
+        self.checkpoint.files.malformed(self.scale, problem)
+    }
+}
+
+impl Scheme for Fp8Module {
+    fn description(&self) -> String {
+        let (rows, cols) = self.shape;
+        let scales = match self.scales {
+            None => "no scale".into(),
+            Some((_, [r, c])) if r >= rows && c >= cols => "one scale".into(),
+            Some((_, [1, c])) if c >= cols => "a scale a row".into(),
+            Some((m, [r, c])) if r >= m && c >= cols => "a scale a matrix".into(),
+            Some((_, [1, c])) => format!("groups of {c}"),
+            Some((_, [r, c])) => format!("blocks of {r} x {c}"),
+        };
+        format!("FP8, 8 bits, {scales}")
+    }
+
+    fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
+        let codes = files.bytes(&parts[0])?;
+        let scales = match (parts.get(1), self.scales) {
+            (Some(scale), Some((matrix, block))) => Scales { values: scales(scale, files)?, matrix, block },
+            _ => Scales::one(self.shape, 1.0),
+        };
+        let storage = Fp8 { kind: self.kind, shape: [self.shape.0, self.shape.1], codes, scales };
+        PackedTensor::from_storage(name, self.shape, Arc::new(storage))
+    }
+}
+
+/// Scales as numbers; bytes are exponents (E8M0).
+fn scales(scale: &TensorInfo, files: &Files) -> Result<Vec<f32>> {
+    match scale.dtype.name() {
+        "F8_E8M0" | "U8" => Ok(files.bytes(scale)?.iter().map(|e| fp8::power(*e)).collect()),
+        _ => files.f32s(scale),
+    }
+}
