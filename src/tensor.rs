@@ -59,10 +59,18 @@ impl PackedTensor {
         Ok(Self { name, format: storage.layout().format, rows, cols, storage })
     }
 
+    /// A tensor of several parts that an encoder has made of finite weights. The scales of huge ones may be infinite all the same:
+    /// their sums and differences overflow, and LLM.int8 makes halves of the weights first.
+    pub(crate) fn encoded(name: String, shape: (usize, usize), storage: Arc<dyn Storage>) -> Result<Self> {
+        let packed = Self::from_storage(name, shape, storage)?;
+        packed.check_finite()?;
+        Ok(packed)
+    }
+
     /// Encodes f32 weights `[rows, cols]` into `format`, rows in parallel.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the format has no encoder, [`Error::NonFinite`] if a weight is NaN or infinite,
+    /// [`Error::Argument`] if the format has no encoder, [`Error::NonFinite`] if a weight or a scale made of them is NaN or infinite,
     /// [`Error::Shape`] as in [`PackedTensor::new`].
     pub fn encode(
         name: impl Into<String>,
@@ -75,10 +83,7 @@ impl PackedTensor {
         check_weights(&name, (rows, cols), weights)?;
         let encode = match &format.coding {
             Coding::Parts(parts) => {
-                let packed = Self::from_storage(name, (rows, cols), (parts.encode)((rows, cols), weights))?;
-                // LLM.int8 makes halves of the weights first, and the largest may be none.
-                packed.check_finite()?;
-                return Ok(packed);
+                return Self::encoded(name, (rows, cols), (parts.encode)((rows, cols), weights));
             }
             Coding::Blocks(blocks) => blocks.encode,
         };
@@ -107,7 +112,7 @@ impl PackedTensor {
         let name = name.into();
         let table = four_bit_table(&name, format, recipe)?;
         check_weights(&name, (rows, cols), weights)?;
-        Self::from_storage(name, (rows, cols), four_bit::encode(table, (rows, cols), weights, recipe))
+        Self::encoded(name, (rows, cols), four_bit::encode(table, (rows, cols), weights, recipe))
     }
 
     /// [`PackedTensor::encode`] into INT8, INT4, UINT8 or UINT4 with scales for groups of one's choice, without the rounding to
@@ -126,7 +131,7 @@ impl PackedTensor {
         check_weights(&name, (rows, cols), weights)?;
         match uniform::grid(format) {
             Some(grid) if group != Group::Columns(0) => {
-                Self::from_storage(name, (rows, cols), uniform::encode(grid, (rows, cols), weights, group))
+                Self::encoded(name, (rows, cols), uniform::encode(grid, (rows, cols), weights, group))
             }
             Some(_) => Err(Error::Argument(format!("tensor `{name}`: groups of 0 columns"))),
             None => Err(Error::Argument(format!("tensor `{name}`: {} has no groups to choose", format.name))),

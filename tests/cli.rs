@@ -70,7 +70,7 @@ fn inspect_lists_types_that_are_not_supported() {
     let file = file.display().to_string();
     let text = output(&["inspect", &file, "-o", "csv"]);
     assert!(text.contains("mask,U8,2 x 3,6,8"), "{text}");
-    assert!(text.lines().skip(1).all(|l| l.ends_with(",no")), "{text}");
+    assert!(text.lines().skip(1).all(|l| l.ends_with(",no,")), "{text}");
     let (code, text) = failure(&["dequantize", &file, "mask", "--output", "-"]);
     assert_eq!(code, 4, "{text}");
     assert!(text.contains("mask") && text.contains("U8") && text.contains("Q4_0"), "{text}");
@@ -175,11 +175,40 @@ fn quantize_writes_what_check_accepts() {
         assert!(listed.contains(&wanted), "{listed}");
         output(&["check", &out, "-n", "1", "-o", "csv"]);
     }
+    for name in ["int4", "uint4", "int8-dq"] {
+        let (code, text) = failure(&["quantize", &f32_file.display().to_string(), "out", "--type", name]);
+        assert!(code == 2 && text.contains("none of the types that can be written"), "{text}");
+        assert!(!text.contains("INT4"), "{text}");
+    }
     let q4_0 = ["quantize", &f32_file.display().to_string(), "out.gguf", "--type", "q4_0", "--block", "64"];
     let (code, text) = failure(&q4_0);
     assert!(code == 2 && text.contains("fixed size"), "{text}");
     let (code, text) = failure(&["quantize", &f32_file.display().to_string(), "out", "--type", "q4_0-dq"]);
     assert!(code == 2 && text.contains("NF4-DQ"), "{text}");
+}
+
+#[test]
+fn quantize_gives_the_same_files_on_every_device() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let f32_file = folder.path().join("f32.safetensors").display().to_string();
+    let w = qmatmul::check::activations(33 * 70, 1);
+    write_f32(Path::new(&f32_file), "layer.weight", &[33, 70], &w).expect("a new file");
+    for name in ["nf4", "fp4-dq"] {
+        let run = |device: &[&str]| {
+            let out = folder.path().join(format!("{name}{}", device.concat()));
+            let args = ["quantize", &f32_file, &out.display().to_string(), "--type", name, "--block", "32"];
+            let said = qmatmul(&[&args, device].concat()).assert().success().get_output().stderr.clone();
+            let said = String::from_utf8(said).expect("text").contains("device: ");
+            let files = ["model.safetensors", "config.json"];
+            (said, files.map(|file| std::fs::read(out.join(file)).expect("it was written")))
+        };
+        let [default, cpu, first] = [&[][..], &["--device", "cpu"], &["--device", "0"]].map(run);
+        assert_eq!((default.0, cpu.0, first.0), (false, false, true), "which device was opened");
+        assert!(default.1 == cpu.1 && cpu.1 == first.1, "{name}");
+    }
+    let out = folder.path().join("none").display().to_string();
+    let (code, text) = failure(&["quantize", &f32_file, &out, "--type", "nf4", "--device", "no such device"]);
+    assert!(code == 3 && !Path::new(&out).exists(), "{text}");
 }
 
 /// A bench of small cases, with more arguments.
@@ -309,7 +338,7 @@ fn usage_errors_are_2() {
         &["inspect", &model(), "--tensors", "nothing*"],
     ] {
         let (code, text) = failure(args);
-        assert_eq!(code, if args[0] == "quantize" { 4 } else { 2 }, "{args:?}: {text}");
+        assert_eq!(code, 2, "{args:?}: {text}");
     }
 }
 
@@ -609,7 +638,7 @@ fn quantize_refuses_what_is_not_for_int8() {
         (&["--type", "q4_0", "--keep-outliers", "3"], 2, &["for INT8", "Q4_0"]),
         (&["--type", "int8", "--block", "64"], 2, &["fixed size", "INT8"]),
         (&["--type", "int8-dq"], 2, &["int8-dq"]),
-        (&["--type", "int4"], 2, &["INT4", "bitsandbytes"]),
+        (&["--type", "int4"], 2, &["int4", "none of the types"]),
         (&["--type", "int8", "--int8-threshold=-1"], 2, &["0 or more", "-1"]),
         (&["--type", "int8", "--keep-outliers", "0"], 2, &["at least one"]),
         (&["--type", "int8", "--int8-threshold", "0", "--keep-outliers", &captures], 2, &["threshold 0"]),
@@ -624,4 +653,35 @@ fn quantize_refuses_what_is_not_for_int8() {
         assert!(got == code && words.iter().all(|w| text.contains(w)), "{args:?}: {got} {text}");
         assert!(!Path::new(&to).exists(), "{args:?}");
     }
+}
+
+/// LLM.int8 with the threshold of the checkpoint, or one's own; weights of other formats are checked as they are.
+#[test]
+fn int8_activations_are_for_int8_weights() {
+    let checkpoint = common::path("golden/checkpoints/bnb-int8").display().to_string();
+    let text = output(&["check", &checkpoint, "--activations", "int8", "-n", "1,3", "-o", "csv"]);
+    assert_eq!(text.lines().filter(|l| l.contains(",INT8,") && l.contains(",matmul,")).count(), 14, "{text}");
+    let folder = TempDir::new().expect("a temporary folder");
+    let (x, y) = (folder.path().join("x.safetensors"), folder.path().join("y.safetensors"));
+    let mut values = qmatmul::check::activations(2 * 256, 1);
+    values[5] = 30.0;
+    write_f32(&x, "x", &[2, 256], &values).expect("a new file");
+    let run = |more: &[&str]| {
+        let (x, y) = (x.display().to_string(), y.display().to_string());
+        let args = ["matmul", &checkpoint, "model.layers.0.self_attn.q_proj", "--input", &x, "--output", &y];
+        output(&[&args[..], more].concat());
+        qmatmul::file::read_activations(Path::new(&y)).expect("a result").data
+    };
+    let exact = run(&[]);
+    let error = |y: &[f32]| y.iter().zip(&exact).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+    let near = error(&run(&["--activations", "int8"]));
+    let none = error(&run(&["--activations", "int8", "--int8-threshold", "0"]));
+    let on_cpu = error(&run(&["--activations", "int8", "--device", "cpu"]));
+    assert!(near > 0.0 && near < none / 10.0, "{near} {none}");
+    assert!((near - on_cpu).abs() < 0.01 * near, "{near} {on_cpu}");
+    let (code, text) = failure(&["check", &checkpoint, "--activations", "int8", "--int8-threshold=-1"]);
+    assert!(code == 2 && text.contains("-1"), "{text}");
+    let bench = ["bench", "-q", "-t", "int8", "-m", "64", "-k", "512", "-n", "1,3", "--seconds", "0.01"];
+    let text = output(&[&bench[..], &["--activations", "int8", "--outliers", "0.1", "-o", "csv"]].concat());
+    assert!(text.contains("stage_int8") && !text.contains("WRONG"), "{text}");
 }

@@ -370,8 +370,137 @@ fn quantize_refuses_before_it_writes() {
     };
     let out = dir.path().join("stopped");
     let nf4 = format::by_name("NF4").expect("a format of the table");
-    assert!(quantize_checkpoint(&model, &out, &Target::FourBit(nf4, plain), &failing, |_, _| ()).is_err());
-    assert_eq!(std::fs::read_dir(&out).expect("made").count(), 0, "nothing is left half-written");
+    let target = Target::FourBit(nf4, plain);
+    assert!(quantize_checkpoint(&model, &out, &target, &failing, |_, _| ()).is_err());
+    assert!(!out.exists(), "nothing is left half-written");
+    std::fs::create_dir(&out).expect("a folder");
+    assert!(quantize_checkpoint(&model, &out, &target, &failing, |_, _| ()).is_err());
+    assert_eq!(std::fs::read_dir(&out).expect("still there").count(), 0, "nothing is left half-written");
+}
+
+/// transformers would take what it finds for what the new configuration says.
+#[test]
+fn quantize_refuses_models_that_are_quantized() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    std::fs::create_dir(&from).expect("a folder");
+    let refused = |words: [&str; 2]| {
+        let model = Model::open(&from, &OpenOptions::default()).expect("valid");
+        let nf4 = format::by_name("NF4").expect("a format of the table");
+        let result = quantize_checkpoint(
+            &model,
+            &to,
+            &Target::FourBit(nf4, Recipe::default()),
+            &encode_on_cpu,
+            |_, _| (),
+        );
+        let text = result.expect_err("quantized already").to_string();
+        assert!(words.iter().all(|w| text.contains(w)) && !to.exists(), "{text}");
+    };
+    std::fs::write(from.join("model.safetensors"), file(&parts())).expect("room");
+    refused(["already", "`a.weight` is NF4"]);
+    let int8: Parts = vec![
+        ("a.weight".into(), Dtype::I8, vec![2, 3], vec![1; 6]),
+        ("a.SCB".into(), Dtype::F32, vec![2], vec![0; 8]),
+    ];
+    std::fs::write(from.join("model.safetensors"), file(&int8)).expect("room");
+    refused(["already", "`a.weight` is INT8"]);
+    source(&from);
+    std::fs::write(from.join("config.json"), r#"{"quantization_config":{"quant_method":"gptq"}}"#)
+        .expect("room");
+    refused(["already", "gptq"]);
+}
+
+/// A folder in which a run was killed is written again; links into the model are not followed.
+#[test]
+fn quantize_looks_at_what_is_in_the_folder() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let [from, to, links] = ["from", "to", "links"].map(|name| dir.path().join(name));
+    [&from, &to, &links].iter().for_each(|path| std::fs::create_dir(path).expect("a folder"));
+    source(&from);
+    std::fs::write(from.join("tf_model.h5"), "the same weights").expect("room");
+    let model = Model::open(&from, &OpenOptions::default()).expect("valid");
+    let nf4 = format::by_name("NF4").expect("a format of the table");
+    let run = |out: &Path| {
+        quantize_checkpoint(&model, out, &Target::FourBit(nf4, Recipe::default()), &encode_on_cpu, |_, _| ())
+            .map(drop)
+    };
+    std::fs::write(to.join(".model.safetensorsAbC123.partial"), "half").expect("room");
+    std::fs::write(to.join("model.safetensors"), "old").expect("room");
+    run(&to).expect("nothing of another checkpoint is there");
+    assert!(Model::open(&to, &OpenOptions::default()).is_ok() && !to.join("tf_model.h5").exists());
+    #[cfg(unix)]
+    for name in ["model.safetensors", "config.json"] {
+        let before = std::fs::read(from.join(name)).expect("there");
+        std::os::unix::fs::symlink(from.join(name), links.join(name)).expect("a link");
+        let text = run(&links).expect_err("the model itself").to_string();
+        assert!(text.contains("links to files of the model"), "{text}");
+        assert_eq!(std::fs::read(from.join(name)).expect("there"), before);
+        std::fs::remove_file(links.join(name)).expect("there");
+    }
+}
+
+/// bitsandbytes encodes no empty tensors, and needs not.
+#[test]
+fn quantize_keeps_what_is_empty() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let shapes = [("a.weight", vec![0, 64]), ("b.weight", vec![64, 0])];
+    let parts = shapes.map(|(name, shape)| (name.to_owned(), Dtype::F32, shape, vec![])).to_vec();
+    let nf4 = format::by_name("NF4").expect("a format of the table");
+    let (model, to) = (open(&parts).expect("valid"), dir.path().join("to"));
+    quantize_checkpoint(&model, &to, &Target::FourBit(nf4, Recipe::default()), &encode_on_cpu, |_, _| ())
+        .expect("written");
+    let written = Model::open(&to, &OpenOptions::default()).expect("valid");
+    assert!(written.tensors().iter().all(|t| t.dtype.name() == "F32" && t.elements() == 0));
+}
+
+#[test]
+fn weights_without_elements_read_back() {
+    let nf4 = format::by_name("NF4").expect("a format of the table");
+    for (shape, double) in [((0, 64), false), ((64, 0), false), ((0, 33), true)] {
+        let recipe = Recipe { double, ..Recipe::default() };
+        let packed = PackedTensor::encode_four_bit("a", nf4, shape, &[], recipe).expect("nothing to do");
+        let model = open(&as_file(&packed)).expect("our own");
+        let again = model.tensor(model.find("a").expect("there")).expect("valid");
+        assert_eq!(((again.rows(), again.cols()), again.parts()), (shape, packed.parts()));
+    }
+    refused(
+        &said("[96, 256]", "[0, 9999999999]"),
+        "a.weight.quant_state.bitsandbytes__nf4",
+        &["does not fit"],
+    );
+}
+
+#[test]
+fn parts_of_two_weights_are_refused() {
+    // Both types claim the codes.
+    let mut both = parts();
+    let text = String::from_utf8(part(&mut both, STATE).3.clone()).expect("JSON").replace("nf4", "fp4");
+    both.push(("a.weight.quant_state.bitsandbytes__fp4".into(), Dtype::U8, vec![text.len()], text.into()));
+    refused(&both, "a.weight", &["part of two weights"]);
+    // The scales of one are the codes of another.
+    let mut nested = parts();
+    let text = r#"{"quant_type":"nf4","blocksize":64,"dtype":"float32","shape":[12,64]}"#.as_bytes().to_vec();
+    nested.extend([
+        (format!("a.weight.absmax{STATE}"), Dtype::U8, vec![text.len()], text),
+        ("a.weight.absmax.absmax".into(), Dtype::F32, vec![12], vec![0; 48]),
+        ("a.weight.absmax.quant_map".into(), Dtype::F32, vec![16], vec![0; 64]),
+    ]);
+    refused(&nested, "a.weight.absmax", &["part of two weights"]);
+    // The codes are INT8, too.
+    let mut int8 = parts();
+    let codes = part(&mut int8, "");
+    let rows = codes.3.len();
+    (codes.1, codes.2) = (Dtype::I8, vec![rows, 1]);
+    int8.push(("a.SCB".into(), Dtype::F32, vec![rows], vec![0; 4 * rows]));
+    refused(&int8, "a.weight", &["part of two weights"]);
+}
+
+/// The tensors of a weight in a file.
+fn as_file(packed: &PackedTensor) -> Parts {
+    let dtype = |name: &str| if name == "U8" { Dtype::U8 } else { Dtype::F32 };
+    let parts = packed.parts().into_iter();
+    parts.map(|p| (format!("a.weight{}", p.suffix), dtype(p.dtype), p.shape, p.bytes.to_vec())).collect()
 }
 
 /// Every size of block, one of the vectors that the golden files do not have.
@@ -393,12 +522,7 @@ fn parts_read_back_as_they_were_made() {
             let recipe = Recipe { block, double, ..Recipe::default() };
             let packed =
                 PackedTensor::encode_four_bit("a", format, (37, 41), &weights, recipe).expect("finite");
-            let dtype = |name: &str| if name == "U8" { Dtype::U8 } else { Dtype::F32 };
-            let parts = packed
-                .parts()
-                .into_iter()
-                .map(|p| (format!("a.weight{}", p.suffix), dtype(p.dtype), p.shape, p.bytes.to_vec()));
-            let model = open(&parts.collect()).expect("our own");
+            let model = open(&as_file(&packed)).expect("our own");
             let again = model.tensor(model.find("a").expect("there")).expect("valid");
             assert_eq!(again.dequantize(), packed.dequantize(), "{name} by {block}");
             assert_eq!((again.rows(), again.cols(), again.parts()), (37, 41, packed.parts()));

@@ -8,7 +8,7 @@ use qmatmul::format::uniform::Group;
 use qmatmul::kernel::MatmulOptions;
 use qmatmul::{Activations, Error, PackedTensor, format};
 
-const FORMATS: [&str; 4] = ["INT8", "INT4", "UINT8", "UINT4"];
+const FORMATS: [&str; 8] = ["INT8", "INT4", "INT3", "INT2", "UINT8", "UINT4", "UINT3", "UINT2"];
 
 /// Rows, columns, what shares a scale, batch, with a reason.
 const LAYOUTS: &[(usize, usize, Group, usize, &str)] = &[
@@ -126,4 +126,20 @@ fn wrong_groups_and_formats_are_named() {
     let int8 = format::by_name("INT8").expect("a format of the table");
     let error = PackedTensor::encode("w", int8, 2, 2, &[1.0, 2.0, 3.0, 70_000.0]).expect_err("infinite");
     assert!(matches!(error, Error::NonFinite { first: 1, .. }), "{error}");
+}
+
+/// Finite weights whose span is infinite.
+#[test]
+fn scales_that_overflow_are_refused() {
+    let format = |name| format::by_name(name).expect("a format of the table");
+    let weights = [-3e38f32, 3e38, 0.0, 1.0];
+    for (name, fits) in [("INT4", true), ("UINT4", false), ("UINT8", false)] {
+        let made = PackedTensor::encode_uniform("w", format(name), (1, 4), &weights, Group::Row);
+        match made {
+            Ok(packed) => assert!(fits && packed.check_finite().is_ok(), "{name}"),
+            Err(error) => assert!(!fits && matches!(error, Error::NonFinite { .. }), "{name}: {error}"),
+        }
+    }
+    let int8 = PackedTensor::encode("w", format("INT8"), 1, 4, &weights);
+    assert!(matches!(int8, Err(Error::NonFinite { .. })), "halves end at 65504");
 }

@@ -2,13 +2,21 @@
 
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;  // [rows, k]
 
+// The column at a place of the device's order.
+fn place(at: u32) -> u32 {
+    if (ORDERED == 1u) {
+        return book[at];
+    }
+    return at;
+}
+
 fn store32(to: u32, k: u32, weights: array<vec4<f32>, 8>) {
     let first = params.y_offset + to * params.y_stride;
     for (var i = 0u; i < 8u; i++) {
         for (var j = 0u; j < 4u; j++) {
             let at = k + 4u * i + j;
             if (at < params.cols) {
-                y[first + at] = weights[i][j];
+                y[first + place(at)] = weights[i][j];
             }
         }
     }

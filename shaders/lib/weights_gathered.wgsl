@@ -2,16 +2,18 @@
 
 @group(0) @binding(6) var<storage, read> routes: array<u32>;  // mask; at params.experts.x: count, 0, 0, 0, then the list
 
-fn weights4(row: u32, i: u32) -> vec4<f32> {
+// Four weights; `s` is the scale of the row, where it has one.
+fn weights4(row: u32, i: u32, s: f32) -> vec4<f32> {
     let at = params.experts.x + 4u + i;
     return vec4<f32>(
-        weight(row, routes[at]), weight(row, routes[at + 1u]), weight(row, routes[at + 2u]), weight(row, routes[at + 3u]));
+        weight(row, routes[at], s), weight(row, routes[at + 1u], s), weight(row, routes[at + 2u], s), weight(row, routes[at + 3u], s));
 }
 
 fn weights32(row: u32, k: u32) -> array<vec4<f32>, 8> {
+    let s = row_scale(row);
     return array<vec4<f32>, 8>(
-        weights4(row, k), weights4(row, k + 4u), weights4(row, k + 8u), weights4(row, k + 12u),
-        weights4(row, k + 16u), weights4(row, k + 20u), weights4(row, k + 24u), weights4(row, k + 28u));
+        weights4(row, k, s), weights4(row, k + 4u, s), weights4(row, k + 8u, s), weights4(row, k + 12u, s),
+        weights4(row, k + 16u, s), weights4(row, k + 20u, s), weights4(row, k + 24u, s), weights4(row, k + 28u, s));
 }
 
 // Chunks of k up to here have weights.

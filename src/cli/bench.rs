@@ -34,6 +34,9 @@ pub struct Bench {
     /// Kernel instead of the one chosen for the device, with or without a variant: gemv:4x64
     #[arg(long)]
     kernel: Option<String>,
+    /// Share of features that are outliers with `--activations int8`
+    #[arg(long, value_name = "SHARE", default_value_t = 0.005)]
+    outliers: f64,
     /// Seconds per row
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
@@ -187,10 +190,10 @@ impl Bench {
         let weights: Vec<Weights> = (0..uploads).map(|_| runtime.upload(packed)).collect::<Result<_>>()?;
         let one = |&n: &usize| {
             let used = if n < COMPUTE_BOUND { &weights[..] } else { &weights[..1] };
-            let x = check::activations(n * packed.cols(), common.seed);
+            let x = self.activations(packed.cols(), n, options.activations, common.seed);
             let sample = (CHECK_ROWS, common.seed);
             let comparison = check::sampled(runtime, packed, &weights[0], &x, options, sample)?;
-            let timing = runtime.time_matmul(used, n, options, self.seconds)?;
+            let timing = runtime.time_matmul_of(used, &x, options, self.seconds)?;
             Ok(Measured {
                 activations: options.activations,
                 kernel: runtime.kernels(&weights[0], n, options)?,
@@ -200,6 +203,17 @@ impl Bench {
             })
         };
         self.n.0.iter().map(one).collect()
+    }
+
+    /// Normal numbers; for LLM.int8 below 6, but for `outliers` of the features, spread evenly.
+    fn activations(&self, k: usize, n: usize, activations: Activations, seed: u64) -> Vec<f32> {
+        let mut x = check::activations(n * k, seed);
+        if let Activations::Int8(_) = activations {
+            x.iter_mut().for_each(|x| *x = x.clamp(-5.9, 5.9));
+            let count = (k as f64 * self.outliers.clamp(0.0, 1.0)).round() as usize;
+            (0..count).for_each(|i| x[i % n * k + i * k / count] = 8.0);
+        }
+        x
     }
 
     /// One weight on the reference path, which is its own check.
@@ -271,7 +285,11 @@ fn table(cases: &[Measured], copy: Option<f64>, earlier: Option<&Earlier>) -> Ta
 /// The formats of a list, or all that activations of this kind can be multiplied by.
 pub(super) fn formats(types: &str, activations: Activations) -> Result<Vec<&'static Format>> {
     if types.eq_ignore_ascii_case("all") {
-        let suits = |f: &&Format| activations != Activations::Q8 || f.has_integers();
+        let suits = |f: &&Format| match activations {
+            Activations::F32 | Activations::F16 => true,
+            Activations::Q8 => f.has_integers(),
+            Activations::Int8(_) => f.name == "INT8",
+        };
         return Ok(FORMATS.iter().copied().filter(suits).collect());
     }
     let one = |name: &str| {
@@ -284,9 +302,9 @@ pub(super) fn formats(types: &str, activations: Activations) -> Result<Vec<&'sta
 
 /// The activations of all verbs, and `kernel` or `kernel:variant`.
 fn options(common: &Common, kernel: Option<&str>) -> Result<MatmulOptions> {
-    let Some(kernel) = kernel else { return Ok(common.options()) };
+    let Some(kernel) = kernel else { return common.options(None) };
     let (name, variant) = kernel.split_once(':').map_or((kernel, None), |(k, v)| (k, Some(v.to_owned())));
-    Ok(MatmulOptions { kernel: Some(by_name(name)?), variant, ..common.options() })
+    Ok(MatmulOptions { kernel: Some(by_name(name)?), variant, ..common.options(None)? })
 }
 
 fn by_name(name: &str) -> Result<&'static Kernel> {

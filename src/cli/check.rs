@@ -2,7 +2,7 @@
 
 use super::inspect::{glob, select};
 use super::list::List;
-use super::output::{Cell, Table};
+use super::output::{Cell, Table, plain};
 use super::{Common, Verdict, lora, progress};
 use crate::check::{self, Outcome};
 use crate::error::{Error, Result};
@@ -70,10 +70,16 @@ impl Check {
         let bar = progress::bar(tensors.len() as u64, common.quiet);
         let (mut outcomes, mut skipped) = (vec![], vec![]);
         for info in tensors {
-            bar.set_message(info.name.clone());
+            bar.set_message(plain(&info.name));
             if info.dtype.format().is_some() {
                 let packed = model.tensor(info)?;
-                outcomes.extend(check::tensor(runtime, &packed, &self.n.0, &common.options(), common.seed)?);
+                outcomes.extend(check::tensor(
+                    runtime,
+                    &packed,
+                    &self.n.0,
+                    &common.options(Some(&model))?,
+                    common.seed,
+                )?);
                 outcomes.extend(self.experts(common, runtime, info, &packed)?);
                 outcomes.extend(self.lora(common, runtime, (&model, info), &adapters)?);
             } else {
@@ -97,7 +103,7 @@ impl Check {
         info: &TensorInfo,
         packed: &PackedTensor,
     ) -> Result<Vec<Outcome>> {
-        let options = common.options();
+        let options = common.options(None)?;
         let suits = options.activations != Activations::Q8 || packed.layout().has_integers();
         let [stack, m, k] = info.shape[..] else { return Ok(vec![]) };
         if !suits || stack < 2 || m * k == 0 || packed.check_finite().is_err() {
@@ -121,7 +127,7 @@ impl Check {
         }
         let mut concerned = adapters.iter().filter(|adapter| adapter.get(&info.name).is_some());
         let linear = concerned.try_fold(model.linear(info)?, |linear, a| lora::add(linear, a, info))?;
-        check::lora(runtime, &linear, &self.n.0, &common.options(), common.seed)
+        check::lora(runtime, &linear, &self.n.0, &common.options(Some(model))?, common.seed)
     }
 
     /// Random weights in every format.
@@ -135,7 +141,13 @@ impl Check {
                 bar.set_message(format!("{} {m} x {k}", format.name));
                 let name = format!("{} {m} x {k}", format.name);
                 let packed = check::random_tensor(name, format, m, k, common.seed)?;
-                outcomes.extend(check::tensor(runtime, &packed, batches, &common.options(), common.seed)?);
+                outcomes.extend(check::tensor(
+                    runtime,
+                    &packed,
+                    batches,
+                    &common.options(None)?,
+                    common.seed,
+                )?);
                 bar.inc(1);
             }
         }

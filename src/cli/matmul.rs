@@ -2,7 +2,7 @@
 
 use super::{Common, Verdict, lora};
 use crate::error::{Error, Result};
-use crate::file::{Batch, activations_from_bytes, read_activations, write_f32, write_f32_to};
+use crate::file::{Batch, Model, activations_from_bytes, read_activations, write_f32, write_f32_to};
 use crate::gpu::Upload;
 use crate::kernel::reference;
 use crate::linear::Linear;
@@ -32,7 +32,9 @@ pub struct Matmul {
 
 impl Matmul {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
-        let linear = self.linear(common)?;
+        let model = common.open(&self.file)?;
+        let linear = self.linear(common, &model)?;
+        let options = common.options(Some(&model))?;
         let packed = linear.weight();
         let x = read(&self.input)?;
         if x.k != packed.cols() {
@@ -42,10 +44,10 @@ impl Matmul {
         let y: Vec<f32> = if common.on_cpu() {
             check_finite(&format!("activations `{}`", self.input.display()), &x.data)?;
             linear.check_finite()?;
-            reference::linear(&linear, &x.data, common.activations)?.into_iter().map(|y| y as f32).collect()
+            reference::linear(&linear, &x.data, options.activations)?.into_iter().map(|y| y as f32).collect()
         } else {
             let runtime = common.runtime()?;
-            runtime.matmul_layer(&runtime.upload_layer(&linear)?, &x.data, &common.options())?
+            runtime.matmul_layer(&runtime.upload_layer(&linear)?, &x.data, &options)?
         };
         check_finite("the result, beyond what f32 holds,", &y)?;
         write(&self.output, "y", &[x.n, packed.rows()], &y)?;
@@ -53,8 +55,7 @@ impl Matmul {
     }
 
     /// The weight with its bias and what adapters add to it.
-    fn linear(&self, common: &Common) -> Result<Linear> {
-        let model = common.open(&self.file)?;
+    fn linear(&self, common: &Common, model: &Model) -> Result<Linear> {
         let info = model.find(&self.tensor)?;
         let linear = match self.no_bias {
             true => model.linear_without_bias(info)?,

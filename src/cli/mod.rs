@@ -21,7 +21,7 @@ mod tune;
 use crate::error::{Error, Result};
 use crate::file::{Model, OpenOptions};
 use crate::gpu::{Options, Runtime, Select, TuningCache};
-use crate::kernel::{Activations, MatmulOptions};
+use crate::kernel::{Activations, MatmulOptions, Threshold};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::path::Path;
 use std::process::ExitCode;
@@ -57,10 +57,13 @@ struct Common {
     /// Read files instead of mapping them into memory
     #[arg(long, global = true)]
     no_mmap: bool,
-    /// How activations are taken: as they are, rounded to f16 (with cooperative matrices the weights too), or to eight bits
-    /// per 32 and multiplied as integers
-    #[arg(long, global = true, value_name = "f32|f16|q8", default_value = "f32")]
+    /// How activations are taken: as they are, rounded to f16 (with cooperative matrices the weights too), rounded to eight bits
+    /// per 32 and multiplied as integers, or as LLM.int8 does (INT8 weights)
+    #[arg(long, global = true, value_name = "f32|f16|q8|int8", default_value = "f32")]
     activations: Activations,
+    /// LLM.int8: features of this magnitude or more are not rounded, 0 for none [default: the checkpoint's, or 6]
+    #[arg(long, global = true, value_name = "NUMBER")]
+    int8_threshold: Option<f32>,
     /// Do not use subgroup operations
     #[arg(long, global = true)]
     no_subgroups: bool,
@@ -96,7 +99,10 @@ enum Verb {
     Matmul(matmul::Matmul),
     /// One tensor as f32
     Dequantize(matmul::Dequantize),
-    /// Weights into a packed format: to GGUF, or to a checkpoint of bitsandbytes
+    /// Weights into a packed format: to GGUF, or to a checkpoint folder for NF4, FP4 and INT8
+    ///
+    /// The CPU encodes, as it is faster than a copy to a device and back; where `--device` names one, these three are
+    /// encoded there, to the same bytes.
     Quantize(quantize::Quantize),
     /// Shader throughput, result checked first
     Bench(bench::Bench),
@@ -129,7 +135,7 @@ pub fn main() -> ExitCode {
         // The reader of our output went away: not an error of ours.
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", output::plain(&error.to_string()));
             ExitCode::from(exit_code(&error))
         }
     }
@@ -214,9 +220,20 @@ impl Common {
         Ok(runtime)
     }
 
-    /// How a matmul is carried out if nothing more is said.
-    fn options(&self) -> MatmulOptions {
-        MatmulOptions::with(self.activations)
+    /// How a matmul is carried out if nothing more is said, with weights of a model or without one.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if a threshold is none.
+    fn options(&self, model: Option<&Model>) -> Result<MatmulOptions> {
+        Ok(MatmulOptions::with(self.activations(model)?))
+    }
+
+    /// The activations, with the threshold of LLM.int8 that was asked for or that the model's config.json has.
+    fn activations(&self, model: Option<&Model>) -> Result<Activations> {
+        let Activations::Int8(default) = self.activations else { return Ok(self.activations) };
+        let config = model.and_then(|m| m.config()?["quantization_config"]["llm_int8_threshold"].as_f64());
+        let value = self.int8_threshold.or(config.map(|t| t as f32)).unwrap_or(default.value());
+        Ok(Activations::Int8(Threshold::new(value)?))
     }
 
     fn open(&self, path: &Path) -> Result<Model> {
@@ -226,7 +243,7 @@ impl Common {
     /// A line for people on standard error.
     fn say(&self, line: &str) {
         if !self.quiet {
-            eprintln!("{line}");
+            eprintln!("{}", output::plain(line));
         }
     }
 }

@@ -64,6 +64,10 @@ impl Cell {
         }
     }
 
+    fn markdown(&self) -> String {
+        plain(&self.text()).replace('\n', "\\n").replace('|', "\\|")
+    }
+
     fn json(&self) -> serde_json::Value {
         match self {
             Self::Text(text) => text.as_str().into(),
@@ -76,6 +80,15 @@ impl Cell {
     fn is_number(&self) -> bool {
         !matches!(self, Self::Text(_) | Self::Empty)
     }
+}
+
+/// `text`, which may hold names from a file, without what moves a terminal's cursor or changes its colours.
+pub fn plain(text: &str) -> String {
+    let escape = |c: char| match c.is_control() && c != '\n' {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(escape).collect()
 }
 
 /// A table that is printed when it is complete.
@@ -125,7 +138,7 @@ impl Table {
 
     fn markdown(&self) -> String {
         let rows: Vec<Vec<String>> =
-            self.rows.iter().map(|r| r.iter().map(|c| c.text().replace('|', "\\|")).collect()).collect();
+            self.rows.iter().map(|r| r.iter().map(Cell::markdown).collect()).collect();
         let width = |i: usize| {
             rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0).max(self.headers[i].chars().count())
         };
@@ -192,6 +205,14 @@ mod tests {
             table.render(Style::Md),
             "| name |  µs |\n|------|----:|\n| a    |     |\n| b    | 1.2 |\n"
         );
+    }
+
+    #[test]
+    fn names_of_files_do_not_reach_the_terminal_as_they_are() {
+        let mut table = Table::new(&["name"]);
+        table.push(vec!["a\u{1b}[31m\nb".into()]);
+        assert!(table.render(Style::Md).contains("| a\\u{1b}[31m\\nb |"), "{}", table.render(Style::Md));
+        assert_eq!(plain("µ\u{7} · \\ \n"), "µ\\u{7} · \\ \n");
     }
 
     #[test]

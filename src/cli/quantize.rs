@@ -1,6 +1,6 @@
 //! `qmatmul quantize IN OUT --type TYPE`
 
-use super::output::Table;
+use super::output::{Table, plain};
 use super::{Common, Verdict, progress};
 use crate::error::{Error, Result};
 use crate::file::{self, Captures, Keep, Report, Target};
@@ -21,9 +21,6 @@ pub struct Quantize {
     /// Weights that share a scale in NF4 and FP4: a power of two from 32 to 4096
     #[arg(long, value_name = "WEIGHTS")]
     block: Option<usize>,
-    /// INT8: from which magnitude on those who load the checkpoint take an activation for an outlier, 0 for never [default: 6]
-    #[arg(long, value_name = "MAGNITUDE")]
-    int8_threshold: Option<f32>,
     /// INT8: some input columns of each weight in 16 bits as well, which this command multiplies instead of their codes (bitsandbytes
     /// does not read them). FILE: a safetensors file of activations [n, k], named after modules (`<module>` or `<module>.x`), or one
     /// tensor or one named `x` for all weights with its k; columns that reach the threshold in any row are kept. COUNT: so many columns
@@ -35,18 +32,30 @@ pub struct Quantize {
 impl Quantize {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
         let (format, double) = self.format()?;
-        let target = self.target(format, double)?;
+        let target = self.target(format, double, common)?;
         let model = common.open(&self.input)?;
         let bar = progress::bar(model.tensors().len() as u64, common.quiet);
         let progress = |at: usize, tensor: &file::TensorInfo| {
             bar.set_position(at as u64);
-            bar.set_message(tensor.name.clone());
+            bar.set_message(plain(&tensor.name));
         };
+        let device =
+            (target.is_some() && common.device.is_some() && !common.on_cpu()).then(|| common.runtime());
+        let runtime = device.transpose()?;
         let report = match &target {
             None => file::quantize(&model, &self.output, format, progress)?,
             Some(target) => {
-                let encode =
-                    |name: &str, target: &Target, shape, weights: &[f32]| target.encode(name, shape, weights);
+                let encode = |name: &str, target: &Target, shape: (usize, usize), weights: &[f32]| match (
+                    &runtime, target,
+                ) {
+                    (None, _) => target.encode(name, shape, weights),
+                    (Some(gpu), Target::FourBit(format, recipe)) => {
+                        gpu.encode_four_bit(name, format, shape, weights, *recipe)
+                    }
+                    (Some(gpu), Target::Int8 { .. }) => {
+                        gpu.encode(name, target.format(), shape.0, shape.1, weights)
+                    }
+                };
                 file::quantize_checkpoint(&model, &self.output, target, &encode, progress)?
             }
         };
@@ -56,25 +65,26 @@ impl Quantize {
     }
 
     /// What becomes of a checkpoint; none for GGUF.
-    fn target(&self, format: &'static Format, double: bool) -> Result<Option<Target>> {
+    fn target(&self, format: &'static Format, double: bool, common: &Common) -> Result<Option<Target>> {
         let int8 = format.name == "INT8";
         let refuse = |what| Err(Error::Argument(format!("{what} {}", format.name)));
         if self.block.is_some() && (int8 || format.blocks().is_some()) {
             return refuse("blocks have a fixed size in");
         }
-        if (self.int8_threshold.is_some() || self.keep_outliers.is_some()) && !int8 {
+        if (common.int8_threshold.is_some() || self.keep_outliers.is_some()) && !int8 {
             return refuse("--int8-threshold and --keep-outliers are for INT8, not for");
         }
         let block = self.block.unwrap_or(Recipe::default().block);
         Ok(match format.coding {
             Coding::Blocks(_) => None,
-            Coding::Parts(_) if int8 => Some(self.int8()?),
+            Coding::Parts(_) if int8 => Some(self.int8(common)?),
             Coding::Parts(_) => Some(Target::FourBit(format, Recipe { block, double, ..Recipe::default() })),
         })
     }
 
-    fn int8(&self) -> Result<Target> {
-        let threshold = Threshold::new(self.int8_threshold.unwrap_or(Threshold::default().value()))?.value();
+    fn int8(&self, common: &Common) -> Result<Target> {
+        let threshold =
+            Threshold::new(common.int8_threshold.unwrap_or(Threshold::default().value()))?.value();
         let keep = match &self.keep_outliers {
             None => Keep::Nothing,
             Some(text) => match text.parse() {
@@ -92,17 +102,25 @@ impl Quantize {
             Some(name) => (name, true),
             None => (&*name, false),
         };
-        let format = format::by_name(name).filter(|f| !double || four_bit::table(f).is_some());
+        let format = format::by_name(name).filter(|f| if double { four_bit(f) } else { writable(f) });
         let format = format.ok_or_else(|| {
-            let writable = FORMATS.iter().filter(|f| f.has_encoder()).map(|f| f.name).collect::<Vec<_>>();
+            let names = FORMATS.iter().filter(|f| writable(f)).map(|f| f.name).collect::<Vec<_>>();
+            let (name, names) = (&self.format, names.join(", "));
             Error::Argument(format!(
-                "no format is called `{}`; those that can be written: {}, NF4-DQ, FP4-DQ",
-                self.format,
-                writable.join(", ")
+                "`{name}` is none of the types that can be written: {names}, NF4-DQ, FP4-DQ"
             ))
         })?;
         Ok((format, double))
     }
+}
+
+fn four_bit(format: &Format) -> bool {
+    four_bit::table(format).is_some()
+}
+
+/// True if there is an encoder, and a file to put its bytes into.
+fn writable(format: &Format) -> bool {
+    four_bit(format) || format.name == "INT8" || format.gguf_type.is_some() && format.has_encoder()
 }
 
 fn print(common: &Common, report: &Report) -> Result<()> {

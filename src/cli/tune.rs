@@ -70,7 +70,7 @@ impl Tune {
                     rows: m,
                     cols: k,
                     batch: n,
-                    activations: common.activations,
+                    activations: common.activations.of_kernels(),
                     experts: false,
                     codes: format.layout(k).codes,
                     looked_up: format.layout(k).is_looked_up(),

@@ -2,9 +2,8 @@
 //! `weight.nested_quant_map` and `weight.quant_state.bitsandbytes__nf4`, a JSON text that alone knows the shape.
 
 use crate::error::{Error, Result};
-use crate::file::module::{Files, Module, Scheme};
+use crate::file::module::{Checkpoint, Files, Module, Scheme};
 use crate::file::names::shown;
-use crate::file::stored::StoredType;
 use crate::file::tensors::{TensorInfo, TensorTable};
 use crate::format::four_bit::{self, Dtype, FourBit, Nested, Recipe};
 use crate::format::{Format, by_name};
@@ -45,7 +44,8 @@ struct State {
 ///
 /// # Errors
 /// [`Error::Malformed`] where a text is no such JSON, a part is missing, or lengths disagree.
-pub(super) fn modules(table: &TensorTable, files: &Files) -> Result<Vec<TensorInfo>> {
+pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+    let (table, files) = (checkpoint.table, checkpoint.files);
     let mut modules = vec![];
     for tensor in &table.list {
         if let Some((weight, quant_type)) = tensor.name.split_once(STATE) {
@@ -119,23 +119,17 @@ impl<'a> Parts<'a> {
         let nested = self.nested(&state, scales)?;
         self.expect(self.book, 16, 4, "entries of its book")?;
         self.typed(self.book, "F32")?;
-        let parts: Vec<TensorInfo> =
-            [Some(self.codes), Some(self.absmax), Some(self.book), self.nested_absmax, self.nested_map]
-                .into_iter()
-                .chain([Some(self.state)])
-                .flatten()
-                .cloned()
-                .collect();
         let shape = state.shape.iter().map(|dim| *dim as u64).collect();
-        let bytes = parts.iter().map(|p| p.bytes).sum();
-        let scheme = Scheme::FourBit(FourBitModule { format, shape: state.shape, recipe, nested });
-        Ok(TensorInfo {
-            dtype: StoredType::Supported(format),
-            shape,
-            bytes,
-            module: Some(Arc::new(Module { parts, scheme })),
-            ..self.codes.clone()
-        })
+        let parts = [
+            Some(self.codes),
+            Some(self.absmax),
+            Some(self.book),
+            self.nested_absmax,
+            self.nested_map,
+            Some(self.state),
+        ];
+        let scheme = FourBitModule { format, shape: state.shape, recipe, nested };
+        Ok(Module::info(self.codes.name.clone(), format, shape, &parts, scheme))
     }
 
     fn read_state(&self) -> Result<State> {
@@ -166,9 +160,11 @@ impl<'a> Parts<'a> {
     fn elements(&self, state: &State) -> Result<usize> {
         let (dims, shape) = (1..=8, &state.shape);
         let product = shape.iter().try_fold(1usize, |product, dim| product.checked_mul((*dim).max(1)));
-        // Codes take half a byte, so a true shape is at most twice as large as the file.
-        match product.filter(|p| *p as u64 <= 2 * self.codes.bytes && dims.contains(&shape.len())) {
-            Some(product) => Ok(if shape.contains(&0) { 0 } else { product }),
+        let empty = shape.contains(&0);
+        // Codes take half a byte, so a true shape is at most twice as large as the file. One of nothing has but to be counted.
+        let most = if empty { u64::from(u32::MAX) } else { 2 * self.codes.bytes };
+        match product.filter(|p| *p as u64 <= most && dims.contains(&shape.len())) {
+            Some(product) => Ok(if empty { 0 } else { product }),
             None => {
                 let bytes = self.codes.bytes;
                 let problem = format!("its shape {shape:?} does not fit the {bytes} bytes of codes");
@@ -232,8 +228,8 @@ impl<'a> Parts<'a> {
     }
 }
 
-impl FourBitModule {
-    pub fn description(&self) -> String {
+impl Scheme for FourBitModule {
+    fn description(&self) -> String {
         let scales = match self.nested {
             Some((block, _)) => format!("scales in 8 bits by {block}"),
             None => "scales in f32".into(),
@@ -241,7 +237,7 @@ impl FourBitModule {
         format!("bitsandbytes, blocks of {}, {scales}, of {}", self.recipe.block, self.recipe.dtype.name())
     }
 
-    pub(super) fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
+    fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
         let [codes, absmax, book, nested @ ..] = parts else {
             return Err(Error::Argument(format!("`{}` has lost its parts", shown(name))));
         };

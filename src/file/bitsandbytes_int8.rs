@@ -5,11 +5,10 @@
 //! columns of the weight before it was quantized. The codes are complete without them.
 
 use crate::error::Result;
-use crate::file::module::{Files, Module, Scheme};
+use crate::file::module::{Checkpoint, Files, Module, Scheme};
 use crate::file::names::shown;
 use crate::file::outlier_columns;
-use crate::file::stored::StoredType;
-use crate::file::tensors::{TensorInfo, TensorTable};
+use crate::file::tensors::TensorInfo;
 use crate::format::uniform;
 use crate::format::{Format, by_name};
 use crate::linear::KeptColumns;
@@ -36,7 +35,8 @@ fn format() -> &'static Format {
 ///
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) where types or lengths disagree, or the order is not by rows.
-pub(super) fn modules(table: &TensorTable, files: &Files) -> Result<Vec<TensorInfo>> {
+pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+    let (table, files) = (checkpoint.table, checkpoint.files);
     let mut modules = vec![];
     for scb in &table.list {
         let Some(name) = scb.name.strip_suffix(".SCB") else { continue };
@@ -76,15 +76,10 @@ fn module(
         check_order(order, files)?;
     }
     let list = outlier_columns::check(kept, [rows, cols], files)?;
-    let parts = [Some(weight), Some(scb), order].into_iter().chain(kept);
-    let parts: Vec<TensorInfo> = parts.flatten().cloned().collect();
-    let scheme = Scheme::Int8(Int8Module { rows: rows as usize, cols: cols as usize, kept: list });
-    Ok(TensorInfo {
-        dtype: StoredType::Supported(format()),
-        bytes: parts.iter().map(|p| p.bytes).sum(),
-        module: Some(Arc::new(Module { parts, scheme })),
-        ..weight.clone()
-    })
+    let scheme = Int8Module { rows: rows as usize, cols: cols as usize, kept: list };
+    let (name, shape) = (weight.name.clone(), weight.shape.clone());
+    let parts = [Some(weight), Some(scb), order, kept[0], kept[1]];
+    Ok(Module::info(name, format(), shape, &parts, scheme))
 }
 
 fn check_order(order: &TensorInfo, files: &Files) -> Result<()> {
@@ -102,8 +97,8 @@ fn check_order(order: &TensorInfo, files: &Files) -> Result<()> {
     }
 }
 
-impl Int8Module {
-    pub fn description(&self) -> String {
+impl Scheme for Int8Module {
+    fn description(&self) -> String {
         let kept = match self.kept.len() {
             0 => String::new(),
             count => format!(", {count} columns in F16 too"),
@@ -111,18 +106,17 @@ impl Int8Module {
         format!("bitsandbytes, LLM.int8, a scale a row{kept}")
     }
 
-    pub(super) fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
+    fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
         let (codes, absmax) = (files.bytes(&parts[0])?, files.f32s(&parts[1])?);
         let storage = uniform::int8_rows((self.rows, self.cols), codes, absmax);
         PackedTensor::from_storage(name, (self.rows, self.cols), Arc::new(storage))
     }
 
-    pub fn has_kept(&self) -> bool {
+    fn has_kept_columns(&self) -> bool {
         !self.kept.is_empty()
     }
 
-    /// The columns that were kept, if any were.
-    pub(super) fn kept(&self, parts: &[TensorInfo], files: &Files) -> Result<Option<KeptColumns>> {
+    fn kept(&self, parts: &[TensorInfo], files: &Files) -> Result<Option<KeptColumns>> {
         let (Some(weight), false) = (parts.last(), self.kept.is_empty()) else { return Ok(None) };
         let f16 = by_name("F16").expect("a format of the table");
         let bytes = files.bytes(weight)?;

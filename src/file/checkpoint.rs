@@ -54,12 +54,26 @@ fn ambiguous(folder: &Path, suffix: &str, count: usize) -> Error {
 
 /// The `config.json` beside a checkpoint's file, if there is one.
 pub(crate) fn config(beside: &Path) -> Result<Option<serde_json::Value>> {
-    let path = beside.with_file_name("config.json");
+    read_json(&beside.with_file_name("config.json"))
+}
+
+/// How a checkpoint was quantized: `quantization_config` of its config.json, or the quantize_config.json of older tools.
+pub(crate) fn quantization(
+    beside: &Path,
+    config: Option<&serde_json::Value>,
+) -> Result<Option<serde_json::Value>> {
+    if let Some(settings) = config.and_then(|c| c.get("quantization_config")).filter(|s| s.is_object()) {
+        return Ok(Some(settings.clone()));
+    }
+    read_json(&beside.with_file_name("quantize_config.json"))
+}
+
+fn read_json(path: &Path) -> Result<Option<serde_json::Value>> {
     if !path.is_file() {
         return Ok(None);
     }
-    let text = read_text(&path, MAX_CONFIG)?;
-    serde_json::from_str(&text).map(Some).map_err(|e| json_error(&path, &text, &e))
+    let text = read_text(path, MAX_CONFIG)?;
+    serde_json::from_str(&text).map(Some).map_err(|e| json_error(path, &text, &e))
 }
 
 /// The text of a file of at most `limit` bytes.

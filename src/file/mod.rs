@@ -158,8 +158,9 @@ impl Model {
     }
 
     fn from_safetensors(path: &Path, source: Source, config: Option<serde_json::Value>) -> Result<Self> {
+        let settings = checkpoint::quantization(source.path(), config.as_ref())?;
         let Header { metadata: header, tensors } = safetensors::open(&source)?;
-        let tensors = module::gather(tensors, &Files(std::slice::from_ref(&source)))?;
+        let tensors = module::gather(tensors, &Files(std::slice::from_ref(&source)), settings.as_ref())?;
         let (kind, gguf) = (Kind::Safetensors, gguf::Metadata::default());
         Ok(Self { path: path.into(), kind, files: vec![source], tensors, gguf, header, config })
     }
@@ -167,6 +168,7 @@ impl Model {
     fn from_index(path: &Path, file: &Path, options: &OpenOptions) -> Result<Self> {
         let index = checkpoint::Index::open(file)?;
         let config = checkpoint::config(file)?;
+        let settings = checkpoint::quantization(file, config.as_ref())?;
         let (mut files, mut tables, mut header) = (Vec::new(), Vec::new(), None);
         for shard in &index.shards {
             let source = Source::open(&index.folder().join(shard), options.mmap)?;
@@ -175,7 +177,7 @@ impl Model {
             tables.push(shard.tensors);
             header.get_or_insert(shard.metadata);
         }
-        let tensors = module::gather(index.merge(tables)?, &Files(&files))?;
+        let tensors = module::gather(index.merge(tables)?, &Files(&files), settings.as_ref())?;
         let (gguf, kind) = (gguf::Metadata::default(), Kind::Sharded);
         Ok(Self { path: path.into(), kind, files, tensors, gguf, header: header.unwrap_or_default(), config })
     }

@@ -3,57 +3,109 @@
 use crate::error::{Error, Result};
 use crate::file::names::shown;
 use crate::file::source::Source;
+use crate::file::stored::StoredType;
 use crate::file::tensors::{TensorInfo, TensorTable};
 use crate::file::{bitsandbytes, bitsandbytes_int8};
+use crate::format::Format;
 use crate::linear::KeptColumns;
 use crate::tensor::PackedTensor;
 use bytes::Bytes;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The tensors behind one weight, and what is known of them from their headers.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Module {
     /// As the file lists them, the codes first.
     pub parts: Vec<TensorInfo>,
-    pub(crate) scheme: Scheme,
+    pub(super) scheme: Arc<dyn Scheme>,
 }
 
-/// How they belong together.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Scheme {
-    /// Four bits of bitsandbytes.
-    FourBit(bitsandbytes::FourBitModule),
-    /// INT8 of bitsandbytes.
-    Int8(bitsandbytes_int8::Int8Module),
+/// How they belong together: a convention of one tool.
+pub(super) trait Scheme: std::fmt::Debug + Send + Sync {
+    /// See [`Module::description`].
+    fn description(&self) -> String;
+
+    /// The weight of this name, made of these parts.
+    fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor>;
+
+    /// See [`Module::has_kept_columns`].
+    fn has_kept_columns(&self) -> bool {
+        false
+    }
+
+    /// Columns of the weight that are stored in 16 bits besides.
+    fn kept(&self, _parts: &[TensorInfo], _files: &Files) -> Result<Option<KeptColumns>> {
+        Ok(None)
+    }
+}
+
+impl PartialEq for Module {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts == other.parts
+    }
 }
 
 impl Module {
     /// What a reader should know beyond the format: "blocks of 64, scales in 8 bits, from float16".
     pub fn description(&self) -> String {
-        match &self.scheme {
-            Scheme::FourBit(module) => module.description(),
-            Scheme::Int8(module) => module.description(),
-        }
+        self.scheme.description()
     }
 
     pub(super) fn load(&self, name: &str, files: &Files) -> Result<PackedTensor> {
-        match &self.scheme {
-            Scheme::FourBit(module) => module.load(name, &self.parts, files),
-            Scheme::Int8(module) => module.load(name, &self.parts, files),
+        self.scheme.load(name, &self.parts, files)
+    }
+
+    /// A weight of this name, format and shape, made of these parts, the codes first.
+    pub(super) fn info(
+        name: String,
+        format: &'static Format,
+        shape: Vec<u64>,
+        parts: &[Option<&TensorInfo>],
+        scheme: impl Scheme + 'static,
+    ) -> TensorInfo {
+        let parts: Vec<TensorInfo> = parts.iter().copied().flatten().cloned().collect();
+        let (offset, file) = parts.first().map_or((0, 0), |codes| (codes.offset, codes.file));
+        TensorInfo {
+            name,
+            dtype: StoredType::Supported(format),
+            shape,
+            offset,
+            bytes: parts.iter().map(|p| p.bytes).sum(),
+            file,
+            module: Some(Arc::new(Self { parts, scheme: Arc::new(scheme) })),
         }
     }
 
     /// True if the file holds columns in 16 bits besides.
     pub fn has_kept_columns(&self) -> bool {
-        matches!(&self.scheme, Scheme::Int8(module) if module.has_kept())
+        self.scheme.has_kept_columns()
     }
 
     /// Columns that the file holds in 16 bits besides.
     pub(super) fn kept(&self, files: &Files) -> Result<Option<KeptColumns>> {
-        match &self.scheme {
-            Scheme::FourBit(_) => Ok(None),
-            Scheme::Int8(module) => module.kept(&self.parts, files),
-        }
+        self.scheme.kept(&self.parts, files)
+    }
+}
+
+/// What a convention looks at: the tensors of a checkpoint, their bytes, and its settings.
+pub(super) struct Checkpoint<'a> {
+    pub table: &'a TensorTable,
+    pub files: &'a Files<'a>,
+    /// `quantization_config` of config.json, or quantize_config.json.
+    pub settings: Option<&'a serde_json::Value>,
+}
+
+impl Checkpoint<'_> {
+    /// A setting, if it is there and not null.
+    pub fn setting(&self, key: &str) -> Option<&serde_json::Value> {
+        self.settings?.get(key).filter(|value| !value.is_null())
+    }
+
+    /// A setting that is a text, lower case.
+    pub fn text(&self, key: &str) -> Option<String> {
+        Some(self.setting(key)?.as_str()?.to_lowercase())
     }
 }
 
@@ -76,9 +128,48 @@ impl Files<'_> {
         }
     }
 
-    /// The f32 numbers of a tensor.
+    /// The numbers of a tensor of F32, F16 or BF16.
     pub fn f32s(&self, tensor: &TensorInfo) -> Result<Vec<f32>> {
-        Ok(self.bytes(tensor)?.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+        let bytes = self.bytes(tensor)?;
+        let halves = |decode: fn([u8; 2]) -> f32| bytes.as_chunks().0.iter().map(|b| decode(*b)).collect();
+        match tensor.dtype.name() {
+            "F32" => Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
+            "F16" => Ok(halves(|b| half::f16::from_le_bytes(b).to_f32())),
+            "BF16" => Ok(halves(|b| half::bf16::from_le_bytes(b).to_f32())),
+            other => {
+                Err(self.malformed(tensor, format!("its type should be F32, F16 or BF16, it is {other}")))
+            }
+        }
+    }
+
+    /// The words of a tensor of I32.
+    pub fn words(&self, tensor: &TensorInfo) -> Result<Vec<u32>> {
+        match tensor.dtype.name() {
+            "I32" => Ok(self.bytes(tensor)?.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect()),
+            other => Err(self.malformed(tensor, format!("its type should be I32, it is {other}"))),
+        }
+    }
+
+    /// Refuses a tensor of another shape.
+    pub fn expect(&self, tensor: &TensorInfo, shape: &[u64], what: &str) -> Result<()> {
+        match tensor.shape == shape {
+            true => Ok(()),
+            false => {
+                let problem = format!("{what} {shape:?} belong here, its shape is {:?}", tensor.shape);
+                Err(self.malformed(tensor, problem))
+            }
+        }
+    }
+
+    /// Refuses a tensor of another type.
+    pub fn typed(&self, tensor: &TensorInfo, types: &[&str]) -> Result<()> {
+        match types.contains(&tensor.dtype.name()) {
+            true => Ok(()),
+            false => {
+                let problem = format!("its type should be {}, it is {}", types.join(" or "), tensor.dtype);
+                Err(self.malformed(tensor, problem))
+            }
+        }
     }
 
     /// Something that is wrong with a tensor.
@@ -92,23 +183,46 @@ impl Files<'_> {
     }
 }
 
+/// Finds the weights of one convention, all lengths checked.
+type Convention = fn(&Checkpoint) -> Result<Vec<TensorInfo>>;
+
+/// Every convention, one a line.
+const CONVENTIONS: &[Convention] = &[bitsandbytes::modules, bitsandbytes_int8::modules];
+
 /// The tensors of `table`, those that belong together as one.
-pub(super) fn gather(table: TensorTable, files: &Files) -> Result<TensorTable> {
-    let mut modules = bitsandbytes::modules(&table, files)?;
-    modules.extend(bitsandbytes_int8::modules(&table, files)?);
+pub(super) fn gather(
+    table: TensorTable,
+    files: &Files,
+    settings: Option<&serde_json::Value>,
+) -> Result<TensorTable> {
+    let checkpoint = Checkpoint { table: &table, files, settings };
+    let mut modules = vec![];
+    for convention in CONVENTIONS {
+        modules.extend(convention(&checkpoint)?);
+    }
     if modules.is_empty() {
         return Ok(table);
     }
-    let parts = modules.iter().flat_map(|m| m.module.iter().flat_map(|m| &m.parts));
-    let taken: std::collections::HashSet<String> = parts.map(|p| p.name.clone()).collect();
+    let taken = parts(&modules, files)?;
     // A module stands where its codes stood.
-    let mut by_name: std::collections::HashMap<String, TensorInfo> =
-        modules.into_iter().map(|m| (m.name.clone(), m)).collect();
-    let keep = |t: TensorInfo| match by_name.remove(&t.name) {
-        Some(module) => Some(module),
-        None => (!taken.contains(&t.name)).then_some(t),
+    let codes = |m: &TensorInfo| m.module.as_ref().and_then(|m| Some(m.parts.first()?.name.clone()));
+    let by_name: HashMap<String, &TensorInfo> = modules.iter().filter_map(|m| Some((codes(m)?, m))).collect();
+    let keep = |t: TensorInfo| match by_name.get(&*t.name) {
+        Some(module) => Some((*module).clone()),
+        None => (!taken.contains(&*t.name)).then_some(t),
     };
     let list = table.list.into_iter().filter_map(keep).collect();
     TensorTable::new(list)
         .map_err(|(i, list)| files.malformed(&list[i], "a tensor of this name was listed before"))
+}
+
+/// The names of all parts. Refuses a tensor that two weights claim: one of them would be made of the other's bytes.
+fn parts<'a>(modules: &'a [TensorInfo], files: &Files) -> Result<HashSet<&'a str>> {
+    let mut names = HashSet::new();
+    for part in modules.iter().flat_map(|m| m.module.iter().flat_map(|m| &m.parts)) {
+        if !names.insert(&*part.name) {
+            return Err(files.malformed(part, "it is part of two weights"));
+        }
+    }
+    Ok(names)
 }

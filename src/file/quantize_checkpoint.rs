@@ -26,7 +26,7 @@ pub type Encode<'a> = &'a dyn Fn(&str, &Target, (usize, usize), &[f32]) -> Resul
 /// [`Target::encode`] or a device's twin of it; `progress` is called before each tensor.
 ///
 /// # Errors
-/// [`Error::Argument`] if `model` is no safetensors checkpoint, the target is none, or `out` holds another checkpoint;
+/// [`Error::Argument`] if `model` is no safetensors checkpoint or quantized already, the target is none, or `out` holds another;
 /// [`Error::NonFinite`] for a weight that is NaN or infinite; [`Error::Io`].
 pub fn quantize_checkpoint(
     model: &Model,
@@ -41,11 +41,17 @@ pub fn quantize_checkpoint(
     target.check_kept(plan.iter().map(Item::kept_columns).sum())?;
     let order = order(&plan)?;
     let tensors: Vec<NewTensor> = order.iter().map(|at| plan[at.item].tensors[at.part].clone()).collect();
+    let is_new = !out.exists();
     fs::create_dir_all(out).map_err(Error::io("creating", out))?;
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
-    safetensors_write::write(&out.join("model.safetensors"), Some(metadata), &tensors, |sink| {
+    let written = safetensors_write::write(&out.join(WEIGHTS), Some(metadata), &tensors, |sink| {
         job.fill(sink, &plan, &mut progress, out)
-    })?;
+    });
+    if written.is_err() && is_new {
+        // The error that led here says more than one of this would.
+        let _ = fs::remove_dir(out);
+    }
+    written?;
     copy_others(model, out)?;
     write_config(&job, &plan, out)?;
     Ok(report(&job, &plan))
@@ -56,6 +62,11 @@ struct Job<'a> {
     target: &'a Target,
     encode: Encode<'a>,
 }
+
+/// The file of all tensors.
+const WEIGHTS: &str = "model.safetensors";
+/// The file of the model's configuration.
+const CONFIG: &str = "config.json";
 
 /// Models of transformers whose linear layers are `[in, out]`, which bitsandbytes turns round.
 const CONV1D: [&str; 4] = ["gpt2", "openai-gpt", "imagegpt", "decision_transformer"];
@@ -96,6 +107,7 @@ impl Job<'_> {
                 "{model_type} models keep their layers transposed (Conv1D)"
             )));
         }
+        check_source(self.model)?;
         check_target(self.model, out)
     }
 
@@ -257,20 +269,39 @@ fn why_not(tensor: &TensorInfo) -> Option<String> {
     if let Some(part) = KEPT.iter().find(|part| name.contains(**part)) {
         return Some(format!("`{part}` tensors stay as they are"));
     }
+    if tensor.elements() == 0 {
+        return Some("it is empty".into());
+    }
     let floats = matches!(tensor.dtype.name(), "F32" | "F16" | "BF16");
     (!floats).then(|| format!("it is {} already", tensor.dtype))
 }
 
+/// Refuses a model that is quantized already: its config.json would no longer say how.
+fn check_source(model: &Model) -> Result<()> {
+    let how = model.config().map(|c| &c["quantization_config"]).filter(|how| !how.is_null());
+    let module = model.tensors().iter().find(|t| t.module.is_some());
+    let what = match (how, module) {
+        (Some(how), _) => shown(how["quant_method"].as_str().unwrap_or("its config.json says so")),
+        (None, Some(tensor)) => format!("`{}` is {}", shown(&tensor.name), tensor.dtype),
+        (None, None) => return Ok(()),
+    };
+    Err(Error::Argument(format!("{}: the model is quantized already ({what})", model.path().display())))
+}
+
 /// Refuses to write over the model itself, and beside files that would be taken for part of the checkpoint.
 fn check_target(model: &Model, out: &Path) -> Result<()> {
-    let same =
-        |a: &Path| fs::canonicalize(a).ok().zip(fs::canonicalize(out).ok()).is_some_and(|(a, b)| a == b);
-    let folder = folder(model);
-    if folder.as_deref().is_some_and(same) {
+    let from = folder(model);
+    if same(&from, out) {
         return Err(Error::Argument(format!("{}: it is the folder of the model itself", out.display())));
     }
+    // Links are followed when they are written to.
+    let weights = model.files().any(|(file, _)| same(file, &out.join(WEIGHTS)));
+    if weights || same(&from.join(CONFIG), &out.join(CONFIG)) {
+        return Err(Error::Argument(format!("{}: it links to files of the model itself", out.display())));
+    }
     let Ok(entries) = fs::read_dir(out) else { return Ok(()) };
-    let stale = |name: &str| name.contains(".safetensors") && name != "model.safetensors";
+    let ends = [".safetensors", ".safetensors.index.json"];
+    let stale = |name: &str| name != WEIGHTS && ends.iter().any(|end| name.ends_with(end));
     let mut names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
     match names.find(|name| stale(name)) {
         Some(name) => {
@@ -281,23 +312,48 @@ fn check_target(model: &Model, out: &Path) -> Result<()> {
     }
 }
 
-fn folder(model: &Model) -> Option<PathBuf> {
-    let parent = model.files().next()?.0.parent()?.to_owned();
-    Some(if parent.as_os_str().is_empty() { ".".into() } else { parent })
+/// True if both are there and the same.
+fn same(a: &Path, b: &Path) -> bool {
+    fs::canonicalize(a).ok().zip(fs::canonicalize(b).ok()).is_some_and(|(a, b)| a == b)
 }
+
+/// Where the model's config.json is; shards may lie in folders below.
+fn folder(model: &Model) -> PathBuf {
+    let path = model.path();
+    match path.parent() {
+        _ if path.is_dir() => path.into(),
+        Some(parent) if !parent.as_os_str().is_empty() => parent.into(),
+        _ => ".".into(),
+    }
+}
+
+/// Ends of files with the weights as they were, some for other programs.
+const OTHER_WEIGHTS: [&str; 11] = [
+    ".safetensors",
+    ".safetensors.index.json",
+    ".bin",
+    ".bin.index.json",
+    ".gguf",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".h5",
+    ".msgpack",
+    ".onnx",
+];
 
 /// Tokenizers and the like.
 fn copy_others(model: &Model, out: &Path) -> Result<()> {
     // A lone file is no checkpoint, and what lies beside it is not its own.
-    let Some(from) = folder(model).filter(|_| model.config().is_some()) else { return Ok(()) };
-    let weights =
-        [".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".gguf", ".pt", ".pth"];
+    if model.config().is_none() {
+        return Ok(());
+    }
+    let from = folder(model);
     for entry in fs::read_dir(&from).map_err(Error::io("reading", &from))? {
         let entry = entry.map_err(Error::io("reading", &from))?;
         let name = entry.file_name();
         let text = name.to_string_lossy();
-        let skip =
-            text == "config.json" || text.starts_with('.') || weights.iter().any(|w| text.ends_with(w));
+        let skip = text == CONFIG || text.starts_with('.') || OTHER_WEIGHTS.iter().any(|w| text.ends_with(w));
         if skip || !entry.path().is_file() {
             continue;
         }
@@ -316,7 +372,7 @@ fn write_config(job: &Job, plan: &[Item], out: &Path) -> Result<()> {
     fields.insert("quantization_config".into(), quantization_config(job, plan));
     let text = serde_json::to_string_pretty(&config)
         .map_err(|e| Error::Argument(format!("config.json cannot be written: {e}")))?;
-    output::write(&out.join("config.json"), |sink| sink.put(text.as_bytes()))
+    output::write(&out.join(CONFIG), |sink| sink.put(text.as_bytes()))
 }
 
 fn quantization_config(job: &Job, plan: &[Item]) -> Value {

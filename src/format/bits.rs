@@ -269,6 +269,12 @@ pub fn packed_six_bit_pairs(p: &[u8; 16]) -> [u8; 12] {
     })
 }
 
+/// The third bits of 32 codes: that of code `4 i + j` is bit `i` of byte `j`.
+pub fn third_bits(codes: &[u8; 32]) -> u32 {
+    let bit = |(i, q): (usize, &u8)| u32::from(q >> 2 & 1) << (i % 4 * 8 + i / 4);
+    codes.iter().enumerate().map(bit).sum()
+}
+
 /// Bytes into as many words as they fill, little end first.
 pub fn put_words(words: &mut [u32], bytes: &[u8]) {
     words.iter_mut().zip(bytes.as_chunks().0).for_each(|(to, bytes)| *to = u32::from_le_bytes(*bytes));

@@ -292,6 +292,7 @@ fn layout_of(format: &'static Format, cols: usize, block: usize) -> Layout {
         ],
         book: Book::None,
         codes: if split { Codes::None } else { format.codes },
+        ordered: false,
     }
 }
 

@@ -7,7 +7,7 @@ use super::{Codes, Coding, Format, Parts};
 
 pub static FORMAT: Format = Format {
     name: "INT4",
-    stem: "int4",
+    stem: "uniform",
     gguf_type: None,
     codes: Codes::Integers,
     coding: Coding::Parts(Parts {
@@ -15,7 +15,7 @@ pub static FORMAT: Format = Format {
         encode: |shape, weights| uniform::encode(&GRID, shape, weights, GRID.group),
         layout: |cols| uniform::layout(&GRID, cols),
     }),
-    shader: include_str!("../../shaders/decode/int4.wgsl"),
+    shader: include_str!("../../shaders/decode/uniform.wgsl"),
 };
 
 pub(super) static GRID: Grid = Grid { format: &FORMAT, bits: 4, symmetric: true, group: Group::Columns(128) };

@@ -7,7 +7,7 @@ use super::{Codes, Coding, Format, Parts};
 
 pub static FORMAT: Format = Format {
     name: "INT8",
-    stem: "int8",
+    stem: "uniform",
     gguf_type: None,
     codes: Codes::Integers,
     coding: Coding::Parts(Parts {
@@ -15,7 +15,7 @@ pub static FORMAT: Format = Format {
         encode: |shape, weights| uniform::encode_int8(shape, weights),
         layout: |cols| uniform::layout(&GRID, cols),
     }),
-    shader: include_str!("../../shaders/decode/int8.wgsl"),
+    shader: include_str!("../../shaders/decode/uniform.wgsl"),
 };
 
 pub(super) static GRID: Grid = Grid { format: &FORMAT, bits: 8, symmetric: true, group: Group::Row };

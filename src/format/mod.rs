@@ -13,6 +13,8 @@ mod i16;
 mod i32;
 mod i64;
 mod i8;
+mod int2;
+mod int3;
 mod int4;
 mod int8;
 mod iq1_m;
@@ -43,6 +45,8 @@ mod q8_1;
 mod q8_k;
 mod tq1_0;
 mod tq2_0;
+mod uint2;
+mod uint3;
 mod uint4;
 mod uint8;
 
@@ -69,6 +73,8 @@ pub static FORMATS: &[&Format] = &[
     &i32::FORMAT,
     &i64::FORMAT,
     &i8::FORMAT,
+    &int2::FORMAT,
+    &int3::FORMAT,
     &int4::FORMAT,
     &int8::FORMAT,
     &iq1_m::FORMAT,
@@ -99,6 +105,8 @@ pub static FORMATS: &[&Format] = &[
     &q8_k::FORMAT,
     &tq1_0::FORMAT,
     &tq2_0::FORMAT,
+    &uint2::FORMAT,
+    &uint3::FORMAT,
     &uint4::FORMAT,
     &uint8::FORMAT,
 ];
@@ -172,7 +180,7 @@ pub struct Parts {
 }
 
 /// Where the values behind the codes of a format come from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Book {
     /// From arithmetic alone.
     None,
@@ -180,6 +188,8 @@ pub enum Book {
     Sixteen([f32; 16]),
     /// From a table of words, which the shader finds in its binding `book`.
     Grid(fn() -> Vec<u32>),
+    /// From arithmetic; the binding `book` holds words of the tensor's own, an order of columns or numbers of groups.
+    Words(Arc<[u32]>),
 }
 
 impl Book {
@@ -189,6 +199,7 @@ impl Book {
             Self::None => vec![0],
             Self::Sixteen(values) => values.iter().map(|v| v.to_bits()).collect(),
             Self::Grid(words) => words(),
+            Self::Words(words) => words.to_vec(),
         }
     }
 }
@@ -235,6 +246,8 @@ pub struct Layout {
     pub book: Book,
     /// What the decoder can give besides weights, of this tensor.
     pub codes: Codes,
+    /// The columns lie in another order on the device, which the book has: place `i` holds column `book[i]`.
+    pub ordered: bool,
 }
 
 impl Layout {
@@ -245,7 +258,7 @@ impl Layout {
 
     /// True if the shader has `weight`, which gives single weights: LLM.int8 asks for those of outlier features.
     pub fn has_columns(&self) -> bool {
-        self.format.shader.contains("fn weight(") && self.has_integers()
+        self.format.name == "INT8" && self.has_integers() && !self.ordered
     }
 
     /// True if those codes are integers, which can be multiplied with eight-bit activations.
@@ -312,7 +325,8 @@ impl Format {
                 format: self,
                 constants: vec![],
                 planes: b.planes.to_vec(),
-                book: b.book,
+                book: b.book.clone(),
+                ordered: false,
                 codes: self.codes,
             },
         }

@@ -7,7 +7,7 @@ use super::{Codes, Coding, Format, Parts};
 
 pub static FORMAT: Format = Format {
     name: "UINT8",
-    stem: "int8",
+    stem: "uniform",
     gguf_type: None,
     // Bytes without signs do not fit the products of signed ones.
     codes: Codes::None,
@@ -16,7 +16,7 @@ pub static FORMAT: Format = Format {
         encode: |shape, weights| uniform::encode(&GRID, shape, weights, GRID.group),
         layout: |cols| uniform::layout(&GRID, cols),
     }),
-    shader: include_str!("../../shaders/decode/int8.wgsl"),
+    shader: include_str!("../../shaders/decode/uniform.wgsl"),
 };
 
 pub(super) static GRID: Grid = Grid { format: &FORMAT, bits: 8, symmetric: false, group: Group::Row };

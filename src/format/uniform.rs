@@ -1,6 +1,7 @@
 //! Codes on a uniform grid: `w = (q - zero) * scale`, with a scale (and a zero) for a whole tensor, a row, or a run of its columns.
 //!
-//! INT8 and INT4 are symmetric ("absmax"), UINT8 and UINT4 have zeros ("affine"). The row-wise INT8 is that of LLM.int8.
+//! INT8, INT4, INT3 and INT2 are symmetric ("absmax"), UINT8 to UINT2 have zeros ("affine"). The row-wise INT8 is that of LLM.int8; those of
+//! GPTQ, AWQ, compressed-tensors and HQQ have groups of columns, and GPTQ may have put the columns of a group anywhere in a row.
 
 use super::storage::Part;
 use super::{Book, Codes, Format, Layout, Plane, Storage, bits};
@@ -24,18 +25,18 @@ pub enum Group {
 #[derive(Debug)]
 pub(crate) struct Grid {
     pub format: &'static Format,
-    /// 4 or 8.
+    /// Of a code on the device: 2, 3, 4 or 8.
     pub bits: usize,
-    /// Codes have signs, and no zeros.
+    /// Codes are counted from the middle, and there are no zeros.
     pub symmetric: bool,
     /// What a tensor's scales are for where nothing else is said.
     pub group: Group,
 }
 
 impl Grid {
-    /// The code that stands for zero in symmetric formats, as it is stored.
+    /// The code that stands for zero in symmetric formats, as the device has it.
     fn center(&self) -> i32 {
-        if self.bits == 4 { 8 } else { 0 }
+        if self.bits == 8 { 0 } else { 1 << (self.bits - 1) }
     }
 
     /// The largest code, counted from the center.
@@ -44,15 +45,107 @@ impl Grid {
     }
 }
 
+/// The format that holds codes of so many bits, 1 to 8.
+pub(crate) fn grid_for(bits: usize, symmetric: bool) -> &'static Grid {
+    match (bits, symmetric) {
+        (..=2, true) => &super::int2::GRID,
+        (..=2, false) => &super::uint2::GRID,
+        (3, true) => &super::int3::GRID,
+        (3, false) => &super::uint3::GRID,
+        (4, true) => &super::int4::GRID,
+        (4, false) => &super::uint4::GRID,
+        (_, true) => &super::int8::GRID,
+        (_, false) => &super::uint8::GRID,
+    }
+}
+
+/// Rows of codes, one behind the other: code `i` of a row is bits `i * bits ..` of it, the lowest first.
+#[derive(Clone, Debug)]
+pub(crate) struct CodeRows {
+    pub bytes: Bytes,
+    pub row_bytes: usize,
+    /// 1 to 8.
+    pub bits: usize,
+    /// Codes of eight bits in two's complement.
+    pub signed: bool,
+}
+
+impl CodeRows {
+    /// Codes without gaps but for the last byte of a row.
+    fn dense(bytes: impl Into<Bytes>, bits: usize, cols: usize, signed: bool) -> Self {
+        Self { bytes: bytes.into(), row_bytes: (cols * bits).div_ceil(8), bits, signed }
+    }
+
+    fn row(&self, row: usize) -> &[u8] {
+        &self.bytes[row * self.row_bytes..(row + 1) * self.row_bytes]
+    }
+
+    /// Code `i` of the bytes of a row.
+    fn code(&self, row: &[u8], i: usize) -> i32 {
+        if self.signed {
+            return i32::from(row[i] as i8);
+        }
+        let (byte, shift) = (i * self.bits / 8, i * self.bits % 8);
+        let next = row.get(byte + 1).map_or(0, |b| u32::from(*b) << 8);
+        ((u32::from(row[byte]) | next) >> shift) as i32 & ((1 << self.bits) - 1)
+    }
+
+    /// The code that stands for zero where there are no zeros.
+    fn center(&self) -> i32 {
+        if self.signed { 0 } else { 1 << (self.bits - 1) }
+    }
+}
+
+/// Which group a column belongs to.
+#[derive(Clone, Debug)]
+pub(crate) enum Columns {
+    /// Runs of so many columns.
+    Runs(usize),
+    /// The same, after the columns have been put in this order, which the device does.
+    Ordered { run: usize, groups: Arc<[u32]>, order: Arc<[u32]> },
+    /// Any, by number.
+    Any(Arc<[u32]>),
+}
+
+impl Columns {
+    /// Columns of groups by number, `count` groups of about `run` columns.
+    pub fn of_numbers(numbers: Vec<u32>, run: usize) -> Self {
+        if numbers.iter().enumerate().all(|(i, g)| *g as usize == i / run) {
+            return Self::Runs(run);
+        }
+        let mut order: Vec<u32> = (0..numbers.len() as u32).collect();
+        order.sort_by_key(|i| numbers[*i as usize]);
+        match order.iter().enumerate().all(|(p, i)| numbers[*i as usize] as usize == p / run) {
+            true => Self::Ordered { run, groups: numbers.into(), order: order.into() },
+            false => Self::Any(numbers.into()),
+        }
+    }
+
+    fn group(&self, column: usize) -> usize {
+        match self {
+            Self::Runs(run) => column / run,
+            Self::Ordered { groups, .. } | Self::Any(groups) => groups[column] as usize,
+        }
+    }
+
+    /// The column at a place of the device's order.
+    fn at(&self, place: usize) -> usize {
+        match self {
+            Self::Ordered { order, .. } => order[place] as usize,
+            _ => place,
+        }
+    }
+}
+
 /// A weight on a uniform grid.
 #[derive(Clone, Debug)]
 pub(crate) struct Uniform {
     pub grid: &'static Grid,
     pub shape: [usize; 2],
-    /// Columns that share a scale: all of a row, or fewer.
-    pub group: usize,
-    /// Rows one after the other: a byte a code, signed in INT8; or two codes a byte, the first low, rows starting with a byte.
-    pub codes: Bytes,
+    pub columns: Columns,
+    pub codes: CodeRows,
+    /// Groups of a row.
+    pub groups: usize,
     /// `[rows, groups]`
     pub scales: Vec<f32>,
     /// `[rows, groups]`, empty in symmetric formats.
@@ -62,52 +155,43 @@ pub(crate) struct Uniform {
 }
 
 impl Uniform {
-    fn groups(&self) -> usize {
-        self.shape[1].div_ceil(self.group.max(1))
-    }
-
-    fn row_bytes(&self) -> usize {
-        (self.shape[1] * self.grid.bits).div_ceil(8)
-    }
-
-    fn row(&self, row: usize) -> &[u8] {
-        &self.codes[row * self.row_bytes()..(row + 1) * self.row_bytes()]
-    }
-
     /// Code `i` of a row less what is zero in symmetric formats.
-    fn code(&self, row: &[u8], i: usize) -> f32 {
-        let code = match (self.grid.bits, self.grid.symmetric) {
-            (8, true) => i32::from(row[i] as i8),
-            (8, false) => i32::from(row[i]),
-            _ => i32::from(row[i / 2] >> (i % 2 * 4) & 15),
-        };
-        (code - if self.grid.symmetric { self.grid.center() } else { 0 }) as f32
+    fn code(&self, row: &[u8], i: usize) -> i32 {
+        self.codes.code(row, i) - if self.grid.symmetric { self.codes.center() } else { 0 }
     }
 
     /// The scales, or zeros, of a row.
     fn of_row<'a>(&self, values: &'a [f32], row: usize) -> &'a [f32] {
-        let groups = self.groups();
-        if values.is_empty() { &[] } else { &values[row * groups..(row + 1) * groups] }
+        if values.is_empty() { &[] } else { &values[row * self.groups..(row + 1) * self.groups] }
+    }
+
+    /// The codes of 32 places of the device's order, as the device has them.
+    fn chunk(&self, row: &[u8], start: usize) -> [u8; 32] {
+        let center = if self.grid.symmetric { self.grid.center() } else { 0 };
+        let mut codes = [0; 32];
+        for (code, place) in codes.iter_mut().zip(start..self.shape[1]) {
+            *code = (self.code(row, self.columns.at(place)) + center) as u8;
+        }
+        codes
     }
 }
 
 impl Storage for Uniform {
     fn layout(&self) -> Layout {
-        layout_of(self.grid, self.shape[1], self.group)
+        layout_of(self.grid, self.shape[1], &self.columns)
     }
 
     fn parts(&self) -> Vec<Part> {
-        let [rows, cols] = self.shape;
-        let dtype = if self.grid.symmetric && self.grid.bits == 8 { "I8" } else { "U8" };
+        let [rows, _] = self.shape;
+        let dtype = if self.codes.signed { "I8" } else { "U8" };
         let floats = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Bytes>();
-        let groups = vec![rows, self.groups()];
-        let row_bytes = (cols * self.grid.bits).div_ceil(8);
+        let groups = vec![rows, self.groups];
         if let Some(absmax) = &self.absmax {
             // The order of the rows is number 0, "row".
-            let bytes = [self.codes.clone(), floats(absmax), vec![0].into()];
+            let bytes = [self.codes.bytes.clone(), floats(absmax), vec![0].into()];
             return int8_headers(self.shape).into_iter().zip(bytes).map(|(p, b)| p.with_bytes(b)).collect();
         }
-        let codes = Part::new("", dtype, vec![rows, row_bytes], self.codes.clone());
+        let codes = Part::new("", dtype, vec![rows, self.codes.row_bytes], self.codes.bytes.clone());
         let mut parts = vec![codes, Part::new("_scale", "F32", groups.clone(), floats(&self.scales))];
         if !self.zeros.is_empty() {
             parts.push(Part::new("_zero_point", "F32", groups, floats(&self.zeros)));
@@ -117,10 +201,11 @@ impl Storage for Uniform {
 
     fn decode_row(&self, row: usize, out: &mut [f32]) {
         let (codes, scales, zeros) =
-            (self.row(row), self.of_row(&self.scales, row), self.of_row(&self.zeros, row));
+            (self.codes.row(row), self.of_row(&self.scales, row), self.of_row(&self.zeros, row));
         for (i, out) in out.iter_mut().enumerate() {
-            let zero = zeros.get(i / self.group).copied().unwrap_or(0.0);
-            *out = (self.code(codes, i) - zero) * scales[i / self.group];
+            let group = self.columns.group(i);
+            let zero = zeros.get(group).copied().unwrap_or(0.0);
+            *out = (self.code(codes, i) as f32 - zero) * scales[group];
         }
     }
 
@@ -130,24 +215,17 @@ impl Storage for Uniform {
     }
 
     fn pack_row(&self, row: usize, planes: &mut [&mut [u32]]) {
-        match self.grid.bits {
-            8 => {
-                for (to, codes) in planes[0].iter_mut().zip(self.row(row).chunks(4)) {
-                    let mut word = [0; 4];
-                    word[..codes.len()].copy_from_slice(codes);
-                    *to = u32::from_le_bytes(word);
-                }
+        let bytes = self.codes.row(row);
+        for (chunk, start) in (0..self.shape[1]).step_by(32).enumerate() {
+            let codes = self.chunk(bytes, start);
+            match self.grid.bits {
+                8 => bits::put_words(&mut planes[0][8 * chunk..], &codes),
+                4 => planes[0][4 * chunk..4 * chunk + 4].copy_from_slice(&bits::pack_nibbles(&codes)),
+                _ => planes[0][2 * chunk..2 * chunk + 2]
+                    .copy_from_slice(&bits::pack_pairs(&codes.map(|q| q & 3))),
             }
-            _ => {
-                let bytes = self.row(row);
-                let chunks = planes[0].as_chunks_mut::<4>().0.iter_mut();
-                for (words, start) in chunks.zip((0..self.shape[1]).step_by(32)) {
-                    let mut codes = [0; 32];
-                    for (code, i) in codes.iter_mut().zip(start..self.shape[1]) {
-                        *code = bytes[i / 2] >> (i % 2 * 4) & 15;
-                    }
-                    *words = bits::pack_nibbles(&codes);
-                }
+            if self.grid.bits == 3 {
+                planes[2][chunk] = bits::third_bits(&codes);
             }
         }
         let (scales, zeros) = (self.of_row(&self.scales, row), self.of_row(&self.zeros, row));
@@ -161,20 +239,21 @@ impl Storage for Uniform {
     }
 
     fn without_columns(&self, columns: &[u32]) -> Option<Arc<dyn Storage>> {
-        if self.grid.bits != 8 || !self.grid.symmetric {
+        if !self.codes.signed || !self.zeros.is_empty() {
             return None;
         }
-        let mut codes = self.codes.to_vec();
-        for row in codes.chunks_mut(self.shape[1].max(1)) {
+        let mut bytes = self.codes.bytes.to_vec();
+        for row in bytes.chunks_mut(self.codes.row_bytes.max(1)) {
             columns.iter().for_each(|column| row[*column as usize] = 0);
         }
-        Some(Arc::new(Self { codes: codes.into(), ..self.clone() }))
+        let codes = CodeRows { bytes: bytes.into(), ..self.codes.clone() };
+        Some(Arc::new(Self { codes, ..self.clone() }))
     }
 }
 
 /// What the shader is told of our own encoder's codes.
 pub(super) fn layout(grid: &Grid, cols: usize) -> Layout {
-    layout_of(grid, cols, group_columns(grid.group, cols))
+    layout_of(grid, cols, &Columns::Runs(group_columns(grid.group, cols)))
 }
 
 /// Columns of a row that share a scale.
@@ -185,34 +264,54 @@ fn group_columns(group: Group, cols: usize) -> usize {
     }
 }
 
-fn layout_of(grid: &Grid, cols: usize, group: usize) -> Layout {
-    let one = group >= cols;
+fn layout_of(grid: &Grid, cols: usize, columns: &Columns) -> Layout {
+    let run = match columns {
+        Columns::Runs(run) | Columns::Ordered { run, .. } => *run,
+        Columns::Any(_) => 1,
+    };
+    let any = matches!(columns, Columns::Any(_));
+    let one = !any && run >= cols;
     // A chunk of 32 has one scale, or each weight asks for its own.
-    let fine = !one && !group.is_multiple_of(32);
+    let fine = !one && !run.is_multiple_of(32);
     // The last chunk asks for its columns behind the last, too.
-    let groups = if fine { cols.next_multiple_of(32).div_ceil(group) } else { cols.div_ceil(group.max(1)) };
+    let groups = match columns {
+        Columns::Any(numbers) => numbers.iter().max().map_or(0, |g| *g as usize + 1),
+        _ if fine => cols.next_multiple_of(32).div_ceil(run),
+        _ => cols.div_ceil(run.max(1)),
+    };
     let words = groups * if grid.symmetric { 1 } else { 2 };
-    let has_codes = !fine && (grid.symmetric || grid.bits == 4);
+    let has_codes = !fine && (grid.symmetric || grid.bits != 8);
+    let mut planes = vec![
+        Plane::new("qs", grid.bits / 2 * 2 * 256),
+        Plane { name: "d", bits_per_256: 0, more_words: words },
+    ];
+    if grid.bits == 3 {
+        planes.push(Plane::new("third bits", 256));
+    }
     Layout {
         format: grid.format,
         constants: vec![
+            ("BITS", grid.bits as u32),
             // All of a row is one group whatever its length, so that rows of all lengths share their pipelines.
-            ("GROUP", if one { 0 } else { group as u32 }),
+            ("GROUP", if one { 0 } else { run as u32 }),
             ("FINE", fine.into()),
             ("ZEROS", (!grid.symmetric).into()),
+            ("NUMBERED", any.into()),
         ],
-        planes: vec![
-            Plane::new("qs", grid.bits * 256),
-            Plane { name: "d", bits_per_256: 0, more_words: words },
-        ],
-        book: Book::None,
+        planes,
+        book: match columns {
+            Columns::Any(numbers) => Book::Words(numbers.clone()),
+            Columns::Ordered { order, .. } => Book::Words(order.clone()),
+            Columns::Runs(_) => Book::None,
+        },
         codes: if has_codes { grid.format.codes } else { Codes::None },
+        ordered: matches!(columns, Columns::Ordered { .. }),
     }
 }
 
 /// The grid of a format.
 pub(crate) fn grid(format: &Format) -> Option<&'static Grid> {
-    let all = [&super::int8::GRID, &super::int4::GRID, &super::uint8::GRID, &super::uint4::GRID];
+    let all = [2, 3, 4, 8].into_iter().flat_map(|bits| [grid_for(bits, true), grid_for(bits, false)]);
     all.into_iter().find(|grid| grid.format == format)
 }
 
@@ -237,8 +336,9 @@ pub(crate) fn int8_rows(shape: (usize, usize), codes: Bytes, absmax: Vec<f32>) -
     Uniform {
         grid: &super::int8::GRID,
         shape: [shape.0, shape.1],
-        group: shape.1.max(1),
-        codes,
+        columns: Columns::Runs(shape.1.max(1)),
+        codes: CodeRows::dense(codes, 8, shape.1, true),
+        groups: 1,
         scales: absmax.iter().map(|max| max / 127.0).collect(),
         zeros: vec![],
         absmax: Some(absmax),
@@ -287,8 +387,9 @@ pub(crate) fn encode(
     Arc::new(Uniform {
         grid,
         shape: [shape.0, shape.1],
-        group: columns,
-        codes: codes.concat().into(),
+        columns: Columns::Runs(columns),
+        codes: CodeRows::dense(codes.concat(), grid.bits, shape.1, grid.symmetric && grid.bits == 8),
+        groups: shape.1.div_ceil(columns),
         scales: spans.iter().map(|(d, _)| *d).collect(),
         zeros: if grid.symmetric { vec![] } else { spans.iter().map(|(_, z)| *z).collect() },
         absmax: None,
@@ -315,10 +416,16 @@ fn encode_one(grid: &Grid, w: f32, (scale, zero): (f32, f32)) -> u8 {
     }
 }
 
-/// Codes of a row as bytes.
+/// Codes of a row as bytes, the lowest bits first.
 fn join(grid: &Grid, codes: &[u8]) -> Vec<u8> {
-    match grid.bits {
-        8 => codes.to_vec(),
-        _ => codes.chunks(2).map(|pair| pair[0] | pair.get(1).map_or(0, |q| q << 4)).collect(),
+    let mut bytes = vec![0; (codes.len() * grid.bits).div_ceil(8)];
+    for (i, code) in codes.iter().enumerate() {
+        let (byte, shift) = (i * grid.bits / 8, i * grid.bits % 8);
+        let both = u16::from(*code) << shift;
+        bytes[byte] |= both as u8;
+        if both > 0xff {
+            bytes[byte + 1] |= (both >> 8) as u8;
+        }
     }
+    bytes
 }

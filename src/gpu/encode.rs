@@ -239,6 +239,6 @@ impl<'a> Encoder<'a> {
     fn finish(&self, shape: (usize, usize), encoded: Encoded) -> Result<PackedTensor> {
         let Encoded { codes, absmax } = encoded;
         let storage = four_bit::store(self.table, shape, self.recipe, codes, absmax);
-        PackedTensor::from_storage(self.name, shape, storage)
+        PackedTensor::encoded(self.name.to_owned(), shape, storage)
     }
 }

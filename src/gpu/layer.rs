@@ -246,8 +246,9 @@ impl Runtime {
         options: &MatmulOptions,
         least: f64,
     ) -> Result<Timing> {
-        let sizes = layers.iter().map(|l| (l.weight.rows(), l.weight.cols()));
-        let (x, y) = time::buffers(self, sizes, n)?;
+        let most = |size: fn(&Weights) -> usize| layers.iter().map(|l| size(&l.weight)).max().unwrap_or(0);
+        let x = time::noise(self, n, most(Weights::cols))?;
+        let (x, y) = time::buffers(self, &x, n, most(Weights::rows))?;
         let one = |layer: &Layer| {
             self.owns(&layer.weight)?;
             layer.prepare(self, (&x, &y), n, options)

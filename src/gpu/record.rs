@@ -23,6 +23,7 @@ struct Buffers<'a> {
     routes: Option<wgpu::Buffer>,
     outliers: Option<wgpu::Buffer>,
     gathered: Option<wgpu::Buffer>,
+    ordered: Option<wgpu::Buffer>,
 }
 
 impl<'a> Buffers<'a> {
@@ -38,6 +39,7 @@ impl<'a> Buffers<'a> {
             routes: own(Buffer::Routes, "sorted columns")?,
             outliers: own(Buffer::Outliers, "outlier features")?,
             gathered: own(Buffer::Gathered, "activations of outlier features")?,
+            ordered: own(Buffer::Ordered, "activations in order")?,
         })
     }
 
@@ -51,6 +53,7 @@ impl<'a> Buffers<'a> {
             Buffer::Routes => self.routes.as_ref(),
             Buffer::Outliers => self.outliers.as_ref(),
             Buffer::Gathered => self.gathered.as_ref(),
+            Buffer::Ordered => self.ordered.as_ref(),
         };
         there.expect("the plan was made for these buffers")
     }

@@ -353,6 +353,28 @@ impl Runtime {
         time::matmul(self, weights, n, options, least)
     }
 
+    /// The same for activations `x[n, k]` of one's own: with LLM.int8 the time depends on them. The weights have one width.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Shape`] if `x` is not a whole number of columns.
+    pub fn time_matmul_of(
+        &self,
+        weights: &[Weights],
+        x: &[f32],
+        options: &MatmulOptions,
+        least: f64,
+    ) -> Result<Timing> {
+        let columns = |w: &Weights| reference::batch(w.name(), w.cols(), x.len());
+        let n = weights.iter().map(columns).next().unwrap_or(Ok(0))?;
+        for w in weights {
+            if columns(w)? != n {
+                let what = format!("columns of activations for `{}`", w.name());
+                return Err(Error::shape(what, n, columns(w)?));
+            }
+        }
+        time::matmul_of(self, weights, (x, n), options, least)
+    }
+
     /// The kernels and variants that a matmul with `n` columns runs, in order, each once: `stage_q8+gemm:64x64+gemv:2x64`.
     ///
     /// # Errors

@@ -41,8 +41,20 @@ pub(super) fn matmul(
     options: &MatmulOptions,
     least: f64,
 ) -> Result<Timing> {
-    let sizes = weights.iter().map(|w| (w.rows(), w.cols()));
-    let (x, y) = buffers(runtime, sizes, n)?;
+    let k = weights.iter().map(Weights::cols).max().unwrap_or(0);
+    matmul_of(runtime, weights, (&noise(runtime, n, k)?, n), options, least)
+}
+
+/// The same for activations `x[n, k]` of one's own.
+pub(super) fn matmul_of(
+    runtime: &Runtime,
+    weights: &[Weights],
+    (x, n): (&[f32], usize),
+    options: &MatmulOptions,
+    least: f64,
+) -> Result<Timing> {
+    let m = weights.iter().map(Weights::rows).max().unwrap_or(0);
+    let (x, y) = buffers(runtime, x, n, m)?;
     let one = |w: &Weights| {
         runtime.owns(w)?;
         let plan = runtime.plan_matmul(w, n, options)?;
@@ -86,23 +98,35 @@ fn warmed_up(runtime: &Runtime, prepared: &[Vec<Prepared>]) -> Result<(Clock, f6
     Ok((clock, once))
 }
 
-/// Noise to multiply by weights of these sizes `(m, k)`, and room for the largest result.
+/// Something to multiply: `n` columns of `k` activations.
+pub(super) fn noise(runtime: &Runtime, n: usize, k: usize) -> Result<Vec<f32>> {
+    fits(runtime, n, k)?;
+    Ok((0..n * k).map(|i| ((i * 7919) % 2003) as f32 / 1001.0 - 1.0).collect())
+}
+
+/// The activations on the device, and room for `n` columns of `m` results.
 pub(super) fn buffers(
     runtime: &Runtime,
-    sizes: impl Iterator<Item = (usize, usize)>,
+    x: &[f32],
     n: usize,
+    m: usize,
 ) -> Result<(wgpu::Buffer, wgpu::Buffer)> {
-    let (m, k) = sizes.fold((0, 0), |(m, k), size| (size.0.max(m), size.1.max(k)));
-    let most = runtime.caps().max_buffer / 4;
-    let wanted = (n as u64).saturating_mul(m.max(k) as u64);
-    if wanted > most {
-        let what = format!("x or y of a matmul with n = {n}");
-        return Err(Error::LimitExceeded { what, wanted: wanted.saturating_mul(4), limit: most * 4 });
-    }
-    let noise: Vec<f32> = (0..n * k).map(|i| ((i * 7919) % 2003) as f32 / 1001.0 - 1.0).collect();
-    let x = transfer::filled(runtime, "activations", &noise)?;
+    fits(runtime, n, m)?;
+    let x = transfer::filled(runtime, "activations", x)?;
     let y = transfer::buffer(runtime, "result", (n * m * 4) as u64, transfer::OUTPUT)?;
     Ok((x, y))
+}
+
+/// Refuses what no buffer holds.
+fn fits(runtime: &Runtime, n: usize, columns: usize) -> Result<()> {
+    let limit = runtime.caps().max_buffer;
+    match (n as u64).saturating_mul(columns as u64).saturating_mul(4) {
+        wanted if wanted > limit => {
+            let what = format!("x or y of a matmul with n = {n}");
+            Err(Error::LimitExceeded { what, wanted, limit })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Two timestamps around a pass, where there are timestamps.

@@ -49,6 +49,7 @@ static CHUNK_STAGED: Part = part!("lib/chunk_staged.wgsl");
 static CHUNK_Q8: Part = part!("lib/chunk_q8.wgsl");
 static WEIGHTS_GATHERED: Part = part!("lib/weights_gathered.wgsl");
 static WEIGHTS_PLAIN: Part = part!("lib/weights_plain.wgsl");
+pub(super) static INT8: Part = part!("lib/int8.wgsl");
 pub(super) static HALVES: Part = part!("lib/halves.wgsl");
 static X_F16: Part = part!("lib/x_f16.wgsl");
 static X_Q8: Part = part!("lib/x_q8.wgsl");
@@ -127,6 +128,7 @@ pub fn compose(kernel: &Kernel, config: &Config, layout: &Layout) -> Source {
         let _ = writeln!(header, "const {name} = {value}u;");
     }
     if decodes {
+        let _ = writeln!(header, "const ORDERED = {}u;", u32::from(layout.ordered));
         for (name, value) in &layout.constants {
             let _ = writeln!(header, "const {name} = {value}u;");
         }
@@ -136,7 +138,7 @@ pub fn compose(kernel: &Kernel, config: &Config, layout: &Layout) -> Source {
     let book = match layout.book {
         Book::Sixteen(_) if decodes => vec![config.lookup, &LOOKUP],
         Book::Grid(_) if decodes => vec![&GRID, &QUADS],
-        Book::None if decodes && layout.has_codes() => vec![&QUADS],
+        Book::None | Book::Words(_) if decodes && layout.has_codes() => vec![&QUADS],
         _ => vec![],
     };
     let words = if decodes { config.words } else { &WORDS_32 };

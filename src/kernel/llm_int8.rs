@@ -8,16 +8,20 @@
 //! 5. `gather_outliers`: the features of the list, side by side.
 //! 6. A kernel of f32 activations multiplies them by their columns of the weight, and adds to the result.
 //!
+//! For one column one kernel does 1, 2, 3 and 5: `stage_int8_one`. Software adapters multiply f32 faster than bytes: for them 1 is
+//! followed by `stage_int8_f32`, which writes the numbers that the integers stand for, the outliers among them, and one product does.
+//!
 //! How many features there are only the device knows; whatever depends on it stops by itself. Rules and rounding are those of
 //! bitsandbytes: `x` is rounded to f16 first; a feature is an outlier where `|x| >= threshold`; the scale of a column is 127 times the
 //! reciprocal of the largest magnitude below the threshold, in outlier features too; products are of dequantized INT8 weights in both parts.
 
 use super::plan::{self, Activated, Buffer, CHUNK, Choose, Dispatch, Params, Tiles, Weight, Window};
 use super::{
-    Activations, Caps, Request, Threshold, gather_outliers, outlier_list, outlier_mask, stage_int8, stage_q8,
+    Activations, Caps, Config, Request, Threshold, gather_outliers, outlier_list, outlier_mask, stage_int8,
+    stage_int8_f32, stage_int8_one, stage_q8,
 };
 use crate::error::{Error, Result};
-use crate::format::{Codes, uniform};
+use crate::format::uniform;
 use std::ops::Range;
 
 /// `y[n, m] = x[n, k] · w[m, k]ᵀ`; see [`plan::matmul`].
@@ -41,6 +45,14 @@ pub(super) fn matmul(
     }
     let most = columns_limit(&w, caps)?;
     let job = Job { w, caps, choose, threshold, list: list_words(w.cols, caps) };
+    if caps.software {
+        job.as_f32(&mut plan, batch, accumulate, most)?;
+        return Ok(plan);
+    }
+    if threshold.is_some() && batch == 1 {
+        job.one(&mut plan, accumulate)?;
+        return Ok(plan);
+    }
     if threshold.is_some() {
         job.find(&mut plan, batch, most)?;
     }
@@ -143,8 +155,8 @@ impl Job<'_> {
         plan::window(Buffer::X, columns.start * self.w.cols..columns.end * self.w.cols, self.caps)
     }
 
-    /// The outlier features of the whole batch.
-    fn find(&self, plan: &mut Vec<Dispatch>, batch: usize, most: usize) -> Result<()> {
+    /// The mask of the outlier features of the whole batch.
+    fn mask(&self, plan: &mut Vec<Dispatch>, batch: usize, most: usize) -> Result<()> {
         let kernel = &outlier_mask::KERNEL;
         let config = plan::only_config(kernel, self.caps);
         let most = most.min(self.caps.max_loops.map_or(usize::MAX, |l| l as usize));
@@ -157,6 +169,12 @@ impl Job<'_> {
             let (grid, config) = (plan::fold(self.w.name, groups, self.caps)?, config.clone());
             plan.push(Dispatch { kernel, config, shard: 0, params, grid, x, y: self.buffer(), side: None });
         }
+        Ok(())
+    }
+
+    /// Mask and list of the outlier features of the whole batch.
+    fn find(&self, plan: &mut Vec<Dispatch>, batch: usize, most: usize) -> Result<()> {
+        self.mask(plan, batch, most)?;
         let kernel = &outlier_list::KERNEL;
         let config = plan::only_config(kernel, self.caps);
         let params = Params { groups: 1, ..self.params(&(0..batch)) };
@@ -194,9 +212,86 @@ impl Job<'_> {
         Ok(Activated { window, offset: 0, stride })
     }
 
+    /// All of it in f32, the numbers that codes stand for and outliers among them: software adapters multiply these faster.
+    fn as_f32(&self, plan: &mut Vec<Dispatch>, batch: usize, accumulate: bool, most: usize) -> Result<()> {
+        let masked = self.threshold.is_some() && batch > 1;
+        if masked {
+            self.mask(plan, batch, most)?;
+        }
+        let kernel = &stage_int8_f32::KERNEL;
+        let config =
+            Config { constants: vec![("MASKED", masked.into())], ..plan::only_config(kernel, self.caps) };
+        for first in (0..batch).step_by(most) {
+            let columns = first..batch.min(first + most);
+            let (x, x_offset) = self.x(&columns);
+            let (groups, stride) = (columns.len() as u32, self.w.cols as u32);
+            let params = Params { groups, x_offset, y_stride: stride, ..self.params(&columns) };
+            let size = 4 * (self.w.cols * columns.len()) as u64;
+            let window = Window { buffer: Buffer::Staged, offset: 0, size };
+            let grid = plan::fold(self.w.name, groups, self.caps)?;
+            let side = masked.then_some(Buffer::Outliers);
+            plan.push(Dispatch {
+                kernel,
+                config: config.clone(),
+                shard: 0,
+                params,
+                grid,
+                x,
+                y: window,
+                side,
+            });
+            let request = Request {
+                rows: self.w.rows,
+                cols: self.w.cols,
+                codes: self.w.layout.codes,
+                ..Request::default()
+            };
+            let staged = Activated { window, offset: 0, stride };
+            self.multiply(plan, self.w, columns, staged, request, (accumulate, None))?;
+        }
+        Ok(())
+    }
+
+    /// All of it for one column: its integers, list and outliers lie in one buffer.
+    fn one(&self, plan: &mut Vec<Dispatch>, accumulate: bool) -> Result<()> {
+        let kernel = &stage_int8_one::KERNEL;
+        let config = plan::only_config(kernel, self.caps);
+        let aligned =
+            |words: usize| words.next_multiple_of((self.caps.binding_alignment as usize / 4).max(4));
+        let stride = self.chunks() * stage_q8::CHUNK_WORDS;
+        let list = aligned(stride);
+        let outliers = aligned(list + outlier_list::HEADER_WORDS + self.chunks() * CHUNK);
+        let window = |words: std::ops::Range<usize>| Window {
+            buffer: Buffer::Staged,
+            offset: 4 * words.start as u64,
+            size: 4 * words.len() as u64,
+        };
+        let (x, x_offset) = self.x(&(0..1));
+        let experts = [list as u32, 0, 0, outliers as u32];
+        let params = Params { groups: 1, x_offset, experts, ..self.params(&(0..1)) };
+        let y = window(0..outliers + self.chunks() * CHUNK);
+        plan.push(Dispatch { kernel, config, shard: 0, params, grid: [1, 1], x, y, side: None });
+        let staged = Activated { window: window(0..stride), offset: 0, stride: stride as u32 };
+        self.multiply_integers(plan, 0..1, staged, accumulate)?;
+        let end = outliers + self.chunks() * CHUNK;
+        let gathered =
+            Activated { window: window(outliers..end), offset: 0, stride: (self.chunks() * CHUNK) as u32 };
+        self.multiply_outliers(plan, 0..1, gathered, (Buffer::Staged, list))
+    }
+
     /// The product of everything but the outliers.
     fn integers(&self, plan: &mut Vec<Dispatch>, columns: Range<usize>, accumulate: bool) -> Result<()> {
         let staged = self.stage(plan, columns.clone(), Buffer::Staged)?;
+        self.multiply_integers(plan, columns, staged, accumulate)
+    }
+
+    fn multiply_integers(
+        &self,
+        plan: &mut Vec<Dispatch>,
+        columns: Range<usize>,
+        staged: Activated,
+        accumulate: bool,
+    ) -> Result<()> {
         let request = Request {
             rows: self.w.rows,
             cols: self.w.cols,
@@ -204,7 +299,7 @@ impl Job<'_> {
             codes: self.w.layout.codes,
             ..Request::default()
         };
-        self.multiply(plan, self.w, columns, staged, request, accumulate)
+        self.multiply(plan, self.w, columns, staged, request, (accumulate, None))
     }
 
     /// The outliers, whose number is not known here: as if all features were.
@@ -219,11 +314,23 @@ impl Job<'_> {
         let window = Window { buffer: Buffer::Gathered, offset: 0, size };
         let (grid, side) = (plan::fold(self.w.name, groups, self.caps)?, self.side());
         plan.push(Dispatch { kernel, config, shard: 0, params, grid, x, y: window, side });
-        let request = Request { rows: self.w.rows, cols: stride, gathered: true, ..Request::default() };
         let gathered = Activated { window, offset: 0, stride: stride as u32 };
-        let w = Weight { cols: stride, ..self.w };
-        debug_assert_eq!(request.codes, Codes::None, "codes come by the chunk");
-        self.multiply(plan, w, columns, gathered, request, true)
+        self.multiply_outliers(plan, columns, gathered, (Buffer::Outliers, self.list))
+    }
+
+    /// Adds the product of outliers, side by side, whose list is in this buffer from this word on.
+    fn multiply_outliers(
+        &self,
+        plan: &mut Vec<Dispatch>,
+        columns: Range<usize>,
+        gathered: Activated,
+        list: (Buffer, usize),
+    ) -> Result<()> {
+        // Codes come by the chunk, and are of no use here.
+        let cols = gathered.stride as usize;
+        let request = Request { rows: self.w.rows, cols, gathered: true, ..Request::default() };
+        let w = Weight { cols, ..self.w };
+        self.multiply(plan, w, columns, gathered, request, (true, Some(list)))
     }
 
     /// One product with all shards, in as many kernels as the columns take.
@@ -234,7 +341,7 @@ impl Job<'_> {
         columns: Range<usize>,
         x: Activated,
         request: Request,
-        accumulate: bool,
+        (accumulate, list): (bool, Option<(Buffer, usize)>),
     ) -> Result<()> {
         let mut first = columns.start;
         while first < columns.end {
@@ -246,9 +353,9 @@ impl Job<'_> {
             for index in 0..w.shards.len() {
                 let mut tiles = Tiles::of(&w, index, first..first + count, &candidate.config, self.caps);
                 tiles.accumulate = accumulate;
-                if request.gathered {
-                    tiles.experts = [self.list as u32, 0, 0, 0];
-                    tiles.side = self.side();
+                if let Some((buffer, at)) = list {
+                    tiles.experts = [at as u32, 0, 0, 0];
+                    tiles.side = Some(buffer);
                 }
                 plan::matmul_shard(plan, &w, &tiles, x, (candidate.kernel, &candidate.config), self.caps)?;
             }

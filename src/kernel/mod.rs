@@ -15,6 +15,7 @@ pub mod llm_int8;
 mod matmul_rows;
 mod outlier_list;
 mod outlier_mask;
+mod permute;
 pub mod plan;
 mod quantize_four_bit;
 pub mod reference;
@@ -22,6 +23,8 @@ mod route_experts;
 mod row_scales;
 pub mod stage_f16;
 mod stage_int8;
+mod stage_int8_f32;
+mod stage_int8_one;
 pub mod stage_q8;
 mod sum_splits;
 #[cfg(test)]
@@ -45,11 +48,14 @@ pub static KERNELS: &[&Kernel] = &[
     &matmul_rows::KERNEL,
     &outlier_list::KERNEL,
     &outlier_mask::KERNEL,
+    &permute::KERNEL,
     &quantize_four_bit::KERNEL,
     &route_experts::KERNEL,
     &row_scales::KERNEL,
     &stage_f16::KERNEL,
     &stage_int8::KERNEL,
+    &stage_int8_f32::KERNEL,
+    &stage_int8_one::KERNEL,
     &stage_q8::KERNEL,
     &sum_splits::KERNEL,
 ];
@@ -135,6 +141,14 @@ impl Default for Threshold {
 impl Activations {
     /// Those that kernels are written for, the exact one first.
     pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Q8];
+
+    /// Those that the kernel of the weights takes: LLM.int8's integers are multiplied by a kernel of eight-bit activations.
+    pub fn of_kernels(self) -> Self {
+        match self {
+            Self::Int8(_) => Self::Q8,
+            other => other,
+        }
+    }
 
     /// `f32`, `f16`, `q8` or `int8`.
     pub fn name(self) -> &'static str {

@@ -5,8 +5,8 @@
 //! batch columns where x or y exceed one binding, chunks of k where a driver limits loops.
 
 use super::{
-    Activations, Candidate, Caps, Config, KERNELS, Kernel, Operation, Request, llm_int8, quantize_four_bit,
-    route_experts, stage_f16, stage_q8,
+    Activations, Candidate, Caps, Config, KERNELS, Kernel, Operation, Request, llm_int8, permute,
+    quantize_four_bit, route_experts, stage_f16, stage_q8,
 };
 use crate::error::{Error, Result};
 use crate::format::Layout;
@@ -130,6 +130,8 @@ pub enum Buffer {
     Gathered,
     /// The caller's list of columns.
     Columns,
+    /// Activations in the order of the weight's columns.
+    Ordered,
 }
 
 /// Part of a buffer, in bytes.
@@ -379,11 +381,11 @@ fn stage(
     activations: Activations,
     caps: &Caps,
 ) -> Result<Activated> {
-    let (x, x_offset) = window(Buffer::X, columns.start * w.cols..columns.end * w.cols, caps);
+    let source = source(plan, w, columns.clone(), caps)?;
     let chunks = w.cols.div_ceil(CHUNK);
     let stride = staged_words(w.cols, activations) as u32;
     let kernel = match activations {
-        Activations::F32 => return Ok(Activated { window: x, offset: x_offset, stride: w.cols as u32 }),
+        Activations::F32 => return Ok(source),
         Activations::F16 => &stage_f16::KERNEL,
         Activations::Q8 | Activations::Int8(_) => &stage_q8::KERNEL,
     };
@@ -397,11 +399,12 @@ fn stage(
         batch: columns.len() as u32,
         groups,
         chunk_end: chunks as u32,
-        x_offset,
+        x_offset: source.offset,
         x_stride: w.cols as u32,
         y_stride: stride,
         ..Params::default()
     };
+    let x = source.window;
     let window =
         Window { buffer: Buffer::Staged, offset: 0, size: 4 * u64::from(stride) * columns.len() as u64 };
     plan.push(Dispatch {
@@ -415,6 +418,33 @@ fn stage(
         side: None,
     });
     Ok(Activated { window, offset: 0, stride })
+}
+
+/// Activations of `columns` as they are, in the order of the weight's columns on the device.
+fn source(plan: &mut Vec<Dispatch>, w: &Weight, columns: Range<usize>, caps: &Caps) -> Result<Activated> {
+    let stride = w.cols as u32;
+    let (x, x_offset) = window(Buffer::X, columns.start * w.cols..columns.end * w.cols, caps);
+    if !w.layout.ordered {
+        return Ok(Activated { window: x, offset: x_offset, stride });
+    }
+    let kernel = &permute::KERNEL;
+    let config = only_config(kernel, caps);
+    let elements = columns.len() * w.cols;
+    let groups = elements.div_ceil(config.workgroup as usize) as u32;
+    let batch = columns.len() as u32;
+    let params = Params { cols: stride, batch, groups, x_offset, x_stride: stride, ..Params::default() };
+    let y = Window { buffer: Buffer::Ordered, offset: 0, size: 4 * elements as u64 };
+    plan.push(Dispatch {
+        kernel,
+        config,
+        shard: 0,
+        params,
+        grid: fold(w.name, groups, caps)?,
+        x,
+        y,
+        side: None,
+    });
+    Ok(Activated { window: y, offset: 0, stride })
 }
 
 /// Words of one column of activations.
