@@ -32,7 +32,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
     let inverse = reciprocal(top);
     let scale = bitcast<u32>(bitcast<f32>(top) * (1.0 / 127.0));
     for (var chunk = lane; chunk < params.chunk_end; chunk += WORKGROUP) {
-        let outliers = select(0u, routes[chunk], params.threshold > 0.0);
+        // Without a threshold there is no mask to read.
+        var outliers = 0u;
+        if (params.threshold > 0.0) {
+            outliers = routes[chunk];
+        }
         var codes: array<u32, 8>;
         var sums = vec2<i32>(0);
         for (var j = 0u; j < 32u; j++) {
