@@ -19,6 +19,7 @@ mod bitsandbytes;
 mod bitsandbytes_int8;
 mod checkpoint;
 mod compressed_tensors;
+mod float4;
 mod fp8;
 pub mod gguf;
 mod gguf_value;

@@ -5,7 +5,7 @@ use crate::file::names::shown;
 use crate::file::source::Source;
 use crate::file::stored::StoredType;
 use crate::file::tensors::{TensorInfo, TensorTable};
-use crate::file::{awq, bitsandbytes, bitsandbytes_int8, compressed_tensors, fp8, gptq};
+use crate::file::{awq, bitsandbytes, bitsandbytes_int8, compressed_tensors, float4, fp8, gptq};
 use crate::format::Format;
 use crate::tensor::PackedTensor;
 use bytes::Bytes;
@@ -171,6 +171,7 @@ const CONVENTIONS: &[Convention] = &[
     bitsandbytes::modules,
     bitsandbytes_int8::modules,
     compressed_tensors::modules,
+    float4::modules,
     fp8::modules,
     gptq::modules,
 ];
