@@ -1,4 +1,4 @@
-//! FP8, MXFP4 and NVFP4 as checkpoints hold them: vectors by other packages, every layout, and files that lie.
+//! FP8, MXFP4, NVFP4 and HQQ as checkpoints hold them: vectors by other packages, every layout, and files that lie.
 
 mod common;
 
@@ -645,5 +645,209 @@ mod float4 {
         refused(&changed(&good, w, Dtype::F8_E4M3, &[64, 128]), &no, w, &["U8", "F8_E4M3"]);
         refused(&changed(&good, s, Dtype::F32, &[64, 16]), &no, s, &["F8_E4M3", "F32"]);
         refused(&changed(&good, g, Dtype::F32, &[64]), &no, g, &["1 scale", "[64]"]);
+    }
+}
+
+mod hqq {
+    use super::*;
+
+    fn i64s(values: &[i64]) -> Vec<u8> {
+        values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
+    fn shape(rows: usize, cols: usize) -> (String, Dtype, Vec<usize>, Vec<u8>) {
+        ("packed.shape".into(), Dtype::I64, vec![2], i64s(&[rows as i64, cols as i64]))
+    }
+
+    /// The vector, which has no shape, with one.
+    fn vector() -> (Golden, Tensors) {
+        let file = golden("hqq", "b4.g64.axis1");
+        let mut tensors = packed(&file, &[("W_q", Dtype::U8), ("scale", Dtype::F32), ("zero", Dtype::F32)]);
+        tensors.push(shape(64, 256));
+        (file, tensors)
+    }
+
+    fn settings(bits: f64, group: Value, axis: u64) -> Value {
+        let weights = json!({"nbits": bits, "group_size": group, "axis": axis, "channel_wise": true});
+        json!({"quant_method": "hqq", "quant_config": {"weight_quant_params": weights, "scale_quant_params": null}})
+    }
+
+    fn weight(tensors: &Tensors, settings: &Value) -> PackedTensor {
+        let model = checkpoint(tensors, settings).unwrap_or_else(|e| panic!("{e}"));
+        model.find("packed").and_then(|info| model.tensor(info)).expect("by its name")
+    }
+
+    #[test]
+    fn the_vector_decodes_bit_for_bit_and_multiplies_within_the_bound() {
+        let (file, tensors) = vector();
+        let packed = weight(&tensors, &settings(4.0, json!(64), 1));
+        assert_eq!(packed.format().name, "UINT4");
+        holds(&file, &packed);
+        assert_eq!(weight(&tensors, &Value::Null).dequantize(), packed.dequantize(), "without settings");
+        let flat = json!({"quant_method": "hqq", "bits": 4, "group_size": 64, "axis": 1});
+        assert_eq!(weight(&tensors, &flat).dequantize(), packed.dequantize());
+    }
+
+    /// All that a state_dict has beside a weight belongs to it.
+    #[test]
+    fn numbers_beside_the_codes_are_parts() {
+        let (file, mut tensors) = vector();
+        let number =
+            |name: &str, v: i32| (format!("packed.{name}"), Dtype::I32, vec![], v.to_le_bytes().to_vec());
+        tensors.extend([number("nbits", 4), number("group_size", 64), number("axis", 1)]);
+        tensors.push(("packed.packing".into(), Dtype::U8, vec![7], b"4bit_u8".to_vec()));
+        tensors.push(("packed.quant_zero".into(), Dtype::U8, vec![], vec![0]));
+        let model = checkpoint(&tensors, &Value::Null).expect("valid");
+        assert_eq!(model.tensors().len(), 1);
+        let info = model.find("packed").expect("by its name");
+        assert_eq!(
+            (&*info.name, info.dtype.name(), &info.shape[..]),
+            ("packed.weight", "UINT4", &[64, 256][..])
+        );
+        let text = info.module.as_ref().expect("several tensors").description();
+        assert_eq!(text, "HQQ, 4 bits, groups of 64, zeros that are floats");
+        assert!((5.0..5.1).contains(&info.bits_per_weight()), "{}", info.bits_per_weight());
+        assert_eq!(model.tensor(info).expect("valid").dequantize(), file.f32s("dequant_f32"));
+        let lie = |name: &str, v: i32| {
+            let mut lie = tensors.clone();
+            let tensor = lie.iter_mut().find(|t| t.0 == format!("packed.{name}")).expect("it is there");
+            *tensor = number(name, v);
+            lie
+        };
+        let (w, s) = ("packed.W_q", "packed.scale");
+        refused(&lie("nbits", 8), &Value::Null, w, &["8 bits", "16384 bytes", "8192"]);
+        refused(&lie("group_size", 32), &Value::Null, s, &["groups of 32", "256 scales", "64"]);
+        refused(&lie("axis", 0), &Value::Null, s, &["axis 0"]);
+        refused(&lie("quant_zero", 1), &Value::Null, "packed.quant_zero", &["quantized"]);
+    }
+
+    /// Codes of these bits, packed by the rule, and the weights that they stand for.
+    fn made(bits: usize, (m, k): (usize, usize), group: usize, of: Dtype) -> (Tensors, Vec<f32>) {
+        let groups = m * k / group;
+        let codes = bytes(m * k, 7, |_| true).iter().map(|q| q & (0xff >> (8 - bits))).collect::<Vec<_>>();
+        let scales = floats(groups);
+        let zeros: Vec<f32> = (0..groups).map(|g| 0.37 + g as f32 * 0.731 % 3.0).collect();
+        let (parts, word) = if bits == 3 { (10, 4) } else { (8 / bits, 1) };
+        let step = groups.div_ceil(parts);
+        let mut words = vec![0u32; step * group];
+        for (i, q) in codes.iter().enumerate() {
+            let (row, col) = (i / group, i % group);
+            words[row % step * group + col] |= u32::from(*q) << (bits * (parts - 1 - row / step));
+        }
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()[..word].to_vec()).collect();
+        let dtype = if bits == 3 { Dtype::I32 } else { Dtype::U8 };
+        let tensors: Tensors = vec![
+            ("packed.W_q".into(), dtype, vec![step, group], bytes),
+            ("packed.scale".into(), of, vec![groups, 1], stored(&scales, of)),
+            ("packed.zero".into(), of, vec![groups, 1], stored(&zeros, of)),
+            shape(m, k),
+        ];
+        let round = |v: f32| match of {
+            Dtype::F16 => half::f16::from_f32(v).to_f32(),
+            Dtype::BF16 => half::bf16::from_f32(v).to_f32(),
+            _ => v,
+        };
+        let weight = |(i, q): (usize, &u8)| {
+            let group = i / group;
+            (f32::from(*q) - round(zeros[group])) * round(scales[group])
+        };
+        let want = codes.iter().enumerate().map(weight).collect();
+        (tensors, want)
+    }
+
+    #[test]
+    fn every_number_of_bits_and_groups() {
+        let (f32, f16, bf16) = (Dtype::F32, Dtype::F16, Dtype::BF16);
+        let cases = [
+            (8, (5, 96), 32, f32, 1),
+            (4, (10, 128), 64, f16, 4),
+            (4, (34, 192), 64, bf16, 9),
+            (4, (6, 100), 20, f32, 4),
+            (3, (7, 128), 64, f16, 1),
+            (3, (10, 64), 64, f32, 9),
+            (2, (8, 160), 32, bf16, 4),
+            (2, (12, 144), 16, f16, 1),
+            (1, (8, 64), 64, f32, 9),
+            (4, (8, 32), 64, f32, 4),
+        ];
+        let (mut failures, mut done) = (vec![], 0);
+        for (i, (bits, (m, k), group, of, n)) in cases.into_iter().enumerate() {
+            let why = format!("{bits} bits, {m} x {k}, groups of {group}, {of:?}");
+            let (tensors, want) = made(bits, (m, k), group, of);
+            for settings in [Value::Null, settings(bits as f64, json!(group), 1)] {
+                assert!(compare_bits(&weight(&tensors, &settings).dequantize(), &want).passed, "{why}");
+            }
+            done += both_families((i, &why), &weight(&tensors, &Value::Null), &[n], &mut failures);
+        }
+        report(&failures, done);
+    }
+
+    /// Without its shape a weight is known only where a bias or a group that is a whole row says it.
+    #[test]
+    fn shapes_that_are_not_said() {
+        let (tensors, want) = made(4, (10, 128), 64, Dtype::F32);
+        let blind = without(&tensors, "packed.shape");
+        let said = settings(4.0, json!(64), 1);
+        refused(&blind, &said, "packed.W_q", &["lacks `packed.shape`"]);
+        let mut biased = blind.clone();
+        biased.push(("packed.bias".into(), Dtype::F32, vec![10], vec![0; 40]));
+        let packed = weight(&biased, &said);
+        assert_eq!((packed.rows(), packed.cols(), packed.dequantize()), (10, 128, want));
+        let (tensors, want) = made(4, (10, 96), 96, Dtype::F32);
+        let packed = weight(&without(&tensors, "packed.shape"), &settings(4.0, Value::Null, 1));
+        assert_eq!((packed.rows(), packed.cols(), packed.dequantize()), (10, 96, want));
+        // 1.58 bits are stored as two.
+        let (tensors, want) = made(2, (8, 32), 16, Dtype::F32);
+        assert_eq!(weight(&tensors, &settings(1.58, json!(16), 1)).dequantize(), want);
+        // Five to seven take eight.
+        let (tensors, want) = made(8, (8, 32), 16, Dtype::F32);
+        assert_eq!(weight(&tensors, &settings(6.0, json!(16), 1)).dequantize(), want);
+    }
+
+    /// As hqq saves them with `view_as_float`.
+    #[test]
+    fn bytes_may_be_viewed_as_floats() {
+        let (file, tensors) = vector();
+        let viewed = changed(&tensors, "packed.W_q", Dtype::F16, &[128, 32]);
+        assert_eq!(weight(&viewed, &Value::Null).dequantize(), file.f32s("dequant_f32"));
+    }
+
+    #[test]
+    fn lies_are_told_with_names_and_numbers() {
+        let (_, good) = vector();
+        let (w, s, z) = ("packed.W_q", "packed.scale", "packed.zero");
+        let no = Value::Null;
+        refused(&without(&good, s), &no, w, &["lacks `packed.scale`"]);
+        refused(&without(&good, z), &no, w, &["lacks `packed.zero`"]);
+        refused(&changed(&good, z, Dtype::F32, &[255, 1]), &no, z, &["[256, 1]", "[255, 1]"]);
+        refused(&changed(&good, z, Dtype::U8, &[256, 1]), &no, z, &["F32 or F16 or BF16", "U8"]);
+        refused(&changed(&good, s, Dtype::F64, &[256, 1]), &no, s, &["F32 or F16 or BF16", "F64"]);
+        let both = |shape: &[usize]| changed(&changed(&good, s, Dtype::F32, shape), z, Dtype::F32, shape);
+        refused(&both(&[256]), &no, s, &["[256, 1]", "[256]"]);
+        refused(&both(&[1, 256]), &no, s, &["axis 0"]);
+        refused(&both(&[255, 1]), &no, s, &["64 x 256", "255 groups"]);
+        refused(&both(&[512, 1]), &no, w, &["[256, 32]", "[128, 64]"]);
+        refused(
+            &changed(&good, w, Dtype::U8, &[127, 64]),
+            &no,
+            w,
+            &["256 groups of 64", "1 to 4 or 8 bits", "8128 of U8"],
+        );
+        refused(&changed(&good, w, Dtype::U8, &[64, 128]), &no, w, &["[128, 64]", "[64, 128]"]);
+        refused(&changed(&good, w, Dtype::I64, &[128, 8]), &no, w, &["U8 or I32", "I64"]);
+        refused(&good, &settings(3.0, json!(64), 1), w, &["3 bits", "6656", "8192"]);
+        refused(&good, &settings(9.0, json!(64), 1), w, &["9 bits", "no whole number"]);
+        refused(&good, &settings(4.0, json!(128), 1), s, &["groups of 128", "256 scales", "64"]);
+        refused(&good, &settings(4.0, json!(64), 0), s, &["axis 0"]);
+        for dims in [&[0i64, 256][..], &[-64, 256], &[1 << 40, 256]] {
+            let mut lie = good.clone();
+            lie[3].3 = i64s(dims);
+            refused(&lie, &no, "packed.shape", &["no shape of a matrix"]);
+        }
+        let mut lie = good.clone();
+        lie[3].3 = i64s(&[63, 256]);
+        refused(&lie, &no, s, &["groups of 63", "rows of 256"]);
+        let (tensors, _) = made(4, (6, 96), 64, Dtype::F32);
+        refused(&tensors, &no, s, &["groups of 64", "rows of 96"]);
     }
 }

@@ -25,6 +25,7 @@ pub mod gguf;
 mod gguf_value;
 pub mod gguf_write;
 mod gptq;
+mod hqq;
 mod json;
 pub mod lora;
 mod lora_config;

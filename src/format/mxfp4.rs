@@ -3,8 +3,7 @@
 //! `w[i] = 2^(e - 128) * book[q[i]]`
 
 use super::storage::Part;
-use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
-use super::{Layout, Storage};
+use super::{Blocks, Book, Codes, Coding, Format, Layout, Plane, Storage, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 use bytes::Bytes;
 use std::ops::Range;
