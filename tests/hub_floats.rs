@@ -1,4 +1,4 @@
-//! FP8 as checkpoints hold it: vectors by other packages, every layout, and files that lie.
+//! FP8, MXFP4, NVFP4 and HQQ as checkpoints hold them: vectors by other packages, every layout, and files that lie.
 
 mod common;
 
@@ -366,5 +366,488 @@ mod fp8 {
         refused(&two, &no, w, &["both", "packed.weight_scale_inv", "`packed.weight_scale`"]);
         let stack = weight(E4M3, &[3, 50, 70], "weight_scale", Dtype::F32, &[2, 50, 1]);
         refused(&stack, &no, "a.weight_scale", &["[3, 50, 70]", "[2, 50, 1]"]);
+    }
+}
+
+mod float4 {
+    use super::*;
+    use qmatmul::Activations;
+
+    const E2M1: [f32; 16] =
+        [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+
+    fn gpt_oss() -> (Golden, Tensors) {
+        let file = golden("mxfp4", "gptoss");
+        let parts = [("gate_up_proj_blocks", Dtype::U8), ("gate_up_proj_scales", Dtype::U8)];
+        let tensors = packed(&file, &parts);
+        (file, tensors)
+    }
+
+    fn ct(name: &str) -> (Golden, Tensors, Value) {
+        let file = golden("ct", name);
+        let mut parts = vec![("weight_packed", Dtype::U8)];
+        match name {
+            "nvfp4" => parts.extend([("weight_scale", Dtype::F8_E4M3), ("weight_global_scale", Dtype::F32)]),
+            _ => parts.push(("weight_scale", Dtype::U8)),
+        }
+        let tensors = packed(&file, &parts);
+        let format = format!("{name}-pack-quantized");
+        (file, tensors, json!({"quant_method": "compressed-tensors", "format": format}))
+    }
+
+    /// What ModelOpt would write for the same codes and scales.
+    fn modelopt(scale: f32) -> Tensors {
+        let (_, mut tensors, _) = ct("nvfp4");
+        tensors[0].0 = "packed.weight".into();
+        tensors[2] = ("packed.weight_scale_2".into(), Dtype::F32, vec![], scale.to_le_bytes().to_vec());
+        tensors
+    }
+
+    fn find(tensors: &Tensors, settings: &Value, name: &str) -> PackedTensor {
+        let model = checkpoint(tensors, settings).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(model.tensors().len(), 1);
+        model.find(name).and_then(|info| model.tensor(info)).expect("by its name")
+    }
+
+    /// The formula, number by number; `scale` of a group by its byte.
+    fn by_hand(codes: &[u8], scales: &[u8], group: usize, scale: impl Fn(u8) -> f32) -> Vec<f32> {
+        let code = |i: usize| codes[i / 2] >> (i % 2 * 4) & 15;
+        (0..2 * codes.len()).map(|i| E2M1[usize::from(code(i))] * scale(scales[i / group])).collect()
+    }
+
+    #[test]
+    fn vectors_decode_bit_for_bit_and_multiply_within_the_bound() {
+        for settings in [Value::Null, json!({"quant_method": "mxfp4"})] {
+            let (file, tensors) = gpt_oss();
+            let packed = find(&tensors, &settings, "packed.gate_up_proj");
+            assert_eq!(packed.format().name, "MXFP4");
+            holds(&file, &packed);
+        }
+        for (name, format) in [("mxfp4", "MXFP4"), ("nvfp4", "NVFP4_GLOBAL")] {
+            let (file, tensors, settings) = ct(name);
+            let packed = find(&tensors, &settings, "packed");
+            assert_eq!(packed.format().name, format);
+            holds(&file, &packed);
+            assert_eq!(find(&tensors, &Value::Null, "packed.weight").dequantize(), packed.dequantize());
+        }
+    }
+
+    #[test]
+    fn descriptions_and_bits_are_told() {
+        let told = |tensors: &Tensors| {
+            let model = checkpoint(tensors, &Value::Null).expect("valid");
+            let info = &model.tensors()[0];
+            let text = info.module.as_ref().expect("several tensors").description();
+            (info.name.clone(), info.shape.clone(), info.bits_per_weight(), text)
+        };
+        let (name, shape, bits, text) = told(&gpt_oss().1);
+        assert_eq!((&*name, &shape[..], bits), ("packed.gate_up_proj", &[2, 6, 128][..], 4.25));
+        assert_eq!(text, "MXFP4 of GPT-OSS, 4 bits, groups of 32");
+        let (name, shape, bits, text) = told(&ct("nvfp4").1);
+        let global = 32.0 / (64.0 * 256.0);
+        assert_eq!((&*name, &shape[..], bits), ("packed.weight", &[64, 256][..], 4.5 + global));
+        assert_eq!(text, "NVFP4 of compressed-tensors, 4 bits, groups of 16, one global scale");
+        assert_eq!(told(&ct("mxfp4").1).3, "MXFP4 of compressed-tensors, 4 bits, groups of 32");
+        assert_eq!(told(&modelopt(1.0)).3, "NVFP4 of ModelOpt, 4 bits, groups of 16, one global scale");
+    }
+
+    /// A matrix without experts, the names of OpenAI's own files, and every number of experts' rows.
+    #[test]
+    fn layouts_of_gpt_oss() {
+        let (mut failures, mut done) = (vec![], 0);
+        let powers = golden("fp8", "tables").f32s("e8m0_f32");
+        let cases: [(&[usize], &str, usize); 4] =
+            [(&[70, 3], "_", 1), (&[33, 1], ".", 4), (&[3, 11, 5], "_", 9), (&[4, 2, 7, 2], "_", 4)];
+        for (i, (outer, dot, n)) in cases.into_iter().enumerate() {
+            let blocks: usize = outer.iter().product();
+            let codes = bytes(blocks * 16, 1, |_| true);
+            let scales = bytes(blocks, 2, |e| (110..140).contains(&e));
+            let shape = [outer, &[16]].concat();
+            let tensors: Tensors = vec![
+                (format!("a{dot}blocks"), Dtype::U8, shape, codes.clone()),
+                (format!("a{dot}scales"), Dtype::U8, outer.to_vec(), scales.clone()),
+            ];
+            let packed = find(&tensors, &Value::Null, "a");
+            let want = by_hand(&codes, &scales, 32, |e| powers[usize::from(e)]);
+            assert!(compare_bits(&packed.dequantize(), &want).passed, "{outer:?}");
+            let (rows, cols) = (outer[..outer.len() - 1].iter().product(), outer[outer.len() - 1] * 32);
+            assert_eq!((packed.rows(), packed.cols()), (rows, cols));
+            done += both_families((i, &format!("{outer:?}")), &packed, &[n], &mut failures);
+        }
+        report(&failures, done);
+    }
+
+    /// Experts are sent columns of their own.
+    #[test]
+    fn experts_multiply() {
+        let codes = bytes(3 * 10 * 2 * 16, 1, |_| true);
+        let scales = bytes(3 * 10 * 2, 2, |e| (120..130).contains(&e));
+        let tensors: Tensors = vec![
+            ("a_blocks".into(), Dtype::U8, vec![3, 10, 2, 16], codes),
+            ("a_scales".into(), Dtype::U8, vec![3, 10, 2], scales),
+        ];
+        let packed = find(&tensors, &Value::Null, "a");
+        for variant in [&VARIANTS[0], &VARIANTS[3]] {
+            let options = MatmulOptions::default();
+            let outcome = check::experts(variant.runtime(), &packed, (3, 9), &options, 5).expect("small");
+            assert!(outcome.comparison.passed, "{}: {}", variant.name, outcome.comparison);
+        }
+    }
+
+    /// Columns and rows that leave tails, all bytes of scales that are numbers, both kinds of global scales, rounded activations.
+    #[test]
+    fn layouts_of_nvfp4() {
+        let (mut failures, mut done) = (vec![], 0);
+        let e4m3 = golden("fp8", "tables").f32s("e4m3fn_f32");
+        let cases = [
+            (70, 96, 1, true),
+            (33, 16, 4, false),
+            (5, 48, 9, true),
+            (9, 1040, 4, false),
+            (66, 272, 33, true),
+        ];
+        for (i, (m, k, n, divides)) in cases.into_iter().enumerate() {
+            let (codes, scales) = (bytes(m * k / 2, 3, |_| true), bytes(m * k / 16, 4, |d| d & 0x7f != 0x7f));
+            let (name, suffix, global) = match divides {
+                true => ("a.weight_packed", "global_scale", 1234.5f32),
+                false => ("a.weight", "scale_2", 0.000_812_3),
+            };
+            let tensors: Tensors = vec![
+                (name.into(), Dtype::U8, vec![m, k / 2], codes.clone()),
+                ("a.weight_scale".into(), Dtype::F8_E4M3, vec![m, k / 16], scales.clone()),
+                (format!("a.weight_{suffix}"), Dtype::F32, vec![1], global.to_le_bytes().to_vec()),
+            ];
+            let packed = find(&tensors, &Value::Null, "a");
+            let scale = |d: u8| match divides {
+                true => e4m3[usize::from(d)] / global,
+                false => e4m3[usize::from(d)] * global,
+            };
+            let why = format!("{m} x {k}, divides = {divides}");
+            assert!(compare_bits(&packed.dequantize(), &by_hand(&codes, &scales, 16, scale)).passed, "{why}");
+            done += both_families((i, &why), &packed, &[n], &mut failures);
+            let q8 = MatmulOptions::with(Activations::Q8);
+            for o in check::tensor(VARIANTS[i % 4].runtime(), &packed, &[n], &q8, 3).expect("small") {
+                done += 1;
+                if !o.comparison.passed {
+                    failures.push(format!(
+                        "{why}, q8 on {}: {} {}",
+                        VARIANTS[i % 4].name,
+                        o.operation,
+                        o.comparison
+                    ));
+                }
+            }
+        }
+        report(&failures, done);
+    }
+
+    /// The factor of ModelOpt multiplies the scale before the weight is rounded.
+    #[test]
+    fn modelopt_multiplies() {
+        let (file, _, _) = ct("nvfp4");
+        let (_, codes) = file.tensor("packed.weight_packed");
+        let (_, scales) = file.tensor("packed.weight_scale");
+        let e4m3 = golden("fp8", "tables").f32s("e4m3fn_f32");
+        let packed =
+            find(&modelopt(0.000_37), &json!({"quant_method": "modelopt", "quant_algo": "NVFP4"}), "packed");
+        let want = by_hand(&codes, &scales, 16, |d| e4m3[usize::from(d)] * 0.000_37);
+        assert!(compare_bits(&packed.dequantize(), &want).passed);
+    }
+
+    /// Exponents and scales that no number has.
+    #[test]
+    fn scales_that_are_no_numbers_are_found() {
+        let (_, mut mx) = gpt_oss();
+        mx[1].3[5] = 255;
+        let (_, mut nv, _) = ct("nvfp4");
+        nv[1].3[17] = 0x7f;
+        for (tensors, row) in [(mx, 1), (nv, 1)] {
+            let name = if tensors.len() == 2 { "packed.gate_up_proj" } else { "packed" };
+            let error = find(&tensors, &Value::Null, name).check_finite().expect_err("no number");
+            assert!(matches!(error, Error::NonFinite { count: 1, first, .. } if first == row), "{error}");
+        }
+        for (global, divides) in [(0.0f32, true), (f32::NAN, false), (f32::INFINITY, false)] {
+            let mut tensors = if divides { ct("nvfp4").1 } else { modelopt(global) };
+            tensors[2].3 = global.to_le_bytes().to_vec();
+            let error = find(&tensors, &Value::Null, "packed").check_finite().expect_err("no number");
+            assert!(matches!(error, Error::NonFinite { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn small_bindings_and_files_of_their_own() {
+        for (name, (file, tensors)) in
+            [("packed.gate_up_proj", gpt_oss()), ("packed.weight", (ct("nvfp4").0, ct("nvfp4").1))]
+        {
+            let dir = TempDir::new().expect("a temporary folder");
+            let mut map = serde_json::Map::new();
+            for (i, tensor) in tensors.iter().enumerate() {
+                write(&dir.path().join(format!("{i}.safetensors")), std::slice::from_ref(tensor));
+                map.insert(tensor.0.clone(), format!("{i}.safetensors").into());
+            }
+            let index = dir.path().join("model.safetensors.index.json");
+            std::fs::write(index, json!({"weight_map": map}).to_string()).expect("room");
+            let model = Model::open(dir.path(), &OpenOptions { mmap: false }).expect("a file a tensor");
+            let packed = model.find(name).and_then(|info| model.tensor(info)).expect("valid");
+            // Little more than a row of f32.
+            let limit = packed.cols() as u64 * 4 + 288;
+            let runtime = open_runtime(&Options { max_binding: Some(limit), ..Options::default() });
+            let w = runtime.upload(&packed).expect("rows fit");
+            assert!(w.shard_count() > 1, "{name}");
+            assert!(compare_bits(&runtime.dequantize(&w).expect("small"), &file.f32s("dequant_f32")).passed);
+        }
+    }
+
+    #[test]
+    fn lies_about_mxfp4_are_told() {
+        let (_, good) = gpt_oss();
+        let (b, s) = ("packed.gate_up_proj_blocks", "packed.gate_up_proj_scales");
+        let (no, said) = (Value::Null, json!({"quant_method": "mxfp4"}));
+        refused(&changed(&good, s, Dtype::U8, &[2, 6, 3]), &no, s, &["[2, 6, 4]", "[2, 6, 3]"]);
+        refused(&changed(&good, s, Dtype::U8, &[12, 4]), &no, s, &["[2, 6, 4]", "[12, 4]"]);
+        refused(&changed(&good, s, Dtype::F16, &[2, 6, 4]), &no, s, &["U8 or F8_E8M0", "F16"]);
+        refused(&changed(&good, b, Dtype::U8, &[2, 6, 8, 8]), &no, b, &["blocks of 16", "[2, 6, 8, 8]"]);
+        refused(&changed(&good, b, Dtype::U8, &[16]), &no, b, &["blocks of 16", "[16]"]);
+        refused(&without(&good, s), &said, b, &["lacks `packed.gate_up_proj_scales`"]);
+        refused(&without(&good, b), &said, s, &["lacks `packed.gate_up_proj_blocks`"]);
+        refused(&changed(&good, b, Dtype::I8, &[2, 6, 4, 16]), &said, b, &["U8", "I8"]);
+        let (_, good, settings) = ct("mxfp4");
+        let (w, s) = ("packed.weight_packed", "packed.weight_scale");
+        refused(&changed(&good, s, Dtype::U8, &[64, 7]), &no, s, &["[64, 8]", "[64, 7]"]);
+        refused(&changed(&good, w, Dtype::U8, &[64, 120]), &no, w, &["240 columns", "groups of 32"]);
+        refused(&changed(&good, w, Dtype::U8, &[8192]), &no, w, &["a matrix", "[8192]"]);
+        refused(&changed(&good, s, Dtype::BF16, &[64, 8]), &no, s, &["U8 or F8_E8M0 or F8_E4M3", "BF16"]);
+        refused(&without(&good, s), &settings, w, &["lacks `packed.weight_scale`"]);
+        let other = json!({"quant_method": "compressed-tensors", "format": "mxfp6-pack-quantized"});
+        refused(&good, &other, s, &["mxfp4-pack-quantized", "mxfp6-pack-quantized"]);
+        let mut global = good.clone();
+        global.push(("packed.weight_global_scale".into(), Dtype::F32, vec![1], vec![0; 4]));
+        refused(&global, &no, "packed.weight_global_scale", &["F8_E4M3", "U8"]);
+    }
+
+    #[test]
+    fn lies_about_nvfp4_are_told() {
+        let (_, good, _) = ct("nvfp4");
+        let (w, s, g) = ("packed.weight_packed", "packed.weight_scale", "packed.weight_global_scale");
+        let no = Value::Null;
+        refused(&changed(&good, s, Dtype::F8_E4M3, &[64, 17]), &no, s, &["[64, 16]", "[64, 17]"]);
+        refused(&changed(&good, w, Dtype::U8, &[64, 124]), &no, w, &["248 columns", "groups of 16"]);
+        refused(&changed(&good, g, Dtype::F16, &[1]), &no, g, &["F32", "F16"]);
+        refused(&changed(&good, g, Dtype::F32, &[2]), &no, g, &["1 scale", "[2]"]);
+        refused(&without(&good, g), &no, w, &["lacks `packed.weight_global_scale`"]);
+        refused(&without(&good, w), &no, g, &["lacks `packed.weight_packed`"]);
+        let other = json!({"quant_method": "compressed-tensors", "format": "mxfp4-pack-quantized"});
+        refused(&good, &other, s, &["nvfp4-pack-quantized", "mxfp4-pack-quantized"]);
+        let good = modelopt(0.5);
+        let (w, g) = ("packed.weight", "packed.weight_scale_2");
+        refused(&without(&good, s), &no, w, &["lacks `packed.weight_scale`"]);
+        refused(&without(&good, w), &no, g, &["lacks `packed.weight`"]);
+        refused(&changed(&good, w, Dtype::F8_E4M3, &[64, 128]), &no, w, &["U8", "F8_E4M3"]);
+        refused(&changed(&good, s, Dtype::F32, &[64, 16]), &no, s, &["F8_E4M3", "F32"]);
+        refused(&changed(&good, g, Dtype::F32, &[64]), &no, g, &["1 scale", "[64]"]);
+    }
+}
+
+mod hqq {
+    use super::*;
+
+    fn i64s(values: &[i64]) -> Vec<u8> {
+        values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
+    fn shape(rows: usize, cols: usize) -> (String, Dtype, Vec<usize>, Vec<u8>) {
+        ("packed.shape".into(), Dtype::I64, vec![2], i64s(&[rows as i64, cols as i64]))
+    }
+
+    /// The vector, which has no shape, with one.
+    fn vector() -> (Golden, Tensors) {
+        let file = golden("hqq", "b4.g64.axis1");
+        let mut tensors = packed(&file, &[("W_q", Dtype::U8), ("scale", Dtype::F32), ("zero", Dtype::F32)]);
+        tensors.push(shape(64, 256));
+        (file, tensors)
+    }
+
+    fn settings(bits: f64, group: Value, axis: u64) -> Value {
+        let weights = json!({"nbits": bits, "group_size": group, "axis": axis, "channel_wise": true});
+        json!({"quant_method": "hqq", "quant_config": {"weight_quant_params": weights, "scale_quant_params": null}})
+    }
+
+    fn weight(tensors: &Tensors, settings: &Value) -> PackedTensor {
+        let model = checkpoint(tensors, settings).unwrap_or_else(|e| panic!("{e}"));
+        model.find("packed").and_then(|info| model.tensor(info)).expect("by its name")
+    }
+
+    #[test]
+    fn the_vector_decodes_bit_for_bit_and_multiplies_within_the_bound() {
+        let (file, tensors) = vector();
+        let packed = weight(&tensors, &settings(4.0, json!(64), 1));
+        assert_eq!(packed.format().name, "UINT4");
+        holds(&file, &packed);
+        assert_eq!(weight(&tensors, &Value::Null).dequantize(), packed.dequantize(), "without settings");
+        let flat = json!({"quant_method": "hqq", "bits": 4, "group_size": 64, "axis": 1});
+        assert_eq!(weight(&tensors, &flat).dequantize(), packed.dequantize());
+    }
+
+    /// All that a state_dict has beside a weight belongs to it.
+    #[test]
+    fn numbers_beside_the_codes_are_parts() {
+        let (file, mut tensors) = vector();
+        let number =
+            |name: &str, v: i32| (format!("packed.{name}"), Dtype::I32, vec![], v.to_le_bytes().to_vec());
+        tensors.extend([number("nbits", 4), number("group_size", 64), number("axis", 1)]);
+        tensors.push(("packed.packing".into(), Dtype::U8, vec![7], b"4bit_u8".to_vec()));
+        tensors.push(("packed.quant_zero".into(), Dtype::U8, vec![], vec![0]));
+        let model = checkpoint(&tensors, &Value::Null).expect("valid");
+        assert_eq!(model.tensors().len(), 1);
+        let info = model.find("packed").expect("by its name");
+        assert_eq!(
+            (&*info.name, info.dtype.name(), &info.shape[..]),
+            ("packed.weight", "UINT4", &[64, 256][..])
+        );
+        let text = info.module.as_ref().expect("several tensors").description();
+        assert_eq!(text, "HQQ, 4 bits, groups of 64, zeros that are floats");
+        assert!((5.0..5.1).contains(&info.bits_per_weight()), "{}", info.bits_per_weight());
+        assert_eq!(model.tensor(info).expect("valid").dequantize(), file.f32s("dequant_f32"));
+        let lie = |name: &str, v: i32| {
+            let mut lie = tensors.clone();
+            let tensor = lie.iter_mut().find(|t| t.0 == format!("packed.{name}")).expect("it is there");
+            *tensor = number(name, v);
+            lie
+        };
+        let (w, s) = ("packed.W_q", "packed.scale");
+        refused(&lie("nbits", 8), &Value::Null, w, &["8 bits", "16384 bytes", "8192"]);
+        refused(&lie("group_size", 32), &Value::Null, s, &["groups of 32", "256 scales", "64"]);
+        refused(&lie("axis", 0), &Value::Null, s, &["axis 0"]);
+        refused(&lie("quant_zero", 1), &Value::Null, "packed.quant_zero", &["quantized"]);
+    }
+
+    /// Codes of these bits, packed by the rule, and the weights that they stand for.
+    fn made(bits: usize, (m, k): (usize, usize), group: usize, of: Dtype) -> (Tensors, Vec<f32>) {
+        let groups = m * k / group;
+        let codes = bytes(m * k, 7, |_| true).iter().map(|q| q & (0xff >> (8 - bits))).collect::<Vec<_>>();
+        let scales = floats(groups);
+        let zeros: Vec<f32> = (0..groups).map(|g| 0.37 + g as f32 * 0.731 % 3.0).collect();
+        let (parts, word) = if bits == 3 { (10, 4) } else { (8 / bits, 1) };
+        let step = groups.div_ceil(parts);
+        let mut words = vec![0u32; step * group];
+        for (i, q) in codes.iter().enumerate() {
+            let (row, col) = (i / group, i % group);
+            words[row % step * group + col] |= u32::from(*q) << (bits * (parts - 1 - row / step));
+        }
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()[..word].to_vec()).collect();
+        let dtype = if bits == 3 { Dtype::I32 } else { Dtype::U8 };
+        let tensors: Tensors = vec![
+            ("packed.W_q".into(), dtype, vec![step, group], bytes),
+            ("packed.scale".into(), of, vec![groups, 1], stored(&scales, of)),
+            ("packed.zero".into(), of, vec![groups, 1], stored(&zeros, of)),
+            shape(m, k),
+        ];
+        let round = |v: f32| match of {
+            Dtype::F16 => half::f16::from_f32(v).to_f32(),
+            Dtype::BF16 => half::bf16::from_f32(v).to_f32(),
+            _ => v,
+        };
+        let weight = |(i, q): (usize, &u8)| {
+            let group = i / group;
+            (f32::from(*q) - round(zeros[group])) * round(scales[group])
+        };
+        let want = codes.iter().enumerate().map(weight).collect();
+        (tensors, want)
+    }
+
+    #[test]
+    fn every_number_of_bits_and_groups() {
+        let (f32, f16, bf16) = (Dtype::F32, Dtype::F16, Dtype::BF16);
+        let cases = [
+            (8, (5, 96), 32, f32, 1),
+            (4, (10, 128), 64, f16, 4),
+            (4, (34, 192), 64, bf16, 9),
+            (4, (6, 100), 20, f32, 4),
+            (3, (7, 128), 64, f16, 1),
+            (3, (10, 64), 64, f32, 9),
+            (2, (8, 160), 32, bf16, 4),
+            (2, (12, 144), 16, f16, 1),
+            (1, (8, 64), 64, f32, 9),
+            (4, (8, 32), 64, f32, 4),
+        ];
+        let (mut failures, mut done) = (vec![], 0);
+        for (i, (bits, (m, k), group, of, n)) in cases.into_iter().enumerate() {
+            let why = format!("{bits} bits, {m} x {k}, groups of {group}, {of:?}");
+            let (tensors, want) = made(bits, (m, k), group, of);
+            for settings in [Value::Null, settings(bits as f64, json!(group), 1)] {
+                assert!(compare_bits(&weight(&tensors, &settings).dequantize(), &want).passed, "{why}");
+            }
+            done += both_families((i, &why), &weight(&tensors, &Value::Null), &[n], &mut failures);
+        }
+        report(&failures, done);
+    }
+
+    /// Without its shape a weight is known only where a bias or a group that is a whole row says it.
+    #[test]
+    fn shapes_that_are_not_said() {
+        let (tensors, want) = made(4, (10, 128), 64, Dtype::F32);
+        let blind = without(&tensors, "packed.shape");
+        let said = settings(4.0, json!(64), 1);
+        refused(&blind, &said, "packed.W_q", &["lacks `packed.shape`"]);
+        let mut biased = blind.clone();
+        biased.push(("packed.bias".into(), Dtype::F32, vec![10], vec![0; 40]));
+        let packed = weight(&biased, &said);
+        assert_eq!((packed.rows(), packed.cols(), packed.dequantize()), (10, 128, want));
+        let (tensors, want) = made(4, (10, 96), 96, Dtype::F32);
+        let packed = weight(&without(&tensors, "packed.shape"), &settings(4.0, Value::Null, 1));
+        assert_eq!((packed.rows(), packed.cols(), packed.dequantize()), (10, 96, want));
+        // 1.58 bits are stored as two.
+        let (tensors, want) = made(2, (8, 32), 16, Dtype::F32);
+        assert_eq!(weight(&tensors, &settings(1.58, json!(16), 1)).dequantize(), want);
+        // Five to seven take eight.
+        let (tensors, want) = made(8, (8, 32), 16, Dtype::F32);
+        assert_eq!(weight(&tensors, &settings(6.0, json!(16), 1)).dequantize(), want);
+    }
+
+    /// As hqq saves them with `view_as_float`.
+    #[test]
+    fn bytes_may_be_viewed_as_floats() {
+        let (file, tensors) = vector();
+        let viewed = changed(&tensors, "packed.W_q", Dtype::F16, &[128, 32]);
+        assert_eq!(weight(&viewed, &Value::Null).dequantize(), file.f32s("dequant_f32"));
+    }
+
+    #[test]
+    fn lies_are_told_with_names_and_numbers() {
+        let (_, good) = vector();
+        let (w, s, z) = ("packed.W_q", "packed.scale", "packed.zero");
+        let no = Value::Null;
+        refused(&without(&good, s), &no, w, &["lacks `packed.scale`"]);
+        refused(&without(&good, z), &no, w, &["lacks `packed.zero`"]);
+        refused(&changed(&good, z, Dtype::F32, &[255, 1]), &no, z, &["[256, 1]", "[255, 1]"]);
+        refused(&changed(&good, z, Dtype::U8, &[256, 1]), &no, z, &["F32 or F16 or BF16", "U8"]);
+        refused(&changed(&good, s, Dtype::F64, &[256, 1]), &no, s, &["F32 or F16 or BF16", "F64"]);
+        let both = |shape: &[usize]| changed(&changed(&good, s, Dtype::F32, shape), z, Dtype::F32, shape);
+        refused(&both(&[256]), &no, s, &["[256, 1]", "[256]"]);
+        refused(&both(&[1, 256]), &no, s, &["axis 0"]);
+        refused(&both(&[255, 1]), &no, s, &["64 x 256", "255 groups"]);
+        refused(&both(&[512, 1]), &no, w, &["[256, 32]", "[128, 64]"]);
+        refused(
+            &changed(&good, w, Dtype::U8, &[127, 64]),
+            &no,
+            w,
+            &["256 groups of 64", "1 to 4 or 8 bits", "8128 of U8"],
+        );
+        refused(&changed(&good, w, Dtype::U8, &[64, 128]), &no, w, &["[128, 64]", "[64, 128]"]);
+        refused(&changed(&good, w, Dtype::I64, &[128, 8]), &no, w, &["U8 or I32", "I64"]);
+        refused(&good, &settings(3.0, json!(64), 1), w, &["3 bits", "6656", "8192"]);
+        refused(&good, &settings(9.0, json!(64), 1), w, &["9 bits", "no whole number"]);
+        refused(&good, &settings(4.0, json!(128), 1), s, &["groups of 128", "256 scales", "64"]);
+        refused(&good, &settings(4.0, json!(64), 0), s, &["axis 0"]);
+        for dims in [&[0i64, 256][..], &[-64, 256], &[1 << 40, 256]] {
+            let mut lie = good.clone();
+            lie[3].3 = i64s(dims);
+            refused(&lie, &no, "packed.shape", &["no shape of a matrix"]);
+        }
+        let mut lie = good.clone();
+        lie[3].3 = i64s(&[63, 256]);
+        refused(&lie, &no, s, &["groups of 63", "rows of 256"]);
+        let (tensors, _) = made(4, (6, 96), 64, Dtype::F32);
+        refused(&tensors, &no, s, &["groups of 64", "rows of 96"]);
     }
 }

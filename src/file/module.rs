@@ -5,7 +5,7 @@ use crate::file::names::shown;
 use crate::file::source::Source;
 use crate::file::stored::StoredType;
 use crate::file::tensors::{TensorInfo, TensorTable};
-use crate::file::{awq, bitsandbytes, bitsandbytes_int8, compressed_tensors, fp8, gptq};
+use crate::file::{awq, bitsandbytes, bitsandbytes_int8, compressed_tensors, float4, fp8, gptq, hqq};
 use crate::format::Format;
 use crate::linear::KeptColumns;
 use crate::tensor::PackedTensor;
@@ -192,8 +192,10 @@ const CONVENTIONS: &[Convention] = &[
     bitsandbytes::modules,
     bitsandbytes_int8::modules,
     compressed_tensors::modules,
+    float4::modules,
     fp8::modules,
     gptq::modules,
+    hqq::modules,
 ];
 
 /// The tensors of `table`, those that belong together as one.

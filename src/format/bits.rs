@@ -41,6 +41,20 @@ pub fn pack_halved_nibbles(qs: &[u8; 16]) -> [u32; 4] {
     [pack_low(a, b), pack_low(c, d), pack_high(a, b), pack_high(c, d)]
 }
 
+/// [`pack_nibbles`] of bytes that hold two codes each, the first in the low nibble; what is missing of the last word is 0.
+pub fn put_nibble_pairs(words: &mut [u32], bytes: &[u8]) {
+    let word = |[a, b, c, d]: [u8; 4]| {
+        let even = |x: u8, y: u8| x & 15 | y << 4;
+        let odd = |x: u8, y: u8| x >> 4 | y & 0xf0;
+        u32::from_le_bytes([even(a, c), odd(a, c), even(b, d), odd(b, d)])
+    };
+    let (full, rest) = bytes.as_chunks();
+    words.iter_mut().zip(full).for_each(|(to, bytes)| *to = word(*bytes));
+    if !rest.is_empty() {
+        words[full.len()] = word(std::array::from_fn(|i| rest.get(i).copied().unwrap_or(0)));
+    }
+}
+
 /// The low nibbles of two quads of bytes as a word of [`pack_nibbles`].
 fn pack_low(a: u32, b: u32) -> u32 {
     a & 0x0f0f_0f0f | (b & 0x0f0f_0f0f) << 4

@@ -3,7 +3,7 @@
 //! Blocks are those of DeepSeek (128 x 128, the last of a row or column smaller) or any others; each matrix of a stack of experts
 //! has its own.
 
-use super::storage::Part;
+use super::storage::{Part, f32_bytes};
 use super::{Book, Codes, Format, Layout, Plane, Storage};
 use bytes::Bytes;
 use rayon::prelude::*;
@@ -65,7 +65,7 @@ pub(crate) fn power(e: u8) -> f32 {
 
 impl Kind {
     /// The nearest code of a finite number; half-way between two the even one.
-    fn code(&self, x: f32) -> u8 {
+    pub fn code(&self, x: f32) -> u8 {
         let magnitude = x.abs().min(self.largest);
         let above = self.values[..0x80].partition_point(|v| *v <= magnitude);
         let low = above - 1;
@@ -143,7 +143,7 @@ impl Storage for Fp8 {
     fn parts(&self) -> Vec<Part> {
         let groups = self.shape[1].div_ceil(self.scales.block[1]).max(1);
         let shape = vec![self.scales.values.len() / groups, groups];
-        let scales = self.scales.values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let scales = f32_bytes(&self.scales.values);
         vec![
             Part::new("", self.kind.dtype, self.shape.to_vec(), self.codes.clone()),
             Part::new("_scale", "F32", shape, scales),

@@ -28,9 +28,10 @@ mod iq3_s;
 mod iq3_xxs;
 mod iq4_nl;
 mod iq4_xs;
-mod mxfp4;
+pub(crate) mod mxfp4;
 mod nf4;
 mod nvfp4;
+pub(crate) mod nvfp4_global;
 mod q1_0;
 mod q2_0;
 mod q2_k;
@@ -94,6 +95,7 @@ pub static FORMATS: &[&Format] = &[
     &mxfp4::FORMAT,
     &nf4::FORMAT,
     &nvfp4::FORMAT,
+    &nvfp4_global::FORMAT,
     &q1_0::FORMAT,
     &q2_0::FORMAT,
     &q2_k::FORMAT,
@@ -191,6 +193,8 @@ pub enum Book {
     None,
     /// From 16 numbers, which the shader's `lookup` knows.
     Sixteen([f32; 16]),
+    /// From 16 numbers, and a scale for each byte behind them in the binding `book`.
+    SixteenAndScales([f32; 16], Arc<[f32]>),
     /// From a table of words, which the shader finds in its binding `book`.
     Grid(fn() -> Vec<u32>),
     /// From arithmetic; the binding `book` holds words of the tensor's own, an order of columns or numbers of groups.
@@ -203,6 +207,9 @@ impl Book {
         match self {
             Self::None => vec![0],
             Self::Sixteen(values) => values.iter().map(|v| v.to_bits()).collect(),
+            Self::SixteenAndScales(values, scales) => {
+                values.iter().chain(scales.iter()).map(|v| v.to_bits()).collect()
+            }
             Self::Grid(words) => words(),
             Self::Words(words) => words.to_vec(),
         }
@@ -273,7 +280,7 @@ impl Layout {
 
     /// True if the shader looks codes up in a book of sixteen numbers.
     pub fn is_looked_up(&self) -> bool {
-        matches!(self.book, Book::Sixteen(_))
+        matches!(self.book, Book::Sixteen(_) | Book::SixteenAndScales(..))
     }
 }
 

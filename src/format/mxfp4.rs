@@ -2,8 +2,11 @@
 //!
 //! `w[i] = 2^(e - 128) * book[q[i]]`
 
-use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
+use super::storage::Part;
+use super::{Blocks, Book, Codes, Coding, Format, Layout, Plane, Storage, bits, blocks};
 use bytemuck::{Pod, Zeroable};
+use bytes::Bytes;
+use std::ops::Range;
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -36,6 +39,10 @@ pub static FORMAT: Format = Format {
 pub const VALUES: [f32; 16] =
     [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 0.0, -1.0, -2.0, -3.0, -4.0, -6.0, -8.0, -12.0];
 
+/// The same with the second zero negative, as everyone but ggml has it.
+pub const SIGNED: [f32; 16] =
+    [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, -0.0, -1.0, -2.0, -3.0, -4.0, -6.0, -8.0, -12.0];
+
 /// The largest exponent with which 12 is finite.
 const LARGEST: u8 = 252;
 
@@ -65,5 +72,55 @@ fn unpack(planes: &[&[u32]], row: &mut [u8]) {
     for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
         b.qs = bits::join_halves(&bits::unpack_nibbles(&planes[0][4 * i..4 * i + 4]));
         b.e = planes[1][i / 4].to_le_bytes()[i % 4];
+    }
+}
+
+/// A weight as checkpoints have it: codes two a byte, the first in the low nibble, and the exponents apart.
+#[derive(Debug)]
+pub(crate) struct Pairs {
+    pub shape: [usize; 2],
+    /// 16 bytes for each exponent.
+    pub codes: Bytes,
+    pub exponents: Bytes,
+}
+
+impl Pairs {
+    /// Codes and exponents of some rows.
+    fn rows(&self, rows: Range<usize>) -> (&[[u8; 16]], &[u8]) {
+        let groups = self.shape[1] / 32;
+        let groups = rows.start * groups..rows.end * groups;
+        (&self.codes.as_chunks().0[groups.clone()], &self.exponents[groups])
+    }
+}
+
+impl Storage for Pairs {
+    fn layout(&self) -> Layout {
+        Layout { book: Book::Sixteen(SIGNED), ..FORMAT.layout(self.shape[1]) }
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let [rows, cols] = self.shape;
+        vec![
+            Part::new("_packed", "U8", vec![rows, cols / 2], self.codes.clone()),
+            Part::new("_scale", "U8", vec![rows, cols / 32], self.exponents.clone()),
+        ]
+    }
+
+    fn decode_row(&self, row: usize, out: &mut [f32]) {
+        let (codes, exponents) = self.rows(row..row + 1);
+        for ((out, codes), e) in out.as_chunks_mut::<32>().0.iter_mut().zip(codes).zip(exponents) {
+            let d = scale(*e);
+            *out = std::array::from_fn(|i| d * SIGNED[usize::from(codes[i / 2] >> (i % 2 * 4) & 15)]);
+        }
+    }
+
+    fn is_finite(&self, rows: Range<usize>) -> bool {
+        self.rows(rows).1.iter().all(|e| *e <= LARGEST)
+    }
+
+    fn pack_row(&self, row: usize, planes: &mut [&mut [u32]]) {
+        let (codes, exponents) = self.rows(row..row + 1);
+        bits::put_nibble_pairs(planes[0], codes.as_flattened());
+        bytemuck::cast_slice_mut(planes[1])[..exponents.len()].copy_from_slice(exponents);
     }
 }

@@ -1,6 +1,6 @@
 //! Every format against vectors made by ggml, and against its own contract. Shaders are tested in `tests/`.
 
-use super::{Blocks, Codes, FORMATS, Format, by_gguf_type, by_name};
+use super::{Blocks, Codes, FORMATS, Format, bits, by_gguf_type, by_name};
 use safetensors::SafeTensors;
 use std::path::Path;
 
@@ -178,6 +178,19 @@ fn encoders_survive_what_is_no_number() {
             let mut row = vec![0; format.row_bytes(32).expect("32 columns fit every encoder")];
             encode(&weights, &mut row);
         }
+    }
+}
+
+/// Two codes a byte, the first in the low nibble.
+#[test]
+fn pairs_of_nibbles_are_packed_in_order() {
+    let bytes = noise(16);
+    let codes: [u8; 32] = std::array::from_fn(|i| bytes[i / 2] >> (i % 2 * 4) & 15);
+    for count in 0..=16 {
+        let mut words = [0; 4];
+        bits::put_nibble_pairs(&mut words, &bytes[..count]);
+        let codes = std::array::from_fn(|i| if i < 2 * count { codes[i] } else { 0u8 });
+        assert_eq!(words, bits::pack_nibbles(&codes), "{count} bytes");
     }
 }
 

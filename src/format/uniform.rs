@@ -72,7 +72,7 @@ pub(crate) struct CodeRows {
 
 impl CodeRows {
     /// Codes without gaps but for the last byte of a row.
-    fn dense(bytes: impl Into<Bytes>, bits: usize, cols: usize, signed: bool) -> Self {
+    pub fn dense(bytes: impl Into<Bytes>, bits: usize, cols: usize, signed: bool) -> Self {
         Self { bytes: bytes.into(), row_bytes: (cols * bits).div_ceil(8), bits, signed }
     }
 
@@ -405,7 +405,7 @@ pub(crate) fn encode(
             row.chunks(columns).map(|w| of_tensor.unwrap_or_else(|| span(grid, w))).collect();
         let code = |(i, w): (usize, &f32)| encode_one(grid, *w, spans[i / columns]);
         let codes: Vec<u8> = row.iter().enumerate().map(code).collect();
-        (join(grid, &codes), spans)
+        (join(grid.bits, &codes), spans)
     });
     let (codes, spans): (Vec<Vec<u8>>, Vec<_>) = rows.unzip();
     let spans = spans.concat();
@@ -443,10 +443,10 @@ fn encode_one(grid: &Grid, w: f32, (scale, zero): (f32, f32)) -> u8 {
 }
 
 /// Codes of a row as bytes, the lowest bits first.
-fn join(grid: &Grid, codes: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0; (codes.len() * grid.bits).div_ceil(8)];
+pub(crate) fn join(bits: usize, codes: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; (codes.len() * bits).div_ceil(8)];
     for (i, code) in codes.iter().enumerate() {
-        let (byte, shift) = (i * grid.bits / 8, i * grid.bits % 8);
+        let (byte, shift) = (i * bits / 8, i * bits % 8);
         let both = u16::from(*code) << shift;
         bytes[byte] |= both as u8;
         if both > 0xff {

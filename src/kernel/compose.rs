@@ -136,7 +136,7 @@ pub fn compose(kernel: &Kernel, config: &Config, layout: &Layout) -> Source {
     let mut source = Source { text: String::new(), parts: vec![] };
     source.push("header", &header);
     let book = match layout.book {
-        Book::Sixteen(_) if decodes => vec![config.lookup, &LOOKUP],
+        Book::Sixteen(_) | Book::SixteenAndScales(..) if decodes => vec![config.lookup, &LOOKUP],
         Book::Grid(_) if decodes => vec![&GRID, &QUADS],
         Book::None | Book::Words(_) if decodes && layout.has_codes() => vec![&QUADS],
         _ => vec![],
