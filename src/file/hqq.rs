@@ -294,6 +294,7 @@ impl Scheme for Hqq {
             scales: of_rows(files.f32s(scale)?),
             zeros: of_rows(files.f32s(zero)?),
             absmax: None,
+            halves: Default::default(),
         };
         PackedTensor::from_storage(name, self.shape, Arc::new(storage))
     }
