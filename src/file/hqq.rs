@@ -143,10 +143,10 @@ impl<'a> Parts<'a> {
         let files = self.checkpoint.files;
         let refuse = |tensor, problem: String| Err(files.malformed(tensor, problem));
         for name in ["quant_scale", "quant_zero"] {
-            if let Some(flag) = self.meta(name).filter(|flag| flag.bytes > 0) {
-                if self.number(flag)? != 0.0 {
-                    return refuse(flag, "scales or zeros that are quantized are not supported".into());
-                }
+            if let Some(flag) = self.meta(name).filter(|flag| flag.bytes > 0)
+                && self.number(flag)? != 0.0
+            {
+                return refuse(flag, "scales or zeros that are quantized are not supported".into());
             }
         }
         match self.setting("axis")?.flatten() {
