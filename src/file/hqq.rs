@@ -142,10 +142,8 @@ impl<'a> Parts<'a> {
     fn check_axis(&self) -> Result<()> {
         let files = self.checkpoint.files;
         let refuse = |tensor, problem: String| Err(files.malformed(tensor, problem));
-        for name in ["quant_scale", "quant_zero"] {
-            if let Some(flag) = self.meta(name).filter(|flag| flag.bytes > 0)
-                && self.number(flag)? != 0.0
-            {
+        for flag in ["quant_scale", "quant_zero"].iter().filter_map(|name| self.meta(name)) {
+            if flag.bytes > 0 && self.number(flag)? != 0.0 {
                 return refuse(flag, "scales or zeros that are quantized are not supported".into());
             }
         }

@@ -227,8 +227,18 @@ pub(super) fn gather(
 }
 
 /// Tools whose checkpoints are known, as `quant_method` names them.
-const METHODS: &[&str] =
-    &["awq", "bitsandbytes", "compressed-tensors", "fp8", "gptq", "hqq", "modelopt", "mxfp4", "nvfp4"];
+const METHODS: &[&str] = &[
+    "awq",
+    "bitsandbytes",
+    "compressed-tensors",
+    "fbgemm_fp8",
+    "fp8",
+    "gptq",
+    "hqq",
+    "modelopt",
+    "mxfp4",
+    "nvfp4",
+];
 /// Ends of the names of codes, which make no sense as tensors of their own.
 const CODES: &[&str] = &[".qweight", ".weight_packed", ".W_q"];
 
