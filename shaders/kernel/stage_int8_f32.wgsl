@@ -28,14 +28,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
     let first = params.x_offset + col * params.x_stride;
     var top = 0u;
     for (var k = lane; k < params.cols; k += WORKGROUP) {
-        let v = x[first + k];
-        top = max(top, select(magnitude(v), 0u, is_outlier(half_value(v))));
+        top = max(top, inside(x[first + k]));
     }
     tops[lane] = top;
     workgroupBarrier();
     for (var i = 0u; i < WORKGROUP; i++) {
         top = max(top, tops[i]);
     }
+    top = magnitude(bitcast<f32>(top));
     let inverse = reciprocal(top);
     let scale = bitcast<f32>(top) * (1.0 / 127.0);
     for (var k = lane; k < params.cols; k += WORKGROUP) {

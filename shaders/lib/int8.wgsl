@@ -10,6 +10,16 @@ fn magnitude(v: f32) -> u32 {
     return bitcast<u32>(abs(clamped(v)));
 }
 
+// The magnitude of v as it is, as bits; 0 for an outlier. Rounding keeps the order, so that of the largest is rounded in the end, and
+// only what is near the threshold has to be rounded to know.
+fn inside(v: f32) -> u32 {
+    let a = abs(v);
+    if (params.threshold == 0.0 || (params.threshold > 0.001 && a < 0.99 * params.threshold)) {
+        return bitcast<u32>(a);
+    }
+    return select(bitcast<u32>(a), 0u, is_outlier(half_value(v)));
+}
+
 fn code(v: f32, inverse: f32) -> i32 {
     return i32(round(clamped(v) * inverse));
 }
