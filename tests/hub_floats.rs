@@ -221,6 +221,10 @@ mod fp8 {
     fn every_layout_of_scales() {
         let (f32, f16, bf16, no) = (Dtype::F32, Dtype::F16, Dtype::BF16, Value::Null);
         let blocks = |r: usize, c: usize| settings(json!([r, c]));
+        let grouped = |weights: Value| {
+            let groups = json!({"group_0": {"weights": weights, "targets": ["Linear"]}});
+            json!({"quant_method": "compressed-tensors", "format": "float-quantized", "config_groups": groups})
+        };
         let cases: Vec<Case> = vec![
             (E4M3, &[70, 96], "weight_scale", f32, &[], no.clone(), [70, 96], 1),
             (E5M2, &[33, 67], "weight_scale", f32, &[1], no.clone(), [33, 67], 9),
@@ -236,6 +240,27 @@ mod fp8 {
             (E4M3, &[7, 67], "weight_scale_inv", f32, &[3, 14], blocks(3, 5), [3, 5], 1),
             (E4M3, &[7, 128], "weight_scale", f32, &[7, 4], no.clone(), [1, 32], 33),
             (E4M3, &[7, 40], "weight_scale", f32, &[7, 5], no.clone(), [1, 8], 4),
+            (E4M3, &[7, 100], "weight_scale", f32, &[7, 4], grouped(json!({"group_size": 32})), [1, 32], 4),
+            (
+                E4M3,
+                &[9, 100],
+                "weight_scale",
+                bf16,
+                &[2, 3],
+                grouped(json!({"block_structure": [8, 48]})),
+                [8, 48],
+                1,
+            ),
+            (
+                E4M3,
+                &[9, 100],
+                "weight_scale",
+                bf16,
+                &[9, 1],
+                grouped(json!({"strategy": "channel"})),
+                [1, 100],
+                1,
+            ),
             (E4M3, &[3, 50, 70], "weight_scale_inv", f32, &[3, 2, 2], blocks(32, 64), [32, 64], 4),
             (E4M3, &[3, 50, 70], "weight_scale", f32, &[3, 50, 1], no.clone(), [1, 70], 4),
             (E4M3, &[3, 50, 70], "weight_scale", f32, &[3, 1, 1], no.clone(), [50, 70], 4),
@@ -347,6 +372,16 @@ mod fp8 {
             refused(&lie, &no, s, &["[200, 300]", "2 x 3 scales", "128 x 128", &shape]);
             refused(&lie, &blocks, s, &["[200, 300]", "2 x 3 scales", "128 x 128", &shape]);
         }
+        // Groups of 100, or longer ones of which the last is short.
+        let lie = [without(&good, s), vec![(s.into(), Dtype::F32, vec![200, 3], vec![0; 2400])]].concat();
+        refused(&lie, &no, s, &["2 x 3 scales", "[200, 3]"]);
+        let groups = json!({"group_0": {"weights": {"group_size": 64}}});
+        let groups = json!({"quant_method": "compressed-tensors", "config_groups": groups});
+        let lie = [
+            without(&good, s),
+            vec![("packed.weight_scale".into(), Dtype::F32, vec![200, 3], vec![0; 2400])],
+        ];
+        refused(&lie.concat(), &groups, "packed.weight_scale", &["200 x 5 scales", "1 x 64", "[200, 3]"]);
         // One for all, where the settings have blocks.
         refused(&changed(&good, s, Dtype::F32, &[1]), &blocks, s, &["2 x 3 scales", "[1]"]);
         refused(&good, &settings(json!([64, 128])), s, &["4 x 3 scales", "64 x 128", "[2, 3]"]);

@@ -137,9 +137,10 @@ impl<'a> Scaled<'a> {
         let [r, c] = configured.unwrap_or(BLOCK);
         match count {
             [a, b] if a == rows.div_ceil(r) && b == cols.div_ceil(c) => Ok([r, c]),
-            // Groups of columns.
+            // Groups of columns: no two powers of two make as many.
             [a, b] if configured.is_none() && a == rows && b > 0 && cols.is_multiple_of(b) => {
-                Ok([1, cols / b])
+                let group = cols / b;
+                if group.is_power_of_two() { Ok([1, group]) } else { Err(self.disagrees(None)) }
             }
             _ => Err(self.disagrees(configured)),
         }
@@ -147,7 +148,7 @@ impl<'a> Scaled<'a> {
 
     /// The block of the settings.
     fn configured(&self) -> Result<Option<[u64; 2]>> {
-        let Some(value) = self.checkpoint.setting("weight_block_size") else { return Ok(None) };
+        let Some(value) = self.checkpoint.setting("weight_block_size") else { return Ok(self.grouped()) };
         let size = |i: usize| value.get(i)?.as_u64().filter(|size| *size > 0);
         match (size(0), size(1), value.get(2)) {
             (Some(r), Some(c), None) => Ok(Some([r, c])),
@@ -157,6 +158,18 @@ impl<'a> Scaled<'a> {
                 Err(self.checkpoint.files.malformed(self.weight, problem))
             }
         }
+    }
+
+    /// That of compressed-tensors, where one way is said for all weights.
+    fn grouped(&self) -> Option<[u64; 2]> {
+        let mut all = self.checkpoint.setting("config_groups")?.as_object()?.values();
+        let weights = all.next().filter(|_| all.next().is_none())?.get("weights")?;
+        let sizes = weights.get("block_structure").map(|sizes| [sizes.get(0), sizes.get(1)]);
+        let [r, c] = match sizes {
+            Some([Some(r), Some(c)]) => [r.as_u64()?, c.as_u64()?],
+            _ => [1, weights.get("group_size")?.as_u64()?],
+        };
+        (r > 0 && c > 0).then_some([r, c])
     }
 
     fn disagrees(&self, configured: Option<[u64; 2]>) -> crate::error::Error {
