@@ -527,10 +527,10 @@ fn int8_weights_that_lie_are_refused() {
     };
     refused(&int8_parts().split_off(1), "a.SCB", &["lacks `a.weight`"]);
     refused(&with(0, Dtype::I8, &[6], vec![0; 6]), "a.weight", &["a matrix", "[6]"]);
-    refused(&with(0, Dtype::U8, &[2, 3], vec![0; 6]), "a.weight", &["INT8", "U8"]);
+    refused(&with(0, Dtype::U8, &[2, 3], vec![0; 6]), "a.weight", &["I8", "U8"]);
     refused(&with(1, Dtype::F16, &[2], vec![0; 4]), "a.SCB", &["F32", "F16"]);
     refused(&with(1, Dtype::F32, &[3], vec![0; 12]), "a.SCB", &["2 scales", "got 3"]);
-    refused(&with(2, Dtype::U8, &[2], vec![0; 2]), "a.weight_format", &["1 byte", "got 2"]);
+    refused(&with(2, Dtype::U8, &[2], vec![0; 2]), "a.weight_format", &["1 number", "got 2"]);
     refused(&with(2, Dtype::U8, &[1], vec![2]), "a.weight_format", &["2 (col_turing)"]);
     refused(&with(2, Dtype::U8, &[], vec![9]), "a.weight_format", &["9 (unknown)"]);
     let scales = [f32::NAN, 1.0].iter().flat_map(|v| v.to_le_bytes()).collect();

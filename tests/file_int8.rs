@@ -96,11 +96,11 @@ fn scales_that_do_not_fit_are_told() {
 #[test]
 fn weights_that_are_no_matrix_of_bytes_are_told() {
     let unsigned = with(parts(), "a.weight", |(_, dtype, ..)| *dtype = Dtype::U8);
-    refused(&unsigned, "a.weight", &["INT8", "its type is U8"]);
+    refused(&unsigned, "a.weight", &["should be I8", "it is U8"]);
     let floats = with(without(parts(), "a.weight_format"), "a.weight", |t| {
         *t = f32_tensor("a.weight", &[33, 1], &[0.0; 33]);
     });
-    refused(&floats, "a.weight", &["INT8", "its type is F32"]);
+    refused(&floats, "a.weight", &["should be I8", "it is F32"]);
     for shape in [&[3, 11, 100][..], &[3300]] {
         let other = resized(parts(), "a.weight", shape);
         refused(&other, "a.weight", &["a matrix", &format!("{shape:?}")]);
@@ -115,8 +115,8 @@ fn other_orders_are_refused_by_name() {
     {
         refused(&order(byte), "a.weight_format", &[&format!("{byte} ({name})"), "only 0 (row)"]);
     }
-    refused(&resized(parts(), "a.weight_format", &[2]), "a.weight_format", &["1 byte", "got 2"]);
-    refused(&resized(parts(), "a.weight_format", &[0]), "a.weight_format", &["1 byte", "got 0"]);
+    refused(&resized(parts(), "a.weight_format", &[2]), "a.weight_format", &["1 number", "got 2"]);
+    refused(&resized(parts(), "a.weight_format", &[0]), "a.weight_format", &["1 number", "got 0"]);
     // A vector of one is what older versions wrote.
     assert!(open(&resized(parts(), "a.weight_format", &[1])).is_ok());
 }
@@ -229,10 +229,10 @@ fn kept_columns_that_lie_are_refused() {
     refused(&columns([-1, 7]), list, &["column -1"]);
     refused(&columns([99, 7]), list, &["99 comes before 7"]);
     refused(&columns([7, 7]), list, &["7 comes before 7"]);
-    refused(&resized(kept(), list, &[1]), weight, &["should be [33, 1]", "it is [33, 2]"]);
+    refused(&resized(kept(), list, &[1]), weight, &["[33, 1] belong", "is [33, 2]"]);
     refused(&resized(kept(), list, &[1, 2]), list, &["a list", "[1, 2]"]);
-    refused(&resized(kept(), weight, &[32, 2]), weight, &["should be [33, 2]", "it is [32, 2]"]);
-    refused(&resized(kept(), weight, &[66]), weight, &["should be [33, 2]", "it is [66]"]);
+    refused(&resized(kept(), weight, &[32, 2]), weight, &["[33, 2] belong", "is [32, 2]"]);
+    refused(&resized(kept(), weight, &[66]), weight, &["[33, 2] belong", "is [66]"]);
     refused(&resized(resized(kept(), list, &[0]), weight, &[33, 0]), list, &["there are none"]);
     refused(&with(kept(), list, |t| t.1 = Dtype::F32), list, &["should be I32", "it is F32"]);
     refused(&with(kept(), weight, |t| t.1 = Dtype::BF16), weight, &["should be F16", "it is BF16"]);

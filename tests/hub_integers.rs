@@ -239,6 +239,20 @@ fn every_layout_of_gptq() {
     report(&failures, done);
 }
 
+/// GPTQModel's settings for single modules: the settings of all others are not theirs.
+#[test]
+fn gptq_with_settings_of_its_own() {
+    for (bits, groups, group) in [(3, 3, 32), (8, 1, 96)] {
+        let tensors = gptq(bits, 64, 96, groups, (0..96).map(|i| i / group).collect());
+        let dynamic = json!({"+:a": {"bits": bits, "group_size": group, "sym": false}});
+        let settings =
+            json!({"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": true, "dynamic": dynamic});
+        let model = checkpoint(&tensors, &settings).expect("valid");
+        let packed = model.find("a").and_then(|info| model.tensor(info)).expect("valid");
+        assert_eq!(packed.dequantize(), by_hand(&tensors, bits, 1));
+    }
+}
+
 #[track_caller]
 fn refused(tensors: &Tensors, settings: &serde_json::Value, words: &[&str]) {
     let load = || checkpoint(tensors, settings).and_then(|m| m.tensor(m.find("a")?));
@@ -350,8 +364,11 @@ fn awq_that_lies_is_refused_with_names_and_numbers() {
 fn every_layout_of_compressed_tensors() {
     let (mut failures, mut done) = (vec![], 0);
     for bits in 1..=8usize {
-        for (groups, zeros) in [(1, false), (3, true), (3, false)] {
+        for (groups, zeros, act) in [(1, false, false), (3, true, false), (3, false, false), (3, true, true)]
+        {
             let (m, k) = (10, 96);
+            // With act-order, the columns of a group lie anywhere.
+            let group_of = |col: usize| if act { col * 37 % k * groups / k } else { col * groups / k };
             let words_of = |count: usize| (count * bits).div_ceil(32);
             let dims = [m as i64, k as i64].iter().flat_map(|d| d.to_le_bytes()).collect();
             let mut tensors: Tensors = vec![
@@ -367,12 +384,15 @@ fn every_layout_of_compressed_tensors() {
                     words(words_of(m) * groups, 9),
                 ));
             }
+            if act {
+                tensors.push(("a.weight_g_idx", Dtype::I32, vec![k], i32s((0..k).map(group_of))));
+            }
             let weights = json!({"num_bits": bits, "group_size": 32, "symmetric": !zeros});
             let settings = json!({"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {"g": {"weights": weights}}});
-            let why = format!("{bits} bits, {groups} groups, zeros: {zeros}");
+            let why = format!("{bits} bits, {groups} groups, zeros: {zeros}, act-order: {act}");
             let model = checkpoint(&tensors, &settings).unwrap_or_else(|e| panic!("{why}: {e}"));
             let packed = model.find("a").and_then(|info| model.tensor(info)).expect(&why);
-            assert_eq!(packed.dequantize(), packed_by_hand(&tensors, bits, groups), "{why}");
+            assert_eq!(packed.dequantize(), packed_by_hand(&tensors, bits, group_of), "{why}");
             let variant = &VARIANTS[bits % 4];
             let outcomes =
                 check::tensor(variant.runtime(), &packed, &[1 + bits], &MatmulOptions::default(), 3)
@@ -386,8 +406,8 @@ fn every_layout_of_compressed_tensors() {
     report(&failures, done);
 }
 
-fn packed_by_hand(tensors: &Tensors, bits: usize, groups: usize) -> Vec<f32> {
-    let (m, k) = (tensors[0].2[0], 96);
+fn packed_by_hand(tensors: &Tensors, bits: usize, group_of: impl Fn(usize) -> usize) -> Vec<f32> {
+    let (m, k, groups) = (tensors[0].2[0], 96, tensors[1].2[1]);
     let word = |t: usize, i: usize| {
         let bytes = &tensors[t].3[4 * i..4 * i + 4];
         u64::from(u32::from_le_bytes(bytes.try_into().expect("four bytes")))
@@ -402,7 +422,7 @@ fn packed_by_hand(tensors: &Tensors, bits: usize, groups: usize) -> Vec<f32> {
         for col in 0..k {
             let row_words = tensors[0].2[1];
             let q = field(col * bits, &|i| word(0, row * row_words + i), row_words);
-            let g = col * groups / k;
+            let g = group_of(col);
             let z = match tensors.get(3) {
                 Some(zeros) => field(row * bits, &|i| word(3, i * groups + g), zeros.2[0]),
                 None => (1 << (bits - 1)) as f32,

@@ -6,8 +6,6 @@
 @group(0) @binding(3) var<storage, read> x: array<f32>;        // [batch, k]
 @group(0) @binding(4) var<storage, read_write> y: array<u32>;  // [batch]: scale, 0, 0, 0; then pairs of halves [k up to whole chunks]
 
-var<workgroup> tops: array<u32, WORKGROUP>;
-
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
@@ -20,11 +18,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
     for (var i = lane; i < params.cols; i += WORKGROUP) {
         top = max(top, bitcast<u32>(x[first + i]) & 0x7fffffffu);
     }
-    tops[lane] = top;
-    workgroupBarrier();
-    for (var i = 0u; i < WORKGROUP; i++) {
-        top = max(top, tops[i]);
-    }
+    top = largest(lane, top);
     // The largest becomes 2^14 or more; below 2^-97 it becomes less.
     let e = max(top >> 23u, 30u);
     let inverse = bitcast<f32>((268u - e) << 23u);

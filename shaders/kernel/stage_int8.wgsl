@@ -8,8 +8,6 @@
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<u32>>;  // [batch, chunks, 3]: codes; codes; scale, sums of 16 codes each, absmax
 @group(0) @binding(6) var<storage, read> routes: array<u32>;         // [chunks] mask of the outlier features
 
-var<workgroup> tops: array<u32, WORKGROUP>;
-
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
@@ -18,16 +16,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
         return;
     }
     let first = params.x_offset + col * params.x_stride;
-    var top = 0u;
-    for (var k = lane; k < params.cols; k += WORKGROUP) {
-        top = max(top, inside(x[first + k]));
-    }
-    tops[lane] = top;
-    workgroupBarrier();
-    for (var i = 0u; i < WORKGROUP; i++) {
-        top = max(top, tops[i]);
-    }
-    top = magnitude(bitcast<f32>(top));
+    let top = largest_inside(first, lane);
     let inverse = reciprocal(top);
     let scale = bitcast<u32>(bitcast<f32>(top) * (1.0 / 127.0));
     for (var chunk = lane; chunk < params.chunk_end; chunk += WORKGROUP) {

@@ -7,7 +7,6 @@
 @group(0) @binding(3) var<storage, read> x: array<f32>;        // [k]
 @group(0) @binding(4) var<storage, read_write> y: array<u32>;  // codes as of stage_int8; at params.experts.x: count, 0, 0, 0, list;
                                                                // at params.experts.w: the outliers, f32
-var<workgroup> tops: array<u32, WORKGROUP>;
 var<workgroup> counts: array<u32, WORKGROUP>;
 
 @compute @workgroup_size(WORKGROUP)
@@ -23,13 +22,11 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         count += u32(outlier);
         top = max(top, select(magnitude(v), 0u, outlier));
     }
-    tops[lane] = top;
     counts[lane] = count;
-    workgroupBarrier();
+    top = largest(lane, top);
     var total = 0u;
     var mine = 0u;
     for (var i = 0u; i < WORKGROUP; i++) {
-        top = max(top, tops[i]);
         total += counts[i];
         mine += select(0u, counts[i], i < lane);
     }

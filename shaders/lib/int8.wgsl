@@ -20,6 +20,15 @@ fn inside(v: f32) -> u32 {
     return select(bitcast<u32>(a), 0u, is_outlier(half_value(v)));
 }
 
+// The largest magnitude in a column of x that is no outlier's, as f16 has it: its bits as f32.
+fn largest_inside(first: u32, lane: u32) -> u32 {
+    var top = 0u;
+    for (var k = lane; k < params.cols; k += WORKGROUP) {
+        top = max(top, inside(x[first + k]));
+    }
+    return magnitude(bitcast<f32>(largest(lane, top)));
+}
+
 fn code(v: f32, inverse: f32) -> i32 {
     return i32(round(clamped(v) * inverse));
 }

@@ -49,7 +49,7 @@ pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let mut modules = vec![];
     for tensor in &table.list {
         if let Some((weight, quant_type)) = tensor.name.split_once(STATE) {
-            let parts = Parts::find(table, files, tensor, weight)?;
+            let parts = Parts::find(checkpoint, tensor, weight)?;
             modules.push(parts.module(quant_type)?);
         }
     }
@@ -84,13 +84,9 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    fn find(table: &'a TensorTable, files: &'a Files, state: &'a TensorInfo, weight: &str) -> Result<Self> {
-        let need = |suffix: &str| {
-            let name = format!("{weight}{suffix}");
-            table
-                .get(&name)
-                .ok_or_else(|| files.malformed(state, format!("the checkpoint lacks `{}`", shown(&name))))
-        };
+    fn find(checkpoint: &Checkpoint<'a>, state: &'a TensorInfo, weight: &str) -> Result<Self> {
+        let (table, files) = (checkpoint.table, checkpoint.files);
+        let need = |suffix: &str| checkpoint.need(state, &format!("{weight}{suffix}"));
         Ok(Self {
             files,
             state,
@@ -113,12 +109,12 @@ impl<'a> Parts<'a> {
         })?;
         let recipe = self.recipe(&state)?;
         let elements = self.elements(&state)?;
-        self.expect(self.codes, elements.div_ceil(2), 1, "bytes of codes")?;
+        self.check_codes(elements)?;
         let scales = elements.div_ceil(recipe.block);
         self.check_scales(scales, recipe)?;
         let nested = self.nested(&state, scales)?;
-        self.expect(self.book, 16, 4, "entries of its book")?;
-        self.typed(self.book, "F32")?;
+        self.files.typed(self.book, &["F32"])?;
+        self.files.count(self.book, 16, "entries of its book")?;
         let shape = state.shape.iter().map(|dim| *dim as u64).collect();
         let parts = [
             Some(self.codes),
@@ -173,32 +169,21 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Refuses a tensor that is not `count` numbers of `bytes` bytes.
-    fn expect(&self, tensor: &TensorInfo, count: usize, bytes: usize, what: &str) -> Result<()> {
-        match tensor.bytes == (count * bytes) as u64 {
+    /// Two codes a byte; tensors of any type may hold those bytes.
+    fn check_codes(&self, elements: usize) -> Result<()> {
+        let (wanted, got) = (elements.div_ceil(2) as u64, self.codes.bytes);
+        match wanted == got {
             true => Ok(()),
             false => {
-                let got = tensor.bytes / bytes as u64;
-                let problem = format!("{count} {what} belong here, got {got} ({} bytes)", tensor.bytes);
-                Err(self.files.malformed(tensor, problem))
-            }
-        }
-    }
-
-    fn typed(&self, tensor: &TensorInfo, dtype: &str) -> Result<()> {
-        match tensor.dtype.name() == dtype {
-            true => Ok(()),
-            false => {
-                let problem = format!("its type should be {dtype}, it is {}", tensor.dtype);
-                Err(self.files.malformed(tensor, problem))
+                let problem = format!("{wanted} bytes of codes belong here, got {got}");
+                Err(self.files.malformed(self.codes, problem))
             }
         }
     }
 
     fn check_scales(&self, scales: usize, recipe: Recipe) -> Result<()> {
-        let (dtype, bytes) = if recipe.double { ("U8", 1) } else { ("F32", 4) };
-        self.typed(self.absmax, dtype)?;
-        self.expect(self.absmax, scales, bytes, &format!("scales of {} weights each", recipe.block))
+        self.files.typed(self.absmax, &[if recipe.double { "U8" } else { "F32" }])?;
+        self.files.count(self.absmax, scales as u64, &format!("scales of {} weights each", recipe.block))
     }
 
     /// Block and offset of quantized scales, after their lengths have been checked.
@@ -220,10 +205,10 @@ impl<'a> Parts<'a> {
         if state.nested_dtype.as_deref().is_some_and(|dtype| dtype != "float32") {
             return Err(lacks("its nested_dtype is not float32"));
         }
-        self.typed(absmax, "F32")?;
-        self.typed(map, "F32")?;
-        self.expect(absmax, scales.div_ceil(block), 4, &format!("scales of {block} scales each"))?;
-        self.expect(map, 256, 4, "entries of the map of its scales")?;
+        self.files.typed(absmax, &["F32"])?;
+        self.files.typed(map, &["F32"])?;
+        self.files.count(absmax, scales.div_ceil(block) as u64, &format!("scales of {block} scales each"))?;
+        self.files.count(map, 256, "entries of the map of its scales")?;
         Ok(Some((block, offset)))
     }
 }

@@ -6,7 +6,6 @@
 
 use crate::error::Result;
 use crate::file::module::{Checkpoint, Files, Module, Scheme};
-use crate::file::names::shown;
 use crate::file::outlier_columns;
 use crate::file::tensors::TensorInfo;
 use crate::format::uniform;
@@ -40,10 +39,7 @@ pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let mut modules = vec![];
     for scb in &table.list {
         let Some(name) = scb.name.strip_suffix(".SCB") else { continue };
-        let Some(weight) = table.get(&format!("{name}.weight")) else {
-            let problem = format!("the checkpoint lacks `{}.weight`, whose scales these are", shown(name));
-            return Err(files.malformed(scb, problem));
-        };
+        let weight = checkpoint.scaled_by(scb, &format!("{name}.weight"))?;
         let beside = |suffix: &str| table.get(&format!("{name}{suffix}"));
         let order = beside(".weight_format");
         let kept = [beside(outlier_columns::LIST), beside(outlier_columns::WEIGHT)];
@@ -57,21 +53,10 @@ fn module(
     kept: [Option<&TensorInfo>; 2],
     files: &Files,
 ) -> Result<TensorInfo> {
-    let [rows, cols] = weight.shape[..] else {
-        let problem = format!("a matrix belongs here, its shape is {:?}", weight.shape);
-        return Err(files.malformed(weight, problem));
-    };
-    if weight.dtype.name() != "I8" {
-        return Err(
-            files.malformed(weight, format!("it has scales of INT8, but its type is {}", weight.dtype))
-        );
-    }
-    if scb.dtype.name() != "F32" {
-        return Err(files.malformed(scb, format!("its type should be F32, it is {}", scb.dtype)));
-    }
-    if scb.elements() != rows {
-        return Err(files.malformed(scb, format!("{rows} scales belong here, got {}", scb.elements())));
-    }
+    let [rows, cols] = files.matrix(weight)?;
+    files.typed(weight, &["I8"])?;
+    files.typed(scb, &["F32"])?;
+    files.count(scb, rows, "scales")?;
     if let Some(order) = order {
         check_order(order, files)?;
     }
@@ -83,9 +68,8 @@ fn module(
 }
 
 fn check_order(order: &TensorInfo, files: &Files) -> Result<()> {
-    if order.bytes != 1 {
-        return Err(files.malformed(order, format!("1 byte belongs here, got {}", order.bytes)));
-    }
+    files.typed(order, &["U8"])?;
+    files.count(order, 1, "number of the order")?;
     match files.bytes(order)?[0] {
         0 => Ok(()),
         other => {

@@ -3,10 +3,9 @@
 //! in the same way; `weight_g_idx` I32 `[k]`. Plain: `weight` I8 with `weight_scale` and `weight_zero_point` I8.
 //! `w[m, k] = scale[m, g] · (q[m, k] - zero[m, g])`.
 
-use super::gptq::{group_size, transposed};
+use super::gptq::{columns, group_size, transposed};
 use crate::error::Result;
 use crate::file::module::{Checkpoint, Files, Module, Scheme};
-use crate::file::names::shown;
 use crate::file::tensors::TensorInfo;
 use crate::format::uniform::{self, CodeRows, Columns, Uniform};
 use crate::tensor::PackedTensor;
@@ -55,17 +54,11 @@ impl<'a> Parts<'a> {
     fn find(checkpoint: &Checkpoint<'a>, codes: &'a TensorInfo, name: &str, packed: bool) -> Result<Self> {
         let (table, files) = (checkpoint.table, checkpoint.files);
         let get = |suffix: &str| table.get(&format!("{name}.weight_{suffix}"));
-        let lacks = |what: &str| {
-            files.malformed(codes, format!("the checkpoint lacks `{}.weight_{what}`", shown(name)))
-        };
-        let scale = get("scale").ok_or_else(|| lacks("scale"))?;
-        let shape = if packed { Some(get("shape").ok_or_else(|| lacks("shape"))?) } else { None };
+        let need = |suffix: &str| checkpoint.need(codes, &format!("{name}.weight_{suffix}"));
+        let scale = need("scale")?;
+        let shape = packed.then(|| need("shape")).transpose()?;
         files.typed(scale, &["F32", "F16", "BF16"])?;
-        if codes.shape.len() != 2 {
-            return Err(
-                files.malformed(codes, format!("a matrix belongs here, its shape is {:?}", codes.shape))
-            );
-        }
+        files.matrix(codes)?;
         Ok(Self { codes, scale, shape, zeros: get("zero_point"), order: get("g_idx"), packed })
     }
 
@@ -168,10 +161,7 @@ impl<'a> Parts<'a> {
             }
             false => {
                 files.typed(zeros, &["I8"])?;
-                match zeros.elements() == rows * groups {
-                    true => Ok(()),
-                    false => files.expect(zeros, &[rows, groups], "zeros"),
-                }
+                files.count(zeros, rows * groups, "zeros")
             }
         }
     }
@@ -202,7 +192,7 @@ impl Scheme for Integers {
             None => vec![],
         };
         let columns = match self.has_order.then(|| more.next()).flatten() {
-            Some(order) => self.columns(order, files)?,
+            Some(order) => columns(order, self.run, self.groups, files)?,
             None => Columns::Runs(self.run),
         };
         let storage = Uniform {
@@ -243,20 +233,5 @@ impl Integers {
         let rows = CodeRows { bytes, row_bytes: 4 * word_rows, bits: self.bits, signed: false };
         let at = |row: usize| (0..self.groups).map(move |g| (row, g));
         Ok((0..self.rows).flat_map(at).map(|(row, g)| rows.code(rows.row(g), row) as f32).collect())
-    }
-
-    fn columns(&self, order: &TensorInfo, files: &Files) -> Result<Columns> {
-        let numbers = files.words(order)?;
-        // All -1 where there is no order.
-        if numbers.iter().all(|g| *g == u32::MAX) {
-            return Ok(Columns::Runs(self.run));
-        }
-        match numbers.iter().position(|g| *g as usize >= self.groups) {
-            None => Ok(Columns::of_numbers(numbers, self.run)),
-            Some(at) => {
-                let (got, groups) = (numbers[at] as i32, self.groups);
-                Err(files.malformed(order, format!("column {at} is of group {got}, there are {groups}")))
-            }
-        }
     }
 }

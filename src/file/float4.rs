@@ -87,13 +87,7 @@ fn lone_scale(checkpoint: &Checkpoint, scale: &TensorInfo) -> Result<()> {
         _ => None,
     };
     let Some(codes) = codes else { return Ok(()) };
-    match checkpoint.table.get(&codes) {
-        Some(codes) => checkpoint.files.typed(codes, &["U8"]),
-        None => {
-            let problem = format!("the checkpoint lacks `{}`, whose scales these are", shown(&codes));
-            Err(checkpoint.files.malformed(scale, problem))
-        }
-    }
+    checkpoint.files.typed(checkpoint.scaled_by(scale, &codes)?, &["U8"])
 }
 
 /// Codes, and where to look for what belongs to them.
@@ -104,10 +98,7 @@ struct Found<'a> {
 
 impl<'a> Found<'a> {
     fn need(&self, name: &str) -> Result<&'a TensorInfo> {
-        self.checkpoint.table.get(name).ok_or_else(|| {
-            let problem = format!("the checkpoint lacks `{}`", shown(name));
-            self.checkpoint.files.malformed(self.codes, problem)
-        })
+        self.checkpoint.need(self.codes, name)
     }
 
     fn gpt_oss(&self, name: &str, scales: &str) -> Result<Option<TensorInfo>> {
@@ -194,10 +185,7 @@ impl<'a> Found<'a> {
         let files = self.checkpoint.files;
         if let [_, global] = parts {
             files.typed(global, &["F32"])?;
-            if global.elements() != 1 {
-                let problem = format!("1 scale belongs here, its shape is {:?}", global.shape);
-                return Err(files.malformed(global, problem));
-            }
+            files.count(global, 1, "scale")?;
         }
         let (cols, outer) = shape.split_last().map_or((1, &[][..]), |(cols, outer)| (*cols, outer));
         let rows = outer.iter().product::<u64>() as usize;

@@ -38,16 +38,8 @@ pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
 
 /// Refuses scales whose weight is no FP8: it would be taken without them.
 fn lone_scale(checkpoint: &Checkpoint, scale: &TensorInfo) -> Result<()> {
-    let (files, Some(name)) = (checkpoint.files, scale.name.strip_suffix("_scale_inv")) else {
-        return Ok(());
-    };
-    match checkpoint.table.get(name) {
-        Some(weight) => files.typed(weight, &["F8_E4M3", "F8_E5M2"]),
-        None => {
-            let problem = format!("the checkpoint lacks `{}`, whose scales these are", shown(name));
-            Err(files.malformed(scale, problem))
-        }
-    }
+    let Some(name) = scale.name.strip_suffix("_scale_inv") else { return Ok(()) };
+    checkpoint.files.typed(checkpoint.scaled_by(scale, name)?, &["F8_E4M3", "F8_E5M2"])
 }
 
 /// The scales of a weight; there is one name for them at most.

@@ -61,11 +61,7 @@ pub(super) struct Parts<'a> {
 impl<'a> Parts<'a> {
     pub fn find(checkpoint: &Checkpoint<'a>, codes: &'a TensorInfo, name: &str) -> Result<Self> {
         let (table, files) = (checkpoint.table, checkpoint.files);
-        let need = |suffix: &str| {
-            let name = format!("{name}{suffix}");
-            let lacks = || files.malformed(codes, format!("the checkpoint lacks `{}`", shown(&name)));
-            table.get(&name).ok_or_else(lacks)
-        };
+        let need = |suffix: &str| checkpoint.need(codes, &format!("{name}{suffix}"));
         let parts = Self {
             codes,
             zeros: need(".qzeros")?,
@@ -105,7 +101,8 @@ impl<'a> Parts<'a> {
             files.typed(order, &["I32"])?;
             files.expect(order, &[cols], "numbers of groups")?;
         }
-        let symmetric = checkpoint.setting("sym").and_then(|v| v.as_bool()).unwrap_or(false);
+        let symmetric =
+            !has_overrides(checkpoint) && checkpoint.setting("sym").and_then(|v| v.as_bool()) == Some(true);
         let [bits, rows_, cols_, run, groups] = [bits, rows, cols, run, groups].map(|v| v as usize);
         let scheme = Gptq {
             bits,
@@ -124,7 +121,8 @@ impl<'a> Parts<'a> {
     /// Those of the settings, or what the shapes leave.
     fn bits(&self, checkpoint: &Checkpoint) -> Result<u64> {
         let (rows, zeros) = (self.codes.shape[1], self.zeros.shape[1]);
-        let bits = match (checkpoint.setting("bits"), self.order) {
+        let said = checkpoint.setting("bits").filter(|_| !has_overrides(checkpoint));
+        let bits = match (said, self.order) {
             (Some(bits), _) => bits.as_u64().unwrap_or(0),
             (None, Some(order)) => self.codes.shape[0] * 32 / order.elements().max(1),
             (None, None) => zeros * 32 / rows,
@@ -139,6 +137,11 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// True if some modules may have settings of their own, which GPTQModel lists by regular expressions under `dynamic`: their shapes tell.
+fn has_overrides(checkpoint: &Checkpoint) -> bool {
+    checkpoint.setting("dynamic").and_then(|v| v.as_object()).is_some_and(|all| !all.is_empty())
+}
+
 /// Columns of a group, which must make as many groups as there are scales.
 pub(super) fn group_size(
     checkpoint: &Checkpoint,
@@ -146,7 +149,9 @@ pub(super) fn group_size(
     cols: u64,
     groups: u64,
 ) -> Result<u64> {
-    let size = match checkpoint.setting("group_size").and_then(|v| v.as_i64()) {
+    let said =
+        checkpoint.setting("group_size").and_then(|v| v.as_i64()).filter(|_| !has_overrides(checkpoint));
+    let size = match said {
         Some(size) if size > 0 => (size as u64).min(cols),
         Some(_) => cols,
         None => cols.div_ceil(groups),
@@ -208,7 +213,7 @@ impl Scheme for Gptq {
                 .collect(),
         };
         let columns = match parts.get(3) {
-            Some(order) => self.columns(&files.words(order)?, order, files)?,
+            Some(order) => columns(order, self.run, self.groups, files)?,
             None => Columns::Runs(self.run),
         };
         let scales = transposed(&files.f32s(&parts[2])?, self.groups, rows);
@@ -246,14 +251,20 @@ impl Gptq {
             }
         }
     }
+}
 
-    fn columns(&self, numbers: &[u32], order: &TensorInfo, files: &Files) -> Result<Columns> {
-        if let Some(at) = numbers.iter().position(|g| *g as usize >= self.groups) {
-            let (got, groups) = (numbers[at] as i32, self.groups);
-            let problem = format!("column {at} is of group {got}, there are {groups}");
-            return Err(files.malformed(order, problem));
+/// Which of so many groups each column belongs to, by number; all -1 where there is no order.
+pub(super) fn columns(order: &TensorInfo, run: usize, groups: usize, files: &Files) -> Result<Columns> {
+    let numbers = files.words(order)?;
+    if numbers.iter().all(|g| *g == u32::MAX) {
+        return Ok(Columns::Runs(run));
+    }
+    match numbers.iter().position(|g| *g as usize >= groups) {
+        None => Ok(Columns::of_numbers(numbers, run)),
+        Some(at) => {
+            let problem = format!("column {at} is of group {}, there are {groups}", numbers[at] as i32);
+            Err(files.malformed(order, problem))
         }
-        Ok(Columns::of_numbers(numbers.to_vec(), self.run))
     }
 }
 

@@ -90,11 +90,7 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn find(checkpoint: &'a Checkpoint, codes: &'a TensorInfo, name: &'a str) -> Result<Self> {
-        let need = |part: &str| {
-            let name = format!("{name}.{part}");
-            let problem = || format!("the checkpoint lacks `{}`", shown(&name));
-            checkpoint.table.get(&name).ok_or_else(|| checkpoint.files.malformed(codes, problem()))
-        };
+        let need = |part: &str| checkpoint.need(codes, &format!("{name}.{part}"));
         Ok(Self { checkpoint, name, codes, scale: need("scale")?, zero: need("zero")? })
     }
 
@@ -178,10 +174,7 @@ impl<'a> Parts<'a> {
 
     fn numbers(&self, tensor: &TensorInfo, count: u64) -> Result<Vec<f64>> {
         let files = self.checkpoint.files;
-        if tensor.elements() != count {
-            let problem = format!("{count} numbers belong here, its shape is {:?}", tensor.shape);
-            return Err(files.malformed(tensor, problem));
-        }
+        files.count(tensor, count, "numbers")?;
         let bytes = files.bytes(tensor)?;
         Ok(match tensor.dtype.name() {
             "I64" => bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(),

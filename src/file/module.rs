@@ -97,7 +97,27 @@ pub(super) struct Checkpoint<'a> {
     pub settings: Option<&'a serde_json::Value>,
 }
 
-impl Checkpoint<'_> {
+impl<'a> Checkpoint<'a> {
+    /// The tensor of this name, without which another makes no sense.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] about the other if there is none.
+    pub fn need(&self, other: &TensorInfo, name: &str) -> Result<&'a TensorInfo> {
+        let lacks = || self.files.malformed(other, format!("the checkpoint lacks `{}`", shown(name)));
+        self.table.get(name).ok_or_else(lacks)
+    }
+
+    /// The weight of this name, whose scales another tensor holds.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::need`].
+    pub fn scaled_by(&self, scale: &TensorInfo, name: &str) -> Result<&'a TensorInfo> {
+        self.table.get(name).ok_or_else(|| {
+            let problem = format!("the checkpoint lacks `{}`, whose scales these are", shown(name));
+            self.files.malformed(scale, problem)
+        })
+    }
+
     /// A setting, if it is there and not null.
     pub fn setting(&self, key: &str) -> Option<&serde_json::Value> {
         self.settings?.get(key).filter(|value| !value.is_null())
@@ -159,6 +179,26 @@ impl Files<'_> {
                 Err(self.malformed(tensor, problem))
             }
         }
+    }
+
+    /// Refuses a tensor of another number of elements, whatever its shape.
+    pub fn count(&self, tensor: &TensorInfo, count: u64, what: &str) -> Result<()> {
+        match tensor.elements() == count {
+            true => Ok(()),
+            false => {
+                let (got, shape) = (tensor.elements(), &tensor.shape);
+                Err(self.malformed(
+                    tensor,
+                    format!("{count} {what} belong here, got {got} (its shape is {shape:?})"),
+                ))
+            }
+        }
+    }
+
+    /// Refuses a tensor that is no matrix; its rows and columns.
+    pub fn matrix(&self, tensor: &TensorInfo) -> Result<[u64; 2]> {
+        let problem = || format!("a matrix belongs here, its shape is {:?}", tensor.shape);
+        <[u64; 2]>::try_from(&*tensor.shape).map_err(|_| self.malformed(tensor, problem()))
     }
 
     /// Refuses a tensor of another type.

@@ -213,25 +213,16 @@ pub(super) fn check(
         }
         (None, Some(only)) => return Err(files.malformed(only, format!("the checkpoint lacks its `{LIST}`"))),
     };
-    for (tensor, dtype) in [(list, "I32"), (weight, "F16")] {
-        if tensor.dtype.name() != dtype {
-            let problem = format!("its type should be {dtype}, it is {}", tensor.dtype);
-            return Err(files.malformed(tensor, problem));
-        }
-    }
+    files.typed(list, &["I32"])?;
+    files.typed(weight, &["F16"])?;
     let &[count] = &list.shape[..] else {
         return Err(files.malformed(list, format!("a list belongs here, its shape is {:?}", list.shape)));
     };
-    if weight.shape != [m, count] {
-        let problem = format!("its shape should be {:?}, it is {:?}", [m, count], weight.shape);
-        return Err(files.malformed(weight, problem));
+    files.expect(weight, &[m, count], "weights of kept columns")?;
+    let columns = files.words(list)?;
+    if let Some(out) = columns.iter().find(|column| u64::from(**column) >= k) {
+        return Err(files.malformed(list, format!("it names column {}, but there are {k}", *out as i32)));
     }
-    let bytes = files.bytes(list)?;
-    let columns: Vec<i32> = bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect();
-    if let Some(out) = columns.iter().find(|column| u64::try_from(**column).map_or(true, |c| c >= k)) {
-        return Err(files.malformed(list, format!("it names column {out}, but there are {k}")));
-    }
-    let columns: Vec<u32> = columns.into_iter().map(|column| column as u32).collect();
     match not_rising(&columns) {
         Some(problem) => Err(files.malformed(list, problem)),
         None => Ok(columns),

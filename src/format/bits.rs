@@ -304,3 +304,14 @@ pub fn put_byte(plane: &mut [u32], i: usize, byte: u8) {
     let shift = i % 4 * 8;
     plane[i / 4] = plane[i / 4] & !(0xff << shift) | u32::from(byte) << shift;
 }
+/// The largest magnitude of finite weights: compared as integers it needs no order, and vectorizes.
+pub fn largest(weights: &[f32]) -> f32 {
+    let bits = |w: &f32| (w.to_bits() & 0x7fff_ffff) as i32;
+    let (full, tail) = weights.as_chunks::<16>();
+    let mut tops = [0; 16];
+    for weights in full {
+        tops.iter_mut().zip(weights).for_each(|(top, w)| *top = (*top).max(bits(w)));
+    }
+    let top = tops.into_iter().chain(tail.iter().map(bits)).max().unwrap_or(0);
+    f32::from_bits(top as u32)
+}

@@ -9,6 +9,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::bits::largest;
 use super::storage::{Part, f32_bytes};
 use super::{Book, Codes, Format, Layout, Plane, Storage, bits};
 use bytes::Bytes;
@@ -384,25 +385,12 @@ fn encode_lanes(
     codes
 }
 
-/// The largest magnitude of finite weights: compared as integers it needs no order, and vectorizes.
-fn largest(weights: &[f32]) -> f32 {
-    let bits = |w: &f32| (w.to_bits() & 0x7fff_ffff) as i32;
-    let (full, tail) = weights.as_chunks::<LANES>();
-    let mut tops = [0; LANES];
-    for weights in full {
-        tops.iter_mut().zip(weights).for_each(|(top, w)| *top = (*top).max(bits(w)));
-    }
-    let top = tops.into_iter().chain(tail.iter().map(bits)).max().unwrap_or(0);
-    f32::from_bits(top as u32)
-}
-
 /// Quantizes scales less their mean.
 fn nest(scales: &[f32]) -> Nested {
     let map = dynamic_map();
     let offset = sum(scales) / scales.len().max(1) as f32;
     let rest: Vec<f32> = scales.iter().map(|s| s - offset).collect();
-    let absmax_of = |block: &[f32]| block.iter().fold(0f32, |max, s| max.max(s.abs()));
-    let absmax: Vec<f32> = rest.chunks(NESTED_BLOCK).map(absmax_of).collect();
+    let absmax: Vec<f32> = rest.chunks(NESTED_BLOCK).map(largest).collect();
     let code = |(i, s): (usize, &f32)| nearest(&map, s * bits::inverse(absmax[i / NESTED_BLOCK]));
     let codes: Vec<u8> = rest.iter().enumerate().map(code).collect();
     Nested { codes: codes.into(), map, absmax, block: NESTED_BLOCK, offset }

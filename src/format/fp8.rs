@@ -3,8 +3,8 @@
 //! Blocks are those of DeepSeek (128 x 128, the last of a row or column smaller) or any others; each matrix of a stack of experts
 //! has its own.
 
-use super::storage::{Part, f32_bytes};
-use super::{Book, Codes, Format, Layout, Plane, Storage};
+use super::storage::{Part, Runs, f32_bytes};
+use super::{Book, Codes, Format, Layout, Plane, Storage, bits};
 use bytes::Bytes;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -178,19 +178,10 @@ pub(super) fn layout(kind: &Kind, cols: usize) -> Layout {
 }
 
 fn layout_of(kind: &Kind, cols: usize, run: usize) -> Layout {
-    let one = run >= cols;
-    // A chunk of 32 has one scale, or each weight asks for its own.
-    let fine = !one && !run.is_multiple_of(32);
-    // The last chunk asks for its columns behind the last, too.
-    let groups = if fine { cols.next_multiple_of(32).div_ceil(run) } else { cols.div_ceil(run) };
+    let Runs { fine, group, groups } = Runs::new(cols, run);
     Layout {
         format: kind.format,
-        constants: vec![
-            ("MANTISSA", kind.mantissa),
-            // All of a row is one group whatever its length, so that rows of all lengths share their pipelines.
-            ("GROUP", if one { 0 } else { run as u32 }),
-            ("FINE", fine.into()),
-        ],
+        constants: vec![("MANTISSA", kind.mantissa), ("GROUP", group), ("FINE", fine.into())],
         planes: vec![Plane::new("qs", 8 * 256), Plane { name: "d", bits_per_256: 0, more_words: groups }],
         book: Book::None,
         codes: Codes::None,
@@ -207,7 +198,7 @@ pub(super) fn encode(kind: &'static Kind, shape: (usize, usize), weights: &[f32]
 }
 
 fn encode_row(kind: &Kind, row: &[f32]) -> (Vec<u8>, f32) {
-    let scale = row.iter().fold(0f32, |max, w| max.max(w.abs())) / kind.largest;
+    let scale = bits::largest(row) / kind.largest;
     let code = |w: &f32| if scale > 0.0 { kind.code(w / scale) } else { 0 };
     (row.iter().map(code).collect(), scale)
 }

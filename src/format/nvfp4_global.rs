@@ -3,6 +3,7 @@
 //!
 //! `w[i] = e2m1(q[i]) * (d[i / 16] / global)`; ModelOpt has `d[i / 16] * global`. Each rounds once to f32, the scale first.
 
+use super::bits::largest;
 use super::mxfp4::SIGNED;
 use super::storage::{Part, f32_bytes};
 use super::{Book, Codes, Coding, Format, Layout, Parts, Plane, Storage, bits, fp8_e4m3};
@@ -128,7 +129,6 @@ fn layout(scales: &Arc<[f32]>) -> Layout {
 
 /// Encodes as compressed-tensors does: the largest scale becomes 448, all are rounded to E4M3, and then the codes.
 fn encode(shape: (usize, usize), weights: &[f32]) -> Arc<dyn Storage> {
-    let largest = |weights: &[f32]| weights.iter().fold(0f32, |max, w| max.max(w.abs()));
     let absmax = largest(weights);
     // 448 times 6 is the largest number that both together can say.
     let global = if absmax > 0.0 { (448.0 * 6.0 / absmax).min(f32::MAX) } else { 1.0 };

@@ -30,6 +30,27 @@ pub trait Storage: Debug + Send + Sync {
     }
 }
 
+/// How scales for runs of columns lie in a row of the device's plane.
+pub(super) struct Runs {
+    /// Each weight asks for its own scale; otherwise a chunk of 32 has one.
+    pub fine: bool,
+    /// Columns of a run; 0 for all of a row whatever its length, so that rows of all lengths share their pipelines.
+    pub group: u32,
+    /// Scales of a row.
+    pub groups: usize,
+}
+
+impl Runs {
+    /// Runs of so many columns in a row of `cols`.
+    pub fn new(cols: usize, run: usize) -> Self {
+        let one = run >= cols;
+        let fine = !one && !run.is_multiple_of(32);
+        // The last chunk asks for its columns behind the last, too.
+        let reach = if fine { cols.next_multiple_of(32) } else { cols };
+        Self { fine, group: if one { 0 } else { run as u32 }, groups: reach.div_ceil(run.max(1)) }
+    }
+}
+
 /// One tensor of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {

@@ -3,7 +3,8 @@
 //! INT8, INT4, INT3 and INT2 are symmetric ("absmax"), UINT8 to UINT2 have zeros ("affine"). The row-wise INT8 is that of LLM.int8; those of
 //! GPTQ, AWQ, compressed-tensors and HQQ have groups of columns, and GPTQ may have put the columns of a group anywhere in a row.
 
-use super::storage::{Part, f32_bytes};
+use super::bits::largest;
+use super::storage::{Part, Runs, f32_bytes};
 use super::{Book, Codes, Format, Layout, Plane, Storage, bits};
 use bytes::Bytes;
 use rayon::prelude::*;
@@ -288,19 +289,13 @@ fn group_columns(group: Group, cols: usize) -> usize {
 }
 
 fn layout_of(grid: &Grid, cols: usize, columns: &Columns, halves: bool) -> Layout {
-    let run = match columns {
-        Columns::Runs(run) | Columns::Ordered { run, .. } => *run,
-        Columns::Any(_) => 1,
-    };
     let any = matches!(columns, Columns::Any(_));
-    let one = !any && run >= cols;
-    // A chunk of 32 has one scale, or each weight asks for its own.
-    let fine = !one && !run.is_multiple_of(32);
-    // The last chunk asks for its columns behind the last, too.
-    let groups = match columns {
-        Columns::Any(numbers) => numbers.iter().max().map_or(0, |g| *g as usize + 1),
-        _ if fine => cols.next_multiple_of(32).div_ceil(run),
-        _ => cols.div_ceil(run.max(1)),
+    let Runs { fine, group, groups } = match columns {
+        Columns::Runs(run) | Columns::Ordered { run, .. } => Runs::new(cols, *run),
+        Columns::Any(numbers) => {
+            let groups = numbers.iter().max().map_or(0, |g| *g as usize + 1);
+            Runs { fine: true, group: 1, groups }
+        }
     };
     let words = groups * if grid.symmetric || halves { 1 } else { 2 };
     let has_codes = !fine && (grid.symmetric || grid.bits != 8);
@@ -315,8 +310,7 @@ fn layout_of(grid: &Grid, cols: usize, columns: &Columns, halves: bool) -> Layou
         format: grid.format,
         constants: vec![
             ("BITS", grid.bits as u32),
-            // All of a row is one group whatever its length, so that rows of all lengths share their pipelines.
-            ("GROUP", if one { 0 } else { run as u32 }),
+            ("GROUP", group),
             ("FINE", fine.into()),
             ("ZEROS", (!grid.symmetric).into()),
             ("HALVES", halves.into()),
@@ -380,10 +374,6 @@ fn encode_int8_row(row: &[f32]) -> (Vec<u8>, f32) {
 /// computes as a reciprocal and a product, each rounded: a step off for some, and ties are common among halves.
 pub(crate) fn int8_scale(absmax: f32) -> f32 {
     if absmax == 0.0 { 0.0 } else { 1.0 / absmax * 127.0 }
-}
-
-fn largest(values: &[f32]) -> f32 {
-    values.iter().fold(0f32, |max, w| max.max(w.abs()))
 }
 
 /// Rows in parallel; as many empty ones where there are no columns.

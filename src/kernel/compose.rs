@@ -50,6 +50,7 @@ static CHUNK_Q8: Part = part!("lib/chunk_q8.wgsl");
 static WEIGHTS_GATHERED: Part = part!("lib/weights_gathered.wgsl");
 static WEIGHTS_PLAIN: Part = part!("lib/weights_plain.wgsl");
 pub(super) static INT8: Part = part!("lib/int8.wgsl");
+pub(super) static LARGEST: Part = part!("lib/largest.wgsl");
 pub(super) static HALVES: Part = part!("lib/halves.wgsl");
 static X_F16: Part = part!("lib/x_f16.wgsl");
 static X_Q8: Part = part!("lib/x_q8.wgsl");

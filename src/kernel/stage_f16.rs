@@ -13,7 +13,11 @@ pub(super) static KERNEL: Kernel = Kernel {
 };
 
 fn configs(_: &Caps, _: &Request) -> Vec<Config> {
-    vec![Config { parts: vec![&compose::HALVES], workgroup_memory: 64 * 4, ..Config::new(64) }]
+    vec![Config {
+        parts: vec![&compose::HALVES, &compose::LARGEST],
+        workgroup_memory: 64 * 4,
+        ..Config::new(64)
+    }]
 }
 
 /// Words of a column before its activations.

@@ -14,7 +14,7 @@ pub(super) static KERNEL: Kernel = Kernel {
 
 fn configs(_: &Caps, _: &Request) -> Vec<Config> {
     vec![Config {
-        parts: vec![&compose::HALVES, &compose::INT8],
+        parts: vec![&compose::HALVES, &compose::LARGEST, &compose::INT8],
         workgroup_memory: 64 * 4,
         loops_per_chunk: 48,
         ..Config::new(64)

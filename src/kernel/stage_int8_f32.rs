@@ -14,6 +14,6 @@ pub(super) static KERNEL: Kernel = Kernel {
 
 /// The plan sets the constant: whether there is a mask of the batch.
 fn configs(_: &Caps, _: &Request) -> Vec<Config> {
-    let parts = vec![&compose::HALVES, &compose::INT8];
+    let parts = vec![&compose::HALVES, &compose::LARGEST, &compose::INT8];
     vec![Config { constants: vec![("MASKED", 0)], parts, workgroup_memory: 64 * 4, ..Config::new(64) }]
 }

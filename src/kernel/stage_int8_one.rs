@@ -15,6 +15,6 @@ pub(super) static KERNEL: Kernel = Kernel {
 const LANES: u32 = 64;
 
 fn configs(_: &Caps, _: &Request) -> Vec<Config> {
-    let parts = vec![&compose::HALVES, &compose::INT8];
+    let parts = vec![&compose::HALVES, &compose::LARGEST, &compose::INT8];
     vec![Config { parts, workgroup_memory: 2 * LANES * 4, loops_per_chunk: 96, ..Config::new(LANES) }]
 }
