@@ -4,5 +4,5 @@
 
 // Four words of a row of a plane, starting at word 4 i.
 fn plane_vec4(plane: u32, row: u32, i: u32) -> vec4<u32> {
-    return w4[((params.plane_offset[plane] + row * params.plane_stride[plane]) >> 2u) + i];
+    return w4[plane_16_bytes(plane, row, i)];
 }

@@ -4,6 +4,6 @@
 
 // Four words of a row of a plane, starting at word 4 i.
 fn plane_vec4(plane: u32, row: u32, i: u32) -> vec4<u32> {
-    let v = w4[((params.plane_offset[plane] + row * params.plane_stride[plane]) >> 2u) + i];
+    let v = w4[plane_16_bytes(plane, row, i)];
     return vec4<u32>(u32(v.x), u32(v.x >> 32u), u32(v.y), u32(v.y >> 32u));
 }

@@ -293,6 +293,7 @@ fn layout_of(format: &'static Format, cols: usize, block: usize) -> Layout {
         book: Book::None,
         codes: if split { Codes::None } else { format.codes },
         ordered: false,
+        lanes: 0,
     }
 }
 

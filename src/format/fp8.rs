@@ -186,6 +186,7 @@ fn layout_of(kind: &Kind, cols: usize, run: usize) -> Layout {
         book: Book::None,
         codes: Codes::None,
         ordered: false,
+        lanes: 0,
     }
 }
 

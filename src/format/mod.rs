@@ -239,6 +239,11 @@ impl Plane {
         Self { name, bits_per_256, more_words: 0 }
     }
 
+    /// True if a chunk of 32 weights has 16 bytes or more, which are loaded together.
+    pub fn is_wide(&self) -> bool {
+        self.bits_per_256 >= 8 * 128 && self.more_words == 0
+    }
+
     /// Words of one row of `cols` weights, rounded up to whole chunks of 32 weights and whole `vec4<u32>`.
     pub fn row_words(&self, cols: usize) -> usize {
         (cols.div_ceil(32) * self.bits_per_256).div_ceil(8 * 128) * 4 + self.more_words.next_multiple_of(4)
@@ -260,9 +265,23 @@ pub struct Layout {
     pub codes: Codes,
     /// The columns lie in another order on the device, which the book has: place `i` holds column `book[i]`.
     pub ordered: bool,
+    /// Of a tensor that is laid out for a software adapter: lanes of its subgroup. Each takes four rows, as far apart as there are
+    /// lanes, and these lie side by side in wide planes, 16 bytes of each in turn. 0 where rows lie one after the other.
+    pub lanes: u32,
 }
 
 impl Layout {
+    /// A bit for each plane whose rows lie side by side.
+    pub fn side_by_side(&self) -> u32 {
+        let wide = self.planes.iter().enumerate().filter(|(_, plane)| self.lanes > 0 && plane.is_wide());
+        wide.map(|(i, _)| 1 << i).sum()
+    }
+
+    /// Rows that lie side by side, and those of other lanes among them: shards have room for a multiple of so many.
+    pub fn tile_rows(&self) -> usize {
+        if self.side_by_side() == 0 { 1 } else { 4 * self.lanes as usize }
+    }
+
     /// True if the shader has `codes32` for this tensor.
     pub fn has_codes(&self) -> bool {
         self.codes != Codes::None
@@ -339,6 +358,7 @@ impl Format {
                 planes: b.planes.to_vec(),
                 book: b.book.clone(),
                 ordered: false,
+                lanes: 0,
                 codes: self.codes,
             },
         }

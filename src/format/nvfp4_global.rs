@@ -124,6 +124,7 @@ fn layout(scales: &Arc<[f32]>) -> Layout {
         book: Book::SixteenAndScales(SIGNED, scales.clone()),
         codes: Codes::Integers,
         ordered: false,
+        lanes: 0,
     }
 }
 

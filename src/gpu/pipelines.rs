@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub(super) type Key = (&'static str, &'static str, bool, Vec<(&'static str, u32)>, Config);
+pub(super) type Key = (&'static str, &'static str, (bool, u32), Vec<(&'static str, u32)>, Config);
 /// Locked while it is compiled, so that others who want the same wait for it instead of compiling it too.
 type Slot = Arc<Mutex<Option<Arc<wgpu::ComputePipeline>>>>;
 
@@ -147,8 +147,14 @@ impl Drop for Pipelines {
 /// What a pipeline depends on. Kernels that decode nothing are the same for all formats.
 pub(super) fn key(kernel: &'static Kernel, config: &Config, layout: &Layout) -> Key {
     match kernel.operation.decodes() {
-        true => (kernel.name, layout.format.name, layout.ordered, layout.constants.clone(), config.clone()),
-        false => (kernel.name, "", false, vec![], config.clone()),
+        true => (
+            kernel.name,
+            layout.format.name,
+            (layout.ordered, layout.lanes),
+            layout.constants.clone(),
+            config.clone(),
+        ),
+        false => (kernel.name, "", (false, 0), vec![], config.clone()),
     }
 }
 

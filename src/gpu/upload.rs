@@ -3,6 +3,7 @@
 
 use super::runtime::Runtime;
 use crate::error::{Error, Result};
+use crate::format::Layout;
 use crate::kernel::plan::{MAX_PLANES, Shard};
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;
@@ -28,12 +29,12 @@ unsafe impl Send for Block<'_> {}
 pub(super) fn rows(
     runtime: &Runtime,
     tensor: &PackedTensor,
-    (shard, buffer): (&Shard, &wgpu::Buffer),
+    (layout, shard, buffer): (&Layout, &Shard, &wgpu::Buffer),
     rows: Range<usize>,
     check: bool,
 ) -> Result<bool> {
     let doing = || format!("uploading `{}`", tensor.name());
-    let bytes = (row_words(shard) * rows.len() * 4) as u64;
+    let bytes = shard.row_bytes() * rows.len() as u64;
     let views = runtime.guard(doing, bytes, || open(runtime, (shard, buffer), &rows))?;
     let Some(mut views) = views else {
         // A lost device refuses without a word: hear of it.
@@ -43,7 +44,10 @@ pub(super) fn rows(
     };
     let good = blocks(shard, &mut views, rows)
         .into_par_iter()
-        .map_init(|| scratch(shard), |scratch, block| repack(tensor, shard, block, scratch, check))
+        .map_init(
+            || Scratch::new(shard),
+            |scratch, block| scratch.repack(tensor, (layout, shard), block, check),
+        )
         .reduce(|| true, |a, b| a & b);
     // Dropped, the views are queued, and the empty submission starts them.
     runtime.guard(doing, bytes, || {
@@ -53,9 +57,15 @@ pub(super) fn rows(
     Ok(good)
 }
 
-/// Words of one row in all planes.
-pub(super) fn row_words(shard: &Shard) -> usize {
-    shard.plane_stride.iter().map(|words| *words as usize).sum()
+/// Rows that are handed to the queue at a time.
+pub(super) fn step(shard: &Shard) -> usize {
+    rows_in(CHUNK, shard)
+}
+
+/// Rows in about so many bytes, whole tiles of them.
+fn rows_in(bytes: usize, shard: &Shard) -> usize {
+    let rows = bytes / (shard.row_bytes() as usize).max(1);
+    (rows - rows % shard.tile).max(shard.tile)
 }
 
 /// Where the queue takes `rows` from, one view a plane; none if there is nothing to write.
@@ -68,7 +78,7 @@ fn open(
     let view = |(stride, offset): (&u32, u32)| {
         let words = |rows: usize| rows as u64 * u64::from(*stride);
         let at = u64::from(offset) + words(rows.start - shard.rows.start);
-        let size = wgpu::BufferSize::new(4 * words(rows.len()))?;
+        let size = wgpu::BufferSize::new(4 * words(rows.len().next_multiple_of(shard.tile)))?;
         runtime.queue().write_buffer_with(buffer, 4 * at, size)
     };
     planes.map(view).collect()
@@ -80,52 +90,83 @@ fn blocks<'a>(
     views: &'a mut [wgpu::QueueWriteBufferView],
     rows: Range<usize>,
 ) -> Vec<Block<'a>> {
-    let step = block_rows(shard);
+    let step = rows_in(BLOCK, shard);
     let mut left: Vec<_> = views.iter_mut().map(|view| view.slice(..)).collect();
     let block = |first: usize| {
         let rows = first..rows.end.min(first + step);
         let mut planes = [const { None }; MAX_PLANES];
         for ((plane, left), stride) in planes.iter_mut().zip(&mut left).zip(shard.plane_stride) {
-            *plane = left.split_off(..4 * stride as usize * rows.len());
+            *plane = left.split_off(..4 * stride as usize * rows.len().next_multiple_of(shard.tile));
         }
         Block { rows, planes }
     };
     rows.clone().step_by(step).map(block).collect()
 }
 
-fn block_rows(shard: &Shard) -> usize {
-    (BLOCK / 4 / row_words(shard).max(1)).max(1)
+/// A thread's room for one block.
+struct Scratch {
+    /// The planes of its rows, one row after the other.
+    rows: [Vec<u32>; MAX_PLANES],
+    /// A tile of a plane whose rows lie side by side.
+    tile: Vec<u32>,
 }
 
-/// Room for the planes of one block.
-fn scratch(shard: &Shard) -> [Vec<u32>; MAX_PLANES] {
-    shard.plane_stride.map(|stride| vec![0; stride as usize * block_rows(shard)])
+impl Scratch {
+    fn new(shard: &Shard) -> Self {
+        let rows = rows_in(BLOCK, shard);
+        Self { rows: shard.plane_stride.map(|stride| vec![0; stride as usize * rows]), tile: vec![] }
+    }
+
+    /// Repacks one block. It is not done where it is written: formats read back what they pack, and staging memory may be
+    /// slow to read.
+    fn repack(
+        &mut self,
+        tensor: &PackedTensor,
+        (layout, shard): (&Layout, &Shard),
+        block: Block,
+        check: bool,
+    ) -> bool {
+        if check && !tensor.rows_finite(block.rows.clone()) {
+            return false;
+        }
+        let strides = shard.plane_stride.map(|stride| stride as usize);
+        for (i, row) in block.rows.clone().enumerate() {
+            let mut planes = self.rows.each_mut().map(|plane| &mut plane[..]);
+            for (plane, stride) in planes.iter_mut().zip(strides) {
+                *plane = &mut std::mem::take(plane)[i * stride..(i + 1) * stride];
+            }
+            tensor.pack_row(row, &mut planes);
+        }
+        let rows = block.rows.len().next_multiple_of(shard.tile);
+        // What fills the last tile is whatever was there: no row is read that the tensor does not have.
+        let side_by_side = layout.side_by_side();
+        for (i, (plane, stride)) in block.planes.into_iter().zip(strides).enumerate() {
+            let Some(mut plane) = plane else { continue };
+            let words = &self.rows[i][..stride * rows];
+            if side_by_side >> i & 1 == 0 {
+                plane.copy_from_slice(bytemuck::cast_slice(words));
+                continue;
+            }
+            for tile in words.chunks(stride * shard.tile) {
+                put_side_by_side(tile, stride, &mut self.tile);
+                if let Some(mut plane) = plane.split_off(..4 * tile.len()) {
+                    plane.copy_from_slice(bytemuck::cast_slice(&self.tile));
+                }
+            }
+        }
+        true
+    }
 }
 
-/// Repacks one block. It is not done where it is written: formats read back what they pack, and staging memory may be
-/// slow to read.
-fn repack(
-    tensor: &PackedTensor,
-    shard: &Shard,
-    block: Block,
-    scratch: &mut [Vec<u32>; MAX_PLANES],
-    check: bool,
-) -> bool {
-    if check && !tensor.rows_finite(block.rows.clone()) {
-        return false;
-    }
-    let strides = shard.plane_stride.map(|stride| stride as usize);
-    for (i, row) in block.rows.clone().enumerate() {
-        let mut planes = scratch.each_mut().map(|plane| &mut plane[..]);
-        for (plane, stride) in planes.iter_mut().zip(strides) {
-            *plane = &mut std::mem::take(plane)[i * stride..(i + 1) * stride];
-        }
-        tensor.pack_row(row, &mut planes);
-    }
-    for ((plane, words), stride) in block.planes.into_iter().zip(scratch).zip(strides) {
-        if let Some(mut plane) = plane {
-            plane.copy_from_slice(bytemuck::cast_slice(&words[..stride * block.rows.len()]));
+/// A tile of a plane, rows one after the other, as `plane_16_bytes` of shaders/lib/params.wgsl finds it.
+fn put_side_by_side(rows: &[u32], stride: usize, tile: &mut Vec<u32>) {
+    tile.clear();
+    let lanes = rows.len() / stride / 4;
+    let row = |i: usize| rows[i * stride..(i + 1) * stride].as_chunks::<4>().0;
+    for lane in 0..lanes {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|i| row(lane + i * lanes));
+        for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
+            [a, b, c, d].into_iter().for_each(|bytes| tile.extend_from_slice(bytes));
         }
     }
-    true
 }

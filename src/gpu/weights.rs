@@ -115,7 +115,7 @@ impl Weights {
 }
 
 pub(super) fn upload(runtime: &Runtime, tensor: &PackedTensor, mut options: Upload) -> Result<Weights> {
-    let layout = tensor.layout();
+    let mut layout = tensor.layout();
     let (shape, experts) = ((tensor.rows(), tensor.cols()), options.experts);
     if experts == 0 || !shape.0.is_multiple_of(experts) {
         let name = tensor.name();
@@ -126,7 +126,7 @@ pub(super) fn upload(runtime: &Runtime, tensor: &PackedTensor, mut options: Uplo
     }
     // Experts stay whole.
     let unit = if experts == 1 { 1 } else { shape.0 / experts };
-    let shards = shards(tensor.name(), &layout, shape, unit, runtime.caps())?;
+    let shards = shards(tensor.name(), &mut layout, shape, unit, runtime.caps())?;
     let total = shards.iter().map(Shard::bytes).sum();
     let mut done = 0;
     let mut buffers = vec![];
@@ -142,12 +142,12 @@ pub(super) fn upload(runtime: &Runtime, tensor: &PackedTensor, mut options: Uplo
                 mapped_at_creation: false,
             })
         })?;
-        let row_bytes = upload::row_words(shard) * 4;
-        let step = (upload::CHUNK / row_bytes.max(1)).max(1);
+        let step = upload::step(shard);
         for first in shard.rows.clone().step_by(step) {
             let rows = first..shard.rows.end.min(first + step);
-            done += (row_bytes * rows.len()) as u64;
-            if !upload::rows(runtime, tensor, (shard, &buffer), rows, !options.allow_non_finite)? {
+            done += shard.row_bytes() * rows.len().next_multiple_of(shard.tile) as u64;
+            let to = (&layout, shard, &buffer);
+            if !upload::rows(runtime, tensor, to, rows, !options.allow_non_finite)? {
                 // Counts them.
                 tensor.check_finite()?;
             }

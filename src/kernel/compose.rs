@@ -128,6 +128,9 @@ pub fn compose(kernel: &Kernel, config: &Config, layout: &Layout) -> Source {
     for (name, value) in &config.constants {
         let _ = writeln!(header, "const {name} = {value}u;");
     }
+    let (lanes, side_by_side) = if decodes { (layout.lanes, layout.side_by_side()) } else { (0, 0) };
+    let _ = writeln!(header, "const TILE_LANES = {lanes}u;");
+    let _ = writeln!(header, "const SIDE_BY_SIDE = {side_by_side}u;");
     if decodes {
         let _ = writeln!(header, "const ORDERED = {}u;", u32::from(layout.ordered));
         for (name, value) in &layout.constants {

@@ -13,6 +13,11 @@ pub static KERNEL: Kernel = Kernel {
     configs,
 };
 
+/// Lanes of a workgroup, which is one subgroup where those have one size.
+pub(super) fn lanes(caps: &Caps) -> u32 {
+    caps.fixed_subgroup().unwrap_or(8)
+}
+
 /// With f32 activations, one column and codes: scales come in once for 16 products, and few weights are in registers at
 /// a time. For several columns it is better to decode once.
 fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
@@ -29,7 +34,7 @@ fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
         )
     };
     let shared = |part, variant: &str| {
-        let loops = 2 * (32 / subgroup.unwrap_or(8));
+        let loops = 2 * (32 / lanes(caps));
         Config {
             variant: variant.into(),
             ..config(caps, request, columns, [&compose::shared_x(caps, request)[..], &[part]].concat(), loops)
@@ -52,12 +57,11 @@ fn config(
     loops: u32,
 ) -> Config {
     parts.extend(compose::tiles(request));
-    let subgroup = caps.fixed_subgroup();
-    let lookup = match subgroup {
+    let lookup = match caps.fixed_subgroup() {
         Some(8..) => &compose::LOOKUP_SHUFFLE,
         _ => &compose::LOOKUP_MEMORY,
     };
-    let subgroup = subgroup.unwrap_or(8);
+    let subgroup = lanes(caps);
     Config {
         constants: vec![("SUBGROUP", subgroup), ("COLS", columns)],
         lookup,

@@ -5,8 +5,8 @@
 //! batch columns where x or y exceed one binding, chunks of k where a driver limits loops.
 
 use super::{
-    Activations, Candidate, Caps, Config, KERNELS, Kernel, Operation, Request, llm_int8, permute,
-    quantize_four_bit, route_experts, stage_f16, stage_q8,
+    Activations, Candidate, Caps, Config, KERNELS, Kernel, Operation, Request, llm_int8, matmul_rows,
+    permute, quantize_four_bit, route_experts, stage_f16, stage_q8,
 };
 use crate::error::{Error, Result};
 use crate::format::Layout;
@@ -57,22 +57,30 @@ pub struct Shard {
     pub plane_offset: [u32; MAX_PLANES],
     /// Words from one row of a plane to the next.
     pub plane_stride: [u32; MAX_PLANES],
+    /// There is room for a multiple of so many rows.
+    pub tile: usize,
 }
 
 impl Shard {
+    /// Bytes of a row in all planes.
+    pub fn row_bytes(&self) -> u64 {
+        4 * self.plane_stride.iter().map(|words| u64::from(*words)).sum::<u64>()
+    }
+
     /// Bytes of the shard's buffer.
     pub fn bytes(&self) -> u64 {
-        self.plane_stride.iter().map(|words| u64::from(*words)).sum::<u64>() * 4 * self.rows.len() as u64
+        self.row_bytes() * self.rows.len().next_multiple_of(self.tile) as u64
     }
 }
 
-/// Cuts `rows` rows into shards that each fit one binding and hold whole runs of `unit` rows.
+/// Cuts `rows` rows into shards that each fit one binding and hold whole runs of `unit` rows, and decides whether rows lie side by
+/// side there.
 ///
 /// # Errors
 /// [`Error::LimitExceeded`] if a single row or run does not fit.
 pub fn shards(
     name: &str,
-    layout: &Layout,
+    layout: &mut Layout,
     (rows, cols): (usize, usize),
     unit: usize,
     caps: &Caps,
@@ -90,7 +98,10 @@ pub fn shards(
         let what = format!("one row of `{name}` ({cols} columns of {})", layout.format.name);
         return Err(Error::LimitExceeded { what, wanted: row_bytes, limit });
     }
-    let most = (limit / row_bytes.max(1)).min(rows.max(1) as u64) as usize;
+    let fit = usize::try_from(limit / row_bytes.max(1)).unwrap_or(usize::MAX);
+    layout.lanes = lanes(layout, rows, unit, fit, caps);
+    let tile = layout.tile_rows();
+    let most = (fit - fit % tile).min(rows.max(1));
     if most < unit {
         let what =
             format!("one expert of `{name}` ({unit} rows of {cols} columns of {})", layout.format.name);
@@ -98,15 +109,25 @@ pub fn shards(
     }
     let most = most / unit.max(1) * unit.max(1);
     let starts = (0..rows).step_by(most);
-    Ok(starts.map(|first| shard(first..(first + most).min(rows), plane_stride)).collect())
+    Ok(starts.map(|first| shard(first..(first + most).min(rows), plane_stride, tile)).collect())
 }
 
-fn shard(rows: Range<usize>, plane_stride: [u32; MAX_PLANES]) -> Shard {
+fn shard(rows: Range<usize>, plane_stride: [u32; MAX_PLANES], tile: usize) -> Shard {
     let mut plane_offset = [0; MAX_PLANES];
     for i in 1..MAX_PLANES {
-        plane_offset[i] = plane_offset[i - 1] + plane_stride[i - 1] * rows.len() as u32;
+        plane_offset[i] =
+            plane_offset[i - 1] + plane_stride[i - 1] * rows.len().next_multiple_of(tile) as u32;
     }
-    Shard { rows, plane_offset, plane_stride }
+    Shard { rows, plane_offset, plane_stride, tile }
+}
+
+/// [`Layout::lanes`] for a device: on software adapters those of `matmul_rows`, where no more than an eighth of the rows is added to
+/// fill the last tile, and a tile, or the runs of `unit` rows that must stay together, still fit.
+fn lanes(layout: &Layout, rows: usize, unit: usize, fit: usize, caps: &Caps) -> u32 {
+    let lanes = matmul_rows::lanes(caps);
+    let tile = Layout { lanes, ..layout.clone() }.tile_rows();
+    let fits = unit <= fit - fit % tile && rows.next_multiple_of(tile) * 8 <= rows * 9;
+    if caps.software && fits { lanes } else { 0 }
 }
 
 /// What a binding of a dispatch is part of.

@@ -251,9 +251,9 @@ fn weight_plan(m: usize, k: usize, n: usize, caps: &Caps) -> Vec<plan::Dispatch>
 
 fn matmul_plan((m, k): (usize, usize), batch: (usize, bool), caps: &Caps) -> Vec<plan::Dispatch> {
     let format = format::by_name("Q4_0").expect("a format");
-    let layout = &format.layout(k);
-    let shards = plan::shards("w", layout, (m, k), 1, caps).expect("rows fit");
-    let w = Weight { name: "w", layout, rows: m, cols: k, experts: 1, shards: &shards };
+    let mut layout = format.layout(k);
+    let shards = plan::shards("w", &mut layout, (m, k), 1, caps).expect("rows fit");
+    let w = Weight { name: "w", layout: &layout, rows: m, cols: k, experts: 1, shards: &shards };
     let choose = |r: &Request| choose(caps, format, r, &MatmulOptions::default(), None);
     plan::matmul(w, batch, Activations::F32, &choose, caps).expect("a plan")
 }
@@ -317,17 +317,51 @@ fn a_plan_that_accumulates_overwrites_nothing() {
     }
 }
 
+/// Rows lie side by side where a software adapter has a tile of them, and a shard has room for whole tiles.
+#[test]
+fn rows_lie_side_by_side_on_software() {
+    let software = caps(true, Some((8, 8)));
+    let place = |caps: &Caps, name: &str, rows: usize, unit: usize| {
+        let mut layout = format::by_name(name).expect("a format").layout(1024);
+        let shards = plan::shards("w", &mut layout, (rows, 1024), unit, caps).expect("rows fit");
+        assert_eq!(shards.iter().map(|s| s.rows.len()).sum::<usize>(), rows);
+        let room = shards.iter().map(|s| s.bytes() / s.row_bytes()).sum::<u64>();
+        (layout.side_by_side(), shards.len(), room)
+    };
+    assert_eq!(place(&software, "Q4_0", 4096, 1), (0b01, 1, 4096), "codes, not scales");
+    assert_eq!(place(&software, "Q4_0", 31, 1), (0b01, 1, 32), "one row is added");
+    assert_eq!(place(&software, "Q4_0", 33, 1), (0, 1, 33), "nearly as much again would be added");
+    assert_eq!(place(&software, "TQ2_0", 4096, 1), (0, 1, 4096), "no plane has 16 bytes for a chunk");
+    assert_eq!(place(&caps(false, None), "Q4_0", 4096, 1), (0, 1, 4096), "a GPU");
+    assert_eq!(place(&caps(true, None), "Q4_0", 4096, 1), (0b01, 1, 4096), "without subgroups, too");
+    let row = 512 + 64;
+    let small = Caps { max_binding: 100 * row, ..software };
+    assert_eq!(place(&small, "Q4_0", 192, 1), (0b01, 2, 192), "shards of whole tiles");
+    assert_eq!(place(&small, "Q4_0", 200, 100), (0, 2, 200), "an expert fits, but not with its tile");
+    assert_eq!(place(&Caps { max_binding: 31 * row, ..small }, "Q4_0", 62, 1), (0, 2, 62), "no tile fits");
+}
+
 #[test]
 fn what_no_device_could_hold_is_refused() {
     let caps = Caps { max_binding: 1024, ..caps(false, None) };
-    let error =
-        plan::shards("wide", &format::by_name("F32").expect("a format").layout(4096), (1, 4096), 1, &caps)
-            .expect_err("too wide");
+    let error = plan::shards(
+        "wide",
+        &mut format::by_name("F32").expect("a format").layout(4096),
+        (1, 4096),
+        1,
+        &caps,
+    )
+    .expect_err("too wide");
     let text = error.to_string();
     assert!(text.contains("`wide`") && text.contains("16384") && text.contains("1024"), "{text}");
-    let experts =
-        plan::shards("experts", &format::by_name("F32").expect("a format").layout(128), (8, 128), 4, &caps)
-            .expect_err("an expert is too large");
+    let experts = plan::shards(
+        "experts",
+        &mut format::by_name("F32").expect("a format").layout(128),
+        (8, 128),
+        4,
+        &caps,
+    )
+    .expect_err("an expert is too large");
     assert!(experts.to_string().contains("one expert of `experts`"), "{experts}");
 }
 
