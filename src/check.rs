@@ -20,9 +20,9 @@
 //! * Rounding errors are random: few outputs stray further than many do, so their bounds are wider, by 1 + 16 / count.
 
 use crate::error::Result;
-use crate::format::{Blocks, Format};
+use crate::format::{Blocks, Format, Layout};
 use crate::gpu::{CANARY, Layer, Runtime, Task, Upload, Weights};
-use crate::kernel::{Activations, MatmulOptions, reference};
+use crate::kernel::{self, Activations, MatmulOptions, Request, reference};
 use crate::linear::Linear;
 use crate::tensor::PackedTensor;
 use std::fmt;
@@ -166,8 +166,46 @@ pub struct Outcome {
     pub operation: &'static str,
     /// Columns of the batch; 0 for dequantize.
     pub n: usize,
+    /// How activations were taken.
+    pub activations: &'static str,
+    /// The kernels that ran, with their variants: `stage_q8+gemm:64x64`.
+    pub kernel: String,
     /// How the result compares.
     pub comparison: Comparison,
+}
+
+impl Outcome {
+    /// What this says of a task that ran on a tensor.
+    fn new(packed: &PackedTensor, (operation, n): (&'static str, usize), ran: Ran) -> Self {
+        Self {
+            tensor: packed.name().into(),
+            format: packed.format().name,
+            m: packed.rows(),
+            k: packed.cols(),
+            operation,
+            n,
+            activations: ran.activations.name(),
+            kernel: ran.kernel,
+            comparison: ran.comparison,
+        }
+    }
+
+    /// Row of the weight and column (of the batch for products, of the weight for others) where the result differs most. For `get_rows`,
+    /// the row is one of those that were asked for.
+    pub fn place(&self) -> Option<(usize, usize)> {
+        let index = self.comparison.worst?.index;
+        match self.operation {
+            "dequantize" | "get_rows" => Some((index / self.k.max(1), index % self.k.max(1))),
+            _ => Some((index % self.m.max(1), index / self.m.max(1))),
+        }
+    }
+}
+
+/// A task that was carried out and compared.
+struct Ran {
+    kernel: String,
+    activations: Activations,
+    comparison: Comparison,
 }
 
 /// Rows that are dequantized and compared at a time, so that a large matrix is never held as f32.
@@ -192,23 +230,65 @@ pub fn tensor(
         finite => finite.is_ok(),
     };
     let weights = runtime.upload_with(packed, Upload { allow_non_finite: true, ..Upload::default() })?;
-    let outcome = |operation, n, comparison| Outcome {
-        tensor: packed.name().into(),
-        format: packed.format().name,
-        m: packed.rows(),
-        k: packed.cols(),
-        operation,
-        n,
-        comparison,
+    let decoded = |operation: &'static str, n, comparison| {
+        let ran = Ran { kernel: operation.into(), activations: Activations::F32, comparison };
+        Outcome::new(packed, (operation, n), ran)
     };
-    let mut outcomes = vec![outcome("dequantize", 0, dequantize(runtime, packed, &weights)?)];
+    let mut outcomes = vec![decoded("dequantize", 0, dequantize(runtime, packed, &weights)?)];
     let (n, comparison) = get_rows(runtime, packed, &weights, seed)?;
-    outcomes.push(outcome("get_rows", n, comparison));
+    outcomes.push(decoded("get_rows", n, comparison));
     let options = &applicable(packed, options);
     for &n in batches.iter().filter(|_| finite) {
-        let x = activations(n * packed.cols(), seed ^ n as u64);
-        let comparison = matmul(runtime, packed, &weights, &x, options)?;
-        outcomes.push(outcome("matmul", n, comparison));
+        outcomes.push(product(runtime, packed, &weights, n, options, seed)?);
+    }
+    Ok(outcomes)
+}
+
+/// Checks one matmul with `n` columns of random activations.
+fn product(
+    runtime: &Runtime,
+    packed: &PackedTensor,
+    weights: &Weights,
+    n: usize,
+    options: &MatmulOptions,
+    seed: u64,
+) -> Result<Outcome> {
+    let x = activations(n * packed.cols(), seed ^ n as u64);
+    let comparison = matmul(runtime, packed, weights, &x, options)?;
+    let kernel = runtime.kernels(weights, n, options)?;
+    let ran = Ran { kernel, activations: options.activations, comparison };
+    Ok(Outcome::new(packed, ("matmul", n), ran))
+}
+
+/// Checks a matmul of each of `batches` by every kernel and variant that the device could be asked for, not the best alone.
+///
+/// # Errors
+/// As [`tensor`].
+pub fn candidates(
+    runtime: &Runtime,
+    packed: &PackedTensor,
+    batches: &[usize],
+    activations: Activations,
+    seed: u64,
+) -> Result<Vec<Outcome>> {
+    let (layout, weights) = (packed.layout(), runtime.upload(packed)?);
+    let mut outcomes = vec![];
+    for &n in batches {
+        let request = Request {
+            rows: packed.rows(),
+            cols: packed.cols(),
+            batch: n,
+            activations,
+            experts: false,
+            codes: layout.codes,
+            looked_up: layout.is_looked_up(),
+            gathered: false,
+        };
+        for candidate in kernel::candidates(runtime.caps(), &request) {
+            let (kernel, variant) = (Some(candidate.kernel), Some(candidate.config.variant));
+            let options = MatmulOptions { activations, kernel, variant };
+            outcomes.push(product(runtime, packed, &weights, n, &options, seed)?);
+        }
     }
     Ok(outcomes)
 }
@@ -273,28 +353,32 @@ pub fn lora(
     let options = applicable(packed, options);
     let one = |&n: &usize| {
         let x = activations(n * packed.cols(), seed ^ n as u64);
-        Ok(Outcome {
-            tensor: packed.name().into(),
-            format: packed.format().name,
-            m: packed.rows(),
-            k: packed.cols(),
-            operation: if linear.adapters().is_empty() { "layer" } else { "lora" },
-            n,
+        let ran = Ran {
+            kernel: runtime.kernels(uploaded.weight(), n, &options)?,
+            activations: options.activations,
             comparison: layer(runtime, linear, &uploaded, &x, &options)?,
-        })
+        };
+        let operation = if linear.adapters().is_empty() { "layer" } else { "lora" };
+        Ok(Outcome::new(packed, (operation, n), ran))
     };
     batches.iter().map(one).collect()
 }
 
-/// The options, or exact activations where theirs do not apply to these weights.
-fn applicable(packed: &PackedTensor, options: &MatmulOptions) -> MatmulOptions {
-    let layout = packed.layout();
-    let applies = match options.activations {
+/// True if activations can be taken so for weights of this layout.
+pub(crate) fn applies(layout: &Layout, activations: Activations) -> bool {
+    match activations {
         Activations::F32 | Activations::F16 => true,
         Activations::Q8 => layout.has_integers(),
         Activations::Int8(_) => layout.has_columns(),
-    };
-    if applies { options.clone() } else { MatmulOptions::default() }
+    }
+}
+
+/// The options, or exact activations where theirs do not apply to these weights.
+fn applicable(packed: &PackedTensor, options: &MatmulOptions) -> MatmulOptions {
+    match applies(&packed.layout(), options.activations) {
+        true => options.clone(),
+        false => MatmulOptions::default(),
+    }
 }
 
 /// [`matmul`] held against the reference on `count` rows alone, the first and the last and random ones between.
@@ -368,15 +452,13 @@ pub fn experts(
     let per = stack.min(2);
     let expert = |i: usize| if i.is_multiple_of(per) { 0 } else { (random.next_u64() % stack as u64) as u32 };
     let ids: Vec<u32> = (0..n * per).map(expert).collect();
-    Ok(Outcome {
-        tensor: packed.name().into(),
-        format: packed.format().name,
-        m: packed.rows() / stack,
-        k: packed.cols(),
-        operation: "experts",
-        n,
+    let ran = Ran {
+        kernel: runtime.task_kernels(&weights, &Task::Experts(&x, &ids, options))?,
+        activations: options.activations,
         comparison: matmul_experts(runtime, packed, &weights, &x, &ids, options)?,
-    })
+    };
+    let outcome = Outcome::new(packed, ("experts", n), ran);
+    Ok(Outcome { m: packed.rows() / stack, ..outcome })
 }
 
 /// The bounds against the reference with activations as the kernel rounds them, and against the exact one.

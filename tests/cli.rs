@@ -90,6 +90,31 @@ fn check_passes_on_the_real_file() {
 }
 
 /// A real file mixes types; a file of statistics holds NaN.
+/// What a driver's author is sent: the device, what was asked of it, and every outcome.
+#[test]
+fn check_writes_a_report() {
+    let dir = TempDir::new().expect("a temporary folder");
+    let path = dir.path().join("report.json");
+    let report = path.display().to_string();
+    let args = ["check", &model(), "--tensors", "blk.0.attn_q*", "-n", "3", "--no-f16", "--report", &report];
+    let assert = qmatmul(&args).assert().success();
+    let summary = String::from_utf8(assert.get_output().stderr.clone()).expect("text");
+    assert!(summary.contains("gives the right numbers for this file."), "{summary}");
+    let text = std::fs::read_to_string(&path).expect("it was written");
+    let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((&report["checks"], &report["failed"]), (&3.into(), &0.into()));
+    assert_eq!((&report["switches"]["f16"], &report["switches"]["subgroups"]), (&false.into(), &true.into()));
+    assert!(report["adapter"]["driver"].is_string() && report["verdict"].is_string());
+    let product = &report["outcomes"][2];
+    assert_eq!((&product["operation"], &product["n"]), (&"matmul".into(), &3.into()));
+    assert!(product["kernel"].as_str().is_some_and(|k| k.starts_with("matmul_rows")), "{product}");
+    assert_eq!(product["comparison"]["passed"], true);
+    // A folder that is not there: nothing is left behind, and the error names the file.
+    let missing = dir.path().join("no/report.json").display().to_string();
+    let args = ["check", &model(), "--tensors", "blk.0.attn_q*", "-n", "1", "--report", &missing];
+    assert!(failure(&args).1.contains("report.json"));
+}
+
 #[test]
 fn check_chooses_per_tensor() {
     let text = output(&[

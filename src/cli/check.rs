@@ -1,20 +1,18 @@
 //! `qmatmul check [FILE]`
 
+use super::diagnose::{self, Finding, Report, describe};
 use super::inspect::{glob, select};
 use super::list::List;
 use super::output::{Cell, Table, plain};
+use super::subjects::{Random, Stored, Subject};
 use super::{Common, Verdict, lora, progress};
 use crate::check::{self, Outcome};
 use crate::error::{Error, Result};
-use crate::file::lora::Adapter;
-use crate::file::{Model, TensorInfo};
-use crate::format::FORMATS;
+use crate::file::Model;
 use crate::gpu::Runtime;
-use crate::kernel::Activations;
-use crate::tensor::PackedTensor;
 use globset::GlobMatcher;
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Check {
@@ -30,19 +28,27 @@ pub struct Check {
     /// Batch sizes
     #[arg(short, default_value = "1,8")]
     n: List,
-    /// Every shape and batch size of the built-in grid
+    /// Everything: large shapes, every batch size where kernels change, rounded activations, experts, and every kernel that the
+    /// device could be given
     #[arg(long, conflicts_with = "file")]
     full: bool,
+    /// Write what was found as JSON, with the adapter and its driver, to attach to a report of a bug
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
-/// Built-in shapes [m, k]; the first ones always, the others with `--full`.
-const SHAPES: &[(usize, usize)] =
-    &[(97, 256), (513, 2048), (1, 4096), (4096, 4096), (1031, 14_336), (70_001, 256)];
 /// Batch size above which only memory would be tested.
 const MOST_COLUMNS: usize = 1 << 16;
-const QUICK: usize = 3;
-/// Batch sizes of the full grid: both sides of every switch of kernels.
-const FULL_BATCHES: &[usize] = &[1, 2, 3, 4, 5, 7, 8, 9, 16, 33, 64];
+/// Wrong tensors that switches are tried on, and wrong outcomes that are described.
+const MOST_FINDINGS: usize = 4;
+const MOST_DESCRIBED: usize = 8;
+
+/// All that was checked.
+struct Checked<'a> {
+    outcomes: Vec<Outcome>,
+    /// Those of which something was wrong.
+    wrong: Vec<&'a Subject<'a>>,
+}
 
 impl Check {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
@@ -50,16 +56,13 @@ impl Check {
             return Err(Error::Argument(format!("batch size {n} is above {MOST_COLUMNS}")));
         }
         let runtime = common.runtime()?;
-        let (outcomes, skipped) = match &self.file {
-            Some(file) => self.file(common, &runtime, file)?,
-            None => (self.grid(common, &runtime)?, vec![]),
+        let Some(file) = &self.file else {
+            let grid = match self.full {
+                true => Random::full(common.activations),
+                false => Random::quick(&self.n.0, common.options(None)?.activations),
+            };
+            return self.finish(common, &runtime, &grid.into_iter().map(Subject::Random).collect::<Vec<_>>());
         };
-        table(&outcomes).print(common.style)?;
-        Ok(verdict(common, &outcomes, &skipped))
-    }
-
-    /// Every supported tensor of a file, and the names of the others.
-    fn file(&self, common: &Common, runtime: &Runtime, file: &Path) -> Result<(Vec<Outcome>, Vec<String>)> {
         let model = common.open(file)?;
         let adapters = lora::open(common, &self.lora)?;
         let all: Vec<_> = match &adapters[..] {
@@ -67,97 +70,121 @@ impl Check {
             adapters => lora::tensors(&model, adapters)?,
         };
         let tensors = select(all, self.tensors.as_ref())?;
-        let bar = progress::bar(tensors.len() as u64, common.quiet);
-        let (mut outcomes, mut skipped) = (vec![], vec![]);
-        for info in tensors {
-            bar.set_message(plain(&info.name));
-            if info.dtype.format().is_some() {
-                let packed = model.tensor(info)?;
-                outcomes.extend(check::tensor(
-                    runtime,
-                    &packed,
-                    &self.n.0,
-                    &common.options(Some(&model))?,
-                    common.seed,
-                )?);
-                outcomes.extend(self.experts(common, runtime, info, &packed)?);
-                outcomes.extend(self.lora(common, runtime, (&model, info), &adapters)?);
-            } else {
-                skipped.push(format!("{} ({})", info.name, info.dtype.name()));
-            }
-            bar.inc(1);
-        }
-        bar.finish_and_clear();
-        if outcomes.is_empty() {
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            tensors.into_iter().partition(|info| info.dtype.format().is_some());
+        if known.is_empty() {
             let file = file.display().to_string();
             return Err(Error::Argument(format!("{file} holds no tensor in a supported format")));
         }
-        Ok((outcomes, skipped))
+        if !unknown.is_empty() {
+            let names: Vec<_> = unknown.iter().map(|t| format!("{} ({})", t.name, t.dtype.name())).collect();
+            common.say(&format!("not checked, format not supported: {}", names.join(", ")));
+        }
+        let (model, adapters, batches): (&Model, _, _) = (&model, &adapters[..], &self.n.0[..]);
+        let stored = |info| Subject::Stored(Stored { model, info, adapters, batches });
+        self.finish(common, &runtime, &known.into_iter().map(stored).collect::<Vec<_>>())
     }
 
-    /// A tensor of three dimensions is a stack of experts, unless there is but one: checked as such too.
-    fn experts(
-        &self,
-        common: &Common,
-        runtime: &Runtime,
-        info: &TensorInfo,
-        packed: &PackedTensor,
-    ) -> Result<Vec<Outcome>> {
-        let options = common.options(None)?;
-        let suits = options.activations != Activations::Q8 || packed.layout().has_integers();
-        let [stack, m, k] = info.shape[..] else { return Ok(vec![]) };
-        if !suits || stack < 2 || m * k == 0 || packed.check_finite().is_err() {
-            return Ok(vec![]);
+    /// Checks all of it, and says what came out.
+    fn finish(&self, common: &Common, runtime: &Runtime, subjects: &[Subject]) -> Result<Verdict> {
+        let checked = check_all(common, runtime, subjects)?;
+        table(&checked.outcomes).print(common.style)?;
+        let unmultiplied = no_matmul(&checked.outcomes);
+        if !unmultiplied.is_empty() {
+            common.say(&format!("not multiplied, weights not finite: {}", unmultiplied.join(", ")));
         }
-        let one = |n: &usize| check::experts(runtime, packed, (stack as usize, *n), &options, common.seed);
-        self.n.0.iter().filter(|n| **n > 0).map(one).collect()
+        let findings = findings(common, runtime, &checked);
+        let wrong: Vec<_> = checked.outcomes.iter().filter(|o| !o.comparison.passed).collect();
+        wrong.iter().take(MOST_DESCRIBED).for_each(|o| common.say(&describe(o)));
+        if wrong.len() > MOST_DESCRIBED {
+            common.say(&format!("… and {} more", wrong.len() - MOST_DESCRIBED));
+        }
+        findings.iter().for_each(|finding| common.say(&finding.line()));
+        let verdict = self.verdict(common, runtime, &checked, &findings);
+        if let Some(path) = &self.report {
+            let report = Report {
+                version: env!("CARGO_PKG_VERSION"),
+                platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+                command: std::env::args().collect(),
+                adapter: runtime.adapter(),
+                switches: (&common.gpu_options()).into(),
+                file: self.file.as_ref().map(|file| file.display().to_string()),
+                seed: common.seed,
+                verdict: verdict.clone(),
+                checks: checked.outcomes.len(),
+                failed: wrong.len(),
+                findings: &findings,
+                wrong: wrong.clone(),
+                outcomes: &checked.outcomes,
+            };
+            report.write(path)?;
+        }
+        common.say(&verdict);
+        Ok(if wrong.is_empty() { Verdict::Fine } else { Verdict::CheckFailed })
     }
 
-    /// A tensor with all that adapters add to it, and with the columns that its file keeps in 16 bits.
-    fn lora(
-        &self,
-        common: &Common,
-        runtime: &Runtime,
-        (model, info): (&Model, &TensorInfo),
-        adapters: &[Adapter],
-    ) -> Result<Vec<Outcome>> {
-        let kept = info.module.as_ref().is_some_and(|module| module.has_kept_columns());
-        if adapters.is_empty() && !kept {
-            return Ok(vec![]);
+    /// What a person wants to know in the end.
+    fn verdict(&self, common: &Common, runtime: &Runtime, checked: &Checked, findings: &[Finding]) -> String {
+        let outcomes = &checked.outcomes;
+        let wrong = outcomes.iter().filter(|o| !o.comparison.passed).count();
+        let tensors = outcomes.iter().map(|o| &*o.tensor).collect::<HashSet<_>>().len();
+        let what = if self.file.is_some() { "for this file" } else { "in every format" };
+        let adapter = runtime.adapter();
+        let device = plain(&format!("{} with {}", adapter.name, adapter.driver));
+        if wrong == 0 {
+            let worst = outcomes.iter().map(|o| o.comparison.nmse).fold(0.0, f64::max);
+            return format!(
+                "all {} checks on {tensors} tensors passed: dequantize and get_rows equal bit for bit, matmul nmse at most \
+                 {worst:.1e} (bound {:.0e})\n{device} gives the right numbers {what}.",
+                outcomes.len(),
+                check::bound(common.activations)
+            );
         }
-        let mut concerned = adapters.iter().filter(|adapter| adapter.get(&info.name).is_some());
-        let linear = concerned.try_fold(model.linear(info)?, |linear, a| lora::add(linear, a, info))?;
-        check::lora(runtime, &linear, &self.n.0, &common.options(Some(model))?, common.seed)
-    }
-
-    /// Random weights in every format.
-    fn grid(&self, common: &Common, runtime: &Runtime) -> Result<Vec<Outcome>> {
-        let shapes = if self.full { SHAPES } else { &SHAPES[..QUICK] };
-        let batches = if self.full { FULL_BATCHES } else { &self.n.0 };
-        let bar = progress::bar((shapes.len() * FORMATS.len()) as u64, common.quiet);
-        let mut outcomes = vec![];
-        for format in FORMATS {
-            for &(m, k) in shapes {
-                bar.set_message(format!("{} {m} x {k}", format.name));
-                let name = format!("{} {m} x {k}", format.name);
-                let packed = check::random_tensor(name, format, m, k, common.seed)?;
-                outcomes.extend(check::tensor(
-                    runtime,
-                    &packed,
-                    batches,
-                    &common.options(None)?,
-                    common.seed,
-                )?);
-                bar.inc(1);
-            }
-        }
-        bar.finish_and_clear();
-        Ok(outcomes)
+        let cure = match &diagnose::cures(findings)[..] {
+            [] => "No single switch makes all of it right.".to_owned(),
+            [first, ..] => format!("With {first} it is right: use that until the driver is mended."),
+        };
+        format!(
+            "{wrong} of {} checks on {tensors} tensors FAILED\n{device} gives WRONG numbers {what}. {cure}",
+            outcomes.len()
+        )
     }
 }
 
+fn check_all<'a>(common: &Common, runtime: &Runtime, subjects: &'a [Subject<'a>]) -> Result<Checked<'a>> {
+    let bar = progress::bar(subjects.len() as u64, common.quiet);
+    let mut checked = Checked { outcomes: vec![], wrong: vec![] };
+    for subject in subjects {
+        bar.set_message(plain(&subject.name()));
+        let outcomes = subject.check(common, runtime)?;
+        if !right(&outcomes) {
+            checked.wrong.push(subject);
+        }
+        checked.outcomes.extend(outcomes);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(checked)
+}
+
+fn right(outcomes: &[Outcome]) -> bool {
+    outcomes.iter().all(|o| o.comparison.passed)
+}
+
+/// Tries the command's switches on some of what was wrong, each on a device of its own.
+fn findings(common: &Common, runtime: &Runtime, checked: &Checked) -> Vec<Finding> {
+    let options = common.gpu_options();
+    let some = checked.wrong.iter().take(MOST_FINDINGS);
+    let find = |subject: &&Subject| {
+        diagnose::find(subject.name(), (&options, runtime.caps()), |options| {
+            Ok(right(&subject.check(common, &Runtime::with_options(options)?)?))
+        })
+    };
+    some.map(find).collect()
+}
+
 fn table(outcomes: &[Outcome]) -> Table {
-    let mut table = Table::new(&["tensor", "format", "m", "k", "operation", "n", "nmse", "result"]);
+    let mut table = Table::new(&["tensor", "format", "m", "k", "operation", "n", "kernel", "nmse", "result"]);
     for o in outcomes {
         let result = if o.comparison.passed { "ok".to_owned() } else { o.comparison.to_string() };
         table.push(vec![
@@ -167,6 +194,7 @@ fn table(outcomes: &[Outcome]) -> Table {
             o.k.into(),
             o.operation.into(),
             o.n.into(),
+            o.kernel.clone().into(),
             Cell::Tiny(o.comparison.nmse),
             result.into(),
         ]);
@@ -180,28 +208,4 @@ fn no_matmul(outcomes: &[Outcome]) -> Vec<&str> {
         outcomes.iter().filter(|o| o.operation == "matmul").map(|o| &*o.tensor).collect();
     let decoded = outcomes.iter().filter(|o| o.operation == "dequantize").map(|o| &*o.tensor);
     decoded.filter(|name| !multiplied.contains(name)).collect()
-}
-
-fn verdict(common: &Common, outcomes: &[Outcome], skipped: &[String]) -> Verdict {
-    if !skipped.is_empty() {
-        common.say(&format!("not checked, format not supported: {}", skipped.join(", ")));
-    }
-    let unmultiplied = no_matmul(outcomes);
-    if !unmultiplied.is_empty() {
-        common.say(&format!("not multiplied, weights not finite: {}", unmultiplied.join(", ")));
-    }
-    let wrong = outcomes.iter().filter(|o| !o.comparison.passed).count();
-    let worst = outcomes.iter().map(|o| o.comparison.nmse).fold(0.0, f64::max);
-    let weights = outcomes.iter().filter(|o| o.operation == "dequantize").count();
-    if wrong > 0 {
-        common.say(&format!("{wrong} of {} checks on {weights} tensors FAILED", outcomes.len()));
-        return Verdict::CheckFailed;
-    }
-    common.say(&format!(
-        "all {} checks on {weights} tensors passed: dequantize and get_rows equal bit for bit, \
-         matmul nmse at most {worst:.1e} (bound {:.0e})",
-        outcomes.len(),
-        check::bound(common.activations)
-    ));
-    Verdict::Fine
 }

@@ -5,6 +5,7 @@ mod chart;
 mod check;
 mod compare;
 mod devices;
+mod diagnose;
 mod inspect;
 mod list;
 mod lora;
@@ -16,6 +17,7 @@ mod pictures;
 mod progress;
 mod quantize;
 mod shader;
+mod subjects;
 mod tune;
 
 use crate::error::{Error, Result};
@@ -71,6 +73,9 @@ struct Common {
     /// Do not use f16 arithmetic
     #[arg(long, global = true)]
     no_f16: bool,
+    /// Do not use integers of 64 bits
+    #[arg(long, global = true)]
+    no_int64: bool,
     /// Do not use cooperative matrices
     #[arg(long, global = true)]
     no_cooperative: bool,
@@ -198,26 +203,31 @@ impl Common {
                 "this verb needs a GPU adapter: `--device cpu` is the reference itself".into(),
             ));
         }
-        let select = match self.device.as_deref() {
-            None => Select::Best,
-            Some(device) => device.parse().map_or_else(|_| Select::Name(device.into()), Select::Number),
-        };
-        let options = Options {
-            select,
-            subgroups: !self.no_subgroups,
-            f16: !self.no_f16,
-            cooperative: !self.no_cooperative,
-            tuning: if self.no_tuning { TuningCache::Off } else { TuningCache::Disk },
-            checked: self.checked,
-            ..Options::default()
-        };
-        let runtime = Runtime::with_options(&options)?;
+        let runtime = Runtime::with_options(&self.gpu_options())?;
         let adapter = runtime.adapter();
         self.say(&format!("device: {} ({}, {})", adapter.name, adapter.backend, adapter.driver));
         if self.activations != Activations::F32 {
             self.say(&format!("activations: rounded to {}", self.activations.name()));
         }
         Ok(runtime)
+    }
+
+    /// The device of `--device`, and what of it may be used.
+    fn gpu_options(&self) -> Options {
+        let select = match self.device.as_deref() {
+            None => Select::Best,
+            Some(device) => device.parse().map_or_else(|_| Select::Name(device.into()), Select::Number),
+        };
+        Options {
+            select,
+            subgroups: !self.no_subgroups,
+            f16: !self.no_f16,
+            int64: !self.no_int64,
+            cooperative: !self.no_cooperative,
+            tuning: if self.no_tuning { TuningCache::Off } else { TuningCache::Disk },
+            checked: self.checked,
+            ..Options::default()
+        }
     }
 
     /// How a matmul is carried out if nothing more is said, with weights of a model or without one.

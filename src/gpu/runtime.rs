@@ -381,10 +381,12 @@ impl Runtime {
     /// As [`Runtime::record_matmul`].
     pub fn kernels(&self, w: &Weights, n: usize, options: &MatmulOptions) -> Result<String> {
         self.owns(w)?;
-        let mut names: Vec<_> = self.plan_matmul(w, n, options)?.iter().map(plan::Dispatch::name).collect();
-        let mut seen = std::collections::HashSet::new();
-        names.retain(|name| seen.insert(name.clone()));
-        Ok(names.join("+"))
+        Ok(names(&self.plan_matmul(w, n, options)?))
+    }
+
+    /// The same for any task.
+    pub(crate) fn task_kernels(&self, w: &Weights, task: &Task) -> Result<String> {
+        Ok(names(&self.plan(w, task)?.0))
     }
 
     /// True if a kernel of this task rounds weights to f16.
@@ -631,4 +633,12 @@ pub(super) fn check_buffers(w: &Weights, x: (&wgpu::Buffer, usize), y: (&wgpu::B
         }
     }
     Ok(())
+}
+
+/// Kernels and variants in order, each once.
+fn names(plan: &[plan::Dispatch]) -> String {
+    let mut names: Vec<_> = plan.iter().map(plan::Dispatch::name).collect();
+    let mut seen = std::collections::HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    names.join("+")
 }

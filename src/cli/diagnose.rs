@@ -1,0 +1,251 @@
+//! What to do about a wrong result: which switches of the command make it right, and a report to attach to a driver's bug.
+
+use super::output::plain;
+use crate::check::Outcome;
+use crate::error::{Error, Result};
+use crate::file::output;
+use crate::gpu::{AdapterSummary, Options};
+use crate::kernel::Caps;
+use serde::Serialize;
+use std::path::Path;
+
+/// A switch that takes something out of a device's way.
+pub struct Switch {
+    /// As the command has it.
+    pub name: &'static str,
+    /// Sets it.
+    pub set: fn(&mut Options),
+    /// True if it changes anything on this device.
+    matters: fn(&Options, &Caps) -> bool,
+}
+
+const SWITCHES: &[Switch] = &[
+    Switch {
+        name: "--no-cooperative",
+        set: |o| o.cooperative = false,
+        matters: |_, caps| caps.cooperative.is_some(),
+    },
+    Switch {
+        name: "--no-subgroups",
+        set: |o| o.subgroups = false,
+        matters: |_, caps| caps.subgroup.is_some(),
+    },
+    Switch { name: "--no-f16", set: |o| o.f16 = false, matters: |_, caps| caps.f16 },
+    Switch { name: "--no-int64", set: |o| o.int64 = false, matters: |_, caps| caps.int64 },
+    Switch { name: "--checked", set: |o| o.checked = true, matters: |o, _| !o.checked },
+];
+
+/// What switches do to something that was wrong.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Finding {
+    /// What was wrong.
+    pub tensor: String,
+    /// Switches that make it right.
+    pub right_with: Vec<&'static str>,
+    /// Those that do not.
+    pub wrong_with: Vec<&'static str>,
+    /// Those that could not be tried, with the error.
+    pub not_tried: Vec<(&'static str, String)>,
+}
+
+/// Tries each switch that matters on something that was wrong; `check` says whether it is right with these options.
+pub fn find(
+    tensor: String,
+    (options, caps): (&Options, &Caps),
+    check: impl Fn(&Options) -> Result<bool>,
+) -> Finding {
+    let mut finding = Finding { tensor, right_with: vec![], wrong_with: vec![], not_tried: vec![] };
+    for switch in SWITCHES.iter().filter(|switch| (switch.matters)(options, caps)) {
+        let mut options = options.clone();
+        (switch.set)(&mut options);
+        match check(&options) {
+            Ok(true) => finding.right_with.push(switch.name),
+            Ok(false) => finding.wrong_with.push(switch.name),
+            Err(error) => finding.not_tried.push((switch.name, error.to_string())),
+        }
+    }
+    finding
+}
+
+impl Finding {
+    /// A line for people.
+    pub fn line(&self) -> String {
+        let tried = |names: &[&str]| names.join(", ");
+        let mut line = match (&self.right_with[..], &self.wrong_with[..]) {
+            ([], []) => format!("{}: no switch of this command changes anything on this device", self.tensor),
+            ([], wrong) => format!("{}: still wrong with each of {}", self.tensor, tried(wrong)),
+            (right, []) => format!("{}: right with {}", self.tensor, tried(right)),
+            (right, wrong) => {
+                format!("{}: right with {}; still wrong with {}", self.tensor, tried(right), tried(wrong))
+            }
+        };
+        for (name, error) in &self.not_tried {
+            line += &format!("; {name} could not be tried: {error}");
+        }
+        line
+    }
+}
+
+/// Switches that make all of it right.
+pub fn cures(findings: &[Finding]) -> Vec<&'static str> {
+    let Some((first, others)) = findings.split_first() else { return vec![] };
+    let all = |name: &&&'static str| others.iter().all(|f| f.right_with.contains(name));
+    first.right_with.iter().filter(all).copied().collect()
+}
+
+/// A wrong outcome in full.
+pub fn describe(o: &Outcome) -> String {
+    let (m, k, n) = (o.m, o.k, o.n);
+    let place = match (o.place(), o.comparison.worst) {
+        (Some((row, column)), Some(worst)) => {
+            let (index, got, want) = (worst.index, worst.got, worst.want);
+            format!("row {row}, column {column} (index {index}): got {got}, want {want}")
+        }
+        _ => "lengths differ".into(),
+    };
+    let behind = if o.comparison.intact { "" } else { "; wrote behind the result" };
+    plain(&format!(
+        "{}: {} of {} [{m}, {k}], n = {n}, activations {}, by {}: nmse {:.1e}, {place}{behind}",
+        o.tensor, o.operation, o.format, o.activations, o.kernel, o.comparison.nmse
+    ))
+}
+
+/// All that a driver's author would ask for.
+#[derive(Serialize)]
+pub struct Report<'a> {
+    /// Of this command.
+    pub version: &'static str,
+    /// Operating system and processor it was built for.
+    pub platform: String,
+    /// The command line.
+    pub command: Vec<String>,
+    pub adapter: &'a AdapterSummary,
+    pub switches: Switches,
+    /// The file, if one was checked.
+    pub file: Option<String>,
+    pub seed: u64,
+    /// What was found, for people.
+    pub verdict: String,
+    pub checks: usize,
+    pub failed: usize,
+    /// What switches do to what was wrong.
+    pub findings: &'a [Finding],
+    /// The wrong ones.
+    pub wrong: Vec<&'a Outcome>,
+    /// All.
+    pub outcomes: &'a [Outcome],
+}
+
+/// What was used, where the adapter has it.
+#[derive(Serialize)]
+pub struct Switches {
+    subgroups: bool,
+    f16: bool,
+    int64: bool,
+    cooperative: bool,
+    checked: bool,
+}
+
+impl From<&Options> for Switches {
+    fn from(o: &Options) -> Self {
+        let (subgroups, f16, int64) = (o.subgroups, o.f16, o.int64);
+        Self { subgroups, f16, int64, cooperative: o.cooperative, checked: o.checked }
+    }
+}
+
+impl Report<'_> {
+    /// Writes it as JSON, whole or not at all.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|e| Error::Argument(format!("the report cannot be written as JSON: {e}")))?;
+        output::write(path, |sink| {
+            sink.put(text.as_bytes())?;
+            sink.put(b"\n")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{Comparison, Worst};
+
+    fn caps() -> Caps {
+        Caps {
+            software: false,
+            subgroup: Some((32, 32)),
+            max_groups: 65_535,
+            max_binding: 1 << 27,
+            max_buffer: 1 << 28,
+            binding_alignment: 256,
+            max_workgroup_memory: 32 << 10,
+            max_workgroup: 256,
+            int64: true,
+            f16: true,
+            cooperative: None,
+            max_loops: None,
+        }
+    }
+
+    /// A device whose subgroups are broken: only what goes without them is right.
+    #[test]
+    fn the_switch_that_helps_is_found() {
+        let options = Options::default();
+        let finding = find("w".into(), (&options, &caps()), |o| Ok(!o.subgroups));
+        assert_eq!(finding.right_with, ["--no-subgroups"]);
+        assert_eq!(finding.wrong_with, ["--no-f16", "--no-int64", "--checked"], "none without matrices");
+        assert!(finding.line().contains("right with --no-subgroups; still wrong with --no-f16"));
+    }
+
+    #[test]
+    fn what_cannot_be_tried_is_told() {
+        let error = || Error::DeviceLost("gone".into());
+        let finding = find("w".into(), (&Options::default(), &caps()), |o| match o.f16 {
+            true => Ok(false),
+            false => Err(error()),
+        });
+        assert!(finding.right_with.is_empty() && finding.wrong_with.len() == 3);
+        assert_eq!(finding.not_tried, [("--no-f16", error().to_string())]);
+        assert!(finding.line().contains("still wrong with each of") && finding.line().contains("gone"));
+    }
+
+    #[test]
+    fn a_cure_is_one_for_all() {
+        let of = |right: &[&'static str]| Finding {
+            tensor: "w".into(),
+            right_with: right.to_vec(),
+            wrong_with: vec![],
+            not_tried: vec![],
+        };
+        assert_eq!(cures(&[of(&["--no-f16", "--checked"]), of(&["--checked"])]), ["--checked"]);
+        assert!(cures(&[of(&["--no-f16"]), of(&["--checked"])]).is_empty());
+        assert!(cures(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_wrong_value_is_placed() {
+        let worst = Some(Worst { index: 7, got: 1.5, want: 2.5 });
+        let comparison =
+            Comparison { count: 10, nmse: 0.25, different: 0, worst, intact: true, passed: false };
+        let mut o = Outcome {
+            tensor: "w\u{1b}[31m".into(),
+            format: "Q4_0",
+            m: 5,
+            k: 32,
+            operation: "matmul",
+            n: 2,
+            activations: "f32",
+            kernel: "gemv:4x64".into(),
+            comparison,
+        };
+        let text = describe(&o);
+        for word in ["matmul of Q4_0 [5, 32], n = 2", "gemv:4x64", "row 2, column 1", "got 1.5, want 2.5"] {
+            assert!(text.contains(word), "{text}");
+        }
+        assert!(!text.contains('\u{1b}'), "names of files do not reach the terminal");
+        (o.operation, o.n) = ("dequantize", 0);
+        assert!(describe(&o).contains("row 0, column 7"));
+        o.comparison.intact = false;
+        assert!(describe(&o).contains("wrote behind the result"));
+    }
+}
