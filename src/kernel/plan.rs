@@ -789,14 +789,29 @@ fn binding_elements(caps: &Caps) -> usize {
     (bytes / 4) as usize
 }
 
-/// Batch columns whose x and y each fit one binding.
+/// Products of one dispatch at most, unless it has [`FEW_COLUMNS`]: below half a second for a GPU of 140 GFLOP/s. Operating systems reset a
+/// driver that is busy for two.
+const PRODUCTS: usize = 1 << 35;
+/// The same for a processor of 35 GFLOP/s, which is what Mesa 22.3 makes of two cores.
+const SOFTWARE_PRODUCTS: usize = 1 << 33;
+/// Columns that a kernel takes at a time, whatever the weight.
+const FEW_COLUMNS: usize = 8;
+
+/// Batch columns of one dispatch: whose x and y each fit one binding, and whose products take less than half a second.
 pub(super) fn batch_limit(w: &Weight, activations: Activations, caps: &Caps) -> Result<usize> {
     let most = binding_elements(caps);
     let column = w.rows.max(w.cols).max(staged_words(w.cols, activations));
     match most / column {
         0 => Err(too_wide(format!("one column of x or y for `{}`", w.name), column, most)),
-        columns => Ok(columns),
+        columns => Ok(columns.min(brief(w, caps))),
     }
+}
+
+/// Batch columns whose products with one shard are few enough.
+fn brief(w: &Weight, caps: &Caps) -> usize {
+    let rows = w.shards.iter().map(|s| s.rows.len()).max().unwrap_or(0).min(w.rows);
+    let products = if caps.software { SOFTWARE_PRODUCTS } else { PRODUCTS };
+    (products / (rows * w.cols).max(1)).max(FEW_COLUMNS)
 }
 
 /// Rows of f32 that fit one binding and one folded grid.

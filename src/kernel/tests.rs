@@ -317,6 +317,28 @@ fn a_plan_that_accumulates_overwrites_nothing() {
     }
 }
 
+/// No dispatch keeps a device busy for long, and all of the batch is done.
+#[test]
+fn long_products_are_split() {
+    for (caps, most) in [(caps(false, Some((32, 32))), 1u64 << 35), (caps(true, Some((8, 8))), 1 << 33)] {
+        for (m, k, n) in [(4096, 14_336, 512), (4096, 4096, 16), (16_384, 53_248, 2048), (128_256, 4096, 100)]
+        {
+            let plan = weight_plan(m, k, n, &caps);
+            let products =
+                |d: &plan::Dispatch| u64::from(d.params.rows) * u64::from(d.params.batch) * k as u64;
+            let matmuls =
+                plan.iter().filter(|d| d.kernel.operation == Operation::Matmul && d.params.chunk_begin == 0);
+            let (mut all, mut longest) = (0, 0);
+            for d in matmuls {
+                all += products(d);
+                longest = longest.max(if d.params.batch > 8 { products(d) } else { 0 });
+            }
+            assert_eq!(all, (m * k * n) as u64, "{m} x {k}, n = {n}");
+            assert!(longest <= most, "{m} x {k}, n = {n}: {longest} products at once");
+        }
+    }
+}
+
 /// Rows lie side by side where a software adapter has a tile of them, and a shard has room for whole tiles.
 #[test]
 fn rows_lie_side_by_side_on_software() {
