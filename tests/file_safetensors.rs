@@ -1,12 +1,13 @@
 //! safetensors files, sharded checkpoints, activations and `quantize`: what works, and one test for every way to lie.
 
-use qmatmul::Error;
+use qmatmul::check::judge;
 use qmatmul::file::gguf::Value;
 use qmatmul::file::{
     Kind, Model, OpenOptions, activations_from_bytes, quantize, read_activations, write_f32, write_f32_to,
 };
 use qmatmul::format;
 use qmatmul::tensor::PackedTensor;
+use qmatmul::{Activations, Error};
 use safetensors::SafeTensors;
 use std::fs;
 use std::path::Path;
@@ -451,6 +452,15 @@ fn index_refused(index: &str, name: &str, problem: &str) {
     let error = Model::open(dir.path(), &OpenOptions::default()).unwrap_err();
     let offset = index.rfind(&format!("\"{name}\"")).unwrap() as u64;
     malformed(error, "model.safetensors.index.json", &format!("tensor `{name}`"), offset, problem);
+}
+
+/// A weight without columns takes no bytes, and its rows no memory.
+#[test]
+fn rows_of_nothing_are_not_counted_out() {
+    let model = open(file(&one("F32", "[4294967295,0]", "[0,0]"), 0));
+    let packed = model.tensor(&model.tensors()[0]).unwrap();
+    let comparison = judge(&[], &packed, &[], Activations::F32, false).unwrap();
+    assert!(comparison.passed);
 }
 
 #[test]
