@@ -151,14 +151,14 @@ fn header_that_is_not_utf8() {
 fn header_that_is_not_json() {
     refused(&file("{nonsense", 0), "header", 9, "key must be a string");
     refused(&file("{} x", 0), "header", 11, "trailing characters");
-    refused(&file("{", 0), "header", 8, "EOF");
-    refused(&file(r#"{"w":{"dtype":"F32""#, 0), "tensor `w`", 26, "EOF");
+    refused(&file("{", 0), "header", 9, "EOF");
+    refused(&file(r#"{"w":{"dtype":"F32""#, 0), "tensor `w`", 27, "EOF");
 }
 
 #[test]
 fn header_nested_without_end() {
     let deep = "[".repeat(1_000_000);
-    let at = |header: &str| 8 + header.len() as u64 - 1;
+    let at = |header: &str| 8 + header.len() as u64;
     let unknown_field = format!(r#"{{"w":{{"extra":{deep}"#);
     refused(&file(&unknown_field, 0), "tensor `w`", at(&unknown_field), "EOF while parsing a list");
     for (header, problem) in [
@@ -494,7 +494,7 @@ fn indexes_that_are_none() {
     for (index, offset, problem) in [
         (r#"{"metadata":{}}"#, 14, "missing field `weight_map`"),
         (r#"{"weight_map":{"a":1}}"#, 19, "expected a string"),
-        ("{", 0, "EOF"),
+        ("{", 1, "EOF"),
     ] {
         let dir = sharded(index);
         let error = Model::open(dir.path(), &OpenOptions::default()).unwrap_err();
