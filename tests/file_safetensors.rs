@@ -454,6 +454,33 @@ fn index_refused(index: &str, name: &str, problem: &str) {
     malformed(error, "model.safetensors.index.json", &format!("tensor `{name}`"), offset, problem);
 }
 
+/// One shard is opened once, however the index spells it; and not as two.
+#[test]
+fn shards_by_other_names() {
+    let spellings = ["x/m", "x//m", "x/./m", "x/.//./m"];
+    let header = spellings
+        .iter()
+        .enumerate()
+        .map(|(i, _)| entry(&format!("t{i}"), "U8", "[1]", &format!("[{i},{}]", i + 1)));
+    let header = format!("{{{}}}", header.collect::<Vec<_>>().join(","));
+    let map: Vec<String> =
+        spellings.iter().enumerate().map(|(i, shard)| format!(r#""t{i}":"{shard}""#)).collect();
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("x")).unwrap();
+    fs::write(dir.path().join("x/m"), file(&header, spellings.len())).unwrap();
+    let index = dir.path().join("model.safetensors.index.json");
+    fs::write(&index, format!(r#"{{"weight_map":{{{}}}}}"#, map.join(","))).unwrap();
+    let model = Model::open(&index, &OpenOptions::default()).unwrap();
+    assert_eq!((model.files().len(), model.tensors().len()), (1, spellings.len()));
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("x", dir.path().join("y")).unwrap();
+        fs::write(&index, r#"{"weight_map":{"t0":"x/m","t1":"y/m"}}"#).unwrap();
+        let error = Model::open(&index, &OpenOptions::default()).unwrap_err().to_string();
+        assert!(error.contains("its shard `y/m` is the file of the shard `x/m`"), "{error}");
+    }
+}
+
 /// A weight without columns takes no bytes, and its rows no memory.
 #[test]
 fn rows_of_nothing_are_not_counted_out() {

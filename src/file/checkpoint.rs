@@ -6,7 +6,7 @@ use crate::file::names::{NameIndex, shown};
 use crate::file::tensors::{TensorInfo, TensorTable};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::Read;
@@ -130,14 +130,19 @@ impl Index {
 
     /// Refuses shards that are not files below the folder of the index, and shards that are missing.
     fn check_shards(&self) -> Result<()> {
-        let folder = self.folder();
+        let (folder, mut seen) = (self.folder(), HashMap::new());
         for (i, shard) in self.shards.iter().enumerate() {
             let path = Path::new(shard);
             let outside = path.components().any(|part| !matches!(part, Component::Normal(_)));
+            // The same file by another name: a link, or capitals where they make no difference.
+            let mut same = |path: &Path| seen.insert(fs::canonicalize(folder.join(path)).ok()?, shard);
             let problem = match () {
-                _ if outside || shard.is_empty() => "is not a file name below the folder of the index",
-                _ if !folder.join(path).is_file() => "is missing",
-                _ => continue,
+                _ if outside || shard.is_empty() => "is not a file name below the folder of the index".into(),
+                _ if !folder.join(path).is_file() => "is missing".into(),
+                _ => match same(path) {
+                    Some(other) => format!("is the file of the shard `{}`", shown(other)),
+                    None => continue,
+                },
             };
             let name = self.entries.iter().find(|(_, shard)| *shard == i).map_or("", |(name, _)| name);
             return Err(self.malformed(name, format!("its shard `{}` {problem}", shown(shard))));
@@ -207,6 +212,15 @@ impl<'de> Deserialize<'de> for WeightMap {
     }
 }
 
+/// A path without what changes nothing in it: `x/m` for `x/.//m`. Otherwise a short index could name one file many thousand times.
+fn normal(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').collect();
+    let last = parts.len() - 1;
+    // What begins or ends with a slash or a dot is no plain path.
+    let kept = |(i, part): &(usize, &&str)| !["", "."].contains(*part) || *i == 0 || *i == last;
+    parts.iter().enumerate().filter(kept).map(|(_, part)| *part).collect::<Vec<_>>().join("/")
+}
+
 struct WeightMapVisitor;
 
 impl<'de> Visitor<'de> for WeightMapVisitor {
@@ -220,6 +234,7 @@ impl<'de> Visitor<'de> for WeightMapVisitor {
         let mut position: BTreeMap<String, usize> = BTreeMap::new();
         let mut entries = Vec::new();
         while let Some((name, shard)) = map.next_entry::<String, String>()? {
+            let shard = normal(&shard);
             if entries.len() == MAX_TENSORS || position.len() > MAX_SHARDS {
                 return Err(A::Error::custom(format!(
                     "more than {MAX_TENSORS} tensors or {MAX_SHARDS} shards"
