@@ -481,6 +481,76 @@ fn shards_by_other_names() {
     }
 }
 
+/// An index that leaves out the scales of a weight would turn it into bare codes; that of activations is nobody's loss.
+#[test]
+fn scales_that_the_index_does_not_list() {
+    let lists = |weight: &str, scale: &str| {
+        let header = format!(
+            "{{{},{}}}",
+            entry("a.weight", weight, "[2,2]", "[0,4]"),
+            entry(scale, "F32", "[]", "[4,8]")
+        );
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("m"), file(&header, 8)).unwrap();
+        let index = dir.path().join("model.safetensors.index.json");
+        fs::write(&index, r#"{"weight_map":{"a.weight":"m"}}"#).unwrap();
+        Model::open(&index, &OpenOptions::default()).map(|_| ())
+    };
+    for (weight, scale) in [("F8_E4M3", "a.weight_scale_inv"), ("F8_E5M2", "a.scale"), ("I8", "a.SCALES")] {
+        let error = lists(weight, scale).unwrap_err().to_string();
+        assert!(error.contains("`a.weight`") && error.contains(scale), "{error}");
+    }
+    for (weight, scale) in
+        [("F8_E4M3", "a.input_scale"), ("F8_E4M3", "a.k_scale"), ("U8", "a.weight_scale"), ("I8", "b.scale")]
+    {
+        lists(weight, scale).unwrap_or_else(|e| panic!("{scale}: {e}"));
+    }
+}
+
+/// Settings of the wrong kind are refused with what is there, where it is there.
+#[test]
+fn configs_that_lie() {
+    let opened = |config: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("model.safetensors"), file(&one("F32", "[2]", "[0,8]"), 8)).unwrap();
+        fs::write(dir.path().join("config.json"), config).unwrap();
+        Model::open(dir.path(), &OpenOptions::default())
+    };
+    for config in ["{}", r#"{"quantization_config":null}"#, r#"{"quantization_config":{"bits":null}}"#] {
+        assert!(opened(config).unwrap().config().is_some_and(|config| config.is_object()), "{config}");
+    }
+    let long = format!(r#"{{"quantization_config":{{"quant_method":"{}"}}}}"#, "x".repeat(100_000));
+    let ways: Vec<String> = (1..=65).map(|i| format!(r#""{i}":{{"weights":{{"num_bits":{i}}}}}"#)).collect();
+    let ways = format!(r#"{{"quantization_config":{{"config_groups":{{{}}}}}}}"#, ways.join(","));
+    let cases = [
+        ("{", "byte 1: EOF"),
+        ("3", "integer `3`"),
+        ("[1]", "config.json"),
+        (r#"{"quantization_config":"x"}"#, r#"string "x", expected an object of settings"#),
+        (r#"{"quantization_config":{"quant_method":5}}"#, "integer `5`"),
+        (r#"{"quantization_config":{"quant_method":["gptq"]}}"#, "sequence"),
+        (r#"{"quantization_config":{"bits":"4"}}"#, r#"string "4""#),
+        (r#"{"quantization_config":{"bits":4.0}}"#, "floating point `4.0`"),
+        (r#"{"quantization_config":{"group_size":"64"}}"#, r#"string "64""#),
+        (r#"{"quantization_config":{"group_size":64.0}}"#, "floating point `64.0`"),
+        (r#"{"quantization_config":{"group_size":0}}"#, "groups of 0 columns"),
+        (r#"{"quantization_config":{"group_size":-7}}"#, "groups of -7 columns"),
+        (r#"{"quantization_config":{"group_size":4294967296}}"#, "groups of 4294967296 columns"),
+        (r#"{"quantization_config":{"group_size":18446744073709551615}}"#, "18446744073709551615"),
+        (r#"{"quantization_config":{"checkpoint_format":2}}"#, "integer `2`"),
+        (r#"{"quantization_config":{"sym":"yes"}}"#, r#"string "yes""#),
+        (r#"{"quantization_config":{"config_groups":[1]}}"#, "sequence"),
+        (r#"{"quantization_config":{"quant_method":"gptq","is_marlin_format":true}}"#, "Marlin"),
+        (r#"{"a":1e400}"#, "out of range"),
+        (&long, "quant_method `xxx"),
+        (&ways, "more than 64"),
+    ];
+    for (config, words) in cases {
+        let error = opened(config).unwrap_err().to_string();
+        assert!(error.contains(words) && error.len() < 1000, "{config:.60}: {error}");
+    }
+}
+
 /// A weight without columns takes no bytes, and its rows no memory.
 #[test]
 fn rows_of_nothing_are_not_counted_out() {
