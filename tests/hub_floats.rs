@@ -652,7 +652,9 @@ mod float4 {
             let error = find(&tensors, &Value::Null, name).check_finite().expect_err("no number");
             assert!(matches!(error, Error::NonFinite { count: 1, first, .. } if first == row), "{error}");
         }
-        for (global, divides) in [(0.0f32, true), (f32::NAN, false), (f32::INFINITY, false)] {
+        for (global, divides) in
+            [(0.0f32, true), (f32::INFINITY, true), (f32::NAN, false), (f32::INFINITY, false)]
+        {
             let mut tensors = if divides { ct("nvfp4").1 } else { modelopt(global) };
             tensors[2].3 = global.to_le_bytes().to_vec();
             let error = find(&tensors, &Value::Null, "packed").check_finite().expect_err("no number");

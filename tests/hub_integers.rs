@@ -570,6 +570,21 @@ fn a_bias_of_integers_is_refused() {
     assert!(error.contains("`a.bias`") && error.contains("I32"), "{error}");
 }
 
+/// A scale may be a number, and its weights none.
+#[test]
+fn weights_beyond_f32_are_found() {
+    let mut tensors = numbered::packed(256, 4);
+    let huge = |scale: f32| ("a.weight_scale", Dtype::F32, vec![4, 4], scale.to_le_bytes().repeat(16));
+    for (scale, code, finite) in
+        [(3e38, 0x99, true), (3e38, 0xff, false), (4e37, 0xff, true), (f32::INFINITY, 0x88, false)]
+    {
+        tensors[0].3.fill(code);
+        tensors[1] = huge(scale);
+        let packed = checkpoint(&tensors, &json!(null)).and_then(|m| m.tensor(m.find("a")?)).expect("valid");
+        assert_eq!(packed.check_finite().is_ok(), finite, "{scale:e} {code:x}");
+    }
+}
+
 #[test]
 fn gptq_that_lies_is_refused_with_names_and_numbers() {
     let good = gptq(4, 16, 64, 2, (0..64).map(|i| i / 32).collect());
