@@ -104,6 +104,19 @@ fn index(count: u64, many: bool) -> Vec<u8> {
     (text + "}}").into_bytes()
 }
 
+/// The longest config.json of the smallest values, and settings of them.
+fn configs() -> Vec<(&'static str, String, bool)> {
+    let keys: Vec<String> = (0..100_000).map(|i| format!(r#""{i:x}":0"#)).collect();
+    let lists = format!(r#"{{"a":[{}[]]}}"#, "[],".repeat(349_000));
+    let settings = format!(r#"{{"quantization_config":{{{}}}}}"#, keys.join(","));
+    let method = format!(r#"{{"quantization_config":{{"quant_method":"{}"}}}}"#, "x".repeat(1_000_000));
+    vec![
+        ("349,000 empty lists in a config", lists, true),
+        ("100,000 settings", settings, true),
+        ("a tool with a name of 1 MB", method, false),
+    ]
+}
+
 /// Name, bytes, and whether they are a valid file.
 fn cases() -> Vec<(&'static str, Vec<u8>, bool)> {
     vec![
@@ -191,17 +204,29 @@ fn time_and_memory_are_bounded_by_the_file() {
     let mut failures = Vec::new();
     for (name, bytes, valid) in cases() {
         fs::write(&path, &bytes).unwrap();
-        let budget = (16 << 20) + 4 * bytes.len() as u64;
-        for mmap in [true, false] {
-            let runs = [(); 3].map(|()| measure(&path, mmap));
-            let time = runs.iter().map(|run| run.time).min().unwrap();
-            let memory = runs.iter().map(|run| run.memory).max().unwrap();
-            println!("{name:36} mmap {mmap:5} {time:>10.1?} {:>8} of {:>8} KiB", memory >> 10, budget >> 10);
-            let expected = runs.iter().all(|run| run.valid == valid);
-            if !expected || time > Duration::from_millis(100) || memory > budget {
-                failures.push(format!("{name}, mmap {mmap}: {runs:?}, budget {budget}"));
-            }
+        failures.extend(exceeded(name, &path, bytes.len(), valid));
+    }
+    for (name, config, valid) in configs() {
+        fs::write(&path, safetensors("{}")).unwrap();
+        fs::write(dir.path().join("config.json"), &config).unwrap();
+        failures.extend(exceeded(name, &path, config.len(), valid));
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// What is wrong with the opening of a file of so many bytes, its config among them.
+fn exceeded(name: &str, path: &Path, bytes: usize, valid: bool) -> Vec<String> {
+    let mut failures = Vec::new();
+    let budget = (16 << 20) + 4 * bytes as u64;
+    for mmap in [true, false] {
+        let runs = [(); 3].map(|()| measure(path, mmap));
+        let time = runs.iter().map(|run| run.time).min().unwrap();
+        let memory = runs.iter().map(|run| run.memory).max().unwrap();
+        println!("{name:36} mmap {mmap:5} {time:>10.1?} {:>8} of {:>8} KiB", memory >> 10, budget >> 10);
+        let expected = runs.iter().all(|run| run.valid == valid);
+        if !expected || time > Duration::from_millis(100) || memory > budget {
+            failures.push(format!("{name}, mmap {mmap}: {runs:?}, budget {budget}"));
         }
     }
-    assert!(failures.is_empty(), "{failures:#?}");
+    failures
 }

@@ -1,12 +1,13 @@
 //! safetensors files, sharded checkpoints, activations and `quantize`: what works, and one test for every way to lie.
 
-use qmatmul::Error;
+use qmatmul::check::judge;
 use qmatmul::file::gguf::Value;
 use qmatmul::file::{
     Kind, Model, OpenOptions, activations_from_bytes, quantize, read_activations, write_f32, write_f32_to,
 };
 use qmatmul::format;
 use qmatmul::tensor::PackedTensor;
+use qmatmul::{Activations, Error};
 use safetensors::SafeTensors;
 use std::fs;
 use std::path::Path;
@@ -150,14 +151,14 @@ fn header_that_is_not_utf8() {
 fn header_that_is_not_json() {
     refused(&file("{nonsense", 0), "header", 9, "key must be a string");
     refused(&file("{} x", 0), "header", 11, "trailing characters");
-    refused(&file("{", 0), "header", 8, "EOF");
-    refused(&file(r#"{"w":{"dtype":"F32""#, 0), "tensor `w`", 26, "EOF");
+    refused(&file("{", 0), "header", 9, "EOF");
+    refused(&file(r#"{"w":{"dtype":"F32""#, 0), "tensor `w`", 27, "EOF");
 }
 
 #[test]
 fn header_nested_without_end() {
     let deep = "[".repeat(1_000_000);
-    let at = |header: &str| 8 + header.len() as u64 - 1;
+    let at = |header: &str| 8 + header.len() as u64;
     let unknown_field = format!(r#"{{"w":{{"extra":{deep}"#);
     refused(&file(&unknown_field, 0), "tensor `w`", at(&unknown_field), "EOF while parsing a list");
     for (header, problem) in [
@@ -453,6 +454,112 @@ fn index_refused(index: &str, name: &str, problem: &str) {
     malformed(error, "model.safetensors.index.json", &format!("tensor `{name}`"), offset, problem);
 }
 
+/// One shard is opened once, however the index spells it; and not as two.
+#[test]
+fn shards_by_other_names() {
+    let spellings = ["x/m", "x//m", "x/./m", "x/.//./m"];
+    let header = spellings
+        .iter()
+        .enumerate()
+        .map(|(i, _)| entry(&format!("t{i}"), "U8", "[1]", &format!("[{i},{}]", i + 1)));
+    let header = format!("{{{}}}", header.collect::<Vec<_>>().join(","));
+    let map: Vec<String> =
+        spellings.iter().enumerate().map(|(i, shard)| format!(r#""t{i}":"{shard}""#)).collect();
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("x")).unwrap();
+    fs::write(dir.path().join("x/m"), file(&header, spellings.len())).unwrap();
+    let index = dir.path().join("model.safetensors.index.json");
+    fs::write(&index, format!(r#"{{"weight_map":{{{}}}}}"#, map.join(","))).unwrap();
+    let model = Model::open(&index, &OpenOptions::default()).unwrap();
+    assert_eq!((model.files().len(), model.tensors().len()), (1, spellings.len()));
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("x", dir.path().join("y")).unwrap();
+        fs::write(&index, r#"{"weight_map":{"t0":"x/m","t1":"y/m"}}"#).unwrap();
+        let error = Model::open(&index, &OpenOptions::default()).unwrap_err().to_string();
+        assert!(error.contains("its shard `y/m` is the file of the shard `x/m`"), "{error}");
+    }
+}
+
+/// An index that leaves out the scales of a weight would turn it into bare codes; that of activations is nobody's loss.
+#[test]
+fn scales_that_the_index_does_not_list() {
+    let lists = |weight: &str, scale: &str| {
+        let header = format!(
+            "{{{},{}}}",
+            entry("a.weight", weight, "[2,2]", "[0,4]"),
+            entry(scale, "F32", "[]", "[4,8]")
+        );
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("m"), file(&header, 8)).unwrap();
+        let index = dir.path().join("model.safetensors.index.json");
+        fs::write(&index, r#"{"weight_map":{"a.weight":"m"}}"#).unwrap();
+        Model::open(&index, &OpenOptions::default()).map(|_| ())
+    };
+    for (weight, scale) in [("F8_E4M3", "a.weight_scale_inv"), ("F8_E5M2", "a.scale"), ("I8", "a.SCALES")] {
+        let error = lists(weight, scale).unwrap_err().to_string();
+        assert!(error.contains("`a.weight`") && error.contains(scale), "{error}");
+    }
+    for (weight, scale) in
+        [("F8_E4M3", "a.input_scale"), ("F8_E4M3", "a.k_scale"), ("U8", "a.weight_scale"), ("I8", "b.scale")]
+    {
+        lists(weight, scale).unwrap_or_else(|e| panic!("{scale}: {e}"));
+    }
+}
+
+/// Settings of the wrong kind are refused with what is there, where it is there.
+#[test]
+fn configs_that_lie() {
+    let opened = |config: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("model.safetensors"), file(&one("F32", "[2]", "[0,8]"), 8)).unwrap();
+        fs::write(dir.path().join("config.json"), config).unwrap();
+        Model::open(dir.path(), &OpenOptions::default())
+    };
+    for config in ["{}", r#"{"quantization_config":null}"#, r#"{"quantization_config":{"bits":null}}"#] {
+        assert!(opened(config).unwrap().config().is_some_and(|config| config.is_object()), "{config}");
+    }
+    let long = format!(r#"{{"quantization_config":{{"quant_method":"{}"}}}}"#, "x".repeat(100_000));
+    let ways: Vec<String> = (1..=65).map(|i| format!(r#""{i}":{{"weights":{{"num_bits":{i}}}}}"#)).collect();
+    let ways = format!(r#"{{"quantization_config":{{"config_groups":{{{}}}}}}}"#, ways.join(","));
+    let cases = [
+        ("{", "byte 1: EOF"),
+        ("3", "integer `3`"),
+        ("[1]", "config.json"),
+        (r#"{"quantization_config":"x"}"#, r#"string "x", expected an object of settings"#),
+        (r#"{"quantization_config":{"quant_method":5}}"#, "integer `5`"),
+        (r#"{"quantization_config":{"quant_method":["gptq"]}}"#, "sequence"),
+        (r#"{"quantization_config":{"bits":"4"}}"#, r#"string "4""#),
+        (r#"{"quantization_config":{"bits":4.0}}"#, "floating point `4.0`"),
+        (r#"{"quantization_config":{"group_size":"64"}}"#, r#"string "64""#),
+        (r#"{"quantization_config":{"group_size":64.0}}"#, "floating point `64.0`"),
+        (r#"{"quantization_config":{"group_size":0}}"#, "groups of 0 columns"),
+        (r#"{"quantization_config":{"group_size":-7}}"#, "groups of -7 columns"),
+        (r#"{"quantization_config":{"group_size":4294967296}}"#, "groups of 4294967296 columns"),
+        (r#"{"quantization_config":{"group_size":18446744073709551615}}"#, "18446744073709551615"),
+        (r#"{"quantization_config":{"checkpoint_format":2}}"#, "integer `2`"),
+        (r#"{"quantization_config":{"sym":"yes"}}"#, r#"string "yes""#),
+        (r#"{"quantization_config":{"config_groups":[1]}}"#, "sequence"),
+        (r#"{"quantization_config":{"quant_method":"gptq","is_marlin_format":true}}"#, "Marlin"),
+        (r#"{"a":1e400}"#, "out of range"),
+        (&long, "quant_method `xxx"),
+        (&ways, "more than 64"),
+    ];
+    for (config, words) in cases {
+        let error = opened(config).unwrap_err().to_string();
+        assert!(error.contains(words) && error.len() < 1000, "{config:.60}: {error}");
+    }
+}
+
+/// A weight without columns takes no bytes, and its rows no memory.
+#[test]
+fn rows_of_nothing_are_not_counted_out() {
+    let model = open(file(&one("F32", "[4294967295,0]", "[0,0]"), 0));
+    let packed = model.tensor(&model.tensors()[0]).unwrap();
+    let comparison = judge(&[], &packed, &[], Activations::F32, false).unwrap();
+    assert!(comparison.passed);
+}
+
 #[test]
 fn shards_outside_the_folder() {
     for shard in ["../x.safetensors", "/etc/passwd", "sub/../../x", ".", "", "./s-1.safetensors"] {
@@ -484,7 +591,7 @@ fn indexes_that_are_none() {
     for (index, offset, problem) in [
         (r#"{"metadata":{}}"#, 14, "missing field `weight_map`"),
         (r#"{"weight_map":{"a":1}}"#, 19, "expected a string"),
-        ("{", 0, "EOF"),
+        ("{", 1, "EOF"),
     ] {
         let dir = sharded(index);
         let error = Model::open(dir.path(), &OpenOptions::default()).unwrap_err();

@@ -361,6 +361,53 @@ mod fp8 {
         assert_eq!(names, [("a.weight", "FP8_E4M3"), ("b.bias", "F32"), ("b.table", "F8_E4M3")]);
     }
 
+    /// Scales whose names are unknown, or that are missing, and settings that speak of others.
+    #[test]
+    fn scales_that_are_lost_are_missed() {
+        let alone = weight(E4M3, &[4, 256], "weight_scale", Dtype::F32, &[4, 1])[..1].to_vec();
+        let (no, w) = (Value::Null, "a.weight");
+        for method in ["fp8", "compressed-tensors", "modelopt", "fbgemm_fp8"] {
+            refused(&alone, &json!({"quant_method": method}), w, &["no scale", method]);
+        }
+        let beside = |name: &str| {
+            let mut all = alone.clone();
+            all.push((name.into(), Dtype::F32, vec![], vec![0; 4]));
+            all
+        };
+        for name in ["a.weights_scaling_factor", "a.weight.scale", "a.block_scale", "a.SCALES"] {
+            refused(&beside(name), &no, w, &[name, "F8_E4M3"]);
+        }
+        for name in ["a.input_scale", "a.activation_scale", "a.k_scale", "a.output_scale", "b.scale"] {
+            assert!(checkpoint(&beside(name), &no).is_ok(), "{name}");
+        }
+        let way = |way: Value| json!({"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": way}}});
+        let rows = weight(E4M3, &[4, 256], "weight_scale", Dtype::F32, &[4, 1]);
+        refused(
+            &rows,
+            &way(json!({"group_size": 64})),
+            "a.weight_scale",
+            &["4 x 4 scales", "1 x 64", "[4, 1]"],
+        );
+        let mut smooth = rows.clone();
+        smooth.push(("a.pre_quant_scale".into(), Dtype::F32, vec![256], vec![0; 1024]));
+        refused(&smooth, &no, "a.pre_quant_scale", &["activations", "not supported"]);
+    }
+
+    /// The names of DeepSeek's newer files, and groups of which one size of several fits.
+    #[test]
+    fn scales_by_other_names_and_ways() {
+        let mut tensors = weight(E4M3, &[4, 8], "scale", Dtype::F8_E8M0, &[1, 1]);
+        (tensors[0].3, tensors[1].3) = (vec![0x38; 32], vec![0x80]);
+        assert_eq!(load(&tensors, &settings(json!([128, 128]))).dequantize(), [2.0; 32]);
+        let group = |size: u64| json!({"weights": {"group_size": size}});
+        let ways = |a, b| json!({"quant_method": "compressed-tensors", "config_groups": {"a": group(a), "b": group(b)}});
+        let mut tensors = weight(E4M3, &[1, 160], "weight_scale", Dtype::F32, &[1, 3]);
+        (tensors[0].3, tensors[1].3) = (vec![0x38; 160], stored(&[1.0, 2.0, 3.0], Dtype::F32));
+        let row = load(&tensors, &ways(64, 128)).dequantize();
+        assert_eq!(row.chunk_by(|a, b| a == b).map(<[f32]>::len).collect::<Vec<_>>(), [64, 64, 32]);
+        refused(&tensors, &ways(60, 64), "a.weight_scale", &["1 x 60", "1 x 64"]);
+    }
+
     #[test]
     fn lies_are_told_with_names_and_numbers() {
         let (_, good) = block();
@@ -385,8 +432,12 @@ mod fp8 {
         // One for all, where the settings have blocks.
         refused(&changed(&good, s, Dtype::F32, &[1]), &blocks, s, &["2 x 3 scales", "[1]"]);
         refused(&good, &settings(json!([64, 128])), s, &["4 x 3 scales", "64 x 128", "[2, 3]"]);
-        for size in [json!([128]), json!([128, 128, 1]), json!([0, 128]), json!("128"), json!([128, -1])] {
-            refused(&good, &settings(size), w, &["two numbers", "weight_block_size"]);
+        for size in
+            [json!([128]), json!([128, 128, 1]), json!([0, 128]), json!("128"), json!([128, -1]), json!(7)]
+        {
+            let error =
+                checkpoint(&good, &settings(size.clone())).map(drop).expect_err("no block").to_string();
+            assert!(error.contains("config.json"), "{size}: {error}");
         }
         for (dtype, name) in [(Dtype::F64, "F64"), (Dtype::I32, "I32"), (E4M3, "F8_E4M3")] {
             refused(&changed(&good, s, dtype, &[2, 3]), &no, s, &["F32 or F16 or BF16", name]);
@@ -601,7 +652,9 @@ mod float4 {
             let error = find(&tensors, &Value::Null, name).check_finite().expect_err("no number");
             assert!(matches!(error, Error::NonFinite { count: 1, first, .. } if first == row), "{error}");
         }
-        for (global, divides) in [(0.0f32, true), (f32::NAN, false), (f32::INFINITY, false)] {
+        for (global, divides) in
+            [(0.0f32, true), (f32::INFINITY, true), (f32::NAN, false), (f32::INFINITY, false)]
+        {
             let mut tensors = if divides { ct("nvfp4").1 } else { modelopt(global) };
             tensors[2].3 = global.to_le_bytes().to_vec();
             let error = find(&tensors, &Value::Null, "packed").check_finite().expect_err("no number");
@@ -658,6 +711,25 @@ mod float4 {
         let mut global = good.clone();
         global.push(("packed.weight_global_scale".into(), Dtype::F32, vec![1], vec![0; 4]));
         refused(&global, &no, "packed.weight_global_scale", &["F8_E4M3", "U8"]);
+    }
+
+    /// Tensors of no bytes may claim any shape; that of their weight must be one, too.
+    #[test]
+    fn shapes_beyond_counting_are_refused() {
+        let empty = |name: &str, dtype, shape: &[usize]| (name.to_owned(), dtype, shape.to_vec(), vec![]);
+        let (u8, e4m3) = (Dtype::U8, Dtype::F8_E4M3);
+        let cases = [
+            vec![empty("a_blocks", u8, &[0, 1 << 59, 16]), empty("a_scales", u8, &[0, 1 << 59])],
+            vec![empty("a.weight_packed", u8, &[0, 1 << 63]), empty("a.weight_scale", u8, &[0, 1 << 59])],
+            vec![
+                empty("a.weight", u8, &[0, 1 << 63]),
+                empty("a.weight_scale", e4m3, &[0, 1 << 60]),
+                ("a.weight_scale_2".into(), Dtype::F32, vec![], vec![0; 4]),
+            ],
+        ];
+        for tensors in cases {
+            refused(&tensors, &Value::Null, &tensors[0].0, &["overflow 64 bits"]);
+        }
     }
 
     #[test]
@@ -878,6 +950,16 @@ mod hqq {
             let mut lie = good.clone();
             lie[3].3 = i64s(dims);
             refused(&lie, &no, "packed.shape", &["no shape of a matrix"]);
+        }
+        let mut lie = good.clone();
+        lie[3] = ("packed.shape".into(), Dtype::F32, vec![2], stored(&[64.5, 256.0], Dtype::F32));
+        refused(&lie, &no, "packed.shape", &["64.5", "no shape of a matrix"]);
+        for (name, value, words) in
+            [("nbits", -4, "-4 bits"), ("group_size", -64, "-64"), ("axis", -1, "axis -1")]
+        {
+            let mut lie = good.clone();
+            lie.push((format!("packed.{name}"), Dtype::I64, vec![], i64s(&[value])));
+            refused(&lie, &no, if name == "nbits" { w } else { s }, &[words]);
         }
         let mut lie = good.clone();
         lie[3].3 = i64s(&[63, 256]);

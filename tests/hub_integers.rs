@@ -160,14 +160,17 @@ fn gptq(bits: usize, m: usize, k: usize, groups: usize, order: Vec<usize>) -> Te
 }
 
 fn checkpoint(tensors: &Tensors, settings: &serde_json::Value) -> Result<Model, Error> {
+    configured(tensors, &json!({"quantization_config": settings}))
+}
+
+fn configured(tensors: &Tensors, config: &serde_json::Value) -> Result<Model, Error> {
     let dir = TempDir::new().expect("a temporary folder");
     let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
         (*name, TensorView::new(*dtype, shape.clone(), bytes).expect("lengths fit"))
     });
     std::fs::write(dir.path().join("model.safetensors"), serialize(views, None).expect("valid"))
         .expect("room");
-    let config = json!({"quantization_config": settings}).to_string();
-    std::fs::write(dir.path().join("config.json"), config).expect("room");
+    std::fs::write(dir.path().join("config.json"), config.to_string()).expect("room");
     Model::open(dir.path(), &OpenOptions { mmap: true })
 }
 
@@ -267,6 +270,319 @@ fn change(tensors: &Tensors, name: &str, dtype: Dtype, shape: Vec<usize>) -> Ten
     (tensor.1, tensor.2) = (dtype, shape);
     tensor.3.resize(size, 0);
     all
+}
+
+/// Codes less their zero are 1 and the scales of group `g` are `g + 1`, so that a weight names its group.
+mod numbered {
+    use super::*;
+
+    fn words(count: usize, word: u32) -> Vec<u8> {
+        word.to_le_bytes().repeat(count)
+    }
+
+    fn scales(groups: usize) -> impl Iterator<Item = u8> + Clone {
+        (0..groups).flat_map(|g| half::f16::from_f32(g as f32 + 1.0).to_le_bytes())
+    }
+
+    pub fn gptq(k: usize, groups: usize) -> Tensors {
+        let of_group = |g: usize| half::f16::from_f32(g as f32 + 1.0).to_le_bytes().repeat(8);
+        vec![
+            ("a.qweight", Dtype::I32, vec![k / 8, 8], words(k, 0x9999_9999)),
+            ("a.qzeros", Dtype::I32, vec![groups, 1], words(groups, 0x7777_7777)),
+            ("a.scales", Dtype::F16, vec![groups, 8], (0..groups).flat_map(of_group).collect()),
+        ]
+    }
+
+    pub fn gemm(k: usize, groups: usize) -> Tensors {
+        let mut all = gptq(k, groups);
+        all[0] = ("a.qweight", Dtype::I32, vec![k, 1], words(k, 0x9999_9999));
+        all[1].3 = words(groups, 0x8888_8888);
+        all
+    }
+
+    pub fn gemv(k: usize, groups: usize, width: usize) -> Tensors {
+        let row = scales(groups).chain(std::iter::repeat_n(0, 2 * (8 * width - groups)));
+        vec![
+            ("a.qweight", Dtype::I32, vec![8, k / 8], words(k, 0x9999_9999)),
+            ("a.qzeros", Dtype::I32, vec![8, width], words(8 * width, 0x8888_8888)),
+            ("a.scales", Dtype::F16, vec![8, 8 * width], row.collect::<Vec<_>>().repeat(8)),
+        ]
+    }
+
+    pub fn packed(k: usize, groups: usize) -> Tensors {
+        let dims = [4i64, k as i64].iter().flat_map(|d| d.to_le_bytes()).collect();
+        vec![
+            ("a.weight_packed", Dtype::I32, vec![4, k.div_ceil(8)], words(4 * k.div_ceil(8), 0x9999_9999)),
+            ("a.weight_scale", Dtype::F16, vec![4, groups], scales(groups).collect::<Vec<_>>().repeat(4)),
+            ("a.weight_shape", Dtype::I64, vec![2], dims),
+        ]
+    }
+
+    pub fn with_order(mut tensors: Tensors, name: &'static str, order: Vec<i32>) -> Tensors {
+        let bytes = order.iter().flat_map(|g| g.to_le_bytes()).collect();
+        tensors.push((name, Dtype::I32, vec![order.len()], bytes));
+        tensors
+    }
+
+    /// How many columns of the first row each group has.
+    pub fn runs(tensors: &Tensors, settings: &serde_json::Value) -> Result<Vec<usize>, Error> {
+        let packed = checkpoint(tensors, settings).and_then(|m| m.tensor(m.find("a")?))?;
+        let row = &packed.dequantize()[..packed.cols()];
+        Ok(row.chunk_by(|a, b| a == b).map(<[f32]>::len).collect())
+    }
+}
+
+fn ways(ways: &[serde_json::Value]) -> serde_json::Value {
+    let groups = ways.iter().enumerate().map(|(i, way)| (format!("g{i}"), json!({"weights": way})));
+    let groups: serde_json::Map<_, _> = groups.collect();
+    json!({"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": groups})
+}
+
+/// A last group that is short shows whose sizes were believed: 160 columns in groups of 64 are no three groups of 54.
+#[test]
+fn groups_are_those_that_are_said() {
+    use numbered::*;
+    let gptq_said = |more: serde_json::Value| {
+        let mut all = json!({"quant_method": "gptq", "bits": 4, "group_size": 64});
+        more.as_object().expect("an object").iter().for_each(|(k, v)| all[k] = v.clone());
+        all
+    };
+    let awq_said = |version: &str, size: i64| json!({"quant_method": "awq", "bits": 4, "group_size": size, "version": version});
+    let way = |bits: u64, size: i64| json!({"num_bits": bits, "group_size": size, "strategy": "group"});
+    let short = vec![64, 64, 32];
+    let half = |k: i32| (0..k).map(|i| i / 64).collect::<Vec<_>>();
+    let cases = [
+        (gptq(160, 3), gptq_said(json!({})), short.clone(), "GPTQ"),
+        (
+            gptq(160, 3),
+            gptq_said(json!({"dynamic": {"-:lm_head": {}}})),
+            short.clone(),
+            "GPTQ, some modules left out",
+        ),
+        (
+            gptq(160, 3),
+            gptq_said(json!({"dynamic": {"+:b": {"bits": 8}}})),
+            short.clone(),
+            "GPTQ, some modules otherwise",
+        ),
+        (
+            gptq(160, 2),
+            gptq_said(json!({"dynamic": {"+:a": {"group_size": 96}}})),
+            vec![96, 64],
+            "GPTQ, this module otherwise",
+        ),
+        (
+            gptq(128, 4),
+            gptq_said(json!({"dynamic": {"+:a": {"bits": 4}}})),
+            vec![32; 4],
+            "GPTQ, powers of two are believed",
+        ),
+        (gptq(128, 2), json!(null), vec![64; 2], "GPTQ without settings"),
+        (gptq(160, 1), json!(null), vec![160], "GPTQ without settings, one group"),
+        (
+            with_order(gptq(128, 2), "a.g_idx", vec![0; 128]),
+            gptq_said(json!({})),
+            vec![64; 2],
+            "g_idx of zeros is no order",
+        ),
+        (
+            with_order(gptq(128, 2), "a.g_idx", vec![-1; 128]),
+            gptq_said(json!({})),
+            vec![64; 2],
+            "nor is one of -1",
+        ),
+        (with_order(gptq(160, 3), "a.g_idx", half(160)), json!(null), short.clone(), "g_idx tells"),
+        (gemm(160, 3), awq_said("gemm", 64), short.clone(), "AWQ gemm"),
+        (
+            gemm(160, 3),
+            json!({"quant_method": "awq", "w_bit": 4, "q_group_size": 64}),
+            short.clone(),
+            "llm-awq",
+        ),
+        (gemv(160, 3, 2), awq_said("gemv", 64), short.clone(), "AWQ gemv"),
+        (gemv(256, 8, 4), awq_said("gemv", 32), vec![32; 8], "AWQ gemv, groups of 32"),
+        (gemv(256, 1, 1), awq_said("gemv", -1), vec![256], "AWQ gemv, one group"),
+        (
+            gemv(256, 2, 1),
+            json!({"quant_method": "awq", "version": "gemv"}),
+            vec![128; 2],
+            "AWQ gemv, as it is by default",
+        ),
+        (packed(160, 3), ways(&[way(4, 64)]), short.clone(), "compressed-tensors"),
+        (packed(160, 3), ways(&[way(4, 64), way(8, 128)]), short.clone(), "the way of these bits"),
+        (packed(160, 3), ways(&[way(4, 128), way(4, 64)]), short, "the way that fits"),
+        (packed(8, 1), ways(&[way(4, -1), way(8, -1)]), vec![8], "bits that are said"),
+    ];
+    for (tensors, settings, want, why) in cases {
+        assert_eq!(
+            numbered::runs(&tensors, &settings).unwrap_or_else(|e| panic!("{why}: {e}")),
+            want,
+            "{why}"
+        );
+    }
+}
+
+/// Where settings and shapes leave a doubt, or contradict each other, nothing is guessed.
+#[test]
+fn doubts_and_contradictions_are_refused() {
+    use numbered::*;
+    let gptq_said = |more: serde_json::Value| {
+        let mut all = json!({"quant_method": "gptq", "bits": 4});
+        more.as_object().expect("an object").iter().for_each(|(k, v)| all[k] = v.clone());
+        all
+    };
+    let awq_said = |version: &str, size: i64| json!({"quant_method": "awq", "bits": 4, "group_size": size, "version": version});
+    let way = |bits: u64, size: i64| json!({"num_bits": bits, "group_size": size, "strategy": "group"});
+    let mut version_2 = gptq(128, 2);
+    version_2[1].3 = 0x8888_8888u32.to_le_bytes().repeat(2);
+    let thin: Tensors = vec![
+        ("a.qweight", Dtype::I32, vec![3, 10], vec![1; 120]),
+        ("a.qzeros", Dtype::I32, vec![1, 1], vec![1; 4]),
+        ("a.scales", Dtype::F16, vec![1, 10], vec![1; 20]),
+    ];
+    let none = change(&packed(32, 1), "a.weight_scale", Dtype::F16, vec![4, 0]);
+    let mut negative = packed(32, 1);
+    negative[2].3 = [4i64, -5].iter().flat_map(|d| d.to_le_bytes()).collect();
+    let eight = change(&packed(256, 4), "a.weight_packed", Dtype::I32, vec![4, 64]);
+    let dynamic = |size: u64| json!({"group_size": 64, "dynamic": {"+:a": {"group_size": size}}});
+    type Lies = Vec<(Tensors, serde_json::Value, &'static [&'static str])>;
+    let lies: Lies = vec![
+        // Sizes of groups.
+        (gptq(160, 3), json!(null), &["a.scales", "nothing says", "160 columns", "3 scales"]),
+        (gptq(160, 3), gptq_said(json!({})), &["a.scales", "160 columns", "3 scales"]),
+        (gptq(160, 3), gptq_said(dynamic(60)), &["a.scales", "groups of 60 or of 64"]),
+        (gemm(160, 3), json!(null), &["a.scales", "160 columns", "3 scales"]),
+        (gemv(256, 4, 2), awq_said("gemv", 128), &["a.scales", "groups of 128", "[8, 8]", "[8, 16]"]),
+        (
+            gemv(256, 4, 2),
+            json!({"quant_method": "awq", "version": "gemv"}),
+            &["a.scales", "[8, 8]", "[8, 16]"],
+        ),
+        (gemv(256, 4, 2), awq_said("gemv", 48), &["a.scales", "32, 64, or 128", "48"]),
+        (
+            change(&gemv(256, 4, 2), "a.qzeros", Dtype::I32, vec![8, 1]),
+            awq_said("gemv", 64),
+            &["a.qzeros", "[8, 2]", "[8, 1]"],
+        ),
+        (packed(160, 3), json!(null), &["a.weight_scale", "160 columns", "3 scales"]),
+        (packed(160, 3), ways(&[way(4, 60), way(4, 64)]), &["a.weight_scale", "groups of 60 or of 64"]),
+        (packed(256, 1), ways(&[way(4, 64)]), &["a.weight_scale", "groups of 64 need 4", "got 1"]),
+        (
+            packed(256, 4),
+            ways(&[json!({"num_bits": 4, "strategy": "channel"})]),
+            &["groups of 256 need 1", "got 4"],
+        ),
+        (none.clone(), json!(null), &["a.weight_scale", "0 groups"]),
+        (none, ways(&[way(4, 32)]), &["a.weight_scale", "0 groups"]),
+        // Orders.
+        (
+            gptq(128, 2),
+            gptq_said(json!({"group_size": 64, "desc_act": true})),
+            &["desc_act", "2 groups", "g_idx"],
+        ),
+        (
+            with_order(gptq(160, 3), "a.g_idx", vec![0; 160]),
+            json!(null),
+            &["a.g_idx", "all are 0", "160", "3"],
+        ),
+        (
+            packed(256, 4),
+            ways(&[json!({"num_bits": 4, "group_size": 64, "actorder": "group"})]),
+            &["actorder", "4 groups"],
+        ),
+        (with_order(gemm(128, 2), "a.g_idx", vec![0; 128]), awq_said("gemm", 64), &["a.g_idx", "AWQ"]),
+        // Zeros and versions.
+        (version_2, json!(null), &["a.qzeros", "stored as 8", "gptq_v2", "of 9"]),
+        (
+            packed(256, 4),
+            ways(&[json!({"num_bits": 4, "group_size": 64, "symmetric": false})]),
+            &["symmetric false", "weight_zero_point"],
+        ),
+        // Bits.
+        (packed(8, 1), json!(null), &["a.weight_packed", "[1, 2, 3, 4]"]),
+        (eight, ways(&[way(4, 64)]), &["a.weight_packed", "64 words", "[8] bits", "[4]"]),
+        (thin, json!(null), &["a.qweight", "1 words of zeros for 10 rows"]),
+        (gptq(128, 2), json!({"quant_method": "gptq", "bits": -4}), &["a.qweight", "-4"]),
+        (gemm(128, 2), json!({"quant_method": "awq", "bits": -4}), &["a.qweight", "4 bits", "-4"]),
+        (negative, json!(null), &["a.weight_shape", "[4, -5]", "columns"]),
+    ];
+    for (tensors, settings, words) in lies {
+        refused(&tensors, &settings, words);
+    }
+}
+
+/// Bytes with scales of any name are not multiplied without them.
+#[test]
+fn bytes_whose_scales_nobody_takes() {
+    let bytes = || ("a.weight", Dtype::I8, vec![4, 8], vec![2; 32]);
+    let scale = |name, shape: Vec<usize>| {
+        let count = shape.iter().product();
+        (name, Dtype::F32, shape, 0.5f32.to_le_bytes().repeat(count))
+    };
+    for name in ["a.weight_scale", "a.scale", "a.scales", "a.weight.scale", "a.weights_scaling_factor"] {
+        refused(&vec![bytes(), scale(name, vec![4, 1])], &json!(null), &["`a.weight`", name, "I8"]);
+    }
+    for name in ["a.input_scale", "b.scale"] {
+        assert!(checkpoint(&vec![bytes(), scale(name, vec![4, 1])], &json!(null)).is_ok(), "{name}");
+    }
+    // Zeros that are as many, and scales, in another shape.
+    let said =
+        json!({"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"group_size": 4}}}});
+    let zeros = ("a.weight_zero_point", Dtype::I8, vec![2, 4], (0..8).collect());
+    refused(
+        &vec![bytes(), scale("a.weight_scale", vec![4, 2]), zeros],
+        &said,
+        &["a.weight_zero_point", "[4, 2]", "[2, 4]"],
+    );
+    refused(&vec![bytes(), scale("a.weight_scale", vec![4, 0])], &said, &["a.weight_scale", "0 groups"]);
+    refused(&vec![bytes(), scale("a.SCB", vec![2, 2])], &json!(null), &["a.SCB", "[4]", "[2, 2]"]);
+    assert!(checkpoint(&vec![bytes(), scale("a.SCB", vec![4, 1])], &json!(null)).is_ok());
+}
+
+/// Where older tools, and models that see, keep the settings.
+#[test]
+fn settings_in_other_places() {
+    let tensors: Tensors = vec![
+        ("a.weight", Dtype::I8, vec![4, 8], vec![2; 32]),
+        ("a.weight_scale", Dtype::F32, vec![4, 1], 0.5f32.to_le_bytes().repeat(4)),
+    ];
+    let how = json!({"quant_method": "compressed-tensors", "format": "int-quantized"});
+    let configs = [
+        json!({"quantization_config": how}),
+        json!({"compression_config": how}),
+        json!({"compression_config": {"quantization_config": {"format": "int-quantized"}}}),
+        json!({"text_config": {"quantization_config": how}}),
+    ];
+    for config in configs {
+        let model = configured(&tensors, &config).unwrap_or_else(|e| panic!("{config}: {e}"));
+        let packed = model.find("a").and_then(|info| model.tensor(info)).expect("valid");
+        assert_eq!(packed.dequantize(), [1.0; 32], "{config}");
+    }
+}
+
+/// A bias is added as it is; integers have a scale somewhere.
+#[test]
+fn a_bias_of_integers_is_refused() {
+    let mut tensors = numbered::gptq(128, 2);
+    tensors.push(("a.bias", Dtype::I32, vec![8], vec![0; 32]));
+    let model = checkpoint(&tensors, &json!(null)).expect("valid");
+    let error = model.find("a").and_then(|info| model.linear(info)).expect_err("integers").to_string();
+    assert!(error.contains("`a.bias`") && error.contains("I32"), "{error}");
+}
+
+/// A scale may be a number, and its weights none.
+#[test]
+fn weights_beyond_f32_are_found() {
+    let mut tensors = numbered::packed(256, 4);
+    let huge = |scale: f32| ("a.weight_scale", Dtype::F32, vec![4, 4], scale.to_le_bytes().repeat(16));
+    for (scale, code, finite) in
+        [(3e38, 0x99, true), (3e38, 0xff, false), (4e37, 0xff, true), (f32::INFINITY, 0x88, false)]
+    {
+        tensors[0].3.fill(code);
+        tensors[1] = huge(scale);
+        let packed = checkpoint(&tensors, &json!(null)).and_then(|m| m.tensor(m.find("a")?)).expect("valid");
+        assert_eq!(packed.check_finite().is_ok(), finite, "{scale:e} {code:x}");
+    }
 }
 
 #[test]
@@ -387,7 +703,8 @@ fn every_layout_of_compressed_tensors() {
             if act {
                 tensors.push(("a.weight_g_idx", Dtype::I32, vec![k], i32s((0..k).map(group_of))));
             }
-            let weights = json!({"num_bits": bits, "group_size": 32, "symmetric": !zeros});
+            let size = if groups == 1 { -1 } else { 32 };
+            let weights = json!({"num_bits": bits, "group_size": size, "symmetric": !zeros});
             let settings = json!({"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {"g": {"weights": weights}}});
             let why = format!("{bits} bits, {groups} groups, zeros: {zeros}, act-order: {act}");
             let model = checkpoint(&tensors, &settings).unwrap_or_else(|e| panic!("{why}: {e}"));

@@ -4,7 +4,7 @@
 //! its eight; `scales` `[groups, m]`. Packing "gemv": `qweight` I32 `[m, k / 8]`, `qzeros` I32 `[m, words]` and `scales` `[m, 8 · words]` in plain order,
 //! filled up with zeros.
 
-use super::gptq::{Parts, group_size, transposed};
+use super::gptq::{Parts, Sizes, transposed};
 use crate::error::Result;
 use crate::file::module::{Checkpoint, Files, Module, Scheme};
 use crate::file::names::shown;
@@ -39,8 +39,8 @@ struct Awq {
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) where parts are missing, or shapes disagree with each other or the settings.
 pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
-    let method = checkpoint.text("quant_method");
-    if method.as_deref().is_some_and(|m| m != "awq") {
+    let method = checkpoint.settings.method();
+    if method.is_some_and(|m| m != "awq") {
         return Ok(vec![]);
     }
     let mut modules = vec![];
@@ -56,7 +56,7 @@ pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
 }
 
 fn packing(checkpoint: &Checkpoint, parts: &Parts) -> Result<Packing> {
-    match checkpoint.text("version").as_deref() {
+    match checkpoint.settings.version() {
         Some("gemm") => Ok(Packing::Gemm),
         Some("gemv") => Ok(Packing::Gemv),
         // Rows of codes and of scales are then the same: the outputs.
@@ -71,31 +71,29 @@ fn packing(checkpoint: &Checkpoint, parts: &Parts) -> Result<Packing> {
 
 fn module(checkpoint: &Checkpoint, parts: &Parts, name: &str) -> Result<TensorInfo> {
     let files = checkpoint.files;
-    if let Some(bits) = checkpoint.setting("bits").and_then(|v| v.as_u64()).filter(|bits| *bits != 4) {
+    if let Some(bits) = checkpoint.settings.bits().filter(|bits| *bits != 4) {
         return Err(files.malformed(parts.codes, format!("AWQ has codes of 4 bits, the settings say {bits}")));
+    }
+    if let Some(order) = parts.order {
+        return Err(files.malformed(order, "AWQ keeps columns in their order, so that no g_idx belongs here"));
     }
     let (codes, scales) = (&parts.codes.shape, &parts.scales.shape);
     let packing = packing(checkpoint, parts)?;
-    let (rows, cols, groups) = match packing {
+    let (rows, cols, groups, run) = match packing {
         Packing::Gemm => {
             let (rows, cols, groups) = (codes[1] * 8, codes[0], scales[0]);
+            let run = gemm_run(checkpoint, parts, (cols, groups))?;
             files.expect(parts.scales, &[groups, rows], "scales")?;
             files.expect(parts.zeros, &[groups, codes[1]], "words of zeros")?;
-            (rows, cols, groups)
+            (rows, cols, groups, run)
         }
         Packing::Gemv => {
             let (rows, cols) = (codes[0], codes[1] * 8);
-            let groups = gemv_groups(checkpoint, parts, cols)?;
-            files.expect(parts.zeros, &[rows, scales[1].div_ceil(8)], "words of zeros")?;
-            files.expect(parts.scales, &[rows, scales[1]], "scales")?;
-            (rows, cols, groups)
+            let run = gemv_run(checkpoint, parts, [rows, cols])?;
+            (rows, cols, cols.div_ceil(run), run)
         }
     };
-    let run = match packing {
-        Packing::Gemm => group_size(checkpoint, parts.scales, cols, groups)?,
-        Packing::Gemv => cols.div_ceil(groups),
-    };
-    let symmetric = checkpoint.setting("zero_point").and_then(|v| v.as_bool()) == Some(false);
+    let symmetric = checkpoint.settings.zero_point == Some(false);
     let scheme = Awq {
         packing,
         rows: rows as usize,
@@ -108,19 +106,35 @@ fn module(checkpoint: &Checkpoint, parts: &Parts, name: &str) -> Result<TensorIn
     Ok(Module::info(format!("{name}.weight"), format, vec![rows, cols], &parts.all(), scheme))
 }
 
-/// Groups of the gemv packing, whose scales are filled up: the settings must say how large they are.
-fn gemv_groups(checkpoint: &Checkpoint, parts: &Parts, cols: u64) -> Result<u64> {
-    let size = checkpoint.setting("group_size").and_then(|v| v.as_i64()).unwrap_or(128);
-    let size = if size > 0 { size as u64 } else { cols };
-    let groups = cols.div_ceil(size);
-    match groups <= parts.scales.shape[1] {
-        true => Ok(groups),
-        false => {
-            let got = parts.scales.shape[1];
-            let problem = format!("{cols} columns in groups of {size} need {groups} scales a row, got {got}");
-            Err(checkpoint.files.malformed(parts.scales, problem))
+fn gemm_run(checkpoint: &Checkpoint, parts: &Parts, shape: (u64, u64)) -> Result<u64> {
+    let sizes = Sizes { said: checkpoint.settings.group_size().into_iter().collect(), others: false };
+    // Without an order it is known.
+    sizes.run(checkpoint.files, parts.scales, shape, false).map(|run| run.unwrap_or(shape.0))
+}
+
+/// Columns of a group of the gemv packing. Its scales are filled up, so that only the settings say it, 128 if they do not; the
+/// width must be that of AutoAWQ's `calculate_zeros_width`.
+fn gemv_run(checkpoint: &Checkpoint, parts: &Parts, [rows, cols]: [u64; 2]) -> Result<u64> {
+    let files = checkpoint.files;
+    let size = u64::try_from(checkpoint.settings.group_size().unwrap_or(128)).unwrap_or(cols);
+    let multiple = match size {
+        128.. => 1,
+        64 => 2,
+        32 => 4,
+        // A short row in one group.
+        _ if size == cols => 1,
+        _ => {
+            let problem =
+                format!("AWQ gemv has groups of 32, 64, or 128 columns and more, these are of {size}");
+            return Err(files.malformed(parts.scales, problem));
         }
-    }
+    };
+    let groups = cols.div_ceil(size);
+    let words = groups.div_ceil(8).next_multiple_of(multiple);
+    let what = format!("scales of {cols} columns in groups of {size}, filled up:");
+    files.expect(parts.scales, &[rows, 8 * words], &what)?;
+    files.expect(parts.zeros, &[rows, words], "words of zeros")?;
+    Ok(size.min(cols))
 }
 
 impl Scheme for Awq {

@@ -56,7 +56,10 @@ fn module(
     let [rows, cols] = files.matrix(weight)?;
     files.typed(weight, &["I8"])?;
     files.typed(scb, &["F32"])?;
-    files.count(scb, rows, "scales")?;
+    match scb.shape[..] {
+        [some, 1] if some == rows => {}
+        _ => files.expect(scb, &[rows], "scales of rows")?,
+    }
     if let Some(order) = order {
         check_order(order, files)?;
     }

@@ -3,14 +3,17 @@
 use crate::error::{Error, Result};
 use crate::file::json;
 use crate::file::names::{NameIndex, shown};
+use crate::file::scales::module_of_scale;
+use crate::file::settings::{self, Settings};
 use crate::file::tensors::{TensorInfo, TensorTable};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The longest index; the largest checkpoints have 15 MB, 150,000 tensors and 200 shards.
 const MAX_INDEX: u64 = 100_000_000;
@@ -18,7 +21,7 @@ const MAX_INDEX: u64 = 100_000_000;
 const MAX_TENSORS: usize = 262_144;
 /// The most shards.
 const MAX_SHARDS: usize = 16_384;
-/// The longest config.json: JSON in memory takes up to 16 times its text.
+/// The longest config.json; the longest that tools write, with settings for each expert, have a third of that.
 const MAX_CONFIG: u64 = 1 << 20;
 
 /// The file to open for a folder: the index of its shards, its only safetensors file, or its only GGUF.
@@ -52,28 +55,51 @@ fn ambiguous(folder: &Path, suffix: &str, count: usize) -> Error {
     Error::Argument(format!("{}: {count} files end in `{suffix}`; name one of them", folder.display()))
 }
 
-/// The `config.json` beside a checkpoint's file, if there is one.
-pub(crate) fn config(beside: &Path) -> Result<Option<serde_json::Value>> {
-    read_json(&beside.with_file_name("config.json"))
+/// A config.json as text, which takes a small part of what its JSON would.
+#[derive(Debug)]
+pub(crate) struct Config {
+    path: PathBuf,
+    text: String,
+    value: OnceLock<serde_json::Value>,
+}
+
+impl Config {
+    /// The `config.json` beside a checkpoint's file, if there is one.
+    pub fn beside(file: &Path) -> Result<Option<Self>> {
+        Self::open(file.with_file_name("config.json"))
+    }
+
+    fn open(path: PathBuf) -> Result<Option<Self>> {
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let config = Self { text: read_text(&path, MAX_CONFIG)?, path, value: OnceLock::new() };
+        config.parse::<settings::Anything>()?;
+        Ok(Some(config))
+    }
+
+    fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
+        serde_json::from_str(&self.text).map_err(|e| json_error(&self.path, &self.text, &e))
+    }
+
+    /// All of it, parsed when it is first asked for.
+    pub fn value(&self) -> &serde_json::Value {
+        // That it is JSON was found out when it was opened.
+        self.value.get_or_init(|| serde_json::from_str(&self.text).unwrap_or_default())
+    }
 }
 
 /// How a checkpoint was quantized: `quantization_config` of its config.json, or the quantize_config.json of older tools.
-pub(crate) fn quantization(
-    beside: &Path,
-    config: Option<&serde_json::Value>,
-) -> Result<Option<serde_json::Value>> {
-    if let Some(settings) = config.and_then(|c| c.get("quantization_config")).filter(|s| s.is_object()) {
-        return Ok(Some(settings.clone()));
+pub(crate) fn quantization(beside: &Path, config: Option<&Config>) -> Result<Settings> {
+    if let Some(config) = config {
+        if let Some(settings) = config.parse::<settings::Config>()?.settings() {
+            return settings.checked(&config.path);
+        }
     }
-    read_json(&beside.with_file_name("quantize_config.json"))
-}
-
-fn read_json(path: &Path) -> Result<Option<serde_json::Value>> {
-    if !path.is_file() {
-        return Ok(None);
+    match Config::open(beside.with_file_name("quantize_config.json"))? {
+        Some(config) => config.parse::<Settings>()?.checked(&config.path),
+        None => Ok(Settings::default()),
     }
-    let text = read_text(path, MAX_CONFIG)?;
-    serde_json::from_str(&text).map(Some).map_err(|e| json_error(path, &text, &e))
 }
 
 /// The text of a file of at most `limit` bytes.
@@ -130,14 +156,19 @@ impl Index {
 
     /// Refuses shards that are not files below the folder of the index, and shards that are missing.
     fn check_shards(&self) -> Result<()> {
-        let folder = self.folder();
+        let (folder, mut seen) = (self.folder(), HashMap::new());
         for (i, shard) in self.shards.iter().enumerate() {
             let path = Path::new(shard);
             let outside = path.components().any(|part| !matches!(part, Component::Normal(_)));
+            // The same file by another name: a link, or capitals where they make no difference.
+            let mut same = |path: &Path| seen.insert(fs::canonicalize(folder.join(path)).ok()?, shard);
             let problem = match () {
-                _ if outside || shard.is_empty() => "is not a file name below the folder of the index",
-                _ if !folder.join(path).is_file() => "is missing",
-                _ => continue,
+                _ if outside || shard.is_empty() => "is not a file name below the folder of the index".into(),
+                _ if !folder.join(path).is_file() => "is missing".into(),
+                _ => match same(path) {
+                    Some(other) => format!("is the file of the shard `{}`", shown(other)),
+                    None => continue,
+                },
             };
             let name = self.entries.iter().find(|(_, shard)| *shard == i).map_or("", |(name, _)| name);
             return Err(self.malformed(name, format!("its shard `{}` {problem}", shown(shard))));
@@ -155,12 +186,15 @@ impl Index {
     pub fn merge(&self, shards: Vec<TensorTable>) -> Result<TensorTable> {
         let mut seen = vec![false; self.entries.len()];
         let mut list = Vec::with_capacity(self.entries.len());
+        let mut unlisted = vec![];
         for (shard, table) in shards.into_iter().enumerate() {
             for tensor in table.list {
                 let listed = self.names.find(tensor.name.as_bytes(), |i| self.entries[i].0.as_bytes());
                 if let Some(i) = listed.filter(|&i| self.entries[i].1 == shard) {
                     seen[i] = true;
                     list.push(TensorInfo { file: shard, ..tensor });
+                } else if listed.is_none() && module_of_scale(&tensor.name).is_some() {
+                    unlisted.push(tensor.name);
                 }
             }
         }
@@ -169,7 +203,27 @@ impl Index {
             let problem = format!("its shard `{}` does not hold it", shown(&self.shards[*shard]));
             return Err(self.malformed(name, problem));
         }
-        TensorTable::new(list).map_err(|(i, list)| self.malformed(&list[i].name, "it is listed twice".into()))
+        let table = TensorTable::new(list)
+            .map_err(|(i, list)| self.malformed(&list[i].name, "it is listed twice".into()))?;
+        self.check_unlisted(&table, &unlisted)?;
+        Ok(table)
+    }
+
+    /// Refuses to leave out the scales of codes that the index lists: those would be taken without them.
+    fn check_unlisted(&self, table: &TensorTable, scales: &[String]) -> Result<()> {
+        let weight = |scale: &String| {
+            let module = module_of_scale(scale)?;
+            let name = if module.is_empty() { "weight".into() } else { format!("{module}.weight") };
+            table.get(&name).filter(|w| ["I8", "F8_E4M3", "F8_E5M2"].contains(&w.dtype.name()))
+        };
+        match scales.iter().find_map(|scale| Some((scale, weight(scale)?))) {
+            None => Ok(()),
+            Some((scale, weight)) => {
+                let problem =
+                    format!("a shard holds its scale `{}`, which the index does not list", shown(scale));
+                Err(self.malformed(&weight.name, problem))
+            }
+        }
     }
 
     fn malformed(&self, name: &str, problem: String) -> Error {
@@ -207,6 +261,15 @@ impl<'de> Deserialize<'de> for WeightMap {
     }
 }
 
+/// A path without what changes nothing in it: `x/m` for `x/.//m`. Otherwise a short index could name one file many thousand times.
+fn normal(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').collect();
+    let last = parts.len() - 1;
+    // What begins or ends with a slash or a dot is no plain path.
+    let kept = |(i, part): &(usize, &&str)| !["", "."].contains(*part) || *i == 0 || *i == last;
+    parts.iter().enumerate().filter(kept).map(|(_, part)| *part).collect::<Vec<_>>().join("/")
+}
+
 struct WeightMapVisitor;
 
 impl<'de> Visitor<'de> for WeightMapVisitor {
@@ -220,6 +283,7 @@ impl<'de> Visitor<'de> for WeightMapVisitor {
         let mut position: BTreeMap<String, usize> = BTreeMap::new();
         let mut entries = Vec::new();
         while let Some((name, shard)) = map.next_entry::<String, String>()? {
+            let shard = normal(&shard);
             if entries.len() == MAX_TENSORS || position.len() > MAX_SHARDS {
                 return Err(A::Error::custom(format!(
                     "more than {MAX_TENSORS} tensors or {MAX_SHARDS} shards"

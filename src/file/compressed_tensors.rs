@@ -3,13 +3,13 @@
 //! in the same way; `weight_g_idx` I32 `[k]`. Plain: `weight` I8 with `weight_scale` and `weight_zero_point` I8.
 //! `w[m, k] = scale[m, g] · (q[m, k] - zero[m, g])`.
 
-use super::gptq::{columns, group_size, transposed};
+use super::gptq::{Sizes, columns, transposed};
 use crate::error::Result;
 use crate::file::module::{Checkpoint, Files, Module, Scheme};
+use crate::file::settings::Way;
 use crate::file::tensors::TensorInfo;
-use crate::format::uniform::{self, CodeRows, Columns, Uniform};
+use crate::format::uniform::{self, CodeRows, Uniform};
 use crate::tensor::PackedTensor;
-use serde_json::Value;
 use std::sync::Arc;
 
 /// A weight of integers, as far as headers and settings tell.
@@ -19,7 +19,8 @@ struct Integers {
     bits: usize,
     rows: usize,
     cols: usize,
-    run: usize,
+    /// Columns of a group; `g_idx` alone may say it.
+    run: Option<usize>,
     groups: usize,
     has_zeros: bool,
     has_order: bool,
@@ -30,7 +31,7 @@ struct Integers {
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) where parts are missing, or shapes disagree with each other or the settings.
 pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
-    let ours = checkpoint.text("quant_method").as_deref() == Some("compressed-tensors");
+    let ours = checkpoint.settings.is_of(&["compressed-tensors"]);
     let mut modules = vec![];
     for codes in &checkpoint.table.list {
         let packed = codes.name.strip_suffix(".weight_packed").filter(|_| codes.dtype.name() == "I32");
@@ -66,28 +67,8 @@ impl<'a> Parts<'a> {
         let files = checkpoint.files;
         let (rows, cols) = self.shape(files)?;
         let bits = self.bits(checkpoint, cols)?;
-        let groups = match &self.scale.shape[..] {
-            [] => 1,
-            [1] if rows != 1 => 1,
-            [one] if *one == rows => 1,
-            [some, groups] if *some == rows || *some == 1 => *groups,
-            other => {
-                let problem = format!("{rows} rows of scales belong here, its shape is {other:?}");
-                return Err(files.malformed(self.scale, problem));
-            }
-        };
-        let settings = self.settings(checkpoint);
-        let run = match settings.and_then(|s| s["group_size"].as_i64()).filter(|size| *size > 0 && groups > 1)
-        {
-            Some(size) if cols.div_ceil(size as u64) == groups => size as u64,
-            Some(size) => {
-                let wanted = cols.div_ceil(size as u64);
-                let problem =
-                    format!("{cols} columns in groups of {size} need {wanted} scales a row, got {groups}");
-                return Err(files.malformed(self.scale, problem));
-            }
-            None => group_size(checkpoint, self.scale, cols, groups)?,
-        };
+        let groups = self.groups(files, rows)?;
+        let run = self.run(checkpoint, bits, (cols, groups))?;
         self.check_zeros(files, (rows, groups), bits)?;
         if let Some(order) = self.order {
             files.typed(order, &["I32"])?;
@@ -98,7 +79,7 @@ impl<'a> Parts<'a> {
             bits: bits as usize,
             rows: rows as usize,
             cols: cols as usize,
-            run: run as usize,
+            run: run.map(|run| run as usize),
             groups: groups as usize,
             has_zeros: self.zeros.is_some(),
             has_order: self.order.is_some(),
@@ -106,6 +87,43 @@ impl<'a> Parts<'a> {
         let format = uniform::grid_for(scheme.bits, self.zeros.is_none()).format;
         let parts = [Some(self.codes), Some(self.scale), self.zeros, self.order, self.shape];
         Ok(Module::info(format!("{name}.weight"), format, vec![rows, cols], &parts, scheme))
+    }
+
+    fn groups(&self, files: &Files, rows: u64) -> Result<u64> {
+        match &self.scale.shape[..] {
+            [] => Ok(1),
+            [1] if rows != 1 => Ok(1),
+            [one] if *one == rows => Ok(1),
+            [some, groups] if *some == rows || *some == 1 => Ok(*groups),
+            other => {
+                let problem = format!("{rows} rows of scales belong here, its shape is {other:?}");
+                Err(files.malformed(self.scale, problem))
+            }
+        }
+    }
+
+    /// Columns of a group. What the settings say of codes of so many bits must be true of these, in one way or another.
+    fn run(&self, checkpoint: &Checkpoint, bits: u64, shape: (u64, u64)) -> Result<Option<u64>> {
+        let files = checkpoint.files;
+        let ours = |way: &&Way| !self.packed || way.num_bits.is_none_or(|said| said == bits);
+        let ways: Vec<&Way> = checkpoint.settings.ways().filter(ours).collect();
+        let said: Vec<i64> = ways.iter().filter_map(|way| way.group()).collect();
+        let sizes = Sizes { others: said.len() < ways.len(), said };
+        let run = sizes.run(files, self.scale, shape, self.order.is_some())?;
+        let all = |says: fn(&Way) -> bool| !ways.is_empty() && ways.iter().all(|way| says(way));
+        if self.zeros.is_none() && all(|way| way.symmetric == Some(false)) {
+            let problem =
+                "the settings say symmetric false, but the checkpoint lacks its `weight_zero_point`";
+            return Err(files.malformed(self.codes, problem));
+        }
+        if self.order.is_none() && shape.1 > 1 && all(Way::is_ordered) {
+            let problem = format!(
+                "the settings say actorder, so {} groups need a `weight_g_idx`, which the checkpoint lacks",
+                shape.1
+            );
+            return Err(files.malformed(self.codes, problem));
+        }
+        Ok(run)
     }
 
     fn shape(&self, files: &Files) -> Result<(u64, u64)> {
@@ -118,7 +136,12 @@ impl<'a> Parts<'a> {
             _ => bytes.as_chunks().0.iter().map(|b| i64::from(i32::from_le_bytes(*b))).collect(),
         };
         match dims[..] {
-            [rows, cols] if rows as u64 == self.codes.shape[0] && cols > 0 => Ok((rows as u64, cols as u64)),
+            [rows, cols] if u64::try_from(rows) == Ok(self.codes.shape[0]) && cols > 0 => {
+                Ok((rows as u64, cols as u64))
+            }
+            [rows, _] if u64::try_from(rows) == Ok(self.codes.shape[0]) => {
+                Err(files.malformed(tensor, format!("it says {dims:?}: the columns should be 1 or more")))
+            }
             _ => {
                 let problem = format!("it says {dims:?}, but codes have {} rows", self.codes.shape[0]);
                 Err(files.malformed(tensor, problem))
@@ -133,23 +156,23 @@ impl<'a> Parts<'a> {
         }
         let words = self.codes.shape[1];
         let fits = |bits: &u64| cols.checked_mul(*bits).is_some_and(|b| b.div_ceil(32) == words);
-        let said = self.settings(checkpoint).and_then(|s| s["num_bits"].as_u64());
-        let mut all = (1..=8).filter(fits);
-        match said.filter(fits).or(all.next()) {
-            Some(bits) => Ok(bits),
-            None => {
-                let problem =
-                    format!("{words} words a row hold {cols} codes of no number of bits from 1 to 8");
-                Err(checkpoint.files.malformed(self.codes, problem))
+        let mut said: Vec<u64> = checkpoint.settings.ways().filter_map(|way| way.num_bits).collect();
+        said.sort_unstable();
+        said.dedup();
+        let known = |bits: &u64| said.is_empty() || said.contains(bits);
+        let (all, kept): (Vec<u64>, Vec<u64>) =
+            ((1..=8).filter(fits).collect(), (1..=8).filter(fits).filter(known).collect());
+        let problem = match (&kept[..], &all[..]) {
+            ([bits], _) => return Ok(*bits),
+            ([], []) => format!("{words} words a row hold {cols} codes of no number of bits from 1 to 8"),
+            ([], bits) => {
+                format!("{words} words a row hold {cols} codes of {bits:?} bits, the settings say {said:?}")
             }
-        }
-    }
-
-    /// How weights were quantized, where the settings have one group of modules.
-    fn settings<'s>(&self, checkpoint: &Checkpoint<'s>) -> Option<&'s Value> {
-        let groups = checkpoint.settings?.get("config_groups")?.as_object()?;
-        let mut all = groups.values().filter_map(|group| group.get("weights"));
-        all.next().filter(|_| all.next().is_none())
+            (bits, _) => format!(
+                "{words} words a row may hold {cols} codes of any of {bits:?} bits, and nothing says of which"
+            ),
+        };
+        Err(checkpoint.files.malformed(self.codes, problem))
     }
 
     fn check_zeros(&self, files: &Files, (rows, groups): (u64, u64), bits: u64) -> Result<()> {
@@ -161,7 +184,11 @@ impl<'a> Parts<'a> {
             }
             false => {
                 files.typed(zeros, &["I8"])?;
-                files.count(zeros, rows * groups, "zeros")
+                // As the scales, one of which may be for all rows.
+                match zeros.shape == self.scale.shape {
+                    true => Ok(()),
+                    false => files.expect(zeros, &[rows, groups], "zeros"),
+                }
             }
         }
     }
@@ -172,7 +199,8 @@ impl Scheme for Integers {
         let kind = if self.has_zeros { "with zeros" } else { "symmetric" };
         let how = if self.packed { "packed" } else { "plain" };
         let order = if self.has_order { ", g_idx" } else { "" };
-        format!("compressed-tensors {how}, {} bits, groups of {}, {kind}{order}", self.bits, self.run)
+        let groups = self.run.map_or(format!("{} groups", self.groups), |run| format!("groups of {run}"));
+        format!("compressed-tensors {how}, {} bits, {groups}, {kind}{order}", self.bits)
     }
 
     fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
@@ -180,21 +208,14 @@ impl Scheme for Integers {
         let bytes = files.bytes(&parts[0])?;
         let row_bytes = bytes.len() / rows.max(1);
         let codes = CodeRows { bytes, row_bytes, bits: self.bits, signed: !self.packed };
-        let all = files.f32s(&parts[1])?;
-        let scales = match all.len() == rows * self.groups {
-            true => all,
-            // One scale, or one row of them, for all rows.
-            false => all.iter().copied().cycle().take(rows * self.groups).collect(),
-        };
+        let scales = self.for_all_rows(files.f32s(&parts[1])?);
         let mut more = parts[2..].iter();
         let zeros = match self.has_zeros.then(|| more.next()).flatten() {
             Some(zeros) => self.zeros(zeros, files)?,
             None => vec![],
         };
-        let columns = match self.has_order.then(|| more.next()).flatten() {
-            Some(order) => columns(order, self.run, self.groups, files)?,
-            None => Columns::Runs(self.run),
-        };
+        let order = self.has_order.then(|| more.next()).flatten();
+        let columns = columns(order, self.run, (cols, self.groups), files)?;
         let storage = Uniform {
             grid: uniform::grid_for(self.bits, !self.has_zeros),
             shape: [rows, cols],
@@ -211,6 +232,14 @@ impl Scheme for Integers {
 }
 
 impl Integers {
+    /// One scale, or one row of them, for all rows.
+    fn for_all_rows(&self, values: Vec<f32>) -> Vec<f32> {
+        match values.len() == self.rows * self.groups {
+            true => values,
+            false => values.iter().copied().cycle().take(self.rows * self.groups).collect(),
+        }
+    }
+
     /// Formats with zeros count codes from 0: bytes with signs are moved there, and so are their zeros.
     fn unsigned(&self, codes: CodeRows) -> CodeRows {
         if !codes.signed || !self.has_zeros {
@@ -223,7 +252,7 @@ impl Integers {
     fn zeros(&self, tensor: &TensorInfo, files: &Files) -> Result<Vec<f32>> {
         let bytes = files.bytes(tensor)?;
         if !self.packed {
-            return Ok(bytes.iter().map(|z| f32::from(*z as i8) + 128.0).collect());
+            return Ok(self.for_all_rows(bytes.iter().map(|z| f32::from(*z as i8) + 128.0).collect()));
         }
         // Packed along the rows, for each group: as columns of words.
         let words = files.words(tensor)?;

@@ -79,7 +79,7 @@ fn lone_scale(checkpoint: &Checkpoint, scale: &TensorInfo) -> Result<()> {
         _ if scale.name.ends_with(".weight_global_scale") => {
             scale.name.strip_suffix("_global_scale").map(|name| format!("{name}_packed"))
         }
-        _ if checkpoint.text("quant_method").as_deref() == Some("mxfp4") => {
+        _ if checkpoint.settings.is_of(&["mxfp4"]) => {
             let ends =
                 |(blocks, scales): &(&str, &str)| Some(scale.name.strip_suffix(scales)?.to_owned() + blocks);
             BLOCKS.iter().find_map(ends)
@@ -103,7 +103,7 @@ impl<'a> Found<'a> {
 
     fn gpt_oss(&self, name: &str, scales: &str) -> Result<Option<TensorInfo>> {
         let (files, codes) = (self.checkpoint.files, self.codes);
-        let said = self.checkpoint.text("quant_method").as_deref() == Some("mxfp4");
+        let said = self.checkpoint.settings.is_of(&["mxfp4"]);
         let scales = format!("{name}{scales}");
         if self.checkpoint.table.get(&scales).is_none() && !said {
             return Ok(None);
@@ -117,7 +117,8 @@ impl<'a> Found<'a> {
         };
         files.typed(scales, &["U8", "F8_E8M0"])?;
         files.expect(scales, outer, "exponents of blocks")?;
-        let shape = [&outer[..outer.len() - 1], &[groups * 32]].concat();
+        let cols = self.columns(*groups, 32)?;
+        let shape = [&outer[..outer.len() - 1], &[cols]].concat();
         self.info(name, Tool::GptOss, false, shape, &[scales]).map(Some)
     }
 
@@ -126,13 +127,11 @@ impl<'a> Found<'a> {
         let scale = self.need(&format!("{name}.weight_scale"))?;
         files.typed(scale, &["U8", "F8_E8M0", "F8_E4M3"])?;
         let nvfp4 = scale.dtype.name() == "F8_E4M3";
-        let (said, found) = match nvfp4 {
-            true => (self.checkpoint.text("format"), "nvfp4-pack-quantized"),
-            false => (self.checkpoint.text("format"), "mxfp4-pack-quantized"),
-        };
-        if let Some(said) = said.filter(|said| said != found && said != "mixed-precision") {
+        let found = if nvfp4 { "nvfp4-pack-quantized" } else { "mxfp4-pack-quantized" };
+        let said = self.checkpoint.settings.format();
+        if let Some(said) = said.filter(|said| ![found, "mixed-precision"].contains(said)) {
             let problem =
-                format!("its type {} is that of {found}, the settings say {}", scale.dtype, shown(&said));
+                format!("its type {} is that of {found}, the settings say {}", scale.dtype, shown(said));
             return Err(files.malformed(scale, problem));
         }
         let global = self.checkpoint.table.get(&format!("{name}.weight_global_scale"));
@@ -155,6 +154,13 @@ impl<'a> Found<'a> {
         self.info(&self.codes.name, Tool::ModelOpt, true, shape, &[scale, global])
     }
 
+    /// So many times `each` columns; files of no bytes may claim more than can be counted.
+    fn columns(&self, count: u64, each: u64) -> Result<u64> {
+        let too_many =
+            || format!("{count} times {each} columns overflow 64 bits, its shape is {:?}", self.codes.shape);
+        count.checked_mul(each).ok_or_else(|| self.checkpoint.files.malformed(self.codes, too_many()))
+    }
+
     /// The shape of a weight of two codes a byte, with scales for groups of so many.
     fn shape(&self, scale: &TensorInfo, group: u64) -> Result<Vec<u64>> {
         let files = self.checkpoint.files;
@@ -165,7 +171,7 @@ impl<'a> Found<'a> {
                 return Err(files.malformed(self.codes, problem));
             }
         };
-        let cols = 2 * bytes;
+        let cols = self.columns(bytes, 2)?;
         if !cols.is_multiple_of(group) {
             let problem = format!("its {cols} columns are no whole number of groups of {group}");
             return Err(files.malformed(self.codes, problem));

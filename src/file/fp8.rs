@@ -1,9 +1,11 @@
 //! FP8 weights: `weight` in F8_E4M3 or F8_E5M2 with `weight_scale_inv` for blocks of 128 x 128 (DeepSeek, Qwen), `weight_scale` for a
-//! tensor, a row, or groups (compressed-tensors, ModelOpt, FBGEMM, MXFP8), `scale_weight` (ComfyUI), or alone. All of them multiply.
+//! tensor, a row, or groups (compressed-tensors, ModelOpt, FBGEMM, MXFP8), `<module>.scale` (DeepSeek), `scale_weight` (ComfyUI), or alone,
+//! where no settings and no other tensor speak of scales. All of them multiply.
 
 use crate::error::Result;
 use crate::file::module::{Checkpoint, Files, Module, Scheme};
 use crate::file::names::shown;
+use crate::file::scales::{is_weight, refuse_unscaled};
 use crate::file::tensors::TensorInfo;
 use crate::format::fp8::{self, Fp8, Kind, Scales};
 use crate::tensor::PackedTensor;
@@ -21,19 +23,34 @@ struct Fp8Module {
 /// What files that do not say so have, if they have blocks.
 const BLOCK: [u64; 2] = [128, 128];
 
+/// Tools that give every weight of FP8 a scale.
+const SCALING: [&str; 4] = ["compressed-tensors", "fbgemm_fp8", "fp8", "modelopt"];
+
 /// All FP8 weights among the tensors of a checkpoint.
 ///
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) where types, shapes and settings disagree.
 pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
-    let mut modules = vec![];
+    let (mut modules, mut unscaled) = (vec![], vec![]);
     for tensor in &checkpoint.table.list {
-        match fp8::kind(tensor.dtype.name()) {
-            Some(kind) => modules.extend(module(checkpoint, tensor, kind)?),
-            None => lone_scale(checkpoint, tensor)?,
+        let Some(kind) = fp8::kind(tensor.dtype.name()) else {
+            lone_scale(checkpoint, tensor)?;
+            continue;
+        };
+        let scale = scale_of(checkpoint, tensor)?;
+        if scale.is_none() && is_weight(&tensor.name) {
+            unscaled.push(tensor);
         }
+        modules.extend(module(checkpoint, tensor, scale, kind)?);
     }
-    Ok(modules)
+    refuse_unscaled(checkpoint, &unscaled)?;
+    match (unscaled.first(), checkpoint.settings.method()) {
+        (Some(weight), Some(method)) if SCALING.contains(&method) => {
+            let problem = format!("the checkpoint has no scale for it, as weights of {method} have");
+            Err(checkpoint.files.malformed(weight, problem))
+        }
+        _ => Ok(modules),
+    }
 }
 
 /// Refuses scales whose weight is no FP8: it would be taken without them.
@@ -49,6 +66,7 @@ fn scale_of<'a>(checkpoint: &Checkpoint<'a>, weight: &TensorInfo) -> Result<Opti
     let names = [
         Some(format!("{name}_scale_inv")),
         Some(format!("{name}_scale")),
+        beside("scale"),
         beside("scale_weight"),
         beside("qscale_weight"),
     ];
@@ -63,10 +81,13 @@ fn scale_of<'a>(checkpoint: &Checkpoint<'a>, weight: &TensorInfo) -> Result<Opti
 }
 
 /// The weight as one tensor, or none where it is the scale of something else.
-fn module(checkpoint: &Checkpoint, weight: &TensorInfo, kind: &'static Kind) -> Result<Option<TensorInfo>> {
-    let scale = scale_of(checkpoint, weight)?;
-    let named = weight.name == "weight" || weight.name.ends_with(".weight");
-    if scale.is_none() && !named {
+fn module(
+    checkpoint: &Checkpoint,
+    weight: &TensorInfo,
+    scale: Option<&TensorInfo>,
+    kind: &'static Kind,
+) -> Result<Option<TensorInfo>> {
+    if scale.is_none() && !is_weight(&weight.name) {
         return Ok(None);
     }
     let scales = scale.map(|scale| Scaled::new(checkpoint, weight, scale)?.blocks()).transpose()?;
@@ -105,8 +126,10 @@ impl<'a> Scaled<'a> {
     /// Rows of one matrix, and the rows and columns that share a scale.
     fn blocks(&self) -> Result<(usize, [usize; 2])> {
         let [stack, rows, cols] = self.dims;
-        let configured = self.configured()?;
-        let must = configured.is_some() && self.scale.name.ends_with("_scale_inv");
+        let said = self.said();
+        // Whole rows or more may share a scale, unless less is said for all.
+        let coarse = said.is_empty() || said.contains(&None);
+        let said: Vec<[u64; 2]> = said.into_iter().flatten().collect();
         // Without the dimension of the stack, where there is one.
         let inner = match (&self.scale.shape[..], self.weight.shape.len()) {
             ([first, inner @ ..], 3) if *first == stack => Some(inner),
@@ -114,58 +137,53 @@ impl<'a> Scaled<'a> {
             _ => None,
         };
         let (matrix, [r, c]) = match (&self.scale.shape[..], inner) {
-            ([] | [1] | [1, 1], _) if !must => (stack * rows, [stack * rows, cols]),
-            (_, Some([] | [1] | [1, 1])) if !must => (rows, [rows, cols]),
-            (_, Some([n] | [n, 1])) if *n == rows && !must => (rows, [1, cols]),
-            (_, Some([a, b])) => (rows, self.tiles([*a, *b], configured)?),
-            _ => return Err(self.disagrees(configured)),
+            ([] | [1] | [1, 1], _) if coarse => (stack * rows, [stack * rows, cols]),
+            (_, Some([] | [1] | [1, 1])) if coarse => (rows, [rows, cols]),
+            (_, Some([n] | [n, 1])) if *n == rows && coarse => (rows, [1, cols]),
+            (_, Some([a, b])) => (rows, self.tiles([*a, *b], &said)?),
+            _ => return Err(self.disagrees(&said)),
         };
         Ok((matrix.max(1) as usize, [r.max(1) as usize, c.max(1) as usize]))
     }
 
-    /// Blocks of which there are so many.
-    fn tiles(&self, count: [u64; 2], configured: Option<[u64; 2]>) -> Result<[u64; 2]> {
+    /// Blocks of which there are so many: those said, or, where none are, ones that can be believed.
+    fn tiles(&self, [a, b]: [u64; 2], said: &[[u64; 2]]) -> Result<[u64; 2]> {
         let [_, rows, cols] = self.dims;
-        let [r, c] = configured.unwrap_or(BLOCK);
-        match count {
-            [a, b] if a == rows.div_ceil(r) && b == cols.div_ceil(c) => Ok([r, c]),
+        let fits = |[r, c]: &[u64; 2]| a == rows.div_ceil(*r) && b == cols.div_ceil(*c);
+        let known = if said.is_empty() { &[BLOCK][..] } else { said };
+        let mut fit = known.iter().copied().filter(fits);
+        match (fit.next(), fit.next()) {
+            (Some(block), None) => Ok(block),
+            (Some([r, c]), Some([r2, c2])) => {
+                let problem = format!(
+                    "{a} x {b} scales may be of blocks of {r} x {c} or of {r2} x {c2}, and the settings say both"
+                );
+                Err(self.checkpoint.files.malformed(self.scale, problem))
+            }
             // Groups of columns: no two powers of two make as many.
-            [a, b] if configured.is_none() && a == rows && b > 0 && cols.is_multiple_of(b) => {
+            (None, _) if said.is_empty() && a == rows && b > 0 && cols.is_multiple_of(b) => {
                 let group = cols / b;
-                if group.is_power_of_two() { Ok([1, group]) } else { Err(self.disagrees(None)) }
+                if group.is_power_of_two() { Ok([1, group]) } else { Err(self.disagrees(said)) }
             }
-            _ => Err(self.disagrees(configured)),
+            _ => Err(self.disagrees(said)),
         }
     }
 
-    /// The block of the settings.
-    fn configured(&self) -> Result<Option<[u64; 2]>> {
-        let Some(value) = self.checkpoint.setting("weight_block_size") else { return Ok(self.grouped()) };
-        let size = |i: usize| value.get(i)?.as_u64().filter(|size| *size > 0);
-        match (size(0), size(1), value.get(2)) {
-            (Some(r), Some(c), None) => Ok(Some([r, c])),
-            _ => {
-                let text = shown(&value.to_string());
-                let problem = format!("the settings have two numbers for weight_block_size, not {text}");
-                Err(self.checkpoint.files.malformed(self.weight, problem))
-            }
-        }
-    }
-
-    /// That of compressed-tensors, where one way is said for all weights.
-    fn grouped(&self) -> Option<[u64; 2]> {
-        let mut all = self.checkpoint.setting("config_groups")?.as_object()?.values();
-        let weights = all.next().filter(|_| all.next().is_none())?.get("weights")?;
-        let sizes = weights.get("block_structure").map(|sizes| [sizes.get(0), sizes.get(1)]);
-        let [r, c] = match sizes {
-            Some([Some(r), Some(c)]) => [r.as_u64()?, c.as_u64()?],
-            _ => [1, weights.get("group_size")?.as_u64()?],
+    /// What the settings say of blocks: nothing, or all ways, of which some may leave whole rows or more to a scale.
+    fn said(&self) -> Vec<Option<[u64; 2]>> {
+        let settings = self.checkpoint.settings;
+        let Some(block) = settings.weight_block_size else {
+            let mut all: Vec<_> = settings.ways().map(|way| way.block()).collect();
+            all.sort_unstable();
+            all.dedup();
+            return all;
         };
-        (r > 0 && c > 0).then_some([r, c])
+        let blocks = ["_scale_inv", ".scale"].iter().any(|end| self.scale.name.ends_with(end));
+        if blocks { vec![Some(block.0)] } else { vec![Some(block.0), None] }
     }
 
-    fn disagrees(&self, configured: Option<[u64; 2]>) -> crate::error::Error {
-        let [r, c] = configured.unwrap_or(BLOCK);
+    fn disagrees(&self, said: &[[u64; 2]]) -> crate::error::Error {
+        let [r, c] = said.first().copied().unwrap_or(BLOCK);
         let [_, rows, cols] = self.dims;
         let problem = format!(
             "a weight of {:?} has {} x {} scales for blocks of {r} x {c}, its shape is {:?}",

@@ -106,7 +106,7 @@ impl<'a> Parts<'a> {
         files.expect(self.zero, &self.scale.shape, "zeros of groups")?;
         self.check_axis()?;
         let groups = self.scale.elements();
-        let said = self.setting("group_size")?;
+        let said = self.group_size()?;
         let (rows, cols) = self.shape(said)?;
         let weights = rows.checked_mul(cols).filter(|weights| *weights > 0 && groups > 0);
         let Some(group) = weights.filter(|w| w.is_multiple_of(groups)).map(|w| w / groups) else {
@@ -144,27 +144,35 @@ impl<'a> Parts<'a> {
             }
         }
         match self.setting("axis")?.flatten() {
-            Some(1) => Ok(()),
+            Some(1.0) => Ok(()),
             None if self.scale.shape.first() != Some(&1) || self.scale.elements() == 1 => Ok(()),
             axis => {
-                let axis = axis.unwrap_or(0);
+                let axis = axis.unwrap_or(0.0);
                 refuse(self.scale, format!("groups along axis {axis} are not supported, only along axis 1"))
             }
         }
     }
 
-    /// A whole number beside the codes or of the settings: `Some(None)` where it is said that there is none.
-    fn setting(&self, name: &str) -> Result<Option<Option<u64>>> {
-        let other = if name == "nbits" { "bits" } else { name };
-        if let Some(tensor) = self.meta(name) {
-            // Rounded up: 1.58 bits are stored as 2.
-            return Ok(Some(if tensor.bytes == 0 { None } else { Some(self.number(tensor)?.ceil() as u64) }));
+    /// A number beside the codes or of the settings: `Some(None)` where it is said that there is none.
+    fn setting(&self, name: &str) -> Result<Option<Option<f64>>> {
+        match self.meta(name) {
+            Some(tensor) if tensor.bytes == 0 => Ok(Some(None)),
+            Some(tensor) => self.number(tensor).map(|number| Some(Some(number))),
+            None => Ok(self.checkpoint.settings.hqq(name)),
         }
-        let Some(settings) = self.checkpoint.settings else { return Ok(None) };
-        let config = settings.get("quant_config").unwrap_or(settings);
-        let config = config.get("weight_quant_params").unwrap_or(config);
-        let value = config.get(name).or_else(|| config.get(other));
-        Ok(value.map(|value| value.as_f64().map(|value| value.ceil() as u64)))
+    }
+
+    /// The columns of a group, as [`Parts::setting`].
+    fn group_size(&self) -> Result<Option<Option<u64>>> {
+        let said = self.setting("group_size")?;
+        match said.flatten().filter(|size| *size < 1.0 || size.fract() != 0.0 || size.is_nan()) {
+            None => Ok(said.map(|said| said.map(|size| size as u64))),
+            Some(size) => {
+                let problem =
+                    format!("groups of {size} weights are said, which is no whole number above zero");
+                Err(self.checkpoint.files.malformed(self.scale, problem))
+            }
+        }
     }
 
     /// The one number of a tensor, of whatever type.
@@ -190,7 +198,7 @@ impl<'a> Parts<'a> {
         let files = self.checkpoint.files;
         if let Some(shape) = self.meta("shape") {
             let dims = self.numbers(shape, 2)?;
-            let fits = dims.iter().all(|dim| (1.0..=f64::from(u32::MAX)).contains(dim));
+            let fits = dims.iter().all(|dim| (1.0..=f64::from(u32::MAX)).contains(dim) && dim.fract() == 0.0);
             let problem = || format!("it says {dims:?}, which is no shape of a matrix");
             return if fits {
                 Ok((dims[0] as u64, dims[1] as u64))
@@ -235,12 +243,13 @@ impl<'a> Parts<'a> {
             _ => true,
         };
         let said = self.setting("nbits")?.flatten();
-        // Five to seven bits take eight.
-        let wanted = said.map(|bits| if (5..8).contains(&bits) { 8 } else { bits as usize });
+        // 1.58 bits are stored as two; five to seven take eight.
+        let stored = said.map(f64::ceil);
+        let wanted = stored.map(|bits| if (5.0..8.0).contains(&bits) { 8.0 } else { bits });
         let found = PACKINGS.iter().filter(typed).find(|p| bytes(p) == Some(self.codes.bytes));
-        let found = found.filter(|p| wanted.is_none_or(|bits| bits == p.bits));
+        let found = found.filter(|p| wanted.is_none_or(|bits| bits == p.bits as f64));
         let Some(found) = found else {
-            let known = wanted.and_then(|bits| PACKINGS.iter().find(|p| p.bits == bits));
+            let known = wanted.and_then(|bits| PACKINGS.iter().find(|p| p.bits as f64 == bits));
             let takes = match (known.and_then(bytes), said) {
                 (Some(bytes), Some(bits)) => format!("of {bits} bits take {bytes} bytes"),
                 (None, Some(bits)) => format!("of {bits} bits take no whole number of bytes"),

@@ -10,9 +10,14 @@ pub(crate) fn fault(text: &str, error: &serde_json::Error) -> (u64, String) {
         0 | 1 => 0,
         line => text.match_indices('\n').nth(line - 2).map_or(0, |(at, _)| at + 1),
     };
+    let at = match error.is_eof() {
+        // A text that breaks off does so at its end.
+        true => text.len(),
+        false => line_start + error.column().saturating_sub(1),
+    };
     let message = error.to_string();
     let message = message.rsplit_once(" at line ").map_or(&*message, |(message, _)| message);
-    ((line_start + error.column().saturating_sub(1)) as u64, clipped(message, 300))
+    (at as u64, clipped(message, 300))
 }
 
 /// Offset in `text` of the last place where `name` is the key of a value that begins with `first`.
@@ -124,6 +129,8 @@ mod tests {
         let text = "{\n\"a\": 1,\n\"b\": x}";
         let error = serde_json::from_str::<serde_json::Value>(text).unwrap_err();
         assert_eq!(fault(text, &error), (15, "expected value".into()));
+        let error = serde_json::from_str::<serde_json::Value>("{\n").unwrap_err();
+        assert_eq!(fault("{\n", &error).0, 2);
         assert_eq!(locate(r#"{"x": "a", "a" : "b", "c": {"a": 1}}"#, "a", '"'), Some(11));
     }
 }

@@ -37,6 +37,8 @@ pub mod quantize;
 mod quantize_checkpoint;
 pub mod safetensors;
 pub mod safetensors_write;
+mod scales;
+mod settings;
 mod source;
 mod stored;
 mod target;
@@ -109,7 +111,7 @@ pub struct Model {
     tensors: TensorTable,
     gguf: gguf::Metadata,
     header: TextMap,
-    config: Option<serde_json::Value>,
+    config: Option<checkpoint::Config>,
 }
 
 impl Model {
@@ -143,7 +145,7 @@ impl Model {
         let source = Source::open(file, options.mmap)?;
         match Content::of(&source)? {
             Content::Gguf => Self::from_gguf(path, source),
-            Content::Safetensors => Self::from_safetensors(path, source, checkpoint::config(file)?),
+            Content::Safetensors => Self::from_safetensors(path, source, checkpoint::Config::beside(file)?),
             Content::Json => Self::from_index(path, file, options),
         }
     }
@@ -163,17 +165,17 @@ impl Model {
         })
     }
 
-    fn from_safetensors(path: &Path, source: Source, config: Option<serde_json::Value>) -> Result<Self> {
+    fn from_safetensors(path: &Path, source: Source, config: Option<checkpoint::Config>) -> Result<Self> {
         let settings = checkpoint::quantization(source.path(), config.as_ref())?;
         let Header { metadata: header, tensors } = safetensors::open(&source)?;
-        let tensors = module::gather(tensors, &Files(std::slice::from_ref(&source)), settings.as_ref())?;
+        let tensors = module::gather(tensors, &Files(std::slice::from_ref(&source)), &settings)?;
         let (kind, gguf) = (Kind::Safetensors, gguf::Metadata::default());
         Ok(Self { path: path.into(), kind, files: vec![source], tensors, gguf, header, config })
     }
 
     fn from_index(path: &Path, file: &Path, options: &OpenOptions) -> Result<Self> {
         let index = checkpoint::Index::open(file)?;
-        let config = checkpoint::config(file)?;
+        let config = checkpoint::Config::beside(file)?;
         let settings = checkpoint::quantization(file, config.as_ref())?;
         let (mut files, mut tables, mut header) = (Vec::new(), Vec::new(), None);
         for shard in &index.shards {
@@ -183,7 +185,7 @@ impl Model {
             tables.push(shard.tensors);
             header.get_or_insert(shard.metadata);
         }
-        let tensors = module::gather(index.merge(tables)?, &Files(&files), settings.as_ref())?;
+        let tensors = module::gather(index.merge(tables)?, &Files(&files), &settings)?;
         let (gguf, kind) = (gguf::Metadata::default(), Kind::Sharded);
         Ok(Self { path: path.into(), kind, files, tensors, gguf, header: header.unwrap_or_default(), config })
     }
@@ -220,7 +222,7 @@ impl Model {
 
     /// The `config.json` beside a safetensors file or index, if there is one.
     pub fn config(&self) -> Option<&serde_json::Value> {
-        self.config.as_ref()
+        self.config.as_ref().map(checkpoint::Config::value)
     }
 
     /// The tensor of this name, or of this name with `.weight` appended.
@@ -243,11 +245,19 @@ impl Model {
     /// dimensions (a norm's bias is none of a matmul). Columns that [`quantize_checkpoint`] kept in 16 bits are taken from there.
     ///
     /// # Errors
-    /// As [`Model::tensor`], and [`Error::Shape`] if the bias has not as many values as the weight has rows.
+    /// As [`Model::tensor`], [`Error::Shape`] if the bias has not as many values as the weight has rows, and [`Error::Malformed`] if they
+    /// are integers, whose scale would be somewhere else.
     pub fn linear(&self, info: &TensorInfo) -> Result<Linear> {
         let linear = self.linear_without_bias(info)?;
         let module = info.name.strip_suffix(".weight").unwrap_or(&info.name);
         match self.tensors.get(&format!("{module}.bias")).filter(|_| info.shape.len() == 2) {
+            Some(bias) if ["I8", "I16", "I32", "I64"].contains(&bias.dtype.name()) => {
+                let problem = format!(
+                    "it is a bias, for which numbers of floats belong here, its type is {}",
+                    bias.dtype
+                );
+                Err(Files(&self.files).malformed(bias, problem))
+            }
             Some(bias) => linear.with_bias(self.tensor(bias)?),
             None => Ok(linear),
         }

@@ -2,10 +2,11 @@
 
 use crate::error::{Error, Result};
 use crate::file::names::shown;
+use crate::file::settings::Settings;
 use crate::file::source::Source;
 use crate::file::stored::StoredType;
 use crate::file::tensors::{TensorInfo, TensorTable};
-use crate::file::{awq, bitsandbytes, bitsandbytes_int8, compressed_tensors, float4, fp8, gptq, hqq};
+use crate::file::{awq, bitsandbytes, bitsandbytes_int8, compressed_tensors, float4, fp8, gptq, hqq, scales};
 use crate::format::Format;
 use crate::linear::KeptColumns;
 use crate::tensor::PackedTensor;
@@ -93,8 +94,7 @@ impl Module {
 pub(super) struct Checkpoint<'a> {
     pub table: &'a TensorTable,
     pub files: &'a Files<'a>,
-    /// `quantization_config` of config.json, or quantize_config.json.
-    pub settings: Option<&'a serde_json::Value>,
+    pub settings: &'a Settings,
 }
 
 impl<'a> Checkpoint<'a> {
@@ -116,16 +116,6 @@ impl<'a> Checkpoint<'a> {
             let problem = format!("the checkpoint lacks `{}`, whose scales these are", shown(name));
             self.files.malformed(scale, problem)
         })
-    }
-
-    /// A setting, if it is there and not null.
-    pub fn setting(&self, key: &str) -> Option<&serde_json::Value> {
-        self.settings?.get(key).filter(|value| !value.is_null())
-    }
-
-    /// A setting that is a text, lower case.
-    pub fn text(&self, key: &str) -> Option<String> {
-        Some(self.setting(key)?.as_str()?.to_lowercase())
     }
 }
 
@@ -239,11 +229,7 @@ const CONVENTIONS: &[Convention] = &[
 ];
 
 /// The tensors of `table`, those that belong together as one.
-pub(super) fn gather(
-    table: TensorTable,
-    files: &Files,
-    settings: Option<&serde_json::Value>,
-) -> Result<TensorTable> {
+pub(super) fn gather(table: TensorTable, files: &Files, settings: &Settings) -> Result<TensorTable> {
     let checkpoint = Checkpoint { table: &table, files, settings };
     let mut modules = vec![];
     for convention in CONVENTIONS {
@@ -266,43 +252,24 @@ pub(super) fn gather(
         .map_err(|(i, list)| files.malformed(&list[i], "a tensor of this name was listed before"))
 }
 
-/// Tools whose checkpoints are known, as `quant_method` names them.
-const METHODS: &[&str] = &[
-    "awq",
-    "bitsandbytes",
-    "compressed-tensors",
-    "fbgemm_fp8",
-    "fp8",
-    "gptq",
-    "hqq",
-    "modelopt",
-    "mxfp4",
-    "nvfp4",
-];
 /// Ends of the names of codes, which make no sense as tensors of their own.
 const CODES: &[&str] = &[".qweight", ".weight_packed", ".W_q"];
 
 /// Refuses a scheme that no convention knows: its codes would pass for matrices of integers.
 fn refuse_unknown(checkpoint: &Checkpoint, taken: &HashSet<&str>) -> Result<()> {
-    let method = checkpoint.text("quant_method");
-    if let Some(method) = method.as_deref().filter(|m| !METHODS.contains(m)) {
-        return Err(Error::UnsupportedFormat {
-            tensor: "quantization_config".into(),
-            format: format!("quant_method `{}`", shown(method)),
-            supported: METHODS.join(", "),
-        });
-    }
+    scales::refuse_unclaimed(checkpoint, taken)?;
     let codes = |t: &&TensorInfo| CODES.iter().any(|end| t.name.ends_with(end)) && !taken.contains(&*t.name);
     match checkpoint.table.list.iter().find(codes) {
         None => Ok(()),
         Some(tensor) => {
-            let format = checkpoint.text("format").or(checkpoint.text("version")).unwrap_or_default();
-            let method = method.unwrap_or_else(|| "no quant_method".into());
+            let settings = checkpoint.settings;
+            let format = settings.format().or(settings.version()).unwrap_or_default();
+            let method = settings.method().unwrap_or("no quant_method");
             let problem = format!(
                 "no scheme is known for these {} codes (settings: {}, `{}`)",
                 tensor.dtype,
-                shown(&method),
-                shown(&format)
+                shown(method),
+                shown(format)
             );
             Err(checkpoint.files.malformed(tensor, problem))
         }

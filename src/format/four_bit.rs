@@ -163,6 +163,13 @@ impl FourBit {
         (&self.absmax[first / block..last], first % block)
     }
 
+    /// True if all weights of a row are numbers.
+    fn all_finite(&self, row: usize) -> bool {
+        let mut weights = vec![0.0; self.cols()];
+        self.decode_row(row, &mut weights);
+        weights.iter().all(|w| w.is_finite())
+    }
+
     /// The text that says the shape, `quant_state`'s own.
     fn quant_state(&self) -> String {
         let offset = self.nested.as_ref().map(|nested| nested.offset);
@@ -244,8 +251,15 @@ impl Storage for FourBit {
     }
 
     fn is_finite(&self, rows: Range<usize>) -> bool {
-        let mut scales = rows.flat_map(|row| self.row_scales(row).0);
-        scales.all(|scale| scale.is_finite()) && self.book.iter().all(|v| v.is_finite())
+        let largest = self.book.iter().fold(0f32, |max, v| max.max(v.abs()));
+        let finite = |scale: &f32| scale.is_finite();
+        // A book may have values above one: of a huge scale the codes decide.
+        let bounded = |scale: &f32| (scale * largest).is_finite();
+        self.book.iter().all(finite)
+            && rows.into_iter().all(|row| {
+                let scales = self.row_scales(row).0;
+                scales.iter().all(finite) && (scales.iter().all(bounded) || self.all_finite(row))
+            })
     }
 
     fn pack_row(&self, row: usize, planes: &mut [&mut [u32]]) {

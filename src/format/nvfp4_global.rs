@@ -105,6 +105,10 @@ impl Storage for Nvfp4 {
     }
 
     fn is_finite(&self, mut rows: Range<usize>) -> bool {
+        // An infinite divisor would make zeros of all weights.
+        if !self.global.value().is_finite() {
+            return false;
+        }
         // 12 is the largest of the values.
         rows.all(|row| self.row(row).1.iter().all(|d| (self.scales[usize::from(*d)] * 12.0).is_finite()))
     }

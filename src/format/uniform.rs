@@ -182,6 +182,22 @@ impl Uniform {
         if values.is_empty() { &[] } else { &values[row * self.groups..(row + 1) * self.groups] }
     }
 
+    /// True if no code could make a weight of this row infinite.
+    fn is_bounded(&self, row: usize) -> bool {
+        let (scales, zeros) = (self.of_row(&self.scales, row), self.of_row(&self.zeros, row));
+        // Codes less what is zero lie between.
+        let bound = (1 << self.codes.bits) as f32;
+        let zero = |group: usize| zeros.get(group).map_or(0.0, |zero| zero.abs());
+        scales.iter().enumerate().all(|(group, scale)| ((bound + zero(group)) * scale).is_finite())
+    }
+
+    /// True if all weights of a row are numbers.
+    fn all_finite(&self, row: usize) -> bool {
+        let mut weights = vec![0.0; self.shape[1]];
+        self.decode_row(row, &mut weights);
+        weights.iter().all(|w| w.is_finite())
+    }
+
     /// The codes of 32 places of the device's order, as the device has them.
     fn chunk(&self, row: &[u8], start: usize) -> [u8; 32] {
         let center = if self.grid.symmetric { self.grid.center() } else { 0 };
@@ -225,9 +241,14 @@ impl Storage for Uniform {
         }
     }
 
-    fn is_finite(&self, rows: Range<usize>) -> bool {
+    fn is_finite(&self, mut rows: Range<usize>) -> bool {
         let finite = |values: &[f32], row| self.of_row(values, row).iter().all(|v| v.is_finite());
-        rows.into_iter().all(|row| finite(&self.scales, row) && finite(&self.zeros, row))
+        // Of a huge scale the codes decide.
+        rows.all(|row| {
+            finite(&self.scales, row)
+                && finite(&self.zeros, row)
+                && (self.is_bounded(row) || self.all_finite(row))
+        })
     }
 
     fn pack_row(&self, row: usize, planes: &mut [&mut [u32]]) {

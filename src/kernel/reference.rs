@@ -118,13 +118,17 @@ pub(crate) fn check_experts(name: &str, stack: usize, n: usize, experts: &[u32])
     }
 }
 
-/// Σ (x·w)² over the products of each row of [`matmul`], `[m]`: the power that its outputs would have if the signs were random.
+/// Σ (x·w)² over the products of each row of [`matmul`], `[m]`: the power that its outputs would have if the signs were random. Nothing
+/// where there are no products: a weight without columns takes no bytes, and may have more rows than fit in memory.
 ///
 /// # Errors
 /// As [`matmul`].
 pub fn row_power(w: &PackedTensor, x: &[f32]) -> Result<Vec<f64>> {
     let k = w.cols();
     let n = batch_of(w, x)?;
+    if n == 0 {
+        return Ok(vec![]);
+    }
     // The squares of the activations of all columns are added up first.
     let squares: Vec<f64> =
         (0..k).map(|i| (0..n).map(|col| f64::from(x[col * k + i]).powi(2)).sum()).collect();

@@ -1,0 +1,74 @@
+//! Scales that no convention takes: a weight without them would be read as its bare codes.
+
+use crate::error::Result;
+use crate::file::module::Checkpoint;
+use crate::file::names::shown;
+use crate::file::tensors::TensorInfo;
+use std::collections::{HashMap, HashSet};
+
+/// What the names of other scales have: those of activations and outputs.
+const OTHERS: [&str; 6] = ["input", "act_", "activation", "output", "kv_", "prob"];
+/// Their whole names: those of queries, keys and values.
+const CACHES: [&str; 3] = ["q_scale", "k_scale", "v_scale"];
+
+/// The module whose weight a tensor of this name may scale: `a` of `a.weight_scale`, `a.scale` and `a.weight.scales`.
+pub(super) fn module_of_scale(name: &str) -> Option<&str> {
+    let last = name.rsplit_once('.').map_or(name, |(_, last)| last).to_ascii_lowercase();
+    let other = CACHES.contains(&&*last) || OTHERS.iter().any(|other| last.contains(other));
+    let scales = last.contains("scal") && !other;
+    scales.then(|| module_of(name))
+}
+
+/// The module that a tensor belongs to: `a` of `a.bias` and `a.weight._data`.
+fn module_of(name: &str) -> &str {
+    let (module, _) = name.rsplit_once('.').unwrap_or_default();
+    if module == "weight" { "" } else { module.strip_suffix(".weight").unwrap_or(module) }
+}
+
+/// Refuses the first of these weights that has scales of any name beside it.
+pub(super) fn refuse_unscaled(checkpoint: &Checkpoint, weights: &[&TensorInfo]) -> Result<()> {
+    if weights.is_empty() {
+        return Ok(());
+    }
+    let scales = checkpoint.table.list.iter().filter_map(|t| Some((module_of_scale(&t.name)?, t)));
+    let by_module: HashMap<&str, &TensorInfo> = scales.collect();
+    for weight in weights {
+        let own = || checkpoint.table.get(&format!("{}_scale", weight.name));
+        let named = is_weight(&weight.name) || weight.name.ends_with("._data");
+        let scale = by_module.get(module_of(&weight.name)).copied().filter(|_| named).or_else(own);
+        if let Some(scale) = scale {
+            let method = checkpoint.settings.method().unwrap_or("no quant_method");
+            let problem = format!(
+                "`{}` lies beside it, but no scheme is known for such scales of {} codes (settings: {method})",
+                shown(&scale.name),
+                weight.dtype
+            );
+            return Err(checkpoint.files.malformed(weight, problem));
+        }
+    }
+    Ok(())
+}
+
+/// True for `weight` and `a.weight`.
+pub(super) fn is_weight(name: &str) -> bool {
+    name == "weight" || name.ends_with(".weight")
+}
+
+/// Refuses integers that would be multiplied as they are although they have scales, and scales of activations of single columns.
+pub(super) fn refuse_unclaimed(checkpoint: &Checkpoint, taken: &HashSet<&str>) -> Result<()> {
+    let bare = |t: &&TensorInfo| t.dtype.name() == "I8" && t.shape.len() > 1 && !taken.contains(&*t.name);
+    let bare: Vec<&TensorInfo> = checkpoint.table.list.iter().filter(bare).collect();
+    refuse_unscaled(checkpoint, &bare)?;
+    let smooth = |t: &&TensorInfo| {
+        let module = t.name.strip_suffix(".pre_quant_scale");
+        module.is_some_and(|module| checkpoint.table.get(&format!("{module}.weight")).is_some())
+    };
+    match checkpoint.table.list.iter().find(smooth) {
+        None => Ok(()),
+        Some(scale) => {
+            let problem =
+                "the activations of its module are to be multiplied by it first, which is not supported";
+            Err(checkpoint.files.malformed(scale, problem))
+        }
+    }
+}
