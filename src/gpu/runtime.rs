@@ -442,9 +442,7 @@ impl Runtime {
         self.check()?;
         let n = reference::batch(w.name(), w.cols(), x.len())?;
         check_finite(&format!("activations for `{}`", w.name()), x)?;
-        let by_elements = BATCH_ELEMENTS / w.cols().max(w.rows()).max(1);
-        let by_products = BATCH_PRODUCTS / w.cols().saturating_mul(w.rows()).max(1);
-        let columns = by_elements.min(by_products).max(1);
+        let columns = columns_at_once(w.rows(), w.cols());
         Ok(if n == 0 { vec![] } else { x.chunks(columns * w.cols()).collect() })
     }
 
@@ -694,6 +692,13 @@ impl Runtime {
     }
 }
 
+/// Columns of a batch that one submission multiplies with a weight of this shape.
+fn columns_at_once(rows: usize, cols: usize) -> usize {
+    let by_elements = BATCH_ELEMENTS / cols.max(rows).max(1);
+    let by_products = BATCH_PRODUCTS / cols.saturating_mul(rows).max(1);
+    by_elements.min(by_products).max(1)
+}
+
 /// Refuses buffers that are too small for a matmul with `w`, or the same.
 pub(super) fn check_buffers(w: &Weights, x: (&wgpu::Buffer, usize), y: (&wgpu::Buffer, usize)) -> Result<()> {
     if x.0 == y.0 {
@@ -708,4 +713,25 @@ pub(super) fn check_buffers(w: &Weights, x: (&wgpu::Buffer, usize), y: (&wgpu::B
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_submission_is_bounded() {
+        for (rows, cols) in [(128_256, 4096), (53_248, 16_384), (4096, 4096), (1, 1), (1 << 30, 1), (0, 7)] {
+            let columns = columns_at_once(rows, cols);
+            assert!(
+                columns * rows.max(cols) <= BATCH_ELEMENTS.max(rows.max(cols)),
+                "{rows} x {cols}: {columns}"
+            );
+            assert!(columns * rows * cols <= BATCH_PRODUCTS, "{rows} x {cols}: {columns}");
+        }
+        // Products are the bound of a large output matrix, not memory: 65 columns instead of 523.
+        assert_eq!(columns_at_once(128_256, 4096), 65);
+        // What is larger than all bounds goes a column at a time.
+        assert_eq!(columns_at_once(1 << 20, 1 << 20), 1);
+    }
 }
