@@ -40,9 +40,22 @@ impl Held {
         Self { memory: status("VmRSS"), files, threads: threads.trim().parse().expect("a number") }
     }
 
+    /// What is held once threads that are about to end have ended, in two seconds at most: a read without blocking has one that
+    /// ends after it.
+    fn settled(self) -> Self {
+        let start = Instant::now();
+        loop {
+            let now = Self::now();
+            if now.threads <= self.threads || start.elapsed() > Duration::from_secs(2) {
+                return now;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Fails if more is held now, but for `slack` bytes.
     fn compare(self, what: &str, slack: u64) {
-        let now = Self::now();
+        let now = self.settled();
         let grown = now.memory.saturating_sub(self.memory);
         eprintln!("{what}: {} KiB more, {self:?} then, {now:?} now", grown >> 10);
         assert!(grown <= slack, "{what}: {grown} bytes more, {slack} allowed");
