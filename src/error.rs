@@ -98,12 +98,22 @@ pub enum Error {
         limit: u64,
     },
     /// The device could not hold an allocation.
-    #[error("{doing}: the device has no room for {bytes} bytes")]
+    #[error("{doing}: {}", no_room(*bytes, *left))]
     OutOfMemory {
         /// What the memory was for.
         doing: String,
         /// The size of the request.
         bytes: u64,
+        /// What was left, where [`Options::memory_limit`](crate::Options::memory_limit) refused it; the device does not say.
+        left: Option<u64>,
+    },
+    /// The device did not end its work in time. It may still do so: later calls wait again.
+    #[error("{doing}: no answer for {seconds} s")]
+    TimedOut {
+        /// What was being done.
+        doing: String,
+        /// How long it was waited for.
+        seconds: f64,
     },
     /// The device went away; every later call on this runtime gives the same error.
     #[error("the device was lost: {0}")]
@@ -116,6 +126,13 @@ pub enum Error {
         /// What the driver or wgpu said.
         message: String,
     },
+}
+
+fn no_room(bytes: u64, left: Option<u64>) -> String {
+    match left {
+        Some(left) => format!("wanted {bytes} bytes, {left} are left of the memory limit"),
+        None => format!("the device has no room for {bytes} bytes"),
+    }
 }
 
 impl Error {

@@ -386,6 +386,22 @@ fn a_missing_adapter_is_3_and_says_what_there_is() {
 }
 
 #[test]
+fn memory_beyond_the_limit_is_5_and_names_the_tensor() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let (x, _) = write_x(folder.path(), 1, 256);
+    let y = folder.path().join("y.safetensors").display().to_string();
+    let args = ["matmul", &model(), "blk.0.ffn_up.weight", "--input", &x, "--output", &y, "--mem-limit"];
+    let (code, text) = failure(&[&args[..], &["64K"]].concat());
+    assert_eq!(code, 5, "{text}");
+    assert!(text.contains("`blk.0.ffn_up.weight`") && text.contains("65536 are left"), "{text}");
+    assert!(!Path::new(&y).exists());
+    output(&[&args[..], &["64M"]].concat());
+    let (code, text) = failure(&[&args[..], &["much"]].concat());
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("512M"), "{text}");
+}
+
+#[test]
 fn bad_files_are_4_and_named() {
     let folder = TempDir::new().expect("a temporary folder");
     let cut = folder.path().join("cut.gguf");

@@ -1,4 +1,4 @@
-//! The runtime as a library user meets it: host devices, recording, async, threads, errors as values.
+//! The runtime as a library user meets it: host devices, recording, async, errors as values.
 
 mod common;
 
@@ -47,23 +47,6 @@ fn handles_may_go_to_other_threads() {
     is_send_sync::<Runtime>();
     is_send_sync::<qmatmul::Weights>();
     is_send_sync::<Error>();
-}
-
-#[test]
-fn eight_threads_get_equal_bits() {
-    let runtime = VARIANTS[0].runtime();
-    let w = runtime.upload(&q4_0(130, 512)).expect("small");
-    let x = activations(5 * 512, 1);
-    let want = runtime.matmul(&w, &x).expect("small");
-    std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                for _ in 0..5 {
-                    assert_eq!(runtime.matmul(&w, &x).expect("small"), want);
-                }
-            });
-        }
-    });
 }
 
 #[test]
@@ -207,7 +190,7 @@ fn weights_of_another_runtime_are_refused() {
 
 #[test]
 fn misuse_is_an_error_and_leaves_the_runtime_usable() {
-    let runtime = VARIANTS[0].runtime();
+    let runtime = &common::open(&VARIANTS[0].options());
     let w = runtime.upload(&q4_0(64, 64)).expect("small");
     let x = [1.0; 64];
     let y = runtime.matmul(&w, &x).expect("small");
@@ -231,47 +214,15 @@ fn misuse_is_an_error_and_leaves_the_runtime_usable() {
             .is_err()
     );
     assert!(q4_0(4, 32).select_rows(&[4]).is_err());
-    // An error of the host's own, on the same device.
+    // An error of the host's own, on the same device, which no scope catches: the next call reports it, once.
     let _ = runtime.device().create_buffer(&wgpu::BufferDescriptor {
         label: None,
         size: 16,
         usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::MAP_WRITE,
         mapped_at_creation: false,
     });
+    assert!(matches!(runtime.matmul(&w, &x), Err(Error::Gpu { .. })));
     assert_eq!(runtime.matmul(&w, &x).expect("still usable"), y);
-}
-
-#[test]
-fn a_lost_device_says_so_on_every_later_call() {
-    let runtime = common::open(&VARIANTS[0].options());
-    let packed = q4_0(8, 64);
-    let w = runtime.upload(&packed).expect("small");
-    runtime.device().destroy();
-    let lost = |result: Result<(), Error>| match result {
-        Err(Error::DeviceLost(_)) => {}
-        other => panic!("{other:?}"),
-    };
-    for _ in 0..2 {
-        lost(runtime.upload(&packed).map(drop));
-        lost(runtime.matmul(&w, &[1.0; 64]).map(drop));
-        lost(runtime.dequantize(&w).map(drop));
-        lost(runtime.get_rows(&w, &[0]).map(drop));
-        lost(runtime.wait());
-    }
-}
-
-#[test]
-fn fifty_runs_give_the_same_bits() {
-    for variant in &VARIANTS {
-        let runtime = variant.runtime();
-        let w = runtime.upload(&q4_0(100, 2048)).expect("small");
-        let x = activations(9 * 2048, 4);
-        let first = runtime.matmul(&w, &x).expect("small");
-        for _ in 0..50 {
-            let y = runtime.matmul(&w, &x).expect("small");
-            assert!(y.iter().zip(&first).all(|(a, b)| a.to_bits() == b.to_bits()), "{}", variant.name);
-        }
-    }
 }
 
 #[test]

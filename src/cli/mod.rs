@@ -82,6 +82,9 @@ struct Common {
     /// Do not use what `qmatmul tune` measured on this device
     #[arg(long, global = true)]
     no_tuning: bool,
+    /// Device memory to use at most, as in `512M` or `4G`: more is an error, not swapping
+    #[arg(long, global = true, value_name = "SIZE", value_parser = size)]
+    mem_limit: Option<u64>,
     /// Compile shaders with wgpu's run-time checks
     #[arg(long, global = true)]
     checked: bool,
@@ -185,9 +188,25 @@ fn exit_code(error: &Error) -> u8 {
     match error {
         Error::Argument(_) => 2,
         Error::NoAdapter(_) | Error::MissingFeature { .. } | Error::LimitExceeded { .. } => 3,
-        Error::OutOfMemory { .. } | Error::DeviceLost(_) | Error::Gpu { .. } => 5,
+        Error::OutOfMemory { .. } | Error::DeviceLost(_) | Error::TimedOut { .. } | Error::Gpu { .. } => 5,
         _ => 4,
     }
+}
+
+/// Bytes: a number, with K, M, G or T for powers of 1024.
+fn size(text: &str) -> std::result::Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err("wanted a number of bytes, as in 512M or 4G".into()),
+    };
+    let number: u64 =
+        digits.parse().map_err(|e| format!("wanted a number of bytes, as in 512M or 4G: {e}"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| "more bytes than 64 bits hold".into())
 }
 
 impl Common {
@@ -226,6 +245,7 @@ impl Common {
             cooperative: !self.no_cooperative,
             tuning: if self.no_tuning { TuningCache::Off } else { TuningCache::Disk },
             checked: self.checked,
+            memory_limit: self.mem_limit,
             ..Options::default()
         }
     }
@@ -255,5 +275,21 @@ impl Common {
         if !self.quiet {
             eprintln!("{}", output::plain(line));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sizes() {
+        let read = |text| super::size(text).ok();
+        assert_eq!(
+            (read("512M"), read("4g"), read("3T"), read("77"), read("1K")),
+            (Some(512 << 20), Some(4 << 30), Some(3 << 40), Some(77), Some(1024))
+        );
+        assert_eq!(
+            [read(""), read("M"), read("-1M"), read("1.5G"), read("4 G"), read("4GB"), read("99999999999T")],
+            [None; 7]
+        );
     }
 }

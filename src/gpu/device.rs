@@ -3,6 +3,7 @@
 use super::tuning::TuningCache;
 use crate::error::{Error, Result};
 use crate::kernel::Caps;
+use std::time::Duration;
 
 /// Which adapter to take.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,6 +36,12 @@ pub struct Options {
     pub tuning: TuningCache,
     /// Keep compiled pipelines on disk where the backend can.
     pub disk_cache: bool,
+    /// Bytes of device memory that the buffers of this runtime may take together: weights, activations, results and what kernels
+    /// need in between; not what the driver and the queue's writes need. `None` leaves it to the driver to refuse, which software drivers never do.
+    pub memory_limit: Option<u64>,
+    /// How long the device is waited for without a submission ending, before [`Error::TimedOut`]. `None` is a minute, or ten
+    /// on software adapters.
+    pub timeout: Option<Duration>,
     /// Treat the adapter as this kind instead of what it says: `Some(true)` = software.
     pub software: Option<bool>,
     /// Pretend that one storage binding holds at most so many bytes.
@@ -56,6 +63,8 @@ impl Default for Options {
             cooperative: true,
             tuning: TuningCache::Disk,
             disk_cache: true,
+            memory_limit: None,
+            timeout: None,
             software: None,
             max_binding: None,
             max_groups: None,
@@ -259,6 +268,12 @@ pub(super) fn caps(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &Op
         // Mesa's software driver ends an invocation's loops after 65,535 iterations without a word.
         max_loops: options.max_loops.or(is_cpu.then_some(65_000)),
     }
+}
+
+/// How long the device may be silent.
+pub(super) fn timeout(info: &wgpu::AdapterInfo, options: &Options) -> Duration {
+    let is_cpu = info.device_type == wgpu::DeviceType::Cpu;
+    options.timeout.unwrap_or(Duration::from_secs(if is_cpu { 600 } else { 60 }))
 }
 
 fn lower<T: Ord>(limit: T, pretended: Option<T>) -> T {

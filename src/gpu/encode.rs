@@ -1,5 +1,6 @@
 //! Encoding on the device.
 
+use super::memory::Buffer as DeviceBuffer;
 use super::record::{Io, Prepared};
 use super::runtime::Runtime;
 use super::{transfer, upload};
@@ -63,7 +64,7 @@ impl Runtime {
         let most = plan::quantize_limit(&name, self.caps())?;
         // Read four weights at a time.
         let bytes = weights.len().min(most).next_multiple_of(4) as u64 * 4;
-        let x = transfer::buffer(self, "weights to encode", bytes, transfer::INPUT)?;
+        let x = transfer::buffer(self, &format!("weights of `{name}` to encode"), bytes, transfer::INPUT)?;
         let encoder = Encoder::new(self, &name, table, recipe)?;
         let mut encoded = Encoded::default();
         for weights in weights.chunks(most) {
@@ -162,7 +163,7 @@ struct Int8Encoder<'a> {
     /// Rows at a time.
     most: usize,
     /// Stands where a mask of outliers is bound.
-    no_outliers: wgpu::Buffer,
+    no_outliers: DeviceBuffer,
 }
 
 impl<'a> Int8Encoder<'a> {
@@ -182,19 +183,25 @@ impl<'a> Int8Encoder<'a> {
 
     fn window(&self, rows: &[f32]) -> Result<Staged> {
         let (runtime, caps) = (self.runtime, self.runtime.caps());
-        let x = transfer::buffer(runtime, "weights to encode", size_of_val(rows) as u64, transfer::INPUT)?;
+        let what = format!("weights of `{}` to encode", self.name);
+        let x = transfer::buffer(runtime, &what, size_of_val(rows) as u64, transfer::INPUT)?;
         upload_floats(runtime, &x, rows)?;
         let none = Threshold::new(0.0)?;
         let plan = llm_int8::stage(self.shape(), rows.len() / self.cols, none, Find::Codes, caps)?;
         let bytes = plan::bytes_of(&plan, Buffer::Y);
-        let y = transfer::buffer(runtime, "codes and scales", bytes, transfer::OUTPUT)?;
+        let y = transfer::buffer(
+            runtime,
+            &format!("codes and scales of `{}`", self.name),
+            bytes,
+            transfer::OUTPUT,
+        )?;
         let mut encoder = runtime.encoder();
         let io = Io { x: &x, y: &y, experts: None };
         for dispatch in &plan {
             Prepared::without_weights(runtime, &self.layout, &io, &self.no_outliers, dispatch)?
                 .encode(&mut encoder);
         }
-        let staging = transfer::stage(runtime, &mut encoder, &y, bytes)?;
+        let staging = transfer::stage(runtime, &mut encoder, self.name, &y, bytes)?;
         let words = transfer::submit_and_read_blocking(runtime, encoder, &staging, (bytes / 4) as usize)?;
         Ok(Staged::from_words(bytemuck::cast_slice(&words), &[], self.cols, caps))
     }
@@ -207,7 +214,7 @@ struct Encoder<'a> {
     table: &'static Table,
     recipe: Recipe,
     /// The table as the shader reads it: the pivots, and the codes between them, eight a word.
-    words: wgpu::Buffer,
+    words: DeviceBuffer,
 }
 
 impl<'a> Encoder<'a> {
@@ -224,11 +231,16 @@ impl<'a> Encoder<'a> {
         let (runtime, count) = (self.runtime, range.len());
         let dispatch = plan::quantize(self.name, range, self.recipe.block, runtime.caps())?;
         let bytes = plan::bytes_of(std::slice::from_ref(&dispatch), Buffer::Y);
-        let y = transfer::buffer(runtime, "codes and scales", bytes, transfer::OUTPUT)?;
+        let y = transfer::buffer(
+            runtime,
+            &format!("codes and scales of `{}`", self.name),
+            bytes,
+            transfer::OUTPUT,
+        )?;
         let mut encoder = runtime.encoder();
         let (io, layout) = (Io { x, y: &y, experts: None }, self.table.format.layout(1));
         Prepared::without_weights(runtime, &layout, &io, &self.words, &dispatch)?.encode(&mut encoder);
-        let staging = transfer::stage(runtime, &mut encoder, &y, bytes)?;
+        let staging = transfer::stage(runtime, &mut encoder, self.name, &y, bytes)?;
         let words = transfer::submit_and_read_blocking(runtime, encoder, &staging, (bytes / 4) as usize)?;
         let (codes, absmax) = words.split_at(dispatch.params.y_stride as usize);
         encoded.codes.extend_from_slice(&bytemuck::cast_slice(codes)[..count.div_ceil(2)]);

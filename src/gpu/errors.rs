@@ -1,33 +1,74 @@
-//! Errors of the device as values: scopes around calls, a sticky flag for a lost device.
+//! Errors of the device as values: scopes around calls, a sticky flag for a lost device, a bound on every wait.
 
+use super::hooks::{Hook, Point};
 use crate::error::{Error, Result};
-use std::sync::{Arc, OnceLock};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
-/// Why the device was lost, once it is.
-#[derive(Clone, Default)]
+/// What has gone wrong with a device, and how long it is waited for.
+#[derive(Clone)]
 pub(super) struct Faults {
+    /// Why the device was lost, once it is.
     lost: Arc<OnceLock<String>>,
+    /// What no scope caught, until a call reports it.
+    uncaught: Arc<Mutex<Option<String>>>,
+    /// Submissions that have ended.
+    finished: Arc<AtomicU64>,
+    /// Time in which a submission must end.
+    timeout: Duration,
+    hook: Arc<OnceLock<Hook>>,
 }
 
 impl Faults {
     /// Listens to `device`.
-    pub fn watch(device: &wgpu::Device) -> Self {
-        let faults = Self::default();
-        let lost = faults.lost.clone();
+    pub fn watch(device: &wgpu::Device, timeout: Duration) -> Self {
+        let lost = Arc::new(OnceLock::new());
+        let sink = lost.clone();
         device.set_device_lost_callback(move |reason, message| {
-            let _ = lost.set(format!("{reason:?}: {message}"));
+            let _ = sink.set(format!("{reason:?}: {message}"));
         });
-        faults
+        Self { lost, uncaught: Arc::default(), finished: Arc::default(), timeout, hook: Arc::default() }
     }
 
-    /// Keeps errors that no scope caught away from wgpu's default handler, which panics. Scopes are per thread, so such an
-    /// error is not of a call that [`Faults::guard`] watches.
-    pub fn log_uncaught(device: &wgpu::Device) {
-        device.on_uncaptured_error(Arc::new(|error| log::error!("uncaught device error: {error}")));
+    /// Keeps errors that no scope caught away from wgpu's default handler, which panics, for the next call to report. Scopes are
+    /// per thread, so such an error is not of a call that [`Faults::guard`] watches.
+    pub fn keep_uncaught(&self, device: &wgpu::Device) {
+        let uncaught = self.uncaught.clone();
+        device.on_uncaptured_error(Arc::new(move |error| {
+            log::error!("uncaught device error: {error}");
+            // The first is the cause, those after it follow from it.
+            uncaught.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
+        }));
     }
 
-    /// The sticky error of a lost device.
+    /// The sticky error of a lost device, or, once, an error that no scope caught.
     pub fn check(&self) -> Result<()> {
+        self.check_lost()?;
+        match self.uncaught.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(message) => Err(Error::Gpu { doing: "an earlier call on this device".into(), message }),
+            None => Ok(()),
+        }
+    }
+
+    /// The error of a device that is lost, even if nobody was told yet: that happens when all work before it has ended and
+    /// somebody polls. What is made on a lost device cannot be used, which is noticed at once.
+    pub fn check_alive(&self, device: &wgpu::Device) -> Result<()> {
+        self.check_lost()?;
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let usage = wgpu::BufferUsages::MAP_READ;
+        let descriptor = wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: false };
+        device.create_buffer(&descriptor).map_async(wgpu::MapMode::Read, .., |_| {});
+        let is_full = pollster::block_on(memory.pop()).is_some();
+        if pollster::block_on(validation.pop()).is_some() && !is_full {
+            let _ = self.lost.set("it takes no work".into());
+        }
+        self.check_lost()
+    }
+
+    fn check_lost(&self) -> Result<()> {
         match self.lost.get() {
             Some(reason) => Err(Error::DeviceLost(reason.clone())),
             None => Ok(()),
@@ -51,18 +92,78 @@ impl Faults {
         let internal = pollster::block_on(internal.pop());
         let validation = pollster::block_on(validation.pop());
         if memory.is_some() || internal.is_some() || validation.is_some() {
-            // A lost device makes other calls fail in odd ways: hear of the loss, and say that.
-            // It is reported when the work before it has ended.
-            let timeout = Some(std::time::Duration::from_secs(1));
-            let _ = device.poll(wgpu::PollType::Wait { submission_index: None, timeout });
-            self.check()?;
+            // A lost device makes other calls fail in odd ways: say that it is lost.
+            self.check_alive(device)?;
         }
         if memory.is_some() {
-            return Err(Error::OutOfMemory { doing: doing(), bytes });
+            return Err(Error::OutOfMemory { doing: doing(), bytes, left: None });
         }
         match internal.or(validation) {
             Some(error) => Err(Error::Gpu { doing: doing(), message: error.to_string() }),
             None => Ok(value),
         }
+    }
+
+    /// Counts the end of what `encoder` records.
+    pub fn count(&self, encoder: &wgpu::CommandEncoder) {
+        let finished = self.finished.clone();
+        encoder.on_submitted_work_done(move || {
+            finished.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+
+    /// The longest time without an answer of the device.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Waits until everything submitted is done. Time starts anew with every submission that ends: many small ones may take long.
+    pub fn wait(&self, device: &wgpu::Device) -> Result<()> {
+        self.at(Point::Waiting);
+        loop {
+            let before = self.finished.load(Ordering::Relaxed);
+            let polled = self.poll(device, self.timeout);
+            self.check()?;
+            match polled {
+                // Another thread that polls may have taken the report of a loss and be about to pass it on.
+                Ok(_) => return self.check_alive(device),
+                Err(wgpu::PollError::Timeout) if self.finished.load(Ordering::Relaxed) != before => {}
+                Err(wgpu::PollError::Timeout) => return Err(self.timed_out()),
+                Err(e) => {
+                    return Err(Error::Gpu {
+                        doing: "waiting for the device".into(),
+                        message: e.to_string(),
+                    });
+                }
+            }
+        }
+    }
+
+    pub fn timed_out(&self) -> Error {
+        Error::TimedOut { doing: "waiting for the device".into(), seconds: self.timeout.as_secs_f64() }
+    }
+
+    /// wgpu panics if a device is lost while it is waited for, after the loss was reported.
+    fn poll(&self, device: &wgpu::Device, timeout: Duration) -> Result<wgpu::PollStatus, wgpu::PollError> {
+        let poll = || {
+            self.at(Point::Polling);
+            device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(timeout) })
+        };
+        std::panic::catch_unwind(AssertUnwindSafe(poll)).unwrap_or_else(|_| {
+            let _ = self.lost.set("waiting for it failed".into());
+            Err(wgpu::PollError::Timeout)
+        })
+    }
+
+    /// Tells the hook of a test where we are.
+    pub fn at(&self, point: Point) {
+        if let Some(hook) = self.hook.get() {
+            hook(point);
+        }
+    }
+
+    /// Sets the hook, once.
+    pub fn set_hook(&self, hook: Hook) {
+        let _ = self.hook.set(hook);
     }
 }

@@ -39,10 +39,10 @@ impl Runtime {
     ) -> Result<Vec<u32>> {
         let plan = llm_int8::stage(w.shape(), n, threshold, find, self.caps())?;
         let count = bytes_of(&plan, plan::Buffer::Y).div_ceil(4) as usize;
-        let x = transfer::filled(self, "activations", x)?;
+        let x = transfer::filled(self, &format!("activations for `{}`", w.name()), x)?;
         let prepare =
             |y: &wgpu::Buffer| Ok(vec![Prepared::new(self, w, &Io { x: &x, y, experts: None }, &plan)?]);
-        let (encoder, staging, count) = self.encode_result(count, 0, prepare)?;
+        let (encoder, staging, count) = self.encode_result((w, &[&x]), count, 0, prepare)?;
         let y = transfer::submit_and_read_blocking(self, encoder, &staging, count)?;
         Ok(y.into_iter().map(f32::to_bits).collect())
     }

@@ -7,6 +7,7 @@
 //! 4. `u[n, R] = x · aᵀ` for the a of all adapters at once. It waits for nothing, so that a device may run it beside 2.
 //! 5. `u · bᵀ` is added to y; the scales are part of b since the upload.
 
+use super::memory::Buffer;
 use super::record::{Io, Prepared};
 use super::runtime::{Runtime, check_buffers};
 use super::time::{self, Timing};
@@ -24,7 +25,7 @@ pub struct Layer {
     /// One row of m.
     bias: Option<Weights>,
     /// `[m, c]` of kept columns; their numbers, and behind them a mask.
-    kept: Option<(Weights, wgpu::Buffer)>,
+    kept: Option<(Weights, Buffer)>,
     /// a `[R, k]` and b `[m, R]` of all adapters, scales included.
     low_rank: Option<[Weights; 2]>,
 }
@@ -117,7 +118,8 @@ impl Layer {
     ) -> Result<Vec<Prepared>> {
         let own = |what, columns: usize| {
             let bytes = (n as u64).saturating_mul(columns as u64).saturating_mul(4);
-            transfer::buffer(runtime, what, bytes, wgpu::BufferUsages::STORAGE)
+            let what = format!("{what} for `{}`", self.weight.name());
+            transfer::buffer(runtime, &what, bytes, wgpu::BufferUsages::STORAGE)
         };
         // New buffers are zero.
         let zeros = self.bias.as_ref().map(|_| own("row numbers", 1)).transpose()?;
@@ -129,17 +131,21 @@ impl Layer {
         let buffer = |place| match place {
             Place::X => x,
             Place::Y => y,
-            Place::Zeros => zeros.as_ref().expect("there is a bias"),
-            Place::Kept => kept.as_ref().expect("there are kept columns"),
-            Place::Others => others.as_ref().expect("something is rounded"),
-            Place::U => u.as_ref().expect("there are adapters"),
+            Place::Zeros => zeros.as_deref().expect("there is a bias"),
+            Place::Kept => kept.as_deref().expect("there are kept columns"),
+            Place::Others => others.as_deref().expect("something is rounded"),
+            Place::U => u.as_deref().expect("there are adapters"),
         };
-        let list = self.kept.as_ref().map(|(_, list)| list);
+        let list = self.kept.as_ref().map(|(_, list)| &**list);
         let one = |step: &Step| {
             let io = Io { x: buffer(step.reads), y: buffer(step.writes), experts: list };
             Prepared::new(runtime, step.weights, &io, &step.plan)
         };
-        self.steps(runtime, n, options)?.iter().map(one).collect()
+        let steps = self.steps(runtime, n, options)?;
+        let mut prepared: Vec<_> = steps.iter().map(one).collect::<Result<_>>()?;
+        let own = [&zeros, &kept, &others, &u].into_iter().flatten();
+        prepared.push(Prepared::holding(own.map(|buffer| buffer.room().clone()).collect()));
+        Ok(prepared)
     }
 }
 
@@ -163,9 +169,10 @@ impl Runtime {
         })
     }
 
-    fn upload_kept(&self, kept: &KeptColumns, k: usize) -> Result<(Weights, wgpu::Buffer)> {
+    fn upload_kept(&self, kept: &KeptColumns, k: usize) -> Result<(Weights, Buffer)> {
         let words = [kept.columns(), &kept.mask(k)].concat();
-        Ok((self.upload(kept.weight())?, transfer::filled(self, "kept columns", &words)?))
+        let what = format!("numbers of `{}`", kept.weight().name());
+        Ok((self.upload(kept.weight())?, transfer::filled(self, &what, &words)?))
     }
 
     /// `y[n, m] = x[n, k] · w[m, k]ᵀ + bias + x[n, columns] · keptᵀ + Σ s · (x · aᵀ) · bᵀ`; `n = x.len() / k`. `options` say how
@@ -191,9 +198,11 @@ impl Runtime {
     ) -> Result<Vec<f32>> {
         self.owns(&layer.weight)?;
         let n = reference::batch(layer.weight.name(), layer.weight.cols(), x.len())?;
-        let x = transfer::filled(self, "activations", x)?;
-        let (encoder, staging, count) = self
-            .encode_result(n * layer.weight.rows(), margin, |y| layer.prepare(self, (&x, y), n, options))?;
+        let x = transfer::filled(self, &format!("activations for `{}`", layer.weight.name()), x)?;
+        let prepare = |y: &wgpu::Buffer| layer.prepare(self, (&x, y), n, options);
+        let results = n * layer.weight.rows();
+        let (encoder, staging, count) =
+            self.encode_result((&layer.weight, &[&x]), results, margin, prepare)?;
         transfer::submit_and_read_blocking(self, encoder, &staging, count)
     }
 

@@ -4,9 +4,11 @@ mod call;
 mod device;
 mod encode;
 mod errors;
+mod hooks;
 mod host;
 mod int8;
 mod layer;
+mod memory;
 mod peak;
 mod pipelines;
 mod probe;
@@ -20,6 +22,8 @@ mod warm_up;
 mod weights;
 
 pub use device::{AdapterSummary, Options, Select, adapters};
+#[doc(hidden)]
+pub use hooks::{Hook, Point};
 #[cfg(feature = "cli")]
 pub(crate) use host::last_level_cache;
 pub use layer::Layer;

@@ -2,9 +2,14 @@
 
 use super::device::Options;
 use super::errors::Faults;
+use super::hooks::Point;
+use super::memory::Buffer;
+use super::runtime::Runtime;
+use super::transfer;
 use crate::error::{Error, Result};
 use crate::format::Layout;
-use crate::kernel::{Config, Kernel, compose};
+use crate::kernel::compose::{self, Source};
+use crate::kernel::{Config, Kernel};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +27,7 @@ pub(super) struct Pipelines {
     count: AtomicUsize,
     /// How many of them the file has.
     saved: Mutex<usize>,
-    books: Mutex<HashMap<Vec<u32>, wgpu::Buffer>>,
+    books: Mutex<HashMap<Vec<u32>, Buffer>>,
     disk: Option<DiskCache>,
     checked: bool,
 }
@@ -62,8 +67,7 @@ impl Pipelines {
         if let Some(pipeline) = &*pipeline {
             return Ok(pipeline.clone());
         }
-        let doing = || format!("compiling {} for {}", kernel.name, layout.format.name);
-        let new = faults.guard(device, doing, 0, || self.compile(device, kernel, config, layout))?;
+        let new = self.compile(device, faults, kernel, config, layout)?;
         self.count.fetch_add(1, Ordering::Relaxed);
         Ok(pipeline.insert(Arc::new(new)).clone())
     }
@@ -84,21 +88,13 @@ impl Pipelines {
     }
 
     /// A code book, uploaded at first use.
-    pub fn book(&self, device: &wgpu::Device, faults: &Faults, layout: &Layout) -> Result<wgpu::Buffer> {
+    pub fn book(&self, runtime: &Runtime, layout: &Layout) -> Result<Buffer> {
         let mut books = lock(&self.books);
         let words = layout.book.words();
         if let Some(book) = books.get(&words) {
             return Ok(book.clone());
         }
-        let doing = || format!("uploading the code book of {}", layout.format.name);
-        let book = faults.guard(device, doing, words.len() as u64 * 4, || {
-            let descriptor = wgpu::util::BufferInitDescriptor {
-                label: Some("book"),
-                contents: bytemuck::cast_slice(&words),
-                usage: wgpu::BufferUsages::STORAGE,
-            };
-            wgpu::util::DeviceExt::create_buffer_init(device, &descriptor)
-        })?;
+        let book = transfer::filled(runtime, &format!("the code book of {}", layout.format.name), &words)?;
         books.insert(words, book.clone());
         Ok(book)
     }
@@ -106,27 +102,53 @@ impl Pipelines {
     fn compile(
         &self,
         device: &wgpu::Device,
+        faults: &Faults,
         kernel: &Kernel,
         config: &Config,
         layout: &Layout,
-    ) -> wgpu::ComputePipeline {
-        let source = compose::compose(kernel, config, layout);
+    ) -> Result<wgpu::ComputePipeline> {
+        let mut source = compose::compose(kernel, config, layout);
+        faults.at(Point::Compiling(&mut source.text));
         let label = format!("{} {}", kernel.name, layout.format.name);
+        let mut module = None;
+        let doing = || format!("compiling {} for {}", kernel.name, layout.format.name);
+        let compiled = faults.guard(device, doing, 0, || {
+            let module = module.insert(self.module(device, &label, &source));
+            self.pipeline(device, &label, module)
+        });
+        match (compiled, module) {
+            (Err(Error::Gpu { doing, message }), Some(module)) => {
+                let message = located(&module, &source).unwrap_or(message);
+                Err(Error::Gpu { doing, message })
+            }
+            (compiled, _) => compiled,
+        }
+    }
+
+    fn module(&self, device: &wgpu::Device, label: &str, source: &Source) -> wgpu::ShaderModule {
         let descriptor = wgpu::ShaderModuleDescriptor {
-            label: Some(&label),
-            source: wgpu::ShaderSource::Wgsl(source.text.into()),
+            label: Some(label),
+            source: wgpu::ShaderSource::Wgsl(source.text.as_str().into()),
         };
-        let module = match self.checked {
+        match self.checked {
             true => device.create_shader_module(descriptor),
             // SAFETY: our shaders index their buffers within the bounds that `plan` computes and their loops end.
             false => unsafe {
                 device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
             },
-        };
+        }
+    }
+
+    fn pipeline(
+        &self,
+        device: &wgpu::Device,
+        label: &str,
+        module: &wgpu::ShaderModule,
+    ) -> wgpu::ComputePipeline {
         device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(&label),
+            label: Some(label),
             layout: Some(&self.layout),
-            module: &module,
+            module,
             entry_point: Some("main"),
             compilation_options: wgpu::PipelineCompilationOptions {
                 // Every kernel writes its workgroup memory before it reads it.
@@ -142,6 +164,15 @@ impl Drop for Pipelines {
     fn drop(&mut self) {
         self.save();
     }
+}
+
+/// What the compiler says of a shader, with the file and line where it says it; none if it names no line.
+fn located(module: &wgpu::ShaderModule, source: &Source) -> Option<String> {
+    let info = pollster::block_on(module.get_compilation_info());
+    let line = |m: &wgpu::CompilationMessage| m.location.map(|at| at.line_number as usize);
+    let (line, message) = info.messages.iter().find_map(|m| Some((line(m)?, &m.message)))?;
+    let (path, line) = source.locate(line);
+    Some(format!("{path}:{line}: {message}"))
 }
 
 /// What a pipeline depends on. Kernels that decode nothing are the same for all formats.

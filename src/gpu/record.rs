@@ -1,5 +1,6 @@
 //! Turns a plan into commands.
 
+use super::memory::{self, Buffer as DeviceBuffer, Room};
 use super::runtime::Runtime;
 use super::transfer;
 use super::weights::Weights;
@@ -18,19 +19,23 @@ pub(super) struct Io<'a> {
 /// The caller's buffers and our own.
 struct Buffers<'a> {
     io: &'a Io<'a>,
-    staged: Option<wgpu::Buffer>,
-    partial: Option<wgpu::Buffer>,
-    routes: Option<wgpu::Buffer>,
-    outliers: Option<wgpu::Buffer>,
-    gathered: Option<wgpu::Buffer>,
-    ordered: Option<wgpu::Buffer>,
+    staged: Option<DeviceBuffer>,
+    partial: Option<DeviceBuffer>,
+    routes: Option<DeviceBuffer>,
+    outliers: Option<DeviceBuffer>,
+    gathered: Option<DeviceBuffer>,
+    ordered: Option<DeviceBuffer>,
 }
 
 impl<'a> Buffers<'a> {
-    fn new(runtime: &Runtime, io: &'a Io, plan: &[Dispatch]) -> Result<Self> {
+    /// `of` is what they are for, for messages.
+    fn new(runtime: &Runtime, of: &str, io: &'a Io, plan: &[Dispatch]) -> Result<Self> {
         let own = |which, what| match plan::bytes_of(plan, which) {
             0 => Ok(None),
-            bytes => transfer::buffer(runtime, what, bytes, wgpu::BufferUsages::STORAGE).map(Some),
+            bytes => {
+                let what = format!("{what} for `{of}`");
+                transfer::buffer(runtime, &what, bytes, wgpu::BufferUsages::STORAGE).map(Some)
+            }
         };
         Ok(Self {
             io,
@@ -48,14 +53,20 @@ impl<'a> Buffers<'a> {
             Buffer::X => Some(self.io.x),
             Buffer::Y => Some(self.io.y),
             Buffer::Experts | Buffer::Columns => self.io.experts,
-            Buffer::Staged => self.staged.as_ref(),
-            Buffer::Partial => self.partial.as_ref(),
-            Buffer::Routes => self.routes.as_ref(),
-            Buffer::Outliers => self.outliers.as_ref(),
-            Buffer::Gathered => self.gathered.as_ref(),
-            Buffer::Ordered => self.ordered.as_ref(),
+            Buffer::Staged => self.staged.as_deref(),
+            Buffer::Partial => self.partial.as_deref(),
+            Buffer::Routes => self.routes.as_deref(),
+            Buffer::Outliers => self.outliers.as_deref(),
+            Buffer::Gathered => self.gathered.as_deref(),
+            Buffer::Ordered => self.ordered.as_deref(),
         };
         there.expect("the plan was made for these buffers")
+    }
+
+    /// What our own take of the device's memory.
+    fn rooms(&self) -> impl Iterator<Item = Room> {
+        let own = [&self.staged, &self.partial, &self.routes, &self.outliers, &self.gathered, &self.ordered];
+        own.into_iter().flatten().map(|buffer| buffer.room().clone())
     }
 
     fn part(&self, window: Window) -> wgpu::BindingResource<'_> {
@@ -66,16 +77,18 @@ impl<'a> Buffers<'a> {
 /// A plan made ready for a device: pipelines compiled, parameters written, bindings made. It can be recorded many times.
 pub(super) struct Prepared {
     steps: Vec<(std::sync::Arc<wgpu::ComputePipeline>, wgpu::BindGroup, [u32; 2])>,
+    /// Of the buffers that the bindings keep alive.
+    rooms: Vec<Room>,
 }
 
 impl Prepared {
     pub fn new(runtime: &Runtime, w: &Weights, io: &Io, plan: &[Dispatch]) -> Result<Self> {
         if plan.is_empty() {
-            return Ok(Self { steps: vec![] });
+            return Ok(Self::holding(vec![]));
         }
         let stride = params_stride(runtime);
-        let params = params_buffer(runtime, plan, stride)?;
-        let buffers = Buffers::new(runtime, io, plan)?;
+        let params = params_buffer(runtime, &w.name, plan, stride)?;
+        let buffers = Buffers::new(runtime, &w.name, io, plan)?;
         let scales = match plan.iter().any(|d| d.kernel.rounds_weights) {
             true => Some(w.row_scales(runtime)?),
             false => None,
@@ -86,13 +99,14 @@ impl Prepared {
                 || format!("binding the buffers of `{}`", w.name()),
                 0,
                 || {
-                    let scales = scales.map(|s| &s[dispatch.shard]);
+                    let scales = scales.map(|s| &*s[dispatch.shard]);
                     bind_group(runtime, w, &buffers, dispatch, scales, (&params, i as u64 * stride))
                 },
             )?;
             Ok((pipeline, group, dispatch.grid))
         };
-        Ok(Self { steps: plan.iter().enumerate().map(bind).collect::<Result<_>>()? })
+        let steps = plan.iter().enumerate().map(bind).collect::<Result<_>>()?;
+        Ok(Self { steps, rooms: buffers.rooms().chain([params.room().clone()]).collect() })
     }
 
     /// A dispatch that reads no weights, but a table where weights have their book. `layout` is of the format that it is for.
@@ -105,8 +119,8 @@ impl Prepared {
     ) -> Result<Self> {
         let plan = std::slice::from_ref(dispatch);
         let stride = params_stride(runtime);
-        let params = params_buffer(runtime, plan, stride)?;
-        let buffers = Buffers::new(runtime, io, plan)?;
+        let params = params_buffer(runtime, dispatch.kernel.name, plan, stride)?;
+        let buffers = Buffers::new(runtime, dispatch.kernel.name, io, plan)?;
         let pipeline = runtime.pipeline(dispatch.kernel, &dispatch.config, layout)?;
         let doing = || format!("binding the buffers of {}", dispatch.kernel.name);
         let group = runtime.guard(doing, 0, || {
@@ -126,7 +140,13 @@ impl Prepared {
                 ],
             )
         })?;
-        Ok(Self { steps: vec![(pipeline, group, dispatch.grid)] })
+        let rooms = buffers.rooms().chain([params.room().clone()]).collect();
+        Ok(Self { steps: vec![(pipeline, group, dispatch.grid)], rooms })
+    }
+
+    /// No dispatch, but buffers that others share.
+    pub fn holding(rooms: Vec<Room>) -> Self {
+        Self { steps: vec![], rooms }
     }
 
     /// Adds the dispatches to a pass.
@@ -153,6 +173,8 @@ impl Prepared {
             timestamp_writes: None,
         });
         all.iter().for_each(|p| p.record(&mut pass));
+        drop(pass);
+        memory::hold(encoder, all.iter().flat_map(|p| p.rooms.iter().cloned()).collect());
     }
 }
 
@@ -162,26 +184,16 @@ fn params_stride(runtime: &Runtime) -> u64 {
 }
 
 /// All parameters of a plan in one buffer, `stride` bytes apart.
-fn params_buffer(runtime: &Runtime, plan: &[Dispatch], stride: u64) -> Result<wgpu::Buffer> {
-    let size = stride * plan.len() as u64;
-    runtime.guard(
-        || "writing parameters".into(),
-        size,
-        || {
-            let buffer = runtime.device().create_buffer(&wgpu::BufferDescriptor {
-                label: Some("params"),
-                size,
-                usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            });
-            let mut bytes = vec![0u8; size as usize];
-            for (slot, dispatch) in bytes.chunks_mut(stride as usize).zip(plan) {
-                slot[..size_of::<Params>()].copy_from_slice(bytemuck::bytes_of(&dispatch.params));
-            }
-            runtime.queue().write_buffer(&buffer, 0, &bytes);
-            buffer
-        },
-    )
+fn params_buffer(runtime: &Runtime, of: &str, plan: &[Dispatch], stride: u64) -> Result<DeviceBuffer> {
+    let mut bytes = vec![0u8; stride as usize * plan.len()];
+    for (slot, dispatch) in bytes.chunks_mut(stride as usize).zip(plan) {
+        slot[..size_of::<Params>()].copy_from_slice(bytemuck::bytes_of(&dispatch.params));
+    }
+    let doing = || format!("writing parameters for `{of}`");
+    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+    let buffer = transfer::create(runtime, doing, "params", bytes.len() as u64, usage)?;
+    runtime.guard(doing, 0, || runtime.queue().write_buffer(&buffer, 0, &bytes))?;
+    Ok(buffer)
 }
 
 fn bind_group(

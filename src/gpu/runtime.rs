@@ -2,6 +2,8 @@
 
 use super::device::{self, AdapterSummary, Options};
 use super::errors::Faults;
+use super::hooks::{Hook, Point};
+use super::memory::{self, Buffer, Ledger};
 use super::pipelines::Pipelines;
 use super::probe;
 use super::record::{Io, Prepared};
@@ -16,6 +18,7 @@ use crate::tensor::{PackedTensor, check_finite};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A device and everything compiled for it. Cheap to clone, `Send` and `Sync`; all methods may be called from several threads.
 #[derive(Clone)]
@@ -33,6 +36,9 @@ struct Inner {
     pipelines: Pipelines,
     tuning: Tuning,
     faults: Faults,
+    ledger: Arc<Ledger>,
+    /// How the device was opened, if it was not the host's.
+    options: Option<Options>,
 }
 
 /// A request with one result.
@@ -53,6 +59,10 @@ pub(crate) const CANARY: f32 = 12_345.679;
 /// f32 elements of x or y that one submission of [`Runtime::matmul`] moves at most (256 MiB).
 const BATCH_ELEMENTS: usize = 64 << 20;
 
+/// Products of a weight and an activation that one submission of [`Runtime::matmul`] computes at most: systems reset a driver
+/// that is silent for two seconds, and 0.1 T products a second are few for a GPU. Software adapters are not reset, but waited for.
+const BATCH_PRODUCTS: usize = 1 << 35;
+
 impl Runtime {
     /// Opens the best adapter of this machine.
     ///
@@ -69,8 +79,9 @@ impl Runtime {
     pub fn with_options(options: &Options) -> Result<Self> {
         let adapter = device::choose(&options.select)?;
         let (device, queue) = device::open(&adapter, options)?;
-        Faults::log_uncaught(&device);
-        Ok(Self::assemble(device, queue, &adapter, options))
+        let opened = Self::assemble(device, queue, &adapter, options, Some(options.clone()));
+        opened.inner.faults.keep_uncaught(opened.device());
+        Ok(opened)
     }
 
     /// Works on a device of the caller's. The features that qmatmul uses where it finds them are `SUBGROUP`, `SHADER_F16`,
@@ -84,7 +95,22 @@ impl Runtime {
         adapter: &wgpu::Adapter,
         options: &Options,
     ) -> Self {
-        Self::assemble(device, queue, adapter, options)
+        Self::assemble(device, queue, adapter, options, None)
+    }
+
+    /// A new device with the options of this one, after this one was lost. Weights belong to the runtime that they were uploaded
+    /// to: calls with them name the tensor and refuse it, and it is uploaded anew from the [`PackedTensor`], which is still on
+    /// the host. The same calls then give the same bits. The old runtime and its weights may be dropped in any order.
+    ///
+    /// # Errors
+    /// As [`Runtime::with_options`]; [`Error::Argument`] for a runtime on a device of the host's, who has to open another.
+    pub fn rebuild(&self) -> Result<Self> {
+        match &self.inner.options {
+            Some(options) => Self::with_options(options),
+            None => Err(Error::Argument(
+                "the device is the host's: open another and give it to Runtime::with_device".into(),
+            )),
+        }
     }
 
     fn assemble(
@@ -92,9 +118,10 @@ impl Runtime {
         queue: wgpu::Queue,
         adapter: &wgpu::Adapter,
         options: &Options,
+        reopen: Option<Options>,
     ) -> Self {
         let info = adapter.get_info();
-        let faults = Faults::watch(&device);
+        let faults = Faults::watch(&device, device::timeout(&info, options));
         let mut caps = device::caps(&device, &info, options);
         let usable = options.cooperative
             && caps.f16
@@ -109,7 +136,10 @@ impl Runtime {
         let tuning = Tuning::open(&adapter, &caps, &options.tuning);
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { inner: Arc::new(Inner { id, device, queue, adapter, caps, pipelines, tuning, faults }) }
+        let ledger = Ledger::new(options.memory_limit);
+        let options = reopen;
+        let inner = Inner { id, device, queue, adapter, caps, pipelines, tuning, faults, ledger, options };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The adapter, for people.
@@ -130,6 +160,16 @@ impl Runtime {
     /// Its queue.
     pub fn queue(&self) -> &wgpu::Queue {
         &self.inner.queue
+    }
+
+    /// Bytes of device memory in buffers of this runtime: weights, code books, and what calls use until their work has ended.
+    pub fn memory_used(&self) -> u64 {
+        self.inner.ledger.used()
+    }
+
+    /// Most bytes that they may be: [`Options::memory_limit`].
+    pub fn memory_limit(&self) -> Option<u64> {
+        self.inner.ledger.limit()
     }
 
     /// Puts a weight into device memory, packed as it is.
@@ -404,7 +444,7 @@ impl Runtime {
         self.check()?;
         let n = reference::batch(w.name(), w.cols(), x.len())?;
         check_finite(&format!("activations for `{}`", w.name()), x)?;
-        let columns = (BATCH_ELEMENTS / w.cols().max(w.rows()).max(1)).max(1);
+        let columns = columns_at_once(w.rows(), w.cols());
         Ok(if n == 0 { vec![] } else { x.chunks(columns * w.cols()).collect() })
     }
 
@@ -426,38 +466,45 @@ impl Runtime {
         w: &Weights,
         task: &Task,
         margin: usize,
-    ) -> Result<(wgpu::CommandEncoder, wgpu::Buffer, usize)> {
+    ) -> Result<(wgpu::CommandEncoder, Buffer, usize)> {
         let (plan, count) = self.plan(w, task)?;
+        let named = |what: &str| format!("{what} for `{}`", w.name());
         let x = match task {
-            Task::Matmul(x, _) | Task::Experts(x, ..) => transfer::filled(self, "activations", x)?,
-            Task::Dequantize(_) => transfer::filled(self, "no activations", &[0u32])?,
-            Task::GetRows(rows) => transfer::filled(self, "row numbers", rows)?,
+            Task::Matmul(x, _) | Task::Experts(x, ..) => transfer::filled(self, &named("activations"), x)?,
+            Task::Dequantize(_) => transfer::filled(self, &named("no activations"), &[0u32])?,
+            Task::GetRows(rows) => transfer::filled(self, &named("row numbers"), rows)?,
         };
         let experts = match task {
-            Task::Experts(_, experts, _) => Some(transfer::filled(self, "experts", experts)?),
+            Task::Experts(_, experts, _) => Some(transfer::filled(self, &named("experts"), experts)?),
             _ => None,
         };
-        self.encode_result(count, margin, |y| {
-            let io = Io { x: &x, y, experts: experts.as_ref() };
+        let inputs: Vec<_> = [Some(&x), experts.as_ref()].into_iter().flatten().collect();
+        self.encode_result((w, &inputs), count, margin, |y| {
+            let io = Io { x: &x, y, experts: experts.as_deref() };
             Prepared::new(self, w, &io, &plan).map(|prepared| vec![prepared])
         })
     }
 
-    /// The same for `count` results of what `prepare` makes ready to write them.
+    /// The same for `count` results of `w` and `inputs`, of what `prepare` makes ready to write them.
     pub(super) fn encode_result(
         &self,
+        (w, inputs): (&Weights, &[&Buffer]),
         count: usize,
         margin: usize,
         prepare: impl FnOnce(&wgpu::Buffer) -> Result<Vec<Prepared>>,
-    ) -> Result<(wgpu::CommandEncoder, wgpu::Buffer, usize)> {
+    ) -> Result<(wgpu::CommandEncoder, Buffer, usize)> {
         let count = count + margin;
-        let y = transfer::buffer(self, "result", count as u64 * 4, transfer::OUTPUT)?;
+        let what = format!("results of `{}`", w.name());
+        let y = transfer::buffer(self, &what, count as u64 * 4, transfer::OUTPUT)?;
         if margin > 0 {
-            self.queue().write_buffer(&y, 0, bytemuck::cast_slice(&vec![CANARY; count]));
+            let canaries = vec![CANARY; count];
+            let write = || self.queue().write_buffer(&y, 0, bytemuck::cast_slice(&canaries));
+            self.guard(|| format!("clearing {what}"), 0, write)?;
         }
         let mut encoder = self.encoder();
         Prepared::encode_all(&prepare(&y)?, &mut encoder);
-        let staging = transfer::stage(self, &mut encoder, &y, count as u64 * 4)?;
+        let staging = transfer::stage(self, &mut encoder, &what, &y, count as u64 * 4)?;
+        memory::hold(&encoder, inputs.iter().copied().chain([&y]).map(|b| b.room().clone()).collect());
         Ok((encoder, staging, count))
     }
 
@@ -549,6 +596,8 @@ impl Runtime {
     }
 
     pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<()> {
+        self.at(Point::Submitting);
+        self.inner.faults.count(&encoder);
         self.guard(
             || "submitting work".into(),
             0,
@@ -561,13 +610,32 @@ impl Runtime {
     /// Waits until everything submitted is done.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`].
+    /// [`Error::DeviceLost`]; [`Error::TimedOut`] if nothing ended for [`Options::timeout`].
     pub fn wait(&self) -> Result<()> {
-        let polled = self.device().poll(wgpu::PollType::wait_indefinitely());
-        self.check()?;
-        polled
-            .map(drop)
-            .map_err(|e| Error::Gpu { doing: "waiting for the device".into(), message: e.to_string() })
+        self.inner.faults.wait(self.device())
+    }
+
+    /// Bytes that the limit leaves.
+    pub(super) fn memory_left(&self) -> u64 {
+        self.memory_limit().unwrap_or(u64::MAX).saturating_sub(self.memory_used())
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.inner.faults.timeout()
+    }
+
+    pub(super) fn ledger(&self) -> &Arc<Ledger> {
+        &self.inner.ledger
+    }
+
+    pub(super) fn at(&self, point: Point) {
+        self.inner.faults.at(point);
+    }
+
+    /// Calls `hook` at each [`Point`], for tests; the first that is set stays.
+    #[doc(hidden)]
+    pub fn set_hook(&self, hook: Hook) {
+        self.inner.faults.set_hook(hook);
     }
 
     pub(super) fn pipeline(
@@ -592,17 +660,24 @@ impl Runtime {
         match w.owner == self.inner.id {
             true => self.check(),
             false => {
-                Err(Error::Argument(format!("the weights `{}` were uploaded to another runtime", w.name())))
+                let name = w.name();
+                Err(Error::Argument(format!(
+                    "the weights `{name}` were uploaded to another runtime: upload them to this one"
+                )))
             }
         }
     }
 
-    pub(super) fn book(&self, layout: &Layout) -> Result<wgpu::Buffer> {
-        self.inner.pipelines.book(self.device(), &self.inner.faults, layout)
+    pub(super) fn book(&self, layout: &Layout) -> Result<Buffer> {
+        self.inner.pipelines.book(self, layout)
     }
 
     pub(super) fn bindings(&self) -> &wgpu::BindGroupLayout {
         &self.inner.pipelines.bindings
+    }
+
+    pub(super) fn check_alive(&self) -> Result<()> {
+        self.inner.faults.check_alive(self.device())
     }
 
     pub(super) fn check(&self) -> Result<()> {
@@ -617,6 +692,13 @@ impl Runtime {
     ) -> Result<T> {
         self.inner.faults.guard(self.device(), doing, bytes, call)
     }
+}
+
+/// Columns of a batch that one submission multiplies with a weight of this shape.
+fn columns_at_once(rows: usize, cols: usize) -> usize {
+    let by_elements = BATCH_ELEMENTS / cols.max(rows).max(1);
+    let by_products = BATCH_PRODUCTS / cols.saturating_mul(rows).max(1);
+    by_elements.min(by_products).max(1)
 }
 
 /// Refuses buffers that are too small for a matmul with `w`, or the same.
@@ -641,4 +723,25 @@ fn names(plan: &[plan::Dispatch]) -> String {
     let mut seen = std::collections::HashSet::new();
     names.retain(|name| seen.insert(name.clone()));
     names.join("+")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_submission_is_bounded() {
+        for (rows, cols) in [(128_256, 4096), (53_248, 16_384), (4096, 4096), (1, 1), (1 << 30, 1), (0, 7)] {
+            let columns = columns_at_once(rows, cols);
+            assert!(
+                columns * rows.max(cols) <= BATCH_ELEMENTS.max(rows.max(cols)),
+                "{rows} x {cols}: {columns}"
+            );
+            assert!(columns * rows * cols <= BATCH_PRODUCTS, "{rows} x {cols}: {columns}");
+        }
+        // Products are the bound of a large output matrix, not memory: 65 columns instead of 523.
+        assert_eq!(columns_at_once(128_256, 4096), 65);
+        // What is larger than all bounds goes a column at a time.
+        assert_eq!(columns_at_once(1 << 20, 1 << 20), 1);
+    }
 }

@@ -1,5 +1,6 @@
 //! Timing of recorded work: GPU timestamps where the adapter has them, else wall time over a batch.
 
+use super::memory::Buffer;
 use super::record::{Io, Prepared};
 use super::runtime::Runtime;
 use super::transfer;
@@ -105,12 +106,7 @@ pub(super) fn noise(runtime: &Runtime, n: usize, k: usize) -> Result<Vec<f32>> {
 }
 
 /// The activations on the device, and room for `n` columns of `m` results.
-pub(super) fn buffers(
-    runtime: &Runtime,
-    x: &[f32],
-    n: usize,
-    m: usize,
-) -> Result<(wgpu::Buffer, wgpu::Buffer)> {
+pub(super) fn buffers(runtime: &Runtime, x: &[f32], n: usize, m: usize) -> Result<(Buffer, Buffer)> {
     fits(runtime, n, m)?;
     let x = transfer::filled(runtime, "activations", x)?;
     let y = transfer::buffer(runtime, "result", (n * m * 4) as u64, transfer::OUTPUT)?;
@@ -185,7 +181,7 @@ impl Clock {
             return Ok(start.elapsed().as_secs_f64());
         };
         encoder.resolve_query_set(set, 0..2, resolve, 0);
-        let staging = transfer::stage(runtime, &mut encoder, resolve, 16)?;
+        let staging = transfer::stage(runtime, &mut encoder, "timestamps", resolve, 16)?;
         let words = transfer::submit_and_read_blocking(runtime, encoder, &staging, 4)?;
         let ticks: &[u64] = &[pair(&words[..2]), pair(&words[2..])];
         let period = f64::from(runtime.queue().get_timestamp_period());

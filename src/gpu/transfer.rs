@@ -1,8 +1,11 @@
 //! Buffers for activations and results, and reading results back.
 
+use super::hooks::Point;
+use super::memory::Buffer;
 use super::runtime::Runtime;
 use crate::error::{Error, Result};
 use futures_intrusive::channel::shared::oneshot_channel;
+use std::sync::mpsc::{Receiver, channel};
 
 /// What a buffer is for.
 pub(super) const INPUT: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_DST);
@@ -14,36 +17,34 @@ const STAGING: wgpu::BufferUsages = wgpu::BufferUsages::MAP_READ.union(wgpu::Buf
 ///
 /// # Errors
 /// [`Error::LimitExceeded`] above the device's largest buffer, [`Error::OutOfMemory`].
-pub(super) fn buffer(
-    runtime: &Runtime,
-    what: &str,
-    bytes: u64,
-    usage: wgpu::BufferUsages,
-) -> Result<wgpu::Buffer> {
+pub(super) fn buffer(runtime: &Runtime, what: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<Buffer> {
     let limit = runtime.caps().max_buffer;
     if bytes > limit {
         return Err(Error::LimitExceeded { what: what.into(), wanted: bytes, limit });
     }
-    runtime.guard(
-        || format!("allocating {what}"),
-        bytes,
-        || {
-            runtime.device().create_buffer(&wgpu::BufferDescriptor {
-                label: Some(what),
-                size: bytes.next_multiple_of(4).max(16),
-                usage,
-                mapped_at_creation: false,
-            })
-        },
-    )
+    create(runtime, || format!("allocating {what}"), what, bytes, usage)
+}
+
+/// The same below every limit of the device. `doing` is for the message, `label` for debuggers of shaders.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(super) fn create(
+    runtime: &Runtime,
+    doing: impl Fn() -> String,
+    label: &str,
+    bytes: u64,
+    usage: wgpu::BufferUsages,
+) -> Result<Buffer> {
+    let size = bytes.next_multiple_of(4).max(16);
+    let room = runtime.ledger().take(&doing, size)?;
+    let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+    let buffer = runtime.guard(doing, size, || runtime.device().create_buffer(&descriptor))?;
+    Ok(Buffer::new(buffer, room))
 }
 
 /// A new buffer that holds `data`.
-pub(super) fn filled<T: bytemuck::NoUninit>(
-    runtime: &Runtime,
-    what: &str,
-    data: &[T],
-) -> Result<wgpu::Buffer> {
+pub(super) fn filled<T: bytemuck::NoUninit>(runtime: &Runtime, what: &str, data: &[T]) -> Result<Buffer> {
     let bytes: &[u8] = bytemuck::cast_slice(data);
     let buffer = buffer(runtime, what, bytes.len() as u64, INPUT)?;
     runtime.guard(
@@ -60,10 +61,11 @@ pub(super) fn filled<T: bytemuck::NoUninit>(
 pub(super) fn stage(
     runtime: &Runtime,
     encoder: &mut wgpu::CommandEncoder,
+    what: &str,
     from: &wgpu::Buffer,
     bytes: u64,
-) -> Result<wgpu::Buffer> {
-    let staging = buffer(runtime, "the result's staging buffer", bytes, STAGING)?;
+) -> Result<Buffer> {
+    let staging = buffer(runtime, &format!("room to read {what}"), bytes, STAGING)?;
     encoder.copy_buffer_to_buffer(from, 0, &staging, 0, bytes);
     Ok(staging)
 }
@@ -72,28 +74,28 @@ pub(super) fn stage(
 pub(super) async fn submit_and_read(
     runtime: &Runtime,
     encoder: wgpu::CommandEncoder,
-    staging: &wgpu::Buffer,
+    staging: &Buffer,
     count: usize,
 ) -> Result<Vec<f32>> {
-    let receiver = submit_and_map(runtime, encoder, staging)?;
+    let mapped = submit_and_map(runtime, encoder, staging)?;
+    let (sender, done) = oneshot_channel();
     let waiter = runtime.clone();
     // Somebody must poll a native device until the map callback has run.
-    std::thread::spawn(move || {
-        let _ = waiter.device().poll(wgpu::PollType::wait_indefinitely());
-    });
-    finish_read(runtime, receiver.receive().await, staging, count)
+    std::thread::spawn(move || sender.send(wait_for_map(&waiter, &mapped)));
+    done.receive().await.unwrap_or_else(|| Err(failed("the thread that waited for it has ended")))?;
+    read(runtime, staging, count)
 }
 
 /// [`submit_and_read`], blocking.
 pub(super) fn submit_and_read_blocking(
     runtime: &Runtime,
     encoder: wgpu::CommandEncoder,
-    staging: &wgpu::Buffer,
+    staging: &Buffer,
     count: usize,
 ) -> Result<Vec<f32>> {
-    let receiver = submit_and_map(runtime, encoder, staging)?;
-    runtime.wait()?;
-    finish_read(runtime, pollster::block_on(receiver.receive()), staging, count)
+    let mapped = submit_and_map(runtime, encoder, staging)?;
+    wait_for_map(runtime, &mapped)?;
+    read(runtime, staging, count)
 }
 
 type Mapped = std::result::Result<(), wgpu::BufferAsyncError>;
@@ -101,38 +103,45 @@ type Mapped = std::result::Result<(), wgpu::BufferAsyncError>;
 fn submit_and_map(
     runtime: &Runtime,
     encoder: wgpu::CommandEncoder,
-    staging: &wgpu::Buffer,
-) -> Result<futures_intrusive::channel::shared::OneshotReceiver<Mapped>> {
-    let (sender, receiver) = oneshot_channel();
-    runtime.guard(
-        || "submitting work".into(),
-        0,
-        || {
-            runtime.queue().submit([encoder.finish()]);
-            staging.map_async(wgpu::MapMode::Read, .., move |result| {
-                let _ = sender.send(result);
-            });
-        },
-    )?;
+    staging: &Buffer,
+) -> Result<Receiver<Mapped>> {
+    runtime.submit(encoder)?;
+    runtime.at(Point::Mapping(staging));
+    let (sender, receiver) = channel();
+    let map = || {
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            let _ = sender.send(result);
+        });
+    };
+    runtime.guard(|| DOING.into(), 0, map)?;
     Ok(receiver)
 }
 
-fn finish_read(
-    runtime: &Runtime,
-    mapped: Option<Mapped>,
-    staging: &wgpu::Buffer,
-    count: usize,
-) -> Result<Vec<f32>> {
+fn wait_for_map(runtime: &Runtime, mapped: &Receiver<Mapped>) -> Result<()> {
+    runtime.wait()?;
+    // Another thread that polls may have taken the callback and be about to run it.
+    let mapped = mapped.recv_timeout(runtime.timeout());
+    let error = match mapped {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(e)) => failed(e),
+        Err(_) => failed("the device dropped the request"),
+    };
+    runtime.check_alive()?;
+    Err(error)
+}
+
+fn read(runtime: &Runtime, staging: &Buffer, count: usize) -> Result<Vec<f32>> {
+    runtime.at(Point::Reading);
     runtime.check()?;
-    let failed = |message: String| Error::Gpu { doing: "reading the result back".into(), message };
-    match mapped {
-        Some(Ok(())) => {}
-        Some(Err(e)) => return Err(failed(e.to_string())),
-        None => return Err(failed("the device dropped the request".into())),
-    }
-    let view = staging.get_mapped_range(..).map_err(|e| failed(e.to_string()))?;
+    let view = staging.get_mapped_range(..).map_err(|e| runtime.check_alive().err().unwrap_or(failed(e)))?;
     let values = bytemuck::cast_slice(&view)[..count].to_vec();
     drop(view);
     staging.unmap();
     Ok(values)
+}
+
+const DOING: &str = "reading the result back";
+
+fn failed(message: impl ToString) -> Error {
+    Error::Gpu { doing: DOING.into(), message: message.to_string() }
 }

@@ -51,7 +51,8 @@ impl Runtime {
             self.touch(&compiled)?;
         }
         self.save_pipelines();
-        Ok(())
+        // Where all was compiled before, nothing has asked the device.
+        self.check_alive()
     }
 
     /// Dispatches no workgroups: software drivers compile when something is dispatched first, not before.

@@ -1,5 +1,6 @@
 //! Weights on the device: repacked into aligned planes row by row, uploaded in chunks, split where a binding ends.
 
+use super::memory::Buffer;
 use super::record::{Io, Prepared};
 use super::runtime::Runtime;
 use super::{transfer, upload};
@@ -18,11 +19,11 @@ pub struct Weights {
     rows: usize,
     cols: usize,
     pub(super) shards: std::sync::Arc<[Shard]>,
-    pub(super) buffers: std::sync::Arc<[wgpu::Buffer]>,
-    pub(super) book: wgpu::Buffer,
+    pub(super) buffers: std::sync::Arc<[Buffer]>,
+    pub(super) book: Buffer,
     experts: usize,
     /// Made when a kernel first needs them.
-    row_scales: std::sync::Arc<std::sync::OnceLock<Vec<wgpu::Buffer>>>,
+    row_scales: std::sync::Arc<std::sync::OnceLock<Vec<Buffer>>>,
 }
 
 /// How an upload goes.
@@ -90,7 +91,7 @@ impl Weights {
     }
 
     /// The power of two of each row that makes its weights fit f16, one buffer a shard, computed on the device at first use.
-    pub(super) fn row_scales(&self, runtime: &Runtime) -> Result<&[wgpu::Buffer]> {
+    pub(super) fn row_scales(&self, runtime: &Runtime) -> Result<&[Buffer]> {
         if let Some(scales) = self.row_scales.get() {
             return Ok(scales);
         }
@@ -99,7 +100,7 @@ impl Weights {
         for (i, shard) in self.shards.iter().enumerate() {
             let y = transfer::buffer(
                 runtime,
-                "row scales",
+                &format!("row scales of `{}`", self.name),
                 shard.rows.len() as u64 * 4,
                 wgpu::BufferUsages::STORAGE,
             )?;
@@ -132,21 +133,12 @@ pub(super) fn upload(runtime: &Runtime, tensor: &PackedTensor, mut options: Uplo
     let mut buffers = vec![];
     for shard in &shards {
         let doing = || format!("uploading `{}`", tensor.name());
-        let buffer = runtime.guard(doing, shard.bytes(), || {
-            runtime.device().create_buffer(&wgpu::BufferDescriptor {
-                label: Some(tensor.name()),
-                size: shard.bytes().max(16),
-                usage: wgpu::BufferUsages::STORAGE
-                    | wgpu::BufferUsages::COPY_DST
-                    | wgpu::BufferUsages::COPY_SRC,
-                mapped_at_creation: false,
-            })
-        })?;
+        let buffer = transfer::create(runtime, doing, tensor.name(), shard.bytes(), transfer::OUTPUT)?;
         let step = upload::step(shard);
         for first in shard.rows.clone().step_by(step) {
             let rows = first..shard.rows.end.min(first + step);
             done += shard.row_bytes() * rows.len().next_multiple_of(shard.tile) as u64;
-            let to = (&layout, shard, &buffer);
+            let to = (&layout, shard, &*buffer);
             if !upload::rows(runtime, tensor, to, rows, !options.allow_non_finite)? {
                 // Counts them.
                 tensor.check_finite()?;

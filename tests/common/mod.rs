@@ -148,3 +148,10 @@ pub fn write_adapter(folder: &Path, config: &serde_json::Value, tensors: &[Raw])
     std::fs::write(folder.join("adapter_config.json"), config.to_string()).expect("a new file");
     write_tensors(&folder.join("adapter_model.safetensors"), tensors);
 }
+
+/// Bytes that the kernel counts for this process: `VmRSS`, `VmSize`, …
+pub fn status(what: &str) -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = text.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':')).expect("a line");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+}

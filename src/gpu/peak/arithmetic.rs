@@ -106,7 +106,7 @@ fn measure(lab: &Lab, kind: &Kind, seconds: f64) -> Result<Arithmetic> {
 fn verify(lab: &Lab, kind: &Kind, result: &wgpu::Buffer, lanes: u32) -> Result<()> {
     let mut encoder = lab.runtime.encoder();
     let count = lanes as usize * 4;
-    let staging = transfer::stage(lab.runtime, &mut encoder, result, count as u64 * 4)?;
+    let staging = transfer::stage(lab.runtime, &mut encoder, "a probe's results", result, count as u64 * 4)?;
     let got = transfer::submit_and_read_blocking(lab.runtime, encoder, &staging, count)?;
     for (lane, got) in got.as_chunks::<4>().0.iter().enumerate() {
         let (got, want) = (got.map(f32::to_bits), (kind.expected)(lane as u32, STEPS));

@@ -101,8 +101,8 @@ impl Shape {
 
 /// Two buffers of noise, as large as is worth measuring.
 struct Memory {
-    a: wgpu::Buffer,
-    b: wgpu::Buffer,
+    a: crate::gpu::memory::Buffer,
+    b: crate::gpu::memory::Buffer,
     bytes: u64,
 }
 

@@ -2,6 +2,7 @@
 
 use super::probe::{Lab, Params, Shader, Work};
 use crate::error::Result;
+use crate::gpu::memory::Buffer;
 use crate::gpu::upload::CHUNK;
 use crate::gpu::{host, transfer};
 use std::hint::black_box;
@@ -10,7 +11,7 @@ use std::time::Instant;
 /// A dispatch with hardly anything in it, and its result.
 pub struct Small {
     work: Work,
-    result: wgpu::Buffer,
+    result: Buffer,
 }
 
 /// Bytes that [`Small::readback`] reads: the activations of one column of a usual model.
@@ -26,7 +27,7 @@ impl Small {
         let shader = Shader { name: "nothing", text, header: "const LANES = 1u;\n" };
         let buffer = |what| transfer::buffer(lab.runtime, what, READBACK, transfer::OUTPUT);
         let result = buffer("a small result")?;
-        let work = lab.work(&shader, Params::default(), (&buffer("nothing")?, &result), 1)?;
+        let work = lab.work(&shader, Params::default(), (&*buffer("nothing")?, &*result), 1)?;
         Ok(Self { work, result })
     }
 
@@ -53,7 +54,8 @@ impl Small {
         median(seconds, || {
             let start = Instant::now();
             let mut encoder = lab.runtime.encoder();
-            let staging = transfer::stage(lab.runtime, &mut encoder, &self.result, READBACK)?;
+            let staging =
+                transfer::stage(lab.runtime, &mut encoder, "a small result", &self.result, READBACK)?;
             transfer::submit_and_read_blocking(lab.runtime, encoder, &staging, READBACK as usize / 4)?;
             Ok(start.elapsed().as_secs_f64())
         })
@@ -75,7 +77,7 @@ fn median(seconds: f64, mut sample: impl FnMut() -> Result<f64>) -> Result<f64> 
 /// GB/s of the queue's writes in chunks, as weights are uploaded, and of a plain copy of the same bytes by one thread.
 pub fn upload(lab: &Lab, seconds: f64) -> Result<(f64, f64)> {
     let room = host::available_memory().map_or(u64::MAX, |bytes| bytes / 8);
-    let bytes = UPLOAD.min(lab.runtime.caps().max_buffer).min(room) & !3;
+    let bytes = UPLOAD.min(lab.runtime.caps().max_buffer).min(room).min(lab.runtime.memory_left()) & !3;
     let source = vec![1u8; bytes as usize];
     let speed = |unit: f64| bytes as f64 / unit * 1e-9;
     let target = transfer::buffer(lab.runtime, "memory to upload to", bytes, transfer::INPUT)?;

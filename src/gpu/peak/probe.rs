@@ -3,8 +3,8 @@
 use crate::error::Result;
 use crate::gpu::runtime::Runtime;
 use crate::gpu::time::Clock;
+use crate::gpu::transfer;
 use std::time::Instant;
-use wgpu::util::DeviceExt;
 
 /// Parameters of a probe, as `shaders/peak/params.wgsl` declares and explains them.
 #[repr(C)]
@@ -92,21 +92,20 @@ impl<'r> Lab<'r> {
         (a, b): (&wgpu::Buffer, &wgpu::Buffer),
         groups: u32,
     ) -> Result<Work> {
+        let what = format!("parameters of the probe {}", shader.name);
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let buffer = transfer::buffer(self.runtime, &what, size_of::<Params>() as u64, usage)?;
         self.runtime.guard(
             || format!("compiling the probe {}", shader.name),
             0,
             || {
                 let pipeline = self.compile(shader);
-                let params = self.runtime.device().create_buffer_init(&wgpu::util::BufferInitDescriptor {
-                    label: Some("parameters of a probe"),
-                    contents: bytemuck::bytes_of(&params),
-                    usage: wgpu::BufferUsages::UNIFORM,
-                });
+                self.runtime.queue().write_buffer(&buffer, 0, bytemuck::bytes_of(&params));
                 let bindings = self.runtime.device().create_bind_group(&wgpu::BindGroupDescriptor {
                     label: Some(shader.name),
                     layout: &self.bindings,
                     entries: &[
-                        entry(0, params.as_entire_binding()),
+                        entry(0, buffer.as_entire_binding()),
                         entry(1, a.as_entire_binding()),
                         entry(2, b.as_entire_binding()),
                     ],

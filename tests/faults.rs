@@ -1,0 +1,572 @@
+//! Devices that fail: lost, full, silent, or refusing a shader. Every failure is a value, comes soon, and says what it was about.
+
+mod common;
+
+use common::{VARIANTS, open};
+use qmatmul::check::{activations, random_tensor};
+use qmatmul::error::{Error, Result};
+use qmatmul::gpu::{Point, Upload};
+use qmatmul::kernel::MatmulOptions;
+use qmatmul::{Options, PackedTensor, Runtime, Weights, format, wgpu};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// In which a call on a lost device must return.
+const SOON: Duration = Duration::from_secs(2);
+
+fn tensor(name: &str, m: usize, k: usize) -> PackedTensor {
+    random_tensor(name, format::by_name("Q4_0").expect("a format"), m, k, 1).expect("k is a multiple of 32")
+}
+
+fn runtime() -> Runtime {
+    open(&VARIANTS[0].options())
+}
+
+fn limited(bytes: u64) -> Runtime {
+    open(&Options { memory_limit: Some(bytes), ..VARIANTS[0].options() })
+}
+
+/// The result of a call, which must come soon.
+fn soon<T>(what: &str, call: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = call();
+    assert!(start.elapsed() < SOON, "{what} took {:?}", start.elapsed());
+    result
+}
+
+/// Fails unless the call returns soon and says that the device is lost.
+fn lost<T>(what: &str, call: impl FnOnce() -> Result<T>) {
+    match soon(what, call).map(drop) {
+        Err(Error::DeviceLost(_)) => {}
+        other => panic!("{what}: {other:?}"),
+    }
+}
+
+/// What anybody can ask of a runtime, by name.
+type Call = (&'static str, fn(&Runtime, &Weights) -> Result<()>);
+
+const CALLS: &[Call] = &[
+    ("upload", |r, _| r.upload(&tensor("another", 8, 64)).map(drop)),
+    ("matmul", |r, w| r.matmul(w, &activations(2 * w.cols(), 1)).map(drop)),
+    ("matmul_async", |r, w| pollster::block_on(r.matmul_async(w, &activations(w.cols(), 1))).map(drop)),
+    ("matmul_experts", |r, w| {
+        r.matmul_experts(w, &activations(w.cols(), 1), &[0], &MatmulOptions::default()).map(drop)
+    }),
+    ("dequantize", |r, w| r.dequantize(w).map(drop)),
+    ("dequantize_async", |r, w| pollster::block_on(r.dequantize_async(w)).map(drop)),
+    ("get_rows", |r, w| r.get_rows(w, &[0]).map(drop)),
+    ("get_rows_async", |r, w| pollster::block_on(r.get_rows_async(w, &[0])).map(drop)),
+    ("warm_up", |r, w| r.warm_up(w, 1)),
+    ("time_matmul", |r, w| {
+        r.time_matmul(std::slice::from_ref(w), 1, &MatmulOptions::default(), 0.0).map(drop)
+    }),
+    ("time_host", |r, w| r.time_host(w, 1, &MatmulOptions::default()).map(drop)),
+    ("encode", |r, _| {
+        let nf4 = format::by_name("NF4").expect("a format");
+        r.encode("e", nf4, 4, 64, &activations(256, 1)).map(drop)
+    }),
+    ("copy_gb_per_s", |r, _| r.copy_gb_per_s(0.0).map(drop)),
+    ("record_matmul", |r, w| {
+        let buffer = || {
+            let (size, usage) = (1 << 16, wgpu::BufferUsages::STORAGE);
+            r.device().create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size,
+                usage,
+                mapped_at_creation: false,
+            })
+        };
+        let mut encoder = r.device().create_command_encoder(&Default::default());
+        r.record_matmul(&mut encoder, w, &buffer(), &buffer(), 1)?;
+        r.queue().submit([encoder.finish()]);
+        r.wait()
+    }),
+    ("wait", |r, _| r.wait()),
+];
+
+#[test]
+fn calls_work_as_long_as_the_device_does() {
+    let runtime = runtime();
+    let w = runtime.upload(&tensor("w", 8, 64)).expect("small");
+    for (name, call) in CALLS {
+        call(&runtime, &w).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+}
+
+/// Whichever call is the first after the loss: nobody has polled, so the loss was not yet heard of.
+#[test]
+fn every_call_hears_of_a_lost_device_and_goes_on_saying_so() {
+    for (name, call) in CALLS {
+        let runtime = runtime();
+        let w = runtime.upload(&tensor("w", 8, 64)).expect("small");
+        // Compiled before, so that the loss is what is new.
+        runtime.matmul(&w, &activations(64, 1)).expect("small");
+        runtime.device().destroy();
+        lost(name, || call(&runtime, &w));
+        for (name, call) in CALLS {
+            lost(name, || call(&runtime, &w));
+        }
+    }
+}
+
+#[test]
+fn a_loss_within_an_upload() {
+    let packed = tensor("w", 40_000, 1024);
+    for at in 1..4 {
+        let runtime = runtime();
+        let mut chunks = 0;
+        let mut progress = |_, _| {
+            chunks += 1;
+            if chunks == at {
+                runtime.device().destroy();
+            }
+        };
+        let options = Upload { progress: Some(&mut progress), ..Upload::default() };
+        let result = soon("upload", || runtime.upload_with(&packed, options));
+        // After the last chunk there is nothing left to fail.
+        match (at, result.map(drop)) {
+            (_, Err(Error::DeviceLost(_))) => {}
+            (3, Ok(())) => {}
+            (_, other) => panic!("lost after chunk {at}: {other:?}"),
+        }
+        lost("wait", || runtime.wait());
+    }
+}
+
+/// Loses the device at each point of a call.
+#[test]
+fn a_loss_at_any_point_of_a_matmul() {
+    for wanted in ["compiling", "submitting", "mapping", "waiting", "polling", "reading"] {
+        let runtime = runtime();
+        let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
+        let device = runtime.device().clone();
+        let armed = std::sync::Arc::new(AtomicBool::new(true));
+        let hook_armed = armed.clone();
+        runtime.set_hook(Box::new(move |point| {
+            if name(&point) == wanted && hook_armed.swap(false, Ordering::Relaxed) {
+                device.destroy();
+            }
+        }));
+        let x = activations(64, 1);
+        match soon(wanted, || runtime.matmul(&w, &x)).map(drop) {
+            Err(Error::DeviceLost(_)) => {}
+            // The result had arrived.
+            Ok(()) if wanted == "reading" => {}
+            other => panic!("lost when {wanted}: {other:?}"),
+        }
+        assert!(!armed.load(Ordering::Relaxed), "nobody came to {wanted}");
+        lost("the next call", || runtime.matmul(&w, &x));
+    }
+}
+
+fn name(point: &Point) -> &'static str {
+    match point {
+        Point::Compiling(_) => "compiling",
+        Point::Submitting => "submitting",
+        Point::Mapping(_) => "mapping",
+        Point::Waiting => "waiting",
+        Point::Polling => "polling",
+        Point::Reading => "reading",
+        _ => "elsewhere",
+    }
+}
+
+/// wgpu panics where a driver reports the loss while it is waited for.
+#[test]
+fn a_panic_in_the_wait_is_a_lost_device() {
+    let runtime = runtime();
+    let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
+    runtime.set_hook(Box::new(|point| {
+        if let Point::Polling = point {
+            std::panic::resume_unwind(Box::new("as wgpu does"));
+        }
+    }));
+    lost("matmul", || runtime.matmul(&w, &activations(64, 1)));
+    lost("dequantize", || runtime.dequantize(&w));
+}
+
+#[test]
+fn a_loss_while_eight_threads_run() {
+    for delay in [0, 3, 17, 60] {
+        let runtime = runtime();
+        let w = runtime.upload(&tensor("w", 512, 1024)).expect("small");
+        runtime.warm_up(&w, 1).expect("compiles");
+        let gone = AtomicBool::new(false);
+        let work = |i: usize| {
+            loop {
+                let was_gone = gone.load(Ordering::SeqCst);
+                let (start, (name, call)) = (Instant::now(), CALLS[i]);
+                let result = call(&runtime, &w);
+                assert!(!was_gone || start.elapsed() < SOON, "{name} took {:?}", start.elapsed());
+                match result {
+                    Ok(()) if was_gone => panic!("{name} on a lost device"),
+                    Ok(()) => {}
+                    Err(Error::DeviceLost(_)) => return,
+                    Err(other) => panic!("{name}: {other}"),
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for i in 0..8 {
+                scope.spawn(move || work(i));
+            }
+            std::thread::sleep(Duration::from_millis(delay));
+            runtime.device().destroy();
+            gone.store(true, Ordering::SeqCst);
+        });
+    }
+}
+
+#[test]
+fn what_was_lost_can_be_dropped_in_any_order() {
+    for order in 0..6 {
+        let runtime = runtime();
+        let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
+        runtime.matmul(&w, &activations(64, 1)).expect("small");
+        let clone = (runtime.clone(), w.clone());
+        if order % 2 == 0 {
+            runtime.device().destroy();
+        }
+        match order / 2 {
+            0 => drop((w, runtime, clone)),
+            1 => drop((runtime, clone, w)),
+            _ => drop((clone, runtime, w)),
+        }
+    }
+}
+
+#[test]
+fn a_runtime_is_rebuilt_with_the_same_options_and_gives_the_same_bits() {
+    for variant in &VARIANTS {
+        let options =
+            Options { memory_limit: Some(64 << 20), max_binding: Some(1 << 20), ..variant.options() };
+        let old = open(&options);
+        let packed = tensor("blk.7.up", 2000, 1024);
+        let w = old.upload(&packed).expect("small");
+        let x = activations(9 * 1024, 3);
+        let y = old.matmul(&w, &x).expect("small");
+        old.device().destroy();
+        lost(variant.name, || old.matmul(&w, &x));
+        let new = old.rebuild().expect("the adapter is still there");
+        assert_eq!(format!("{:?}", new.caps()), format!("{:?}", old.caps()), "{}", variant.name);
+        assert_eq!((new.memory_limit(), new.memory_used()), (Some(64 << 20), 0));
+        match new.matmul(&w, &x) {
+            Err(Error::Argument(text)) => assert!(text.contains("`blk.7.up`"), "{text}"),
+            other => panic!("weights of the old device: {other:?}"),
+        }
+        drop(old);
+        let again = new.upload(&packed).expect("small");
+        drop(w);
+        let same =
+            new.matmul(&again, &x).expect("small").iter().zip(&y).all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same, "{}: other bits", variant.name);
+    }
+}
+
+#[test]
+fn a_device_of_the_host_is_not_rebuilt() {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
+    let adapter = adapters.first().expect("the tests need an adapter");
+    let (device, queue) =
+        pollster::block_on(adapter.request_device(&Default::default())).expect("a plain device");
+    let runtime = Runtime::with_device(device, queue, adapter, &Options::default());
+    match runtime.rebuild().map(drop) {
+        Err(Error::Argument(text)) => assert!(text.contains("with_device"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Wanted and left bytes of a refusal by the limit, which must name `tensor`.
+fn refused<T>(result: Result<T>, tensor: &str) -> (u64, u64) {
+    match result.map(drop) {
+        Err(error @ Error::OutOfMemory { bytes, left: Some(left), .. }) => {
+            let text = error.to_string();
+            assert!(text.contains(&format!("`{tensor}`")), "{text}");
+            assert!(text.contains(&bytes.to_string()) && text.contains(&left.to_string()), "{text}");
+            assert!(left < bytes, "{text}");
+            (bytes, left)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_upload_beyond_the_limit_is_refused_and_leaves_nothing() {
+    let runtime = limited(4 << 20);
+    let large = tensor("large", 4096, 2048); // 4.5 MiB
+    assert_eq!(refused(runtime.upload(&large), "large"), (large.data().len() as u64, 4 << 20));
+    assert_eq!(runtime.memory_used(), 0);
+    let w = runtime.upload(&tensor("small", 64, 64)).expect("it fits");
+    let used = runtime.memory_used();
+    assert!(used >= w.device_bytes(), "{used}");
+    let x = activations(64, 1);
+    runtime.matmul(&w, &x).expect("still usable");
+    assert_eq!(runtime.memory_used(), used, "what the call needed is given back");
+    drop(w);
+    assert!(runtime.memory_used() < 1024, "{} bytes are more than a code book", runtime.memory_used());
+}
+
+#[test]
+fn shards_of_a_refused_upload_are_freed() {
+    let options =
+        Options { memory_limit: Some(4 << 20), max_binding: Some(1 << 20), ..VARIANTS[0].options() };
+    let runtime = open(&options);
+    let most = std::cell::Cell::new(0);
+    let mut progress = |_, _| most.set(runtime.memory_used());
+    let large = tensor("large", 4096, 2048);
+    let result = runtime.upload_with(&large, Upload { progress: Some(&mut progress), ..Upload::default() });
+    let (_, left) = refused(result, "large");
+    assert!(most.get() > 3 << 20, "some shards were there: {}", most.get());
+    assert_eq!(left + most.get(), 4 << 20);
+    assert_eq!(runtime.memory_used(), 0);
+    let fits = runtime.upload(&tensor("fits", 3000, 2048)).expect("3.3 MiB");
+    assert!(fits.shard_count() > 1);
+}
+
+#[test]
+fn activations_and_results_count() {
+    let packed = tensor("w", 256, 256);
+    let runtime = limited(packed.data().len() as u64 + (1 << 20));
+    let w = runtime.upload(&packed).expect("it fits");
+    let used = runtime.memory_used();
+    let small = activations(256, 1);
+    let y = runtime.matmul(&w, &small).expect("it fits");
+    for n in [400, 600, 2000] {
+        refused(runtime.matmul(&w, &activations(n * 256, 1)), "w");
+        assert_eq!(runtime.memory_used(), used, "n = {n}");
+    }
+    refused(runtime.get_rows(&w, &[0; 2000]), "w");
+    assert_eq!(runtime.matmul(&w, &small).expect("still usable"), y);
+    assert_eq!(runtime.memory_used(), used);
+}
+
+/// As long as the host's encoder holds buffers of ours, they count.
+#[test]
+fn recorded_work_counts_until_it_has_run() {
+    let runtime = runtime();
+    let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
+    let used = runtime.memory_used();
+    let buffer = || {
+        let usage = wgpu::BufferUsages::STORAGE;
+        let descriptor = wgpu::BufferDescriptor { label: None, size: 4096, usage, mapped_at_creation: false };
+        runtime.device().create_buffer(&descriptor)
+    };
+    let mut encoder = runtime.device().create_command_encoder(&Default::default());
+    runtime.record_matmul(&mut encoder, &w, &buffer(), &buffer(), 3).expect("fits");
+    assert!(runtime.memory_used() > used);
+    runtime.queue().submit([encoder.finish()]);
+    runtime.wait().expect("the device works");
+    assert_eq!(runtime.memory_used(), used);
+    let mut encoder = runtime.device().create_command_encoder(&Default::default());
+    runtime.record_matmul(&mut encoder, &w, &buffer(), &buffer(), 3).expect("fits");
+    assert!(runtime.memory_used() > used);
+    drop(encoder);
+    assert_eq!(runtime.memory_used(), used, "dropped without being submitted");
+}
+
+/// The driver's own refusal: the test runs itself with so little address space that an allocation fails.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_drivers_refusal_is_out_of_memory_and_leaves_the_runtime_usable() {
+    const INSIDE: &str = "QMATMUL_TEST_SMALL_SPACE";
+    if std::env::var_os(INSIDE).is_some() {
+        return in_a_small_space();
+    }
+    let test = "the_drivers_refusal_is_out_of_memory_and_leaves_the_runtime_usable";
+    let output = std::process::Command::new(std::env::current_exe().expect("a test"))
+        .args([test, "--exact", "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .expect("the test starts");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("the device has no room"), "{text}");
+}
+
+#[cfg(target_os = "linux")]
+fn in_a_small_space() {
+    let runtime = runtime();
+    let w = runtime.upload(&tensor("w", 64, 1024)).expect("small");
+    let x = activations(1024, 1);
+    let y = runtime.matmul(&w, &x).expect("small");
+    let used = runtime.memory_used();
+    let more = common::status("VmSize") + (512 << 20);
+    let pid = std::process::id().to_string();
+    let limit = std::process::Command::new("prlimit").args(["--pid", &pid, &format!("--as={more}")]).status();
+    assert!(limit.expect("util-linux is there").success());
+    // Buffers only, a gigabyte for x: nothing of it on the host.
+    let error = runtime.time_host(&w, 1 << 18, &MatmulOptions::default()).expect_err("beyond the space");
+    assert!(matches!(error, Error::OutOfMemory { left: None, .. }), "{error:?}");
+    eprintln!("{error}");
+    assert_eq!(runtime.memory_used(), used);
+    assert_eq!(runtime.matmul(&w, &x).expect("still usable"), y);
+}
+
+#[test]
+fn a_device_that_does_not_answer_in_time() {
+    let options = Options { timeout: Some(Duration::from_millis(1)), ..VARIANTS[0].options() };
+    let runtime = open(&options);
+    let patient = runtime_with(Duration::from_secs(100));
+    let packed = tensor("w", 4096, 4096);
+    let x = activations(16 * 4096, 1);
+    let want = patient.matmul(&patient.upload(&packed).expect("9 MB"), &x).expect("in time");
+    let w = again(|| runtime.upload(&packed));
+    let error = runtime.matmul(&w, &x).expect_err("more than a millisecond of work");
+    assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
+    assert!(error.to_string().contains("0.001 s"), "{error}");
+    let error =
+        pollster::block_on(runtime.matmul_async(&w, &x)).expect_err("more than a millisecond of work");
+    assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
+    // It was late, not lost.
+    again(|| runtime.wait());
+    let rows = again(|| runtime.dequantize_rows(&w, 0..1));
+    assert_eq!(rows, packed.select_rows(&[0]).expect("a row").dequantize());
+    assert_eq!(want.len(), 16 * 4096);
+}
+
+fn runtime_with(timeout: Duration) -> Runtime {
+    open(&Options { timeout: Some(timeout), ..VARIANTS[0].options() })
+}
+
+/// What a call returns that is not in time at first.
+fn again<T>(call: impl Fn() -> Result<T>) -> T {
+    let start = Instant::now();
+    loop {
+        match call() {
+            Ok(value) => return value,
+            Err(Error::TimedOut { .. }) if start.elapsed() < Duration::from_secs(60) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+/// Time counts from the last submission that ended, not from the first.
+#[test]
+fn many_submissions_that_end_in_time_may_take_longer_together() {
+    let patience = Duration::from_millis(400);
+    let runtime = runtime_with(patience);
+    let w = runtime.upload(&tensor("w", 2048, 2048)).expect("2 MB");
+    let x = activations(8 * 2048, 1);
+    let y = runtime.matmul(&w, &x).expect("in time");
+    let start = Instant::now();
+    // Each waits for what the others have submitted, too.
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while start.elapsed() < 3 * patience {
+                    assert_eq!(runtime.matmul(&w, &x).expect("in time"), y);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_result_that_cannot_be_mapped() {
+    let runtime = runtime();
+    let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
+    let x = activations(64, 1);
+    let y = runtime.matmul(&w, &x).expect("small");
+    let used = runtime.memory_used();
+    let times = AtomicUsize::new(0);
+    runtime.set_hook(Box::new(move |point| {
+        if let Point::Mapping(buffer) = point {
+            match times.fetch_add(1, Ordering::Relaxed) {
+                0 => buffer.destroy(),
+                1 => buffer.map_async(wgpu::MapMode::Read, .., |_| {}),
+                _ => {}
+            }
+        }
+    }));
+    for why in ["destroyed", "mapped already"] {
+        let error = soon(why, || runtime.matmul(&w, &x)).expect_err(why);
+        assert!(matches!(&error, Error::Gpu { doing, .. } if doing.contains("reading")), "{why}: {error:?}");
+    }
+    assert_eq!(runtime.matmul(&w, &x).expect("still usable"), y);
+    assert_eq!(runtime.memory_used(), used);
+}
+
+#[test]
+fn a_shader_that_does_not_compile_is_named_with_its_file_and_line() {
+    let runtime = runtime();
+    let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
+    let broken = std::sync::Arc::new(AtomicBool::new(true));
+    let breaks = broken.clone();
+    runtime.set_hook(Box::new(move |point| {
+        if let Point::Compiling(text) = point
+            && breaks.load(Ordering::Relaxed)
+        {
+            *text = text.replacen("fn main(", "fn broken( -> }", 1);
+        }
+    }));
+    let x = activations(64, 1);
+    for _ in 0..2 {
+        let error = runtime.matmul(&w, &x).expect_err("the shader is broken");
+        let text = error.to_string();
+        assert!(matches!(error, Error::Gpu { .. }), "{text}");
+        let kernel = runtime.kernels(&w, 1, &MatmulOptions::default()).expect("small");
+        let kernel = kernel.split([':', '+']).next().expect("a name");
+        let line = line_of(&format!("shaders/kernel/{kernel}.wgsl"), "fn main(");
+        let want = format!("shaders/kernel/{kernel}.wgsl:{line}: ");
+        assert!(text.contains(&want) && text.contains("Q4_0"), "wanted {want}, got {text}");
+    }
+    broken.store(false, Ordering::Relaxed);
+    let y = runtime.matmul(&w, &x).expect("usable again");
+    assert_eq!(
+        y,
+        VARIANTS[0]
+            .runtime()
+            .matmul(&VARIANTS[0].runtime().upload(&tensor("w", 64, 64)).expect("small"), &x)
+            .expect("small")
+    );
+}
+
+/// Line (from 1) of a file of the repository that holds `text`.
+fn line_of(file: &str, text: &str) -> usize {
+    let file =
+        std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("a file");
+    file.lines().position(|line| line.contains(text)).expect("the text is there") + 1
+}
+
+/// An entry point that is missing is found when the pipeline is made, which names no line.
+#[test]
+fn a_pipeline_that_cannot_be_made_names_its_kernel() {
+    let runtime = runtime();
+    let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
+    let times = AtomicUsize::new(0);
+    runtime.set_hook(Box::new(move |point| {
+        if let Point::Compiling(text) = point
+            && times.fetch_add(1, Ordering::Relaxed) == 0
+        {
+            *text = text.replacen("fn main(", "fn other(", 1);
+        }
+    }));
+    let error = runtime.matmul(&w, &activations(64, 1)).expect_err("no entry point");
+    let text = error.to_string();
+    assert!(matches!(error, Error::Gpu { .. }) && text.contains("matmul_rows for Q4_0"), "{text}");
+    runtime.matmul(&w, &activations(64, 1)).expect("usable again");
+}
+
+#[test]
+fn errors_of_other_threads_reach_the_next_call() {
+    let runtime = runtime();
+    let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
+    let x = activations(64, 1);
+    let y = runtime.matmul(&w, &x).expect("small");
+    // On another thread, in nobody's scope.
+    let misuse = || {
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::MAP_WRITE;
+        let label = Some("impossible");
+        runtime.device().create_buffer(&wgpu::BufferDescriptor {
+            label,
+            size: 16,
+            usage,
+            mapped_at_creation: false,
+        })
+    };
+    std::thread::scope(|scope| scope.spawn(misuse).join().map(drop)).expect("no panic");
+    let error = runtime.matmul(&w, &x).expect_err("the other thread's error");
+    assert!(matches!(error, Error::Gpu { .. }) && error.to_string().contains("impossible"), "{error}");
+    assert_eq!(runtime.matmul(&w, &x).expect("it was reported once"), y);
+}
