@@ -191,7 +191,6 @@ pub fn tensor(
         Err(error) if !packed.format().is_plain() => return Err(error),
         finite => finite.is_ok(),
     };
-    let weights = runtime.upload_with(packed, Upload { allow_non_finite: true, ..Upload::default() })?;
     let outcome = |operation, n, comparison| Outcome {
         tensor: packed.name().into(),
         format: packed.format().name,
@@ -201,6 +200,13 @@ pub fn tensor(
         n,
         comparison,
     };
+    // A file of no bytes may claim so many rows of no columns that a device takes minutes to compare nothing.
+    if packed.cols() == 0 && packed.rows() > CHECK_ELEMENTS {
+        let nothing = |&n: &usize| outcome("matmul", n, compare_bits(&[], &[]));
+        let whole = outcome("dequantize", 0, compare_bits(&[], &[]));
+        return Ok(std::iter::once(whole).chain(batches.iter().map(nothing)).collect());
+    }
+    let weights = runtime.upload_with(packed, Upload { allow_non_finite: true, ..Upload::default() })?;
     let mut outcomes = vec![outcome("dequantize", 0, dequantize(runtime, packed, &weights)?)];
     let (n, comparison) = get_rows(runtime, packed, &weights, seed)?;
     outcomes.push(outcome("get_rows", n, comparison));

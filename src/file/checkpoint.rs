@@ -91,10 +91,10 @@ impl Config {
 
 /// How a checkpoint was quantized: `quantization_config` of its config.json, or the quantize_config.json of older tools.
 pub(crate) fn quantization(beside: &Path, config: Option<&Config>) -> Result<Settings> {
-    if let Some(config) = config {
-        if let Some(settings) = config.parse::<settings::Config>()?.settings() {
-            return settings.checked(&config.path);
-        }
+    if let Some(config) = config
+        && let Some(settings) = config.parse::<settings::Config>()?.settings()
+    {
+        return settings.checked(&config.path);
     }
     match Config::open(beside.with_file_name("quantize_config.json"))? {
         Some(config) => config.parse::<Settings>()?.checked(&config.path),
