@@ -229,11 +229,15 @@ pub fn tensor(
         Err(error) if !packed.format().is_plain() => return Err(error),
         finite => finite.is_ok(),
     };
-    let weights = runtime.upload_with(packed, Upload { allow_non_finite: true, ..Upload::default() })?;
     let decoded = |operation: &'static str, n, comparison| {
         let ran = Ran { kernel: operation.into(), activations: Activations::F32, comparison };
         Outcome::new(packed, (operation, n), ran)
     };
+    // A file of no bytes may claim so many rows of no columns that a device takes minutes to compare nothing.
+    if packed.cols() == 0 && packed.rows() > CHECK_ELEMENTS {
+        return Ok(vec![decoded("dequantize", 0, compare_bits(&[], &[]))]);
+    }
+    let weights = runtime.upload_with(packed, Upload { allow_non_finite: true, ..Upload::default() })?;
     let mut outcomes = vec![decoded("dequantize", 0, dequantize(runtime, packed, &weights)?)];
     let (n, comparison) = get_rows(runtime, packed, &weights, seed)?;
     outcomes.push(decoded("get_rows", n, comparison));

@@ -56,9 +56,9 @@ fn module(
     let [rows, cols] = files.matrix(weight)?;
     files.typed(weight, &["I8"])?;
     files.typed(scb, &["F32"])?;
-    match scb.shape[..] {
-        [some, 1] if some == rows => {}
-        _ => files.expect(scb, &[rows], "scales of rows")?,
+    files.count(scb, rows, "scales")?;
+    if scb.shape != [rows, 1] {
+        files.expect(scb, &[rows], "scales of rows")?;
     }
     if let Some(order) = order {
         check_order(order, files)?;

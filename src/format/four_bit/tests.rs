@@ -1,8 +1,8 @@
 //! The encoder against vectors made by bitsandbytes.
 
-use super::{Dtype, Recipe, dynamic_map};
-use crate::format::by_name;
+use super::{Dtype, FourBit, Recipe, dynamic_map};
 use crate::format::storage::Part;
+use crate::format::{Storage, by_name};
 use crate::tensor::PackedTensor;
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -105,5 +105,24 @@ fn normal_weights_lose_as_little_as_with_bitsandbytes() {
             println!("{name}, scales quantized: {double}: {mean}");
             assert!((mean - wanted).abs() <= 0.0002, "{name}, scales quantized: {double}: {mean}");
         }
+    }
+}
+
+/// The book of a file may have values above one, and make infinite weights of a scale that is a number.
+#[test]
+fn weights_beyond_f32_are_found() {
+    for (value, code, finite) in [(1.0, 0xff, true), (2.0, 0xff, false), (2.0, 0x00, true)] {
+        let mut book = [0.5; 16];
+        book[15] = value;
+        let weight = FourBit {
+            format: by_name("NF4").expect("a format of the table"),
+            shape: vec![1, 64],
+            recipe: Recipe::default(),
+            codes: vec![code; 32].into(),
+            absmax: vec![3e38],
+            book,
+            nested: None,
+        };
+        assert_eq!(weight.is_finite(0..1), finite, "{value} {code:x}");
     }
 }
