@@ -422,7 +422,8 @@ fn features_switched_off() {
             assert!(options.f16 || !caps.f16);
             assert!(options.int64 || !caps.int64);
             assert!(options.cooperative && options.f16 || caps.cooperative.is_none());
-            for format in ["Q4_K", "IQ4_NL"].map(|name| format::by_name(name).expect("a format of the table")) {
+            for format in ["Q4_K", "IQ4_NL"].map(|name| format::by_name(name).expect("a format of the table"))
+            {
                 for activations in [Activations::F32, Activations::F16, Activations::Q8] {
                     let label = format!("{name}, software = {software}, {}", activations.name());
                     for case in &cases {
@@ -449,7 +450,8 @@ fn checked_and_trusted_shaders_agree() {
         (&VARIANTS[3], vec![], 9),
     ] {
         let checked = open(&Options { checked: true, ..variant.options() });
-        let few = ["Q5_0", "IQ4_NL", "Q6_K"].map(|name| format::by_name(name).expect("a format of the table"));
+        let few =
+            ["Q5_0", "IQ4_NL", "Q6_K"].map(|name| format::by_name(name).expect("a format of the table"));
         for format in if formats.is_empty() { few.to_vec() } else { formats } {
             let packed = random_tensor("w", format, 65, 512, 3).expect("512 fits every block");
             let x = check::activations(batch * 512, 5);

@@ -213,7 +213,7 @@ fn layouts() -> Vec<Layout> {
     all
 }
 
-/// Every cell as composed text: all of [`cells`], and the first configurations of each kernel for other layouts.
+/// Every cell as composed text: all of [`cells`], and for other layouts one configuration of the kernels that have an addressing of their own.
 #[cfg(feature = "cli")]
 fn sources() -> Vec<(&'static Kernel, Config, &'static str, compose::Source)> {
     let mut seen = std::collections::HashSet::new();
@@ -229,9 +229,14 @@ fn sources() -> Vec<(&'static Kernel, Config, &'static str, compose::Source)> {
         push(kernel, config.clone(), &format.layout(COLS));
     }
     for layout in layouts() {
+        let mut first = std::collections::HashSet::new();
         for (kernel, config, format) in &cells {
-            let whole_words = !["gemv", "gemm", "matmul_rows", "dequantize"].contains(&kernel.name);
-            if format.name == layout.format.name && !whole_words {
+            let needs = needs_codes(config);
+            let suits = format.name == layout.format.name
+                && ["gemv", "gemm", "matmul_rows", "dequantize"].contains(&kernel.name)
+                && needs.is_none_or(|n| n <= layout.codes as u8)
+                && !has_part(config, "weights_gathered.wgsl");
+            if suits && first.insert((kernel.name, needs)) {
                 push(kernel, config.clone(), &layout);
             }
         }
