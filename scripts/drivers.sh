@@ -31,7 +31,7 @@ all=("${quick[@]}" bitsandbytes uniform hub_floats hub_integers encode int8 lora
 runs=(tint dxc msl spirv spirv-sid sid swiftshader gl lavapipe sid-128 sid-512 lavapipe-128 lavapipe-512 sid-layer lavapipe-layer)
 [ $# = 0 ] || runs=("$@")
 mkdir -p "$results" "$here/cache"
-export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-$here}
+export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-$here} RUST_BACKTRACE=0
 for run in "${runs[@]}"; do rm -f "$results/$run".*; done
 
 say() { echo "$*" >&2; }
@@ -166,7 +166,7 @@ tests_to_lines() {
         /^---- .* stdout ----$/ { test = $2; message = 0 }
         /^checks: / { checks += $2 }
         /panicked at/ { message = 1; next }
-        /^note: / || /^$/ { message = 0 }
+        /^note: / || /^stack backtrace:/ || /^$/ { message = 0 }
         message && failed[test] && !/^[0-9]+ of [0-9]+ failed:$/ { print "FAIL " file "::" test ": " $0; told[test] = 1 }
         /^test result: / { finished = 1 }
         END {
@@ -220,10 +220,15 @@ run_compiler() {
 }
 
 compile_tint() { tint ./*.wgsl; }
-compile_dxc() { wine "$here/dxc/dxc.exe" ./*.hlsl | tr -d '\r'; }
+compile_dxc() {
+    local i all=(./*.hlsl)
+    # A command line of Windows holds 32,767 characters.
+    for ((i = 0; i < ${#all[@]}; i += 400)); do wine "$here/dxc/dxc.exe" "${all[@]:i:400}" || return; done | sed -u 's/\r$//'
+}
 compile_msl() { printf '%s\0' ./*.metal | xargs -0 -n 50 -P "$jobs" "$scripts/msl/check.sh" "$clang"; }
 compile_spirv() { spirv_val spirv-val ./*.spv; }
-compile_spirv-sid() { spirv_val "$sid/usr/lib64/ld-linux-x86-64.so.2 --library-path $sid/$libraries $sid/usr/bin/spirv-val" ./*.spv; }
+compile_spirv-sid() { spirv_val "$newest_spirv_val" ./*.spv; }
+newest_spirv_val="$sid/usr/lib64/ld-linux-x86-64.so.2 --library-path $sid/$libraries $sid/usr/bin/spirv-val"
 clang=$tools/usr/lib/llvm-14/bin/clang
 
 # On the newest Mesa, as Dawn wants more than Debian's stable one has.
@@ -233,15 +238,17 @@ tint() {
         "$scripts/tint.mjs" "$here/package" "$@"
 }
 
+# As Vulkan wants modules and, as the first error ends it, those that are refused by the rules of SPIR-V alone.
 spirv_val() {
-    local command=$1 file errors
+    local command=$1 file errors others
     shift
     for file; do
-        # As Vulkan's block layouts are: naga writes no strides that these would need.
         if errors=$($command --target-env vulkan1.1 "$file" 2>&1); then
             echo "pass $(basename "$file")"
         else
-            echo "FAIL $(basename "$file"): $(echo "$errors" | tr '\n' ' ')"
+            others=$($command --target-env spv1.3 "$file" 2>&1) && others=none
+            echo "FAIL $(basename "$file"): $errors; by the rules of SPIR-V alone: $others" | tr '\n' ' '
+            echo
         fi
     done
 }
@@ -256,17 +263,19 @@ control_msl() {
     "$scripts/msl/check.sh" "$clang" "$(control metal '#include <metal_stdlib>
 kernel void main_(device metal::float4& y, device metal::uint4 const& x) { y = x; }')"
 }
-control_spirv() { head -c 200 "$(ls "$here"/shaders/*.spv | head -n 1)" >"$here/control.spv"; spirv_val spirv-val "$here/control.spv"; }
-control_spirv-sid() { control_spirv; }
+control_spirv() { half_a_module && spirv_val spirv-val "$here/control.spv"; }
+control_spirv-sid() { half_a_module && spirv_val "$newest_spirv_val" "$here/control.spv"; }
+half_a_module() { head -c 2000 "$(binary_of_a_shader)" >"$here/control.spv"; }
+binary_of_a_shader() { find "$here/shaders" -name '*.dequantize.*.spv' | head -n 1; }
 
 # One line: what a compiler calls itself.
 compiler() {
     case $1 in
-    tint) echo "Tint of Dawn for node $(sed -nE 's/^ *"version": "(.*)",/\1/p' "$here/package/package.json"), $(sed -n 's/^Dawn //p' "$results/tint.log")" ;;
+    tint) echo "Tint of Dawn for node $(sed -nE 's/^ *"version": "(.*)",/\1/p' "$here/package/package.json"), $(sed -n 's/^Dawn //p' "$results/tint.log" | head -n 1)" ;;
     dxc) echo "DXC of the same package, under $(wine --version)" ;;
     msl) echo "$("$clang" --version | head -n 1), a header for Metal" ;;
     spirv) spirv-val --version | head -n 1 ;;
-    spirv-sid) "$sid/usr/lib64/ld-linux-x86-64.so.2" --library-path "$sid/$libraries" "$sid/usr/bin/spirv-val" --version | head -n 1 ;;
+    spirv-sid) $newest_spirv_val --version | head -n 1 ;;
     esac
 }
 
@@ -334,6 +343,7 @@ for run in "${runs[@]}"; do
     sid*) set_up_sid || { cannot "$run" "Debian sid cannot be fetched (target/drivers/setup.log)"; continue; } ;;
     tint) set_up_sid && set_up_webgpu || { cannot "$run" "Dawn or Mesa cannot be fetched (target/drivers/setup.log)"; continue; } ;;
     dxc) set_up_dxc || { cannot "$run" "Wine, mingw-w64 or DXC cannot be fetched or do not start (target/drivers/setup.log)"; continue; } ;;
+    spirv) command -v spirv-val >/dev/null || { cannot "$run" "spirv-val (package spirv-tools) is not installed"; continue; } ;;
     msl) set_up_tools || { cannot "$run" "clang cannot be fetched (target/drivers/setup.log)"; continue; } ;;
     esac
     case $run in

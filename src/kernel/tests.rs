@@ -35,13 +35,13 @@ fn cells() -> Vec<(&'static Kernel, Config, &'static Format)> {
             }
         }
     }
-    // All formats for the first configuration of a kernel that takes such activations, one with a book and one without for
-    // the others, one for a kernel that decodes nothing.
+    // All formats for the first configuration of a kernel that takes such activations in words of such a size, one with a book
+    // and one without for the others, one for a kernel that decodes nothing.
     let mut seen = std::collections::HashSet::new();
     let mut all = vec![];
     for (kernel, config, activations) in cells {
         let needs = needs_codes(&config);
-        let first = seen.insert((kernel.name, activations, needs));
+        let first = seen.insert((kernel.name, activations, needs, config.words.path));
         let gathered = has_part(&config, "weights_gathered.wgsl");
         let suits = |f: &&&'static Format| match kernel.operation.decodes() {
             true if gathered => f.name == "INT8",
@@ -81,21 +81,20 @@ fn requests() -> Vec<(&'static Kernel, Caps, Request)> {
                         if gathered && activations != Activations::F32 {
                             continue;
                         }
-                        let caps = Caps { cooperative: Some(edge), ..caps(false, subgroup) };
-                        all.push((
-                            *kernel,
-                            caps,
-                            Request {
-                                rows: 1024,
-                                cols,
-                                batch,
-                                activations,
-                                experts,
-                                codes: if gathered { Codes::None } else { Codes::Integers },
-                                looked_up: true,
-                                gathered,
-                            },
-                        ));
+                        let request = Request {
+                            rows: 1024,
+                            cols,
+                            batch,
+                            activations,
+                            experts,
+                            codes: if gathered { Codes::None } else { Codes::Integers },
+                            looked_up: true,
+                            gathered,
+                        };
+                        for int64 in [true, false] {
+                            let caps = Caps { cooperative: Some(edge), int64, ..caps(false, subgroup) };
+                            all.push((*kernel, caps, request));
+                        }
                     }
                 }
             }
@@ -236,7 +235,7 @@ fn sources() -> Vec<(&'static Kernel, Config, &'static str, compose::Source)> {
                 && ["gemv", "gemm", "matmul_rows", "dequantize"].contains(&kernel.name)
                 && needs.is_none_or(|n| n <= layout.codes as u8)
                 && !has_part(config, "weights_gathered.wgsl");
-            if suits && first.insert((kernel.name, needs)) {
+            if suits && first.insert((kernel.name, needs, config.words.path)) {
                 push(kernel, config.clone(), &layout);
             }
         }
