@@ -185,7 +185,7 @@ run_tests() {
     driver "$run"
     "${on[@]}" "$target/debug/qmatmul" devices -o csv >"$results/$run.device" 2>>"$log" || { cannot "$run" "no adapter"; return; }
     for file in "$@"; do
-        timeout "$limit" nice -n 10 "${on[@]}" "$(binary "$file")" --show-output >"$results/$run.out" 2>&1
+        timeout "$limit" "${on[@]}" "$(binary "$file")" --show-output >"$results/$run.out" 2>&1
         cat "$results/$run.out" >>"$log"
         tests_to_lines "$file" <"$results/$run.out" >>"$results/$run.lines"
     done
