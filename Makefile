@@ -1,7 +1,8 @@
 # make demo    a real model file on the GPU, every tensor checked (builds, installs a software Vulkan driver if none is there)
 # make test    the tests
 # make lint    formatting, clippy, docs, the build without the command
-.PHONY: demo test lint vulkan
+# make test-drivers    the tests on every software driver there is, and the shaders through other compilers; fetches what is missing
+.PHONY: demo test lint test-drivers
 
 # Mesa's driver looks for a Wayland socket there and complains if the folder is not set.
 export XDG_RUNTIME_DIR ?= $(CURDIR)/target
@@ -21,6 +22,9 @@ test:
 	cargo build
 	scripts/vulkan.sh target/debug/qmatmul
 	cargo test --no-fail-fast
+
+test-drivers:
+	scripts/drivers.sh
 
 lint:
 	cargo fmt --check

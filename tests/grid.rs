@@ -7,7 +7,7 @@ mod common;
 use common::{VARIANTS, Variant, open, report};
 use qmatmul::check::{self, random_tensor};
 use qmatmul::format::{self, Format};
-use qmatmul::gpu::Upload;
+use qmatmul::gpu::{TuningCache, Upload};
 use qmatmul::kernel::{self, Activations, MatmulOptions, Request};
 use qmatmul::{Options, PackedTensor, Runtime};
 
@@ -404,16 +404,73 @@ fn empty_shapes() {
     report(&failures, done);
 }
 
-/// wgpu's run-time checks change nothing but the speed.
+/// What can be switched off decides which kernels run, not whether they are right.
+#[test]
+fn features_switched_off() {
+    let all = Options { tuning: TuningCache::Off, ..Options::default() };
+    let switches = [
+        ("no f16", Options { f16: false, ..all.clone() }),
+        ("no 64-bit integers", Options { int64: false, ..all.clone() }),
+        ("no cooperative matrices", Options { cooperative: false, ..all.clone() }),
+        (
+            "nothing",
+            Options { subgroups: false, f16: false, int64: false, cooperative: false, ..all.clone() },
+        ),
+    ];
+    let cases = [case(70, 768, 1, "a product of one column"), case(65, 512, 19, "tails both ways")];
+    let mut failures = vec![];
+    let mut done = 0;
+    for (name, options) in &switches {
+        for software in [true, false] {
+            let runtime = open(&Options { software: Some(software), ..options.clone() });
+            let caps = runtime.caps();
+            assert!(options.f16 || !caps.f16);
+            assert!(options.int64 || !caps.int64);
+            assert!(options.cooperative && options.f16 || caps.cooperative.is_none());
+            for format in ["Q4_K", "IQ4_NL"].map(|name| format::by_name(name).expect("a format of the table"))
+            {
+                for activations in [Activations::F32, Activations::F16, Activations::Q8] {
+                    let label = format!("{name}, software = {software}, {}", activations.name());
+                    for case in &cases {
+                        let options = MatmulOptions::with(activations);
+                        failures.extend(matmul(&runtime, format, case, &options, &label));
+                        done += 1;
+                    }
+                }
+            }
+        }
+    }
+    report(&failures, done);
+}
+
+/// wgpu's run-time checks change nothing but the speed: not a bit of the result.
 #[test]
 fn checked_and_trusted_shaders_agree() {
-    let checked = open(&Options { checked: true, ..Options::default() });
-    for format in formats() {
-        let packed = random_tensor("w", format, 65, 512, 3).expect("512 fits every block");
-        let x = check::activations(9 * 512, 5);
-        let y =
-            |runtime: &Runtime| runtime.upload(&packed).and_then(|w| runtime.matmul(&w, &x)).expect("small");
-        let (a, b) = (y(&checked), y(VARIANTS[0].runtime()));
-        assert!(a.iter().zip(&b).all(|(a, b)| a.to_bits() == b.to_bits()), "{}", format.name);
+    let (mut failures, mut done) = (vec![], 0);
+    // All formats once, and the other kernels for codes that are numbers and for codes that are looked up.
+    for (variant, formats, batch) in [
+        (&VARIANTS[0], formats(), 9),
+        (&VARIANTS[1], vec![], 1),
+        (&VARIANTS[2], vec![], 1),
+        (&VARIANTS[3], vec![], 9),
+    ] {
+        let checked = open(&Options { checked: true, ..variant.options() });
+        let few =
+            ["Q5_0", "IQ4_NL", "Q6_K"].map(|name| format::by_name(name).expect("a format of the table"));
+        for format in if formats.is_empty() { few.to_vec() } else { formats } {
+            let packed = random_tensor("w", format, 65, 512, 3).expect("512 fits every block");
+            let x = check::activations(batch * 512, 5);
+            let bits = |runtime: &Runtime| {
+                let w = runtime.upload(&packed).expect("small");
+                let y = runtime.matmul(&w, &x).expect("small");
+                let decoded = runtime.dequantize(&w).expect("small");
+                y.iter().chain(&decoded).map(|v| v.to_bits()).collect::<Vec<_>>()
+            };
+            if bits(&checked) != bits(variant.runtime()) {
+                failures.push(format!("{}, {}, n = {batch}", variant.name, format.name));
+            }
+            done += 1;
+        }
     }
+    report(&failures, done);
 }

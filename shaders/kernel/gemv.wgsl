@@ -4,10 +4,9 @@
 //    neighbouring 16-byte words, and every weight is read once for all columns.
 // 2. The activations of a chunk are loaded once for all rows, from where `x_stage` puts them while the weights are on their way.
 // 3. The lanes' sums meet in `reduce_*` at the end: one barrier.
-// Needs: WORKGROUP, ROWS, COLS, SUMS = ROWS * COLS.
+// Needs: WORKGROUP, ROWS, COLS, SUMS = ROWS * COLS. The entry point is in `reduce_*`.
 
-@compute @workgroup_size(WORKGROUP)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, lane: Lane) {
+fn reduced(group: vec3<u32>, grid: vec3<u32>, lane: Lane) {
     let id = group_index(group, grid);
     if (id >= params.groups) {
         return;

@@ -1,7 +1,13 @@
 // Sums over a workgroup, SUMS of them at once, through workgroup memory alone.
 
 struct Lane {
-    @builtin(local_invocation_index) index: u32,
+    index: u32,
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
+        @builtin(local_invocation_index) index: u32) {
+    reduced(group, grid, Lane(index));
 }
 
 var<workgroup> partial: array<f32, SUMS * WORKGROUP>;

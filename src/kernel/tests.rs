@@ -4,6 +4,8 @@ use super::compose::compose;
 use super::plan::{self, Params, Weight};
 use super::*;
 use crate::format::{self, Codes, FORMATS, Format};
+#[cfg(feature = "cli")]
+use crate::tensor::PackedTensor;
 use naga::valid::{Capabilities, SubgroupOperationSet, ValidationFlags, Validator};
 
 fn caps(software: bool, subgroup: Option<(u32, u32)>) -> Caps {
@@ -33,13 +35,13 @@ fn cells() -> Vec<(&'static Kernel, Config, &'static Format)> {
             }
         }
     }
-    // All formats for the first configuration of a kernel that takes such activations, one with a book and one without for
-    // the others, one for a kernel that decodes nothing.
+    // All formats for the first configuration of a kernel that takes such activations in words of such a size, one with a book
+    // and one without for the others, one for a kernel that decodes nothing.
     let mut seen = std::collections::HashSet::new();
     let mut all = vec![];
     for (kernel, config, activations) in cells {
         let needs = needs_codes(&config);
-        let first = seen.insert((kernel.name, activations, needs));
+        let first = seen.insert((kernel.name, activations, needs, config.words.path));
         let gathered = has_part(&config, "weights_gathered.wgsl");
         let suits = |f: &&&'static Format| match kernel.operation.decodes() {
             true if gathered => f.name == "INT8",
@@ -79,21 +81,20 @@ fn requests() -> Vec<(&'static Kernel, Caps, Request)> {
                         if gathered && activations != Activations::F32 {
                             continue;
                         }
-                        let caps = Caps { cooperative: Some(edge), ..caps(false, subgroup) };
-                        all.push((
-                            *kernel,
-                            caps,
-                            Request {
-                                rows: 1024,
-                                cols,
-                                batch,
-                                activations,
-                                experts,
-                                codes: if gathered { Codes::None } else { Codes::Integers },
-                                looked_up: true,
-                                gathered,
-                            },
-                        ));
+                        let request = Request {
+                            rows: 1024,
+                            cols,
+                            batch,
+                            activations,
+                            experts,
+                            codes: if gathered { Codes::None } else { Codes::Integers },
+                            looked_up: true,
+                            gathered,
+                        };
+                        for int64 in [true, false] {
+                            let caps = Caps { cooperative: Some(edge), int64, ..caps(false, subgroup) };
+                            all.push((*kernel, caps, request));
+                        }
                     }
                 }
             }
@@ -186,21 +187,87 @@ fn bindings_are_where_the_device_layer_puts_them() {
     }
 }
 
+/// Cells whose tensors are laid out in another way than most: other constants, so other shaders.
+#[cfg(feature = "cli")]
+fn layouts() -> Vec<Layout> {
+    use crate::format::four_bit::Recipe;
+    use crate::format::uniform::Group;
+    let weights = vec![0.5; 66 * 4];
+    let format = |name: &str| format::by_name(name).expect("a format");
+    let mut all = vec![];
+    for group in [Group::Tensor, Group::Row, Group::Columns(1), Group::Columns(5), Group::Columns(32)] {
+        for name in ["INT8", "INT4", "INT3", "INT2", "UINT8", "UINT4", "UINT3", "UINT2"] {
+            let packed = PackedTensor::encode_uniform("w", format(name), (4, 66), &weights, group);
+            all.push(packed.expect("finite").layout());
+        }
+    }
+    // Blocks that end at chunks, inside them, inside bytes, and behind rows.
+    for (block, cols) in [(32, 64), (64, 32), (64, 66), (64, 33), (4096, 66)] {
+        for name in ["NF4", "FP4"] {
+            let (weights, recipe) = (&weights[..4 * cols], Recipe { block, ..Recipe::default() });
+            let packed = PackedTensor::encode_four_bit("w", format(name), (4, cols), weights, recipe);
+            all.push(packed.expect("finite").layout());
+        }
+    }
+    all
+}
+
+/// Every cell as composed text: all of [`cells`], and for other layouts one configuration of the kernels that have an addressing of their own.
+#[cfg(feature = "cli")]
+fn sources() -> Vec<(&'static Kernel, Config, &'static str, compose::Source)> {
+    let mut seen = std::collections::HashSet::new();
+    let mut all = vec![];
+    let mut push = |kernel: &'static Kernel, config: Config, layout: &Layout| {
+        let source = compose::compose(kernel, &config, layout);
+        if seen.insert(source.text.clone()) {
+            all.push((kernel, config, layout.format.name, source));
+        }
+    };
+    let cells = cells();
+    for (kernel, config, format) in &cells {
+        push(kernel, config.clone(), &format.layout(COLS));
+    }
+    for layout in layouts() {
+        let mut first = std::collections::HashSet::new();
+        for (kernel, config, format) in &cells {
+            let needs = needs_codes(config);
+            let suits = format.name == layout.format.name
+                && ["gemv", "gemm", "matmul_rows", "dequantize"].contains(&kernel.name)
+                && needs.is_none_or(|n| n <= layout.codes as u8)
+                && !has_part(config, "weights_gathered.wgsl");
+            if suits && first.insert((kernel.name, needs, config.words.path)) {
+                push(kernel, config.clone(), &layout);
+            }
+        }
+    }
+    all
+}
+
+/// Every composed shader in every language. Where `QMATMUL_SHADERS` names a folder they are left there, for the compilers that
+/// `scripts/drivers.sh` runs over them.
 #[cfg(feature = "cli")]
 #[test]
 fn every_cell_translates_to_every_backend() {
     use crate::translate::{Target, translate};
     let spirv_val = std::process::Command::new("spirv-val").arg("--version").output().is_ok();
-    for (kernel, config, format) in cells() {
-        let source = compose(kernel, &config, &format.layout(COLS));
-        for target in [Target::Spirv, Target::Msl, Target::Hlsl] {
-            let name = format!("{} of {} to {target:?}", kernel.name, format.name);
+    let folder = std::env::var_os("QMATMUL_SHADERS").map(std::path::PathBuf::from);
+    for (i, (kernel, config, format, source)) in sources().into_iter().enumerate() {
+        let keep = |extension: &str, code: &[u8]| {
+            if let Some(folder) = &folder {
+                let path = folder.join(format!("{i:04}.{}.{format}.{extension}", kernel.name));
+                std::fs::write(&path, code).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            }
+        };
+        keep("wgsl", source.text.as_bytes());
+        for (target, extension) in [(Target::Spirv, "spv"), (Target::Msl, "metal"), (Target::Hlsl, "hlsl")] {
+            let name = format!("{} of {format} to {target:?}", kernel.name);
             let cooperative = config.enables.contains(&"wgpu_cooperative_matrix");
             if cooperative && target == Target::Hlsl {
                 continue; // naga has no cooperative matrices there, and wgpu offers none on DX12
             }
             let code = translate(&source, target).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert!(!code.is_empty(), "{name}");
+            keep(extension, &code);
             // The validator of Debian 12 does not know the capability.
             if target == Target::Spirv && spirv_val && !cooperative {
                 validate_spirv(&name, &code);

@@ -107,6 +107,8 @@ impl Golden {
 /// Fails with all failures listed, not the first.
 pub fn report(failures: &[String], done: usize) {
     assert!(done > 0, "nothing was tested");
+    // `scripts/drivers.sh` adds them up.
+    eprintln!("checks: {done}, failed: {}", failures.len());
     assert!(failures.is_empty(), "{} of {done} failed:\n{}", failures.len(), failures.join("\n"));
 }
 
