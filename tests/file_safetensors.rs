@@ -563,7 +563,7 @@ fn rows_of_nothing_are_not_counted_out() {
     assert!(comparison.passed);
     let runtime = common::open(&Options { software: Some(true), ..Options::default() });
     let outcomes = check::tensor(&runtime, &packed, &[1, 8], &MatmulOptions::default(), 1).unwrap();
-    assert!(outcomes.len() == 3 && outcomes.iter().all(|o| o.comparison.passed));
+    assert!(outcomes.len() == 1 && outcomes[0].comparison.passed, "there is nothing to multiply");
 }
 
 #[test]
