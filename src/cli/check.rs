@@ -91,7 +91,10 @@ impl Check {
         table(&checked.outcomes).print(common.style)?;
         let unmultiplied = no_matmul(&checked.outcomes);
         if !unmultiplied.is_empty() {
-            common.say(&format!("not multiplied, weights not finite or without columns: {}", unmultiplied.join(", ")));
+            common.say(&format!(
+                "not multiplied, weights not finite or without columns: {}",
+                unmultiplied.join(", ")
+            ));
         }
         let findings = findings(common, runtime, &checked);
         let wrong: Vec<_> = checked.outcomes.iter().filter(|o| !o.comparison.passed).collect();
