@@ -1,6 +1,7 @@
 //! Checkpoints of several files: the folder's conventions, and the index that says which shard holds which tensor.
 
 use crate::error::{Error, Result};
+use crate::file::folder::{Folder, malformed};
 use crate::file::json;
 use crate::file::names::{NameIndex, shown};
 use crate::file::tensors::{TensorInfo, TensorTable};
@@ -8,8 +9,6 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 /// The longest index; the largest checkpoints have 15 MB, 150,000 tensors and 200 shards.
@@ -21,24 +20,20 @@ const MAX_SHARDS: usize = 16_384;
 /// The longest config.json: JSON in memory takes up to 16 times its text.
 const MAX_CONFIG: u64 = 1 << 20;
 
-/// The file to open for a folder: the index of its shards, its only safetensors file, or its only GGUF.
-pub(crate) fn main_file(folder: &Path) -> Result<PathBuf> {
-    let mut names: Vec<String> = fs::read_dir(folder)
-        .map_err(Error::io("reading", folder))?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    names.sort_unstable();
+/// The file to open of a folder: the index of its shards, its only safetensors file, or its only GGUF.
+pub(crate) fn main_file(folder: &Folder) -> Result<String> {
+    let names = folder.names()?;
     for (suffix, preferred) in PREFERENCES {
         let matching: Vec<_> = names.iter().filter(|name| name.ends_with(suffix)).collect();
         let chosen = matching.iter().find(|name| preferred.contains(&name.as_str()));
         match (chosen, &matching[..]) {
-            (Some(name), _) | (None, [name]) => return Ok(folder.join(name)),
+            (Some(name), _) | (None, [name]) => return Ok((*name).clone()),
             (None, []) => {}
-            (None, several) => return Err(ambiguous(folder, suffix, several.len())),
+            (None, several) => return Err(ambiguous(folder.path(), suffix, several.len())),
         }
     }
     let name = "*.safetensors or *.gguf".into();
-    Err(Error::NotFound { file: folder.display().to_string(), what: "model", name, hint: String::new() })
+    Err(Error::NotFound { file: folder.path().display().to_string(), what: "model", name, hint: String::new() })
 }
 
 /// Ends of file names, best first, and those to take among several.
@@ -52,44 +47,28 @@ fn ambiguous(folder: &Path, suffix: &str, count: usize) -> Error {
     Error::Argument(format!("{}: {count} files end in `{suffix}`; name one of them", folder.display()))
 }
 
-/// The `config.json` beside a checkpoint's file, if there is one.
-pub(crate) fn config(beside: &Path) -> Result<Option<serde_json::Value>> {
-    read_json(&beside.with_file_name("config.json"))
+/// The `config.json` of a checkpoint's folder, if there is one.
+pub(crate) fn config(folder: &Folder) -> Result<Option<serde_json::Value>> {
+    read_json(folder, "config.json")
 }
 
 /// How a checkpoint was quantized: `quantization_config` of its config.json, or the quantize_config.json of older tools.
 pub(crate) fn quantization(
-    beside: &Path,
+    folder: &Folder,
     config: Option<&serde_json::Value>,
 ) -> Result<Option<serde_json::Value>> {
     if let Some(settings) = config.and_then(|c| c.get("quantization_config")).filter(|s| s.is_object()) {
         return Ok(Some(settings.clone()));
     }
-    read_json(&beside.with_file_name("quantize_config.json"))
+    read_json(folder, "quantize_config.json")
 }
 
-fn read_json(path: &Path) -> Result<Option<serde_json::Value>> {
-    if !path.is_file() {
+fn read_json(folder: &Folder, name: &str) -> Result<Option<serde_json::Value>> {
+    if !folder.has(name) {
         return Ok(None);
     }
-    let text = read_text(path, MAX_CONFIG)?;
-    serde_json::from_str(&text).map(Some).map_err(|e| json_error(path, &text, &e))
-}
-
-/// The text of a file of at most `limit` bytes.
-pub(super) fn read_text(path: &Path, limit: u64) -> Result<String> {
-    let file = File::open(path).map_err(Error::io("opening", path))?;
-    let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(Error::io("reading", path))?;
-    if bytes.len() as u64 > limit {
-        return Err(malformed(path, "file", limit, format!("it is longer than {limit} bytes")));
-    }
-    String::from_utf8(bytes)
-        .map_err(|e| malformed(path, "file", e.utf8_error().valid_up_to() as u64, "it is not UTF-8".into()))
-}
-
-pub(super) fn malformed(path: &Path, what: &str, offset: u64, problem: String) -> Error {
-    Error::Malformed { file: path.display().to_string(), what: what.into(), offset, problem }
+    let text = folder.text(name, MAX_CONFIG)?;
+    serde_json::from_str(&text).map(Some).map_err(|e| json_error(&folder.join(name), &text, &e))
 }
 
 pub(super) fn json_error(path: &Path, text: &str, error: &serde_json::Error) -> Error {
@@ -110,9 +89,9 @@ pub(crate) struct Index {
 
 impl Index {
     /// Reads and checks an index; the shards are not opened.
-    pub fn open(path: &Path) -> Result<Self> {
-        let text = read_text(path, MAX_INDEX)?;
-        let parsed: IndexJson = serde_json::from_str(&text).map_err(|e| json_error(path, &text, &e))?;
+    pub fn open(folder: &Folder, name: &Path) -> Result<Self> {
+        let (path, text) = (folder.join(name), folder.text(name, MAX_INDEX)?);
+        let parsed: IndexJson = serde_json::from_str(&text).map_err(|e| json_error(&path, &text, &e))?;
         let WeightMap { mut shards, mut entries } = parsed.weight_map;
         let sorted = sort_shards(&mut shards);
         entries.iter_mut().for_each(|(_, shard)| *shard = sorted[*shard]);
@@ -120,34 +99,28 @@ impl Index {
             Ok(names) => (names, None),
             Err(i) => (NameIndex::default(), Some(i)),
         };
-        let index = Self { path: path.into(), text, shards, entries, names };
+        let index = Self { path, text, shards, entries, names };
         if let Some(i) = duplicate {
             return Err(index.malformed(&index.entries[i].0, "it is listed twice".into()));
         }
-        index.check_shards()?;
+        index.check_shards(folder)?;
         Ok(index)
     }
 
     /// Refuses shards that are not files below the folder of the index, and shards that are missing.
-    fn check_shards(&self) -> Result<()> {
-        let folder = self.folder();
+    fn check_shards(&self, folder: &Folder) -> Result<()> {
         for (i, shard) in self.shards.iter().enumerate() {
             let path = Path::new(shard);
             let outside = path.components().any(|part| !matches!(part, Component::Normal(_)));
             let problem = match () {
                 _ if outside || shard.is_empty() => "is not a file name below the folder of the index",
-                _ if !folder.join(path).is_file() => "is missing",
+                _ if !folder.has(path) => "is missing",
                 _ => continue,
             };
             let name = self.entries.iter().find(|(_, shard)| *shard == i).map_or("", |(name, _)| name);
             return Err(self.malformed(name, format!("its shard `{}` {problem}", shown(shard))));
         }
         Ok(())
-    }
-
-    /// The folder that shard names are relative to.
-    pub fn folder(&self) -> &Path {
-        self.path.parent().unwrap_or(Path::new(""))
     }
 
     /// One table of the tensors of all shards. Where shards and index disagree, the index is believed about tensors it

@@ -20,6 +20,7 @@ mod bitsandbytes_int8;
 mod checkpoint;
 mod compressed_tensors;
 mod float4;
+mod folder;
 mod fp8;
 pub mod gguf;
 mod gguf_value;
@@ -56,6 +57,7 @@ use crate::format::{self, Format};
 use crate::linear::Linear;
 use crate::tensor::PackedTensor;
 use bytes::Bytes;
+use folder::Folder;
 use gguf::Gguf;
 use module::Files;
 use names::shown;
@@ -70,6 +72,11 @@ use tensors::TensorTable;
 #[derive(Clone, Copy, Debug)]
 pub struct OpenOptions {
     /// Map the file into memory, so that tensors are slices of it. Without, a tensor is read when it is asked for.
+    ///
+    /// Headers are copied in any case, and before a slice is handed out the file must be as long as it was when it was opened. But
+    /// if someone truncates the file in place while a slice is in use, the system stops this process (a bus error), and if someone
+    /// overwrites it, the numbers change. Take `false` for files that others may change; replacing a file by renaming another
+    /// does no harm.
     pub mmap: bool,
 }
 
@@ -122,9 +129,19 @@ impl Model {
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let path = path.as_ref();
         if path.is_dir() {
-            return Self::open_file(path, &checkpoint::main_file(path)?, options);
+            return Self::open_folder(&Folder::on_disk(path, options));
         }
-        Self::open_file(path, path, options)
+        let folder = Folder::on_disk(path.parent().unwrap_or(Path::new("")), options);
+        Self::open_in(path, &folder, path.file_name().unwrap_or_default().as_ref())
+    }
+
+    /// Opens a checkpoint whose files are in memory, by name, as [`Model::open`] opens a folder: with its index, its `config.json`
+    /// and the like. `label` stands for the folder in errors.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn from_files(label: &str, files: &[(&str, Bytes)]) -> Result<Self> {
+        Self::open_folder(&Folder::in_memory(label.as_ref(), files))
     }
 
     /// Opens a GGUF or safetensors file that is already in memory; `label` names it in errors.
@@ -132,19 +149,28 @@ impl Model {
     /// # Errors
     /// [`Error::Malformed`] as in [`Model::open`].
     pub fn from_bytes(label: &str, bytes: impl Into<Bytes>) -> Result<Self> {
-        let source = Source::from_bytes(label, bytes.into());
+        let path = Path::new(label);
+        let source = Source::from_bytes(path, bytes.into());
         match Content::of(&source)? {
-            Content::Gguf => Self::from_gguf(label.as_ref(), source),
-            Content::Safetensors | Content::Json => Self::from_safetensors(label.as_ref(), source, None),
+            Content::Gguf => Self::from_gguf(path, source),
+            // No file lies beside it.
+            Content::Safetensors | Content::Json => {
+                Self::from_safetensors(path, source, &Folder::in_memory(path, &[]))
+            }
         }
     }
 
-    fn open_file(path: &Path, file: &Path, options: &OpenOptions) -> Result<Self> {
-        let source = Source::open(file, options.mmap)?;
+    fn open_folder(folder: &Folder) -> Result<Self> {
+        Self::open_in(folder.path(), folder, checkpoint::main_file(folder)?.as_ref())
+    }
+
+    /// Opens a file of a folder as the model `path`.
+    fn open_in(path: &Path, folder: &Folder, name: &Path) -> Result<Self> {
+        let source = folder.source(name)?;
         match Content::of(&source)? {
             Content::Gguf => Self::from_gguf(path, source),
-            Content::Safetensors => Self::from_safetensors(path, source, checkpoint::config(file)?),
-            Content::Json => Self::from_index(path, file, options),
+            Content::Safetensors => Self::from_safetensors(path, source, folder),
+            Content::Json => Self::from_index(path, folder, name),
         }
     }
 
@@ -163,21 +189,22 @@ impl Model {
         })
     }
 
-    fn from_safetensors(path: &Path, source: Source, config: Option<serde_json::Value>) -> Result<Self> {
-        let settings = checkpoint::quantization(source.path(), config.as_ref())?;
+    fn from_safetensors(path: &Path, source: Source, folder: &Folder) -> Result<Self> {
+        let config = checkpoint::config(folder)?;
+        let settings = checkpoint::quantization(folder, config.as_ref())?;
         let Header { metadata: header, tensors } = safetensors::open(&source)?;
         let tensors = module::gather(tensors, &Files(std::slice::from_ref(&source)), settings.as_ref())?;
         let (kind, gguf) = (Kind::Safetensors, gguf::Metadata::default());
         Ok(Self { path: path.into(), kind, files: vec![source], tensors, gguf, header, config })
     }
 
-    fn from_index(path: &Path, file: &Path, options: &OpenOptions) -> Result<Self> {
-        let index = checkpoint::Index::open(file)?;
-        let config = checkpoint::config(file)?;
-        let settings = checkpoint::quantization(file, config.as_ref())?;
+    fn from_index(path: &Path, folder: &Folder, name: &Path) -> Result<Self> {
+        let index = checkpoint::Index::open(folder, name)?;
+        let config = checkpoint::config(folder)?;
+        let settings = checkpoint::quantization(folder, config.as_ref())?;
         let (mut files, mut tables, mut header) = (Vec::new(), Vec::new(), None);
         for shard in &index.shards {
-            let source = Source::open(&index.folder().join(shard), options.mmap)?;
+            let source = folder.source(shard)?;
             let shard = safetensors::open(&source)?;
             files.push(source);
             tables.push(shard.tensors);
@@ -332,7 +359,7 @@ enum Content {
 
 impl Content {
     fn of(source: &Source) -> Result<Self> {
-        let head = source.read(0..source.len().min(16))?;
+        let head = source.copy(0..source.len().min(16))?;
         let extension = source.path().extension().unwrap_or_default();
         let length = head.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
         let hint = foreign(&head);

@@ -11,6 +11,7 @@ use crate::file::{Model, OpenOptions};
 use crate::format::storage::Part;
 use crate::linear::not_rising;
 use crate::tensor::check_finite;
+use bytes::Bytes;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
@@ -55,13 +56,21 @@ impl Captures {
     /// Those of [`Model::open`]; [`Error::Argument`] if `threshold` is not above 0 or the file holds no floats;
     /// [`Error::NonFinite`].
     pub fn open(path: &Path, threshold: f32) -> Result<Self> {
-        let label = path.display().to_string();
-        if !(threshold > 0.0 && threshold.is_finite()) {
-            return Err(Error::Argument(format!(
-                "{label}: no activation is an outlier at the threshold {threshold}"
-            )));
-        }
-        let model = Model::open(path, &OpenOptions::default())?;
+        check_threshold(&path.display().to_string(), threshold)?;
+        Self::of(&Model::open(path, &OpenOptions::default())?, threshold)
+    }
+
+    /// [`Captures::open`] of a file that is already in memory; `label` names it in errors.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_bytes(label: &str, bytes: impl Into<Bytes>, threshold: f32) -> Result<Self> {
+        check_threshold(label, threshold)?;
+        Self::of(&Model::from_bytes(label, bytes)?, threshold)
+    }
+
+    fn of(model: &Model, threshold: f32) -> Result<Self> {
+        let label = model.path().display().to_string();
         let mut by_name = HashMap::new();
         for info in model.tensors() {
             if matches!(info.dtype.name(), "F32" | "F16" | "BF16") && !info.shape.is_empty() {
@@ -102,6 +111,15 @@ impl Captures {
         let alone =
             || self.by_name.iter().next().filter(|(name, _)| self.by_name.len() == 1 && !of_one(name));
         self.by_name.get("x").or_else(|| alone().map(|(_, capture)| capture))
+    }
+}
+
+fn check_threshold(label: &str, threshold: f32) -> Result<()> {
+    match threshold > 0.0 && threshold.is_finite() {
+        true => Ok(()),
+        false => {
+            Err(Error::Argument(format!("{label}: no activation is an outlier at the threshold {threshold}")))
+        }
     }
 }
 
