@@ -34,7 +34,11 @@ pub enum Error {
         problem: String,
     },
     /// A tensor is stored in a format that this version cannot compute with.
-    #[error("tensor `{}` is stored as {}, which is not supported; supported: {supported}", plain(tensor), plain(format))]
+    #[error(
+        "tensor `{}` is stored as {}, which is not supported; supported: {supported}",
+        plain(tensor),
+        plain(format)
+    )]
     UnsupportedFormat {
         /// The tensor.
         tensor: String,
@@ -144,7 +148,9 @@ impl fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // What was escaped before stays as it is.
         let mut chars = self.0.chars();
-        chars.try_for_each(|c| if c == '\\' { f.write_char(c) } else { escape(c).try_for_each(|c| f.write_char(c)) })
+        chars.try_for_each(|c| {
+            if c == '\\' { f.write_char(c) } else { escape(c).try_for_each(|c| f.write_char(c)) }
+        })
     }
 }
 

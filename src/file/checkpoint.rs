@@ -33,7 +33,12 @@ pub(crate) fn main_file(folder: &Folder) -> Result<String> {
         }
     }
     let name = "*.safetensors or *.gguf".into();
-    Err(Error::NotFound { file: folder.path().display().to_string(), what: "model", name, hint: String::new() })
+    Err(Error::NotFound {
+        file: folder.path().display().to_string(),
+        what: "model",
+        name,
+        hint: String::new(),
+    })
 }
 
 /// Ends of file names, best first, and those to take among several.

@@ -105,7 +105,14 @@ impl<'a> Parts<'a> {
         };
         let format = uniform::grid_for(scheme.bits, self.zeros.is_none()).format;
         let parts = [Some(self.codes), Some(self.scale), self.zeros, self.order, self.shape];
-        Ok(Module::info(format!("{name}.weight"), format, vec![rows, cols], &parts, scheme))
+        Ok(Module::info(
+            checkpoint.table,
+            format!("{name}.weight"),
+            format,
+            vec![rows, cols],
+            &parts,
+            Arc::new(scheme),
+        ))
     }
 
     fn shape(&self, files: &Files) -> Result<(u64, u64)> {
@@ -175,7 +182,7 @@ impl Scheme for Integers {
         format!("compressed-tensors {how}, {} bits, groups of {}, {kind}{order}", self.bits, self.run)
     }
 
-    fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
+    fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
         let (rows, cols) = (self.rows, self.cols);
         let bytes = files.bytes(&parts[0])?;
         let row_bytes = bytes.len() / rows.max(1);

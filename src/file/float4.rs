@@ -44,9 +44,10 @@ fn format(name: &str) -> &'static Format {
 /// [`Error::Malformed`] where parts are missing, or types, shapes and settings disagree.
 pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let mut modules = vec![];
+    let gpt_oss = checkpoint.text("quant_method").as_deref() == Some("mxfp4");
     for tensor in &checkpoint.table.list {
         modules.extend(module(checkpoint, tensor)?);
-        lone_scale(checkpoint, tensor)?;
+        lone_scale(checkpoint, tensor, gpt_oss)?;
     }
     Ok(modules)
 }
@@ -71,7 +72,7 @@ fn module(checkpoint: &Checkpoint, codes: &TensorInfo) -> Result<Option<TensorIn
 }
 
 /// Refuses scales whose codes are missing or something else: they would be taken without them.
-fn lone_scale(checkpoint: &Checkpoint, scale: &TensorInfo) -> Result<()> {
+fn lone_scale(checkpoint: &Checkpoint, scale: &TensorInfo, gpt_oss: bool) -> Result<()> {
     let codes = match () {
         _ if scale.name.ends_with(".weight_scale_2") => {
             scale.name.strip_suffix("_scale_2").map(str::to_owned)
@@ -79,7 +80,7 @@ fn lone_scale(checkpoint: &Checkpoint, scale: &TensorInfo) -> Result<()> {
         _ if scale.name.ends_with(".weight_global_scale") => {
             scale.name.strip_suffix("_global_scale").map(|name| format!("{name}_packed"))
         }
-        _ if checkpoint.text("quant_method").as_deref() == Some("mxfp4") => {
+        _ if gpt_oss => {
             let ends =
                 |(blocks, scales): &(&str, &str)| Some(scale.name.strip_suffix(scales)?.to_owned() + blocks);
             BLOCKS.iter().find_map(ends)
@@ -117,7 +118,7 @@ impl<'a> Found<'a> {
         };
         files.typed(scales, &["U8", "F8_E8M0"])?;
         files.expect(scales, outer, "exponents of blocks")?;
-        let shape = [&outer[..outer.len() - 1], &[groups * 32]].concat();
+        let shape = [&outer[..outer.len() - 1], &[self.times(*groups, 32)?]].concat();
         self.info(name, Tool::GptOss, false, shape, &[scales]).map(Some)
     }
 
@@ -155,6 +156,14 @@ impl<'a> Found<'a> {
         self.info(&self.codes.name, Tool::ModelOpt, true, shape, &[scale, global])
     }
 
+    /// Columns, of which a matrix without rows may have any number.
+    fn times(&self, count: u64, codes: u64) -> Result<u64> {
+        count.checked_mul(codes).ok_or_else(|| {
+            let problem = format!("its shape {:?} is of more columns than 64 bits count", self.codes.shape);
+            self.checkpoint.files.malformed(self.codes, problem)
+        })
+    }
+
     /// The shape of a weight of two codes a byte, with scales for groups of so many.
     fn shape(&self, scale: &TensorInfo, group: u64) -> Result<Vec<u64>> {
         let files = self.checkpoint.files;
@@ -165,7 +174,7 @@ impl<'a> Found<'a> {
                 return Err(files.malformed(self.codes, problem));
             }
         };
-        let cols = 2 * bytes;
+        let cols = self.times(bytes, 2)?;
         if !cols.is_multiple_of(group) {
             let problem = format!("its {cols} columns are no whole number of groups of {group}");
             return Err(files.malformed(self.codes, problem));
@@ -192,7 +201,7 @@ impl<'a> Found<'a> {
         let scheme = Float4 { tool, nvfp4, shape: (rows, cols as usize) };
         let format = format(if nvfp4 { "NVFP4_GLOBAL" } else { "MXFP4" });
         let parts: Vec<_> = std::iter::once(self.codes).chain(parts.iter().copied()).map(Some).collect();
-        Ok(Module::info(name.into(), format, shape, &parts, scheme))
+        Ok(Module::info(self.checkpoint.table, name.into(), format, shape, &parts, Arc::new(scheme)))
     }
 }
 
@@ -210,7 +219,7 @@ impl Scheme for Float4 {
         }
     }
 
-    fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
+    fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
         let [codes, scales, global @ ..] = parts else {
             return Err(Error::Argument(format!("`{}` has lost its parts", shown(name))));
         };

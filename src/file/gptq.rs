@@ -115,7 +115,14 @@ impl<'a> Parts<'a> {
             has_order: self.order.is_some(),
         };
         let format = uniform::grid_for(bits, symmetric).format;
-        Ok(Module::info(format!("{name}.weight"), format, vec![rows, cols], &self.all(), scheme))
+        Ok(Module::info(
+            checkpoint.table,
+            format!("{name}.weight"),
+            format,
+            vec![rows, cols],
+            &self.all(),
+            Arc::new(scheme),
+        ))
     }
 
     /// Those of the settings, or what the shapes leave.
@@ -154,7 +161,8 @@ pub(super) fn group_size(
     let size = match said {
         Some(size) if size > 0 => (size as u64).min(cols),
         Some(_) => cols,
-        None => cols.div_ceil(groups),
+        // Scales may be a matrix of no rows.
+        None => cols.div_ceil(groups.max(1)),
     };
     match size > 0 && cols.div_ceil(size) == groups {
         true => Ok(size),
@@ -188,7 +196,7 @@ impl Scheme for Gptq {
         format!("GPTQ v{version}, {} bits, groups of {}, {kind}{order}", self.bits, self.run)
     }
 
-    fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
+    fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
         let (rows, cols) = (self.rows, self.cols);
         let words = files.words(&parts[0])?;
         let row_words = words.len() / rows;

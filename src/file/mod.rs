@@ -59,7 +59,7 @@ use crate::tensor::PackedTensor;
 use bytes::Bytes;
 use folder::Folder;
 use gguf::Gguf;
-use module::Files;
+use module::{Files, Gathered};
 use names::shown;
 use safetensors::{Header, TextMap};
 use source::Source;
@@ -114,6 +114,8 @@ pub struct Model {
     kind: Kind,
     files: Vec<Source>,
     tensors: TensorTable,
+    /// See [`module::Gathered`].
+    stored: Vec<TensorInfo>,
     gguf: gguf::Metadata,
     header: TextMap,
     config: Option<serde_json::Value>,
@@ -183,6 +185,7 @@ impl Model {
             kind,
             files: vec![source],
             tensors,
+            stored: vec![],
             gguf: metadata,
             header,
             config: None,
@@ -193,9 +196,10 @@ impl Model {
         let config = checkpoint::config(folder)?;
         let settings = checkpoint::quantization(folder, config.as_ref())?;
         let Header { metadata: header, tensors } = safetensors::open(&source)?;
-        let tensors = module::gather(tensors, &Files(std::slice::from_ref(&source)), settings.as_ref())?;
+        let files = vec![source];
+        let Gathered { tensors, stored } = module::gather(tensors, &Files(&files), settings.as_ref())?;
         let (kind, gguf) = (Kind::Safetensors, gguf::Metadata::default());
-        Ok(Self { path: path.into(), kind, files: vec![source], tensors, gguf, header, config })
+        Ok(Self { path: path.into(), kind, files, tensors, stored, gguf, header, config })
     }
 
     fn from_index(path: &Path, folder: &Folder, name: &Path) -> Result<Self> {
@@ -210,9 +214,10 @@ impl Model {
             tables.push(shard.tensors);
             header.get_or_insert(shard.metadata);
         }
-        let tensors = module::gather(index.merge(tables)?, &Files(&files), settings.as_ref())?;
-        let (gguf, kind) = (gguf::Metadata::default(), Kind::Sharded);
-        Ok(Self { path: path.into(), kind, files, tensors, gguf, header: header.unwrap_or_default(), config })
+        let tensors = index.merge(tables)?;
+        let Gathered { tensors, stored } = module::gather(tensors, &Files(&files), settings.as_ref())?;
+        let (gguf, kind, header) = (gguf::Metadata::default(), Kind::Sharded, header.unwrap_or_default());
+        Ok(Self { path: path.into(), kind, files, tensors, stored, gguf, header, config })
     }
 
     /// The path as it was given, or the label.
@@ -233,6 +238,11 @@ impl Model {
     /// All tensors: as a GGUF lists them, or by their place in a safetensors file; shards in the order of their names.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors.list
+    }
+
+    /// The tensors that a tensor is made of, as the files list them: those of a module, the codes first, or itself.
+    pub fn parts<'a>(&'a self, info: &'a TensorInfo) -> Vec<&'a TensorInfo> {
+        info.module.as_ref().map_or_else(|| vec![info], |module| module.parts(&self.stored))
     }
 
     /// The metadata of a GGUF; empty for other files.
@@ -286,7 +296,7 @@ impl Model {
     /// As [`Model::tensor`].
     pub fn linear_without_bias(&self, info: &TensorInfo) -> Result<Linear> {
         let linear = Linear::new(self.tensor(info)?);
-        let kept = info.module.as_ref().map(|module| module.kept(&Files(&self.files)));
+        let kept = info.module.as_ref().map(|module| module.kept(&self.stored, &Files(&self.files)));
         match kept.transpose()?.flatten() {
             Some(kept) => linear.with_kept(kept),
             None => Ok(linear),
@@ -304,7 +314,7 @@ impl Model {
             return Err(Error::shape(what, format!("0..{}", info.rows()), format!("{rows:?}")));
         }
         if let Some(module) = &info.module {
-            let whole = module.load(&info.name, &Files(&self.files))?;
+            let whole = module.load(&info.name, &self.stored, &Files(&self.files))?;
             let part = rows.end - rows.start < info.rows();
             let rows: Vec<usize> = if part { rows.map(|row| row as usize).collect() } else { vec![] };
             return if part { whole.select_rows(&rows) } else { Ok(whole) };
@@ -333,7 +343,7 @@ impl Model {
     /// those of its parts.
     pub fn range(&self, info: &TensorInfo, range: Range<u64>) -> Result<Bytes> {
         if let Some(module) = &info.module {
-            let (name, count) = (shown(&info.name), module.parts.len());
+            let (name, count) = (shown(&info.name), module.parts(&self.stored).len());
             return Err(Error::Argument(format!(
                 "`{name}` lies in {count} tensors; ask for the bytes of each"
             )));

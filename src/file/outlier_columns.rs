@@ -131,12 +131,13 @@ impl fmt::Display for Captures {
 
 /// Columns of `x[n, k]` with a magnitude of `threshold` or more as f16 has it: what LLM.int8 takes for outliers.
 fn outliers(x: &[f32], k: usize, threshold: f32) -> Vec<u32> {
-    let mut reached = vec![false; k];
+    // Without a row there may be any number of columns.
+    let mut reached = vec![false; if x.is_empty() { 0 } else { k }];
     for x in x.chunks(k.max(1)) {
         let is_outlier = |v: &f32| half::f16::from_f32(*v).to_f32().abs() >= threshold;
         reached.iter_mut().zip(x).for_each(|(reached, v)| *reached |= is_outlier(v));
     }
-    (0..k as u32).filter(|column| reached[*column as usize]).collect()
+    reached.iter().zip(0..).filter(|(reached, _)| **reached).map(|(_, column)| column).collect()
 }
 
 impl Keep {

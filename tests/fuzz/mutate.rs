@@ -82,9 +82,27 @@ pub fn text(random: &mut Random, text: &mut Vec<u8>) {
 
 /// Tokens to put anywhere.
 const VALUES: &[&[u8]] = &[
-    b"null", b"true", b"false", b"-1", b"1e400", b"0.5", b"1e-400", b"[]", b"{}", b"\"\"", b"[[[[[[[[", b"{\"a\":",
-    b"\"\\u001b[2J\\ud800\"", b"\"F8_E4M3\"", b"\"F32\"", b"\"U8\"", b"\"I32\"", b"\"F4\"", b"[0,9223372036854775808]",
-    b"[18446744073709551615]", b"99999999999999999999999",
+    b"null",
+    b"true",
+    b"false",
+    b"-1",
+    b"1e400",
+    b"0.5",
+    b"1e-400",
+    b"[]",
+    b"{}",
+    b"\"\"",
+    b"[[[[[[[[",
+    b"{\"a\":",
+    b"\"\\u001b[2J\\ud800\"",
+    b"\"F8_E4M3\"",
+    b"\"F32\"",
+    b"\"U8\"",
+    b"\"I32\"",
+    b"\"F4\"",
+    b"[0,9223372036854775808]",
+    b"[18446744073709551615]",
+    b"99999999999999999999999",
 ];
 
 /// Texts, numbers and words of JSON, and single signs.
@@ -131,8 +149,24 @@ pub fn value(random: &mut Random, value: &mut Value) {
 /// What settings may say.
 fn setting(random: &mut Random) -> Value {
     const WORDS: &[&str] = &[
-        "gptq", "gptq_v2", "awq", "gemm", "gemv", "bitsandbytes", "compressed-tensors", "fp8", "hqq", "mxfp4", "nvfp4", "modelopt",
-        "", "\u{1b}[2J", "pack-quantized", "mixed-precision", "channel", "none",
+        "gptq",
+        "gptq_v2",
+        "awq",
+        "gemm",
+        "gemv",
+        "bitsandbytes",
+        "compressed-tensors",
+        "fp8",
+        "hqq",
+        "mxfp4",
+        "nvfp4",
+        "modelopt",
+        "",
+        "\u{1b}[2J",
+        "pack-quantized",
+        "mixed-precision",
+        "channel",
+        "none",
     ];
     match below(random, 8) {
         0 => Value::Null,
@@ -140,7 +174,16 @@ fn setting(random: &mut Random) -> Value {
         2 => json!((number(random) as i64).wrapping_neg()),
         3 => json!(one_of(random, &[0.5, -0.0, 1e308, 1e-308, 4.0])),
         4 => json!(one_of(random, WORDS)),
-        5 => one_of(random, &[json!([]), json!({}), json!([1, 2]), json!([0, 0]), json!({"a": {"weights": {"group_size": 1}}})]),
+        5 => one_of(
+            random,
+            &[
+                json!([]),
+                json!({}),
+                json!([1, 2]),
+                json!([0, 0]),
+                json!({"a": {"weights": {"group_size": 1}}}),
+            ],
+        ),
         _ => json!(number(random)),
     }
 }
@@ -155,8 +198,22 @@ pub struct Tensor {
 }
 
 const DTYPES: &[(&str, u64)] = &[
-    ("U8", 8), ("I8", 8), ("BOOL", 8), ("I16", 16), ("F16", 16), ("BF16", 16), ("I32", 32), ("F32", 32), ("I64", 64), ("F64", 64),
-    ("F8_E4M3", 8), ("F8_E5M2", 8), ("F8_E8M0", 8), ("F4", 4), ("U16", 16), ("U32", 32),
+    ("U8", 8),
+    ("I8", 8),
+    ("BOOL", 8),
+    ("I16", 16),
+    ("F16", 16),
+    ("BF16", 16),
+    ("I32", 32),
+    ("F32", 32),
+    ("I64", 64),
+    ("F64", 64),
+    ("F8_E4M3", 8),
+    ("F8_E5M2", 8),
+    ("F8_E8M0", 8),
+    ("F4", 4),
+    ("U16", 16),
+    ("U32", 32),
 ];
 /// The most bytes that a tensor is filled up to.
 const MOST: u64 = 1 << 16;
@@ -165,7 +222,11 @@ impl Tensor {
     /// As many bytes as type and shape want, or none, with a dimension of 0 that hides the others.
     fn fit(&mut self) {
         let bits = DTYPES.iter().find(|(name, _)| *name == self.dtype).map_or(8, |(_, bits)| *bits);
-        let bytes = self.shape.iter().try_fold(bits, |product, dim| product.checked_mul(*dim)).map(|bits| bits.div_ceil(8));
+        let bytes = self
+            .shape
+            .iter()
+            .try_fold(bits, |product, dim| product.checked_mul(*dim))
+            .map(|bits| bits.div_ceil(8));
         match bytes.filter(|bytes| *bytes <= MOST) {
             Some(bytes) => self.bytes.resize(bytes as usize, 1),
             None => {
@@ -200,7 +261,10 @@ pub fn tensors(random: &mut Random, all: &mut Vec<Tensor>) {
     match below(random, 12) {
         _ if all.is_empty() => {}
         0 => drop(all.remove(a)),
-        1 => all[a].name = all[b].name.clone() + one_of(random, &["", "_scale", "_scale_2", ".absmax", "\u{1b}"]),
+        1 => {
+            all[a].name =
+                all[b].name.clone() + one_of(random, &["", "_scale", "_scale_2", ".absmax", "\u{1b}"])
+        }
         2 => {
             let tail = all[b].name.rsplit_once('.').map_or("", |(_, tail)| tail).to_owned();
             let head = all[a].name.split_once('.').map_or("a", |(head, _)| head);
@@ -236,18 +300,20 @@ pub fn file(tensors: &[Tensor]) -> Vec<u8> {
     for Tensor { name, dtype, shape, bytes } in tensors {
         let (name, comma) = (Value::from(name.as_str()), if at == 0 && header.len() == 1 { "" } else { "," });
         let end = at + bytes.len();
-        write!(header, r#"{comma}{name}:{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[{at},{end}]}}"#)
-            .expect("memory");
+        write!(
+            header,
+            r#"{comma}{name}:{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[{at},{end}]}}"#
+        )
+        .expect("memory");
         at = end;
     }
-    let mut file = safetensors(header.as_bytes(), "}".as_bytes());
+    header.push('}');
+    let mut file = safetensors(header.as_bytes(), &[]);
     tensors.iter().for_each(|t| file.extend(&t.bytes));
     file
 }
 
 /// A header with its length before it, and what follows.
 pub fn safetensors(header: &[u8], rest: &[u8]) -> Vec<u8> {
-    // The brace that closes the header is passed as the rest by `file`.
-    let closing = usize::from(rest == b"}");
-    [&((header.len() + closing) as u64).to_le_bytes(), header, rest].concat()
+    [&(header.len() as u64).to_le_bytes(), header, rest].concat()
 }
