@@ -1,16 +1,18 @@
 //! What can go wrong: what was being done, to which file and tensor, what was wanted, what was found.
 
+use std::fmt::{self, Write};
 use std::path::PathBuf;
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Every failure of this crate. Each message names the thing and, where there are two, both numbers.
+/// Every failure of this crate. Each message names the thing and, where there are two, both numbers. Names come from files: control
+/// characters in them are printed as escapes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused a file operation.
-    #[error("{doing} `{}`: {source}", path.display())]
+    #[error("{doing} `{}`: {source}", plain(&path.display().to_string()))]
     Io {
         /// The operation, as in "opening".
         doing: &'static str,
@@ -20,7 +22,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The bytes of a file contradict its format.
-    #[error("{file}: {what} at byte {offset}: {problem}")]
+    #[error("{}: {} at byte {offset}: {}", plain(file), plain(what), plain(problem))]
     Malformed {
         /// The file.
         file: String,
@@ -32,7 +34,11 @@ pub enum Error {
         problem: String,
     },
     /// A tensor is stored in a format that this version cannot compute with.
-    #[error("tensor `{tensor}` is stored as {format}, which is not supported; supported: {supported}")]
+    #[error(
+        "tensor `{}` is stored as {}, which is not supported; supported: {supported}",
+        plain(tensor),
+        plain(format)
+    )]
     UnsupportedFormat {
         /// The tensor.
         tensor: String,
@@ -42,7 +48,7 @@ pub enum Error {
         supported: String,
     },
     /// A name is not in the file.
-    #[error("{file} holds no {what} `{name}`{hint}")]
+    #[error("{} holds no {what} `{}`{}", plain(file), plain(name), plain(hint))]
     NotFound {
         /// The file.
         file: String,
@@ -54,7 +60,7 @@ pub enum Error {
         hint: String,
     },
     /// Two shapes or lengths do not fit together.
-    #[error("{what}: wanted {wanted}, got {got}")]
+    #[error("{}: wanted {}, got {}", plain(what), plain(wanted), plain(got))]
     Shape {
         /// The tensor or argument, and the operation.
         what: String,
@@ -64,7 +70,7 @@ pub enum Error {
         got: String,
     },
     /// NaN or infinity where only numbers make sense.
-    #[error("{what} holds {count} non-finite value(s), the first at index {first}")]
+    #[error("{} holds {count} non-finite value(s), the first at index {first}", plain(what))]
     NonFinite {
         /// The tensor or argument.
         what: String,
@@ -74,7 +80,7 @@ pub enum Error {
         first: u64,
     },
     /// An argument makes no sense by itself.
-    #[error("{0}")]
+    #[error("{}", plain(.0))]
     Argument(String),
     /// No GPU, not even a software one.
     #[error("{0}")]
@@ -145,5 +151,45 @@ impl Error {
     pub fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { doing, path, source }
+    }
+}
+
+/// Text that may come from a file, fit for a terminal.
+struct Plain<'a>(&'a str);
+
+fn plain(text: &str) -> Plain<'_> {
+    Plain(text)
+}
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What was escaped before stays as it is.
+        let mut chars = self.0.chars();
+        chars.try_for_each(|c| {
+            if c == '\\' { f.write_char(c) } else { escape(c).try_for_each(|c| f.write_char(c)) }
+        })
+    }
+}
+
+/// Escapes what `{:?}` would, quotes excepted.
+pub(crate) fn escape(c: char) -> impl Iterator<Item = char> {
+    let keep = matches!(c, '"' | '\'');
+    let escaped = (!keep).then(|| c.escape_debug()).into_iter().flatten();
+    escaped.chain(keep.then_some(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_fit_for_a_terminal() {
+        let hostile = "a\u{1b}[2J\u{202e}\n";
+        let error = Error::shape(hostile, hostile, hostile);
+        assert_eq!(error.to_string().matches("a\\u{1b}[2J\\u{202e}\\n").count(), 3, "{error}");
+        // Once is enough.
+        assert_eq!(Error::Argument(error.to_string()).to_string(), error.to_string());
+        let io = Error::io("opening", hostile)(std::io::ErrorKind::NotFound.into());
+        assert!(!io.to_string().chars().any(char::is_control), "{io}");
     }
 }

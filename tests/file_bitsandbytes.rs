@@ -328,11 +328,7 @@ fn quantize_writes_what_bitsandbytes_would() {
 
 /// Every tensor lies where its type can be read.
 fn assert_aligned(model: &Model) {
-    let parts = model.tensors().iter().flat_map(|t| match &t.module {
-        Some(module) => module.parts.clone(),
-        None => vec![t.clone()],
-    });
-    for part in parts {
+    for part in model.tensors().iter().flat_map(|t| model.parts(t)) {
         let size = (part.dtype.bits_per_weight() / 8.0) as u64;
         let (name, dtype, offset) = (&part.name, part.dtype, part.offset);
         assert!(offset.is_multiple_of(size), "`{name}` of {dtype} at byte {offset}");

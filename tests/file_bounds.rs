@@ -117,9 +117,112 @@ fn configs() -> Vec<(&'static str, String, bool)> {
     ]
 }
 
+/// Weights of several tensors each, `count` tensors in all, named as shortly as may be: names, types, shapes, and bytes of each part.
+fn weights(count: u64, parts: &[(&str, &str, &str, &[u8])]) -> Vec<u8> {
+    let (mut header, mut data) = (String::from("{"), Vec::<u8>::new());
+    for i in 0..count / parts.len() as u64 {
+        for (name, dtype, shape, bytes) in parts {
+            let start = data.len();
+            data.extend(*bytes);
+            let end = data.len();
+            write!(
+                header,
+                r#""{i:x}{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{start},{end}]}},"#
+            )
+            .unwrap();
+        }
+    }
+    header.pop();
+    let mut file = safetensors(&(header + "}"));
+    file.extend(data);
+    file
+}
+
+/// FP8 with a scale each.
+fn fp8(count: u64) -> Vec<u8> {
+    weights(count, &[(".weight", "F8_E4M3", "[0,1]", &[]), (".weight_scale", "F32", "[1]", &[0; 4])])
+}
+
+/// FP8 without.
+fn fp8_alone(count: u64) -> Vec<u8> {
+    weights(count, &[(".weight", "F8_E4M3", "[0]", &[])])
+}
+
+fn gptq(count: u64) -> Vec<u8> {
+    weights(
+        count,
+        &[
+            (".qweight", "I32", "[1,8]", &[0; 32]),
+            (".qzeros", "I32", "[1,1]", &[0; 4]),
+            (".scales", "F16", "[1,8]", &[0; 16]),
+        ],
+    )
+}
+
+fn hqq(count: u64) -> Vec<u8> {
+    weights(
+        count,
+        &[
+            (".W_q", "U8", "[1,1]", &[0]),
+            (".scale", "F16", "[1,1]", &[0; 2]),
+            (".zero", "F16", "[1,1]", &[0; 2]),
+            (".shape", "U8", "[2]", &[1, 1]),
+        ],
+    )
+}
+
+fn nf4(count: u64) -> Vec<u8> {
+    let state = br#"{"quant_type":"nf4","blocksize":64,"dtype":"float16","shape":[0]}"#;
+    let shape = format!("[{}]", state.len());
+    weights(
+        count,
+        &[
+            ("", "U8", "[0]", &[]),
+            (".absmax", "F32", "[0]", &[]),
+            (".quant_map", "F32", "[16]", &[0; 64]),
+            (".quant_state.bitsandbytes__nf4", "U8", &shape, state),
+        ],
+    )
+}
+
+fn compressed(count: u64) -> Vec<u8> {
+    weights(
+        count,
+        &[
+            (".weight_packed", "I32", "[1,1]", &[0; 4]),
+            (".weight_scale", "F16", "[1]", &[0; 2]),
+            (".weight_shape", "I32", "[2]", &[1, 0, 0, 0, 8, 0, 0, 0]),
+        ],
+    )
+}
+
+/// Names that grow when they are printed, so many of them different.
+fn odd_names(count: u64, different: u64) -> Vec<u8> {
+    let mut header = String::from("{");
+    for i in (0..count).map(|i| i % different) {
+        write!(
+            header,
+            r#""\u001b\ud83d\ude00\u202e{i:x}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}},"#
+        )
+        .unwrap();
+    }
+    header.pop();
+    safetensors(&(header + "}"))
+}
+
 /// Name, bytes, and whether they are a valid file.
 fn cases() -> Vec<(&'static str, Vec<u8>, bool)> {
     vec![
+        ("131,072 parts of FP8 weights", fp8(131_072), true),
+        ("65,536 FP8 weights alone", fp8_alone(65_536), true),
+        ("131,072 FP8 weights alone", fp8_alone(131_072), false),
+        ("131,070 parts of GPTQ", gptq(131_070), true),
+        ("131,072 parts of HQQ", hqq(131_072), true),
+        ("131,072 parts of NF4", nf4(131_072), true),
+        ("131,070 parts of compressed-tensors", compressed(131_070), true),
+        ("100,000 odd names", odd_names(100_000, 100_000), true),
+        ("100,000 odd names, the last twice", odd_names(100_000, 99_999), false),
+        ("100,000 odd names, all the same", odd_names(100_000, 1), false),
         ("100,000 keys", many_keys(100_000), true),
         ("262,144 tokens", vocabulary(262_144), true),
         ("500,000 keys", many_keys(500_000), true),
@@ -229,4 +332,57 @@ fn exceeded(name: &str, path: &Path, bytes: usize, valid: bool) -> Vec<String> {
         }
     }
     failures
+}
+
+/// Four times the file takes about four times the time, not sixteen.
+#[test]
+fn time_is_linear_in_the_file() {
+    type Make = fn(u64) -> Vec<u8>;
+    let makers: &[(&str, Make)] = &[
+        ("keys", many_keys),
+        ("tokens", vocabulary),
+        ("tensors of GGUF", many_tensors),
+        ("safetensors", many_safetensors),
+        ("metadata", much_metadata),
+        ("names that are the same", |count| odd_names(count, 1)),
+        ("FP8 and scales", fp8),
+        ("NF4", nf4),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    let time = |bytes: Vec<u8>| {
+        fs::write(&path, bytes).unwrap();
+        [(); 5].map(|()| measure(&path, false).time).into_iter().min().unwrap()
+    };
+    let mut failures = Vec::new();
+    for (name, make) in makers {
+        let [small, large] = [32_000, 128_000].map(|count| time(make(count)));
+        println!("{name:36} {small:>10.1?} {large:>10.1?}");
+        // Caches make up for some; the sorting of names for little.
+        if large > 8 * small + Duration::from_millis(5) {
+            failures.push(format!("{name}: {small:?} for a quarter, {large:?} for all"));
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+/// A checkpoint of one shard: what is opened is the folder, and all its files count.
+#[test]
+fn shards_are_bounded_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = fp8(131_072);
+    let mut index = String::from(r#"{"weight_map":{"#);
+    for i in 0..65_536 {
+        write!(index, r#""{i:x}.weight":"s","{i:x}.weight_scale":"s","#).unwrap();
+    }
+    index.pop();
+    index += "}}";
+    fs::write(dir.path().join("s"), &shard).unwrap();
+    fs::write(dir.path().join("model.safetensors.index.json"), &index).unwrap();
+    let runs = [(); 3].map(|()| measure(dir.path(), true));
+    let budget = (16 << 20) + 4 * (shard.len() + index.len()) as u64;
+    println!("{runs:?}, budget {budget}");
+    assert!(runs.iter().all(|run| run.valid && run.memory <= budget), "{runs:?}, budget {budget}");
+    // Two files, and the time for each.
+    assert!(runs.iter().any(|run| run.time < Duration::from_millis(200)), "{runs:?}");
 }

@@ -167,7 +167,7 @@ fn quantize_writes_what_bitsandbytes_would() {
     let (from, to) = (folder.path().join("from"), folder.path().join("to"));
     source(&from);
     let written = quantize(&from, &to, &Target::Int8 { threshold: 4.3, keep: Keep::Nothing });
-    let module = written.find("layers.0.up_proj").expect("there").module.clone().expect("several tensors");
+    let parts = written.parts(written.find("layers.0.up_proj").expect("there"));
     let golden = golden();
     let file = std::fs::read(to.join("model.safetensors")).expect("it was written");
     let file = safetensors::SafeTensors::deserialize(&file).expect("a safetensors file");
@@ -176,8 +176,8 @@ fn quantize_writes_what_bitsandbytes_would() {
         let want = golden.tensor(&format!("packed.{part}"));
         assert_eq!((view.dtype(), view.shape(), view.data()), (dtype, &want.0[..], &want.1[..]), "{part}");
     }
-    assert_eq!((module.parts.len(), file.len()), (3, 8));
-    for part in &module.parts {
+    assert_eq!((parts.len(), file.len()), (3, 8));
+    for part in parts {
         let size = (part.dtype.bits_per_weight() / 8.0) as u64;
         assert!(part.offset.is_multiple_of(size), "`{}` at byte {}", part.name, part.offset);
     }

@@ -103,7 +103,14 @@ fn module(checkpoint: &Checkpoint, parts: &Parts, name: &str) -> Result<TensorIn
         symmetric,
     };
     let format = uniform::grid_for(4, symmetric).format;
-    Ok(Module::info(format!("{name}.weight"), format, vec![rows, cols], &parts.all(), scheme))
+    Ok(Module::info(
+        checkpoint.table,
+        format!("{name}.weight"),
+        format,
+        vec![rows, cols],
+        &parts.all(),
+        Arc::new(scheme),
+    ))
 }
 
 fn gemm_run(checkpoint: &Checkpoint, parts: &Parts, shape: (u64, u64)) -> Result<u64> {
@@ -144,7 +151,7 @@ impl Scheme for Awq {
         format!("AWQ {packing}, 4 bits, groups of {}, {kind}", self.run)
     }
 
-    fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
+    fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
         let (rows, cols, groups) = (self.rows, self.cols, self.groups);
         let (codes, zeros) = (files.words(&parts[0])?, files.words(&parts[1])?);
         let scales = files.f32s(&parts[2])?;

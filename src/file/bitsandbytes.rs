@@ -74,6 +74,7 @@ fn orphans(table: &TensorTable, files: &Files, modules: &[TensorInfo]) -> Result
 
 /// The tensors of one weight.
 struct Parts<'a> {
+    table: &'a TensorTable,
     files: &'a Files<'a>,
     state: &'a TensorInfo,
     codes: &'a TensorInfo,
@@ -88,6 +89,7 @@ impl<'a> Parts<'a> {
         let (table, files) = (checkpoint.table, checkpoint.files);
         let need = |suffix: &str| checkpoint.need(state, &format!("{weight}{suffix}"));
         Ok(Self {
+            table,
             files,
             state,
             codes: need("")?,
@@ -125,7 +127,7 @@ impl<'a> Parts<'a> {
             Some(self.state),
         ];
         let scheme = FourBitModule { format, shape: state.shape, recipe, nested };
-        Ok(Module::info(self.codes.name.clone(), format, shape, &parts, scheme))
+        Ok(Module::info(self.table, self.codes.name.clone(), format, shape, &parts, Arc::new(scheme)))
     }
 
     fn read_state(&self) -> Result<State> {
@@ -134,8 +136,10 @@ impl<'a> Parts<'a> {
             return Err(self.files.malformed(self.state, problem));
         }
         let bytes = self.files.bytes(self.state)?;
-        serde_json::from_slice(&bytes)
-            .map_err(|e| self.files.malformed(self.state, format!("it is no JSON of bitsandbytes: {e}")))
+        serde_json::from_slice(&bytes).map_err(|e| {
+            let problem = format!("it is no JSON of bitsandbytes: {}", shown(&e.to_string()));
+            self.files.malformed(self.state, problem)
+        })
     }
 
     fn recipe(&self, state: &State) -> Result<Recipe> {
@@ -222,7 +226,7 @@ impl Scheme for FourBitModule {
         format!("bitsandbytes, blocks of {}, {scales}, of {}", self.recipe.block, self.recipe.dtype.name())
     }
 
-    fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
+    fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
         let [codes, absmax, book, nested @ ..] = parts else {
             return Err(Error::Argument(format!("`{}` has lost its parts", shown(name))));
         };

@@ -35,7 +35,7 @@ fn format() -> &'static Format {
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) where types or lengths disagree, or the order is not by rows.
 pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
-    let (table, files) = (checkpoint.table, checkpoint.files);
+    let table = checkpoint.table;
     let mut modules = vec![];
     for scb in &table.list {
         let Some(name) = scb.name.strip_suffix(".SCB") else { continue };
@@ -43,7 +43,7 @@ pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
         let beside = |suffix: &str| table.get(&format!("{name}{suffix}"));
         let order = beside(".weight_format");
         let kept = [beside(outlier_columns::LIST), beside(outlier_columns::WEIGHT)];
-        modules.push(module((weight, scb, order), kept, files)?);
+        modules.push(module((weight, scb, order), kept, checkpoint)?);
     }
     Ok(modules)
 }
@@ -51,8 +51,9 @@ pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
 fn module(
     (weight, scb, order): (&TensorInfo, &TensorInfo, Option<&TensorInfo>),
     kept: [Option<&TensorInfo>; 2],
-    files: &Files,
+    checkpoint: &Checkpoint,
 ) -> Result<TensorInfo> {
+    let (table, files) = (checkpoint.table, checkpoint.files);
     let [rows, cols] = files.matrix(weight)?;
     files.typed(weight, &["I8"])?;
     files.typed(scb, &["F32"])?;
@@ -67,7 +68,7 @@ fn module(
     let scheme = Int8Module { rows: rows as usize, cols: cols as usize, kept: list };
     let (name, shape) = (weight.name.clone(), weight.shape.clone());
     let parts: Vec<_> = [Some(weight), Some(scb), order].into_iter().chain(kept).collect();
-    Ok(Module::info(name, format(), shape, &parts, scheme))
+    Ok(Module::info(table, name, format(), shape, &parts, Arc::new(scheme)))
 }
 
 fn check_order(order: &TensorInfo, files: &Files) -> Result<()> {
@@ -93,7 +94,7 @@ impl Scheme for Int8Module {
         format!("bitsandbytes, LLM.int8, a scale a row{kept}")
     }
 
-    fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
+    fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
         let (codes, absmax) = (files.bytes(&parts[0])?, files.f32s(&parts[1])?);
         let storage = uniform::int8_rows((self.rows, self.cols), codes, absmax);
         PackedTensor::from_storage(name, (self.rows, self.cols), Arc::new(storage))
@@ -104,7 +105,7 @@ impl Scheme for Int8Module {
     }
 
     /// The columns that were kept, if any were.
-    fn kept(&self, parts: &[TensorInfo], files: &Files) -> Result<Option<KeptColumns>> {
+    fn kept(&self, parts: &[&TensorInfo], files: &Files) -> Result<Option<KeptColumns>> {
         let (Some(weight), false) = (parts.last(), self.kept.is_empty()) else { return Ok(None) };
         let f16 = by_name("F16").expect("a format of the table");
         let bytes = files.bytes(weight)?;

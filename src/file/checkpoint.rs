@@ -1,6 +1,7 @@
 //! Checkpoints of several files: the folder's conventions, and the index that says which shard holds which tensor.
 
 use crate::error::{Error, Result};
+use crate::file::folder::{Folder, malformed};
 use crate::file::json;
 use crate::file::names::{NameIndex, shown};
 use crate::file::scales::module_of_scale;
@@ -10,8 +11,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -24,24 +24,25 @@ const MAX_SHARDS: usize = 16_384;
 /// The longest config.json; the longest that tools write, with settings for each expert, have a third of that.
 const MAX_CONFIG: u64 = 1 << 20;
 
-/// The file to open for a folder: the index of its shards, its only safetensors file, or its only GGUF.
-pub(crate) fn main_file(folder: &Path) -> Result<PathBuf> {
-    let mut names: Vec<String> = fs::read_dir(folder)
-        .map_err(Error::io("reading", folder))?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    names.sort_unstable();
+/// The file to open of a folder: the index of its shards, its only safetensors file, or its only GGUF.
+pub(crate) fn main_file(folder: &Folder) -> Result<String> {
+    let names = folder.names()?;
     for (suffix, preferred) in PREFERENCES {
         let matching: Vec<_> = names.iter().filter(|name| name.ends_with(suffix)).collect();
         let chosen = matching.iter().find(|name| preferred.contains(&name.as_str()));
         match (chosen, &matching[..]) {
-            (Some(name), _) | (None, [name]) => return Ok(folder.join(name)),
+            (Some(name), _) | (None, [name]) => return Ok((*name).clone()),
             (None, []) => {}
-            (None, several) => return Err(ambiguous(folder, suffix, several.len())),
+            (None, several) => return Err(ambiguous(folder.path(), suffix, several.len())),
         }
     }
     let name = "*.safetensors or *.gguf".into();
-    Err(Error::NotFound { file: folder.display().to_string(), what: "model", name, hint: String::new() })
+    Err(Error::NotFound {
+        file: folder.path().display().to_string(),
+        what: "model",
+        name,
+        hint: String::new(),
+    })
 }
 
 /// Ends of file names, best first, and those to take among several.
@@ -64,16 +65,17 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// The `config.json` beside a checkpoint's file, if there is one.
-    pub fn beside(file: &Path) -> Result<Option<Self>> {
-        Self::open(file.with_file_name("config.json"))
+    /// The `config.json` of a checkpoint's folder, if there is one.
+    pub fn of(folder: &Folder) -> Result<Option<Self>> {
+        Self::open(folder, "config.json")
     }
 
-    fn open(path: PathBuf) -> Result<Option<Self>> {
-        if !path.is_file() {
+    fn open(folder: &Folder, name: &str) -> Result<Option<Self>> {
+        if !folder.has(name) {
             return Ok(None);
         }
-        let config = Self { text: read_text(&path, MAX_CONFIG)?, path, value: OnceLock::new() };
+        let text = folder.text(name, MAX_CONFIG)?;
+        let config = Self { text, path: folder.join(name), value: OnceLock::new() };
         config.parse::<settings::Anything>()?;
         Ok(Some(config))
     }
@@ -90,32 +92,16 @@ impl Config {
 }
 
 /// How a checkpoint was quantized: `quantization_config` of its config.json, or the quantize_config.json of older tools.
-pub(crate) fn quantization(beside: &Path, config: Option<&Config>) -> Result<Settings> {
+pub(crate) fn quantization(folder: &Folder, config: Option<&Config>) -> Result<Settings> {
     if let Some(config) = config
         && let Some(settings) = config.parse::<settings::Config>()?.settings()
     {
         return settings.checked(&config.path);
     }
-    match Config::open(beside.with_file_name("quantize_config.json"))? {
+    match Config::open(folder, "quantize_config.json")? {
         Some(config) => config.parse::<Settings>()?.checked(&config.path),
         None => Ok(Settings::default()),
     }
-}
-
-/// The text of a file of at most `limit` bytes.
-pub(super) fn read_text(path: &Path, limit: u64) -> Result<String> {
-    let file = File::open(path).map_err(Error::io("opening", path))?;
-    let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(Error::io("reading", path))?;
-    if bytes.len() as u64 > limit {
-        return Err(malformed(path, "file", limit, format!("it is longer than {limit} bytes")));
-    }
-    String::from_utf8(bytes)
-        .map_err(|e| malformed(path, "file", e.utf8_error().valid_up_to() as u64, "it is not UTF-8".into()))
-}
-
-pub(super) fn malformed(path: &Path, what: &str, offset: u64, problem: String) -> Error {
-    Error::Malformed { file: path.display().to_string(), what: what.into(), offset, problem }
 }
 
 pub(super) fn json_error(path: &Path, text: &str, error: &serde_json::Error) -> Error {
@@ -136,9 +122,9 @@ pub(crate) struct Index {
 
 impl Index {
     /// Reads and checks an index; the shards are not opened.
-    pub fn open(path: &Path) -> Result<Self> {
-        let text = read_text(path, MAX_INDEX)?;
-        let parsed: IndexJson = serde_json::from_str(&text).map_err(|e| json_error(path, &text, &e))?;
+    pub fn open(folder: &Folder, name: &Path) -> Result<Self> {
+        let (path, text) = (folder.join(name), folder.text(name, MAX_INDEX)?);
+        let parsed: IndexJson = serde_json::from_str(&text).map_err(|e| json_error(&path, &text, &e))?;
         let WeightMap { mut shards, mut entries } = parsed.weight_map;
         let sorted = sort_shards(&mut shards);
         entries.iter_mut().for_each(|(_, shard)| *shard = sorted[*shard]);
@@ -146,25 +132,29 @@ impl Index {
             Ok(names) => (names, None),
             Err(i) => (NameIndex::default(), Some(i)),
         };
-        let index = Self { path: path.into(), text, shards, entries, names };
+        let index = Self { path, text, shards, entries, names };
         if let Some(i) = duplicate {
             return Err(index.malformed(&index.entries[i].0, "it is listed twice".into()));
         }
-        index.check_shards()?;
+        index.check_shards(folder)?;
         Ok(index)
     }
 
     /// Refuses shards that are not files below the folder of the index, and shards that are missing.
-    fn check_shards(&self) -> Result<()> {
-        let (folder, mut seen) = (self.folder(), HashMap::new());
+    fn check_shards(&self, folder: &Folder) -> Result<()> {
+        let mut seen = HashMap::new();
         for (i, shard) in self.shards.iter().enumerate() {
             let path = Path::new(shard);
             let outside = path.components().any(|part| !matches!(part, Component::Normal(_)));
             // The same file by another name: a link, or capitals where they make no difference.
-            let mut same = |path: &Path| seen.insert(fs::canonicalize(folder.join(path)).ok()?, shard);
+            let file = |path: &Path| {
+                let path = folder.join(path);
+                fs::canonicalize(&path).unwrap_or_else(|_| path.components().collect())
+            };
+            let mut same = |path: &Path| seen.insert(file(path), shard);
             let problem = match () {
                 _ if outside || shard.is_empty() => "is not a file name below the folder of the index".into(),
-                _ if !folder.join(path).is_file() => "is missing".into(),
+                _ if !folder.has(path) => "is missing".into(),
                 _ => match same(path) {
                     Some(other) => format!("is the file of the shard `{}`", shown(other)),
                     None => continue,
@@ -174,11 +164,6 @@ impl Index {
             return Err(self.malformed(name, format!("its shard `{}` {problem}", shown(shard))));
         }
         Ok(())
-    }
-
-    /// The folder that shard names are relative to.
-    pub fn folder(&self) -> &Path {
-        self.path.parent().unwrap_or(Path::new(""))
     }
 
     /// One table of the tensors of all shards. Where shards and index disagree, the index is believed about tensors it

@@ -86,7 +86,14 @@ impl<'a> Parts<'a> {
         };
         let format = uniform::grid_for(scheme.bits, self.zeros.is_none()).format;
         let parts = [Some(self.codes), Some(self.scale), self.zeros, self.order, self.shape];
-        Ok(Module::info(format!("{name}.weight"), format, vec![rows, cols], &parts, scheme))
+        Ok(Module::info(
+            checkpoint.table,
+            format!("{name}.weight"),
+            format,
+            vec![rows, cols],
+            &parts,
+            Arc::new(scheme),
+        ))
     }
 
     fn groups(&self, files: &Files, rows: u64) -> Result<u64> {
@@ -203,7 +210,7 @@ impl Scheme for Integers {
         format!("compressed-tensors {how}, {} bits, {groups}, {kind}{order}", self.bits)
     }
 
-    fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
+    fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
         let (rows, cols) = (self.rows, self.cols);
         let bytes = files.bytes(&parts[0])?;
         let row_bytes = bytes.len() / rows.max(1);
@@ -215,7 +222,7 @@ impl Scheme for Integers {
             None => vec![],
         };
         let order = self.has_order.then(|| more.next()).flatten();
-        let columns = columns(order, self.run, (cols, self.groups), files)?;
+        let columns = columns(order.copied(), self.run, (cols, self.groups), files)?;
         let storage = Uniform {
             grid: uniform::grid_for(self.bits, !self.has_zeros),
             shape: [rows, cols],

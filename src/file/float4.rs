@@ -44,9 +44,10 @@ fn format(name: &str) -> &'static Format {
 /// [`Error::Malformed`] where parts are missing, or types, shapes and settings disagree.
 pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let mut modules = vec![];
+    let gpt_oss = checkpoint.settings.is_of(&["mxfp4"]);
     for tensor in &checkpoint.table.list {
         modules.extend(module(checkpoint, tensor)?);
-        lone_scale(checkpoint, tensor)?;
+        lone_scale(checkpoint, tensor, gpt_oss)?;
     }
     Ok(modules)
 }
@@ -71,7 +72,7 @@ fn module(checkpoint: &Checkpoint, codes: &TensorInfo) -> Result<Option<TensorIn
 }
 
 /// Refuses scales whose codes are missing or something else: they would be taken without them.
-fn lone_scale(checkpoint: &Checkpoint, scale: &TensorInfo) -> Result<()> {
+fn lone_scale(checkpoint: &Checkpoint, scale: &TensorInfo, gpt_oss: bool) -> Result<()> {
     let codes = match () {
         _ if scale.name.ends_with(".weight_scale_2") => {
             scale.name.strip_suffix("_scale_2").map(str::to_owned)
@@ -79,7 +80,7 @@ fn lone_scale(checkpoint: &Checkpoint, scale: &TensorInfo) -> Result<()> {
         _ if scale.name.ends_with(".weight_global_scale") => {
             scale.name.strip_suffix("_global_scale").map(|name| format!("{name}_packed"))
         }
-        _ if checkpoint.settings.is_of(&["mxfp4"]) => {
+        _ if gpt_oss => {
             let ends =
                 |(blocks, scales): &(&str, &str)| Some(scale.name.strip_suffix(scales)?.to_owned() + blocks);
             BLOCKS.iter().find_map(ends)
@@ -198,7 +199,7 @@ impl<'a> Found<'a> {
         let scheme = Float4 { tool, nvfp4, shape: (rows, cols as usize) };
         let format = format(if nvfp4 { "NVFP4_GLOBAL" } else { "MXFP4" });
         let parts: Vec<_> = std::iter::once(self.codes).chain(parts.iter().copied()).map(Some).collect();
-        Ok(Module::info(name.into(), format, shape, &parts, scheme))
+        Ok(Module::info(self.checkpoint.table, name.into(), format, shape, &parts, Arc::new(scheme)))
     }
 }
 
@@ -216,7 +217,7 @@ impl Scheme for Float4 {
         }
     }
 
-    fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
+    fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
         let [codes, scales, global @ ..] = parts else {
             return Err(Error::Argument(format!("`{}` has lost its parts", shown(name))));
         };

@@ -15,10 +15,24 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 struct Fp8Module {
     kind: &'static Kind,
-    shape: (usize, usize),
-    /// Rows of one matrix, and the rows and columns that share a scale.
-    scales: Option<(usize, [usize; 2])>,
+    /// None of a weight that is alone.
+    scales: Option<Blocks>,
 }
+
+/// Which weights share a scale.
+#[derive(Clone, Copy, Debug)]
+struct Blocks {
+    /// Rows and columns of the weight, all its matrices together.
+    shape: (usize, usize),
+    /// Rows of one matrix.
+    matrix: usize,
+    /// Rows and columns that share a scale.
+    block: [usize; 2],
+}
+
+/// The most weights without scales. A header takes little more for each than its name, and a model has few: those with scales, which
+/// are two tensors each, may be as many as there are tensors.
+const MAX_ALONE: usize = 1 << 16;
 
 /// What files that do not say so have, if they have blocks.
 const BLOCK: [u64; 2] = [128, 128];
@@ -31,7 +45,7 @@ const SCALING: [&str; 4] = ["compressed-tensors", "fbgemm_fp8", "fp8", "modelopt
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) where types, shapes and settings disagree.
 pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
-    let (mut modules, mut unscaled) = (vec![], vec![]);
+    let (mut modules, mut unscaled, mut alone) = (vec![], vec![], Alone::default());
     for tensor in &checkpoint.table.list {
         let Some(kind) = fp8::kind(tensor.dtype.name()) else {
             lone_scale(checkpoint, tensor)?;
@@ -41,7 +55,7 @@ pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
         if scale.is_none() && is_weight(&tensor.name) {
             unscaled.push(tensor);
         }
-        modules.extend(module(checkpoint, tensor, scale, kind)?);
+        modules.extend(module(checkpoint, (tensor, scale), kind, &mut alone)?);
     }
     refuse_unscaled(checkpoint, &unscaled)?;
     match (unscaled.first(), checkpoint.settings.method()) {
@@ -50,6 +64,34 @@ pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
             Err(checkpoint.files.malformed(weight, problem))
         }
         _ => Ok(modules),
+    }
+}
+
+/// What weights without scales have in common, by kind: so many of them fit the memory that their file may take.
+#[derive(Default)]
+struct Alone {
+    count: usize,
+    schemes: Vec<(*const Kind, Arc<Fp8Module>)>,
+}
+
+impl Alone {
+    fn scheme(
+        &mut self,
+        checkpoint: &Checkpoint,
+        weight: &TensorInfo,
+        kind: &'static Kind,
+    ) -> Result<Arc<Fp8Module>> {
+        self.count += 1;
+        if self.count > MAX_ALONE {
+            let problem = format!("more than {MAX_ALONE} weights have no scales");
+            return Err(checkpoint.files.malformed(weight, problem));
+        }
+        if let Some((_, scheme)) = self.schemes.iter().find(|(of, _)| std::ptr::eq(*of, kind)) {
+            return Ok(scheme.clone());
+        }
+        let scheme = Arc::new(Fp8Module { kind, scales: None });
+        self.schemes.push((kind, scheme.clone()));
+        Ok(scheme)
     }
 }
 
@@ -83,18 +125,22 @@ fn scale_of<'a>(checkpoint: &Checkpoint<'a>, weight: &TensorInfo) -> Result<Opti
 /// The weight as one tensor, or none where it is the scale of something else.
 fn module(
     checkpoint: &Checkpoint,
-    weight: &TensorInfo,
-    scale: Option<&TensorInfo>,
+    (weight, scale): (&TensorInfo, Option<&TensorInfo>),
     kind: &'static Kind,
+    alone: &mut Alone,
 ) -> Result<Option<TensorInfo>> {
     if scale.is_none() && !is_weight(&weight.name) {
         return Ok(None);
     }
-    let scales = scale.map(|scale| Scaled::new(checkpoint, weight, scale)?.blocks()).transpose()?;
-    let shape = (weight.rows() as usize, weight.cols() as usize);
-    let scheme = Fp8Module { kind, shape, scales };
+    let scheme = match scale {
+        Some(scale) => {
+            let scales = Some(Scaled::new(checkpoint, weight, scale)?.blocks()?);
+            Arc::new(Fp8Module { kind, scales })
+        }
+        None => alone.scheme(checkpoint, weight, kind)?,
+    };
     let (name, parts) = (weight.name.clone(), [Some(weight), scale]);
-    Ok(Some(Module::info(name, kind.format, weight.shape.clone(), &parts, scheme)))
+    Ok(Some(Module::info(checkpoint.table, name, kind.format, weight.shape.clone(), &parts, scheme)))
 }
 
 /// A weight with scales.
@@ -123,8 +169,7 @@ impl<'a> Scaled<'a> {
         Ok(Self { checkpoint, scale, weight, dims })
     }
 
-    /// Rows of one matrix, and the rows and columns that share a scale.
-    fn blocks(&self) -> Result<(usize, [usize; 2])> {
+    fn blocks(&self) -> Result<Blocks> {
         let [stack, rows, cols] = self.dims;
         let said = self.said();
         // Whole rows or more may share a scale, unless less is said for all.
@@ -143,7 +188,11 @@ impl<'a> Scaled<'a> {
             (_, Some([a, b])) => (rows, self.tiles([*a, *b], &said)?),
             _ => return Err(self.disagrees(&said)),
         };
-        Ok((matrix.max(1) as usize, [r.max(1) as usize, c.max(1) as usize]))
+        Ok(Blocks {
+            shape: ((stack * rows) as usize, cols as usize),
+            matrix: matrix.max(1) as usize,
+            block: [r.max(1) as usize, c.max(1) as usize],
+        })
     }
 
     /// Blocks of which there are so many: those said, or, where none are, ones that can be believed.
@@ -198,26 +247,30 @@ impl<'a> Scaled<'a> {
 
 impl Scheme for Fp8Module {
     fn description(&self) -> String {
-        let (rows, cols) = self.shape;
-        let scales = match self.scales {
-            None => "no scale".into(),
-            Some((_, [r, c])) if r >= rows && c >= cols => "one scale".into(),
-            Some((_, [1, c])) if c >= cols => "a scale a row".into(),
-            Some((m, [r, c])) if r >= m && c >= cols => "a scale a matrix".into(),
-            Some((_, [1, c])) => format!("groups of {c}"),
-            Some((_, [r, c])) => format!("blocks of {r} x {c}"),
+        let Some(Blocks { shape: (rows, cols), matrix, block: [r, c] }) = self.scales else {
+            return "FP8, 8 bits, no scale".into();
+        };
+        let scales = match r {
+            _ if r >= rows && c >= cols => "one scale".into(),
+            1 if c >= cols => "a scale a row".into(),
+            _ if r >= matrix && c >= cols => "a scale a matrix".into(),
+            1 => format!("groups of {c}"),
+            _ => format!("blocks of {r} x {c}"),
         };
         format!("FP8, 8 bits, {scales}")
     }
 
-    fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
-        let codes = files.bytes(&parts[0])?;
+    fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
+        let weight = parts[0];
+        let (rows, cols) = (weight.rows() as usize, weight.cols() as usize);
         let scales = match (parts.get(1), self.scales) {
-            (Some(scale), Some((matrix, block))) => Scales { values: scales(scale, files)?, matrix, block },
-            _ => Scales::one(self.shape, 1.0),
+            (Some(scale), Some(Blocks { matrix, block, .. })) => {
+                Scales { values: scales(scale, files)?, matrix, block }
+            }
+            _ => Scales::one((rows, cols), 1.0),
         };
-        let storage = Fp8 { kind: self.kind, shape: [self.shape.0, self.shape.1], codes, scales };
-        PackedTensor::from_storage(name, self.shape, Arc::new(storage))
+        let storage = Fp8 { kind: self.kind, shape: [rows, cols], codes: files.bytes(weight)?, scales };
+        PackedTensor::from_storage(name, (rows, cols), Arc::new(storage))
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) const MAX_NAME: u64 = 65_535;
 const MAX_DEPTH: u32 = 16;
 /// The most dimensions ggml knows.
 pub(crate) const MAX_DIMS: u32 = 4;
-/// Bytes read at a time where there is no map.
+/// Bytes read at a time from a file.
 const STEP: u64 = 64 << 10;
 
 /// What the header of a GGUF file says, checked.
@@ -47,7 +47,7 @@ pub(crate) struct Gguf {
     pub tensors: TensorTable,
 }
 
-/// Reads and checks the header. Touches no tensor's bytes beyond the read-ahead of [`STEP`] without a map.
+/// Reads and checks the header. Touches no tensor's bytes beyond the read-ahead of [`STEP`].
 pub(crate) fn open(source: &Source) -> Result<Gguf> {
     let mut reader = Reader::new(source);
     let counts = reader.preamble().map_err(|fault| fault.blame(source, "header"))?;
@@ -100,7 +100,7 @@ struct Claim {
     offset_field: u64,
 }
 
-/// A position in the header, and the part of the file that has been read so far (all of it, if it is mapped).
+/// A position in the header, and the part of the file that has been read so far (all of it, if it is in memory).
 struct Reader<'a> {
     source: &'a Source,
     held: Cow<'a, [u8]>,
@@ -113,7 +113,7 @@ impl<'a> Reader<'a> {
         Self { source, held, at: 0 }
     }
 
-    /// The header as bytes that live on: a slice of the map, or what was read.
+    /// The header as bytes that live on: a slice of what is in memory, or what was read. Of a map it would change with the file.
     fn into_header(self) -> Result<Bytes> {
         match self.held {
             Cow::Borrowed(_) => self.source.read(0..self.at as u64),

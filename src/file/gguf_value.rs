@@ -344,7 +344,7 @@ impl Metadata {
         })
     }
 
-    /// `None` only if another process wrote to the mapped file after the entry was checked.
+    /// Never `None`: the entry was checked when the file was opened.
     fn entry(&self, i: usize) -> Option<(&str, Value<'_>)> {
         let key = key_at(&self.header, self.starts[i]);
         let mut rest = &self.header[self.starts[i] as usize + 8 + key.len()..];

@@ -117,7 +117,14 @@ impl<'a> Parts<'a> {
             has_order: self.order.is_some(),
         };
         let format = uniform::grid_for(bits, symmetric).format;
-        Ok(Module::info(format!("{name}.weight"), format, vec![rows, cols], &self.all(), scheme))
+        Ok(Module::info(
+            checkpoint.table,
+            format!("{name}.weight"),
+            format,
+            vec![rows, cols],
+            &self.all(),
+            Arc::new(scheme),
+        ))
     }
 
     fn run(&self, checkpoint: &Checkpoint, cols: u64, groups: u64) -> Result<Option<u64>> {
@@ -243,7 +250,7 @@ impl Scheme for Gptq {
         format!("GPTQ v{version}, {} bits, {groups}, {kind}{order}", self.bits)
     }
 
-    fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
+    fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
         let (rows, cols) = (self.rows, self.cols);
         let words = files.words(&parts[0])?;
         let row_words = words.len() / rows;
@@ -268,7 +275,7 @@ impl Scheme for Gptq {
                 .map(|(g, row)| zero(g, row) as f32)
                 .collect(),
         };
-        let columns = columns(parts.get(3), self.run, (cols, self.groups), files)?;
+        let columns = columns(parts.get(3).copied(), self.run, (cols, self.groups), files)?;
         let scales = transposed(&files.f32s(&parts[2])?, self.groups, rows);
         let storage = Uniform {
             grid: uniform::grid_for(self.bits, self.symmetric),

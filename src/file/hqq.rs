@@ -131,7 +131,14 @@ impl<'a> Parts<'a> {
         let mut parts = vec![Some(self.codes), Some(self.scale), Some(self.zero)];
         parts.extend(META.map(|name| self.meta(name)));
         let format = uniform::grid_for(packing.bits, false).format;
-        Ok(Module::info(format!("{}.weight", self.name), format, vec![rows, cols], &parts, scheme))
+        Ok(Module::info(
+            self.checkpoint.table,
+            format!("{}.weight", self.name),
+            format,
+            vec![rows, cols],
+            &parts,
+            Arc::new(scheme),
+        ))
     }
 
     /// Refuses groups that run down the columns, and scales that are quantized themselves.
@@ -271,7 +278,7 @@ impl Scheme for Hqq {
         format!("HQQ, {} bits, groups of {}, zeros that are floats", self.packing.bits, self.group)
     }
 
-    fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
+    fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
         let [codes, scale, zero, ..] = parts else {
             return Err(Error::Argument(format!("`{}` has lost its parts", shown(name))));
         };

@@ -4,11 +4,13 @@
 //! with the adapter's name before `.weight`. They add `s · (x · aᵀ) · bᵀ` to the module's `y[n, m]`, where `s = lora_alpha / r`,
 //! or `lora_alpha / sqrt(r)` with `use_rslora` (Kalajdzievski 2023). What would change that formula is refused by name.
 
+use super::folder::Folder;
 use super::lora_config::Config;
 use super::names::{hint, shown};
 use super::{Model, OpenOptions, TensorInfo};
 use crate::error::{Error, Result};
 use crate::linear::LowRank;
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -39,14 +41,26 @@ impl Adapter {
     /// # Errors
     /// [`Error::Io`]; [`Error::Malformed`] where a file contradicts its format, the other one, or what is supported.
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
-        let path = path.as_ref();
-        let config = Config::open(&path.join("adapter_config.json"))?;
-        let model = Model::open(path.join("adapter_model.safetensors"), options)?;
+        Self::open_in(&Folder::on_disk(path.as_ref(), options))
+    }
+
+    /// Opens a folder whose files are in memory; `label` names it in errors.
+    ///
+    /// # Errors
+    /// As [`Adapter::open`].
+    pub fn from_files(label: &str, files: &[(&str, Bytes)]) -> Result<Self> {
+        Self::open_in(&Folder::in_memory(label.as_ref(), files))
+    }
+
+    fn open_in(folder: &Folder) -> Result<Self> {
+        let config = Config::open(folder)?;
+        let name = Path::new("adapter_model.safetensors");
+        let model = Model::open_in(&folder.join(name), folder, name)?;
         let pairs = pairs(&model)?;
         config.check_patterns(pairs.len())?;
         let modules = pairs.into_iter().map(|(name, sides)| module(&config, &model, name, sides));
         let modules = modules.collect::<Result<_>>()?;
-        Ok(Self { path: path.into(), model, modules })
+        Ok(Self { path: folder.path().into(), model, modules })
     }
 
     /// The folder as it was given.

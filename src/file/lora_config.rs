@@ -1,12 +1,15 @@
 //! `adapter_config.json` of PEFT: ranks and scales by module, and what is refused.
 
-use super::checkpoint::{json_error, malformed, read_text};
+use super::checkpoint::json_error;
+use super::folder::{Folder, malformed};
 use super::json;
 use super::names::shown;
 use crate::error::Result;
 use serde_json::{Map, Value};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+/// The file's name.
+const NAME: &str = "adapter_config.json";
 /// The longest configuration.
 const MAX_CONFIG: u64 = 1 << 20;
 /// Bound of patterns times modules, which each look-up of a name goes through: more than a rank for each of 10,000 modules.
@@ -45,8 +48,8 @@ pub(super) struct Config {
 }
 
 impl Config {
-    pub fn open(path: &Path) -> Result<Self> {
-        let text = Text::open(path)?;
+    pub fn open(folder: &Folder) -> Result<Self> {
+        let text = Text::open(folder)?;
         text.check_kind()?;
         text.check_refused()?;
         Ok(Self {
@@ -97,10 +100,10 @@ struct Text {
 }
 
 impl Text {
-    fn open(path: &Path) -> Result<Self> {
-        let text = read_text(path, MAX_CONFIG)?;
-        let keys = serde_json::from_str(&text).map_err(|e| json_error(path, &text, &e))?;
-        Ok(Self { path: path.into(), text, keys })
+    fn open(folder: &Folder) -> Result<Self> {
+        let (path, text) = (folder.join(NAME), folder.text(NAME, MAX_CONFIG)?);
+        let keys = serde_json::from_str(&text).map_err(|e| json_error(&path, &text, &e))?;
+        Ok(Self { path, text, keys })
     }
 
     fn malformed(&self, key: &str, problem: String) -> crate::Error {

@@ -20,6 +20,7 @@ mod bitsandbytes_int8;
 mod checkpoint;
 mod compressed_tensors;
 mod float4;
+mod folder;
 mod fp8;
 pub mod gguf;
 mod gguf_value;
@@ -58,8 +59,9 @@ use crate::format::{self, Format};
 use crate::linear::Linear;
 use crate::tensor::PackedTensor;
 use bytes::Bytes;
+use folder::Folder;
 use gguf::Gguf;
-use module::Files;
+use module::{Files, Gathered};
 use names::shown;
 use safetensors::{Header, TextMap};
 use source::Source;
@@ -72,6 +74,11 @@ use tensors::TensorTable;
 #[derive(Clone, Copy, Debug)]
 pub struct OpenOptions {
     /// Map the file into memory, so that tensors are slices of it. Without, a tensor is read when it is asked for.
+    ///
+    /// Headers are copied in any case, and before a slice is handed out the file must be as long as it was when it was opened. But
+    /// if someone truncates the file in place while a slice is in use, the system stops this process (a bus error), and if someone
+    /// overwrites it, the numbers change. Take `false` for files that others may change; replacing a file by renaming another
+    /// does no harm.
     pub mmap: bool,
 }
 
@@ -109,6 +116,8 @@ pub struct Model {
     kind: Kind,
     files: Vec<Source>,
     tensors: TensorTable,
+    /// See [`module::Gathered`].
+    stored: Vec<TensorInfo>,
     gguf: gguf::Metadata,
     header: TextMap,
     config: Option<checkpoint::Config>,
@@ -124,9 +133,19 @@ impl Model {
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let path = path.as_ref();
         if path.is_dir() {
-            return Self::open_file(path, &checkpoint::main_file(path)?, options);
+            return Self::open_folder(&Folder::on_disk(path, options));
         }
-        Self::open_file(path, path, options)
+        let folder = Folder::on_disk(path.parent().unwrap_or(Path::new("")), options);
+        Self::open_in(path, &folder, path.file_name().unwrap_or_default().as_ref())
+    }
+
+    /// Opens a checkpoint whose files are in memory, by name, as [`Model::open`] opens a folder: with its index, its `config.json`
+    /// and the like. `label` stands for the folder in errors.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn from_files(label: &str, files: &[(&str, Bytes)]) -> Result<Self> {
+        Self::open_folder(&Folder::in_memory(label.as_ref(), files))
     }
 
     /// Opens a GGUF or safetensors file that is already in memory; `label` names it in errors.
@@ -134,19 +153,28 @@ impl Model {
     /// # Errors
     /// [`Error::Malformed`] as in [`Model::open`].
     pub fn from_bytes(label: &str, bytes: impl Into<Bytes>) -> Result<Self> {
-        let source = Source::from_bytes(label, bytes.into());
+        let path = Path::new(label);
+        let source = Source::from_bytes(path, bytes.into());
         match Content::of(&source)? {
-            Content::Gguf => Self::from_gguf(label.as_ref(), source),
-            Content::Safetensors | Content::Json => Self::from_safetensors(label.as_ref(), source, None),
+            Content::Gguf => Self::from_gguf(path, source),
+            // No file lies beside it.
+            Content::Safetensors | Content::Json => {
+                Self::from_safetensors(path, source, &Folder::in_memory(path, &[]))
+            }
         }
     }
 
-    fn open_file(path: &Path, file: &Path, options: &OpenOptions) -> Result<Self> {
-        let source = Source::open(file, options.mmap)?;
+    fn open_folder(folder: &Folder) -> Result<Self> {
+        Self::open_in(folder.path(), folder, checkpoint::main_file(folder)?.as_ref())
+    }
+
+    /// Opens a file of a folder as the model `path`.
+    fn open_in(path: &Path, folder: &Folder, name: &Path) -> Result<Self> {
+        let source = folder.source(name)?;
         match Content::of(&source)? {
             Content::Gguf => Self::from_gguf(path, source),
-            Content::Safetensors => Self::from_safetensors(path, source, checkpoint::Config::beside(file)?),
-            Content::Json => Self::from_index(path, file, options),
+            Content::Safetensors => Self::from_safetensors(path, source, folder),
+            Content::Json => Self::from_index(path, folder, name),
         }
     }
 
@@ -159,35 +187,39 @@ impl Model {
             kind,
             files: vec![source],
             tensors,
+            stored: vec![],
             gguf: metadata,
             header,
             config: None,
         })
     }
 
-    fn from_safetensors(path: &Path, source: Source, config: Option<checkpoint::Config>) -> Result<Self> {
-        let settings = checkpoint::quantization(source.path(), config.as_ref())?;
+    fn from_safetensors(path: &Path, source: Source, folder: &Folder) -> Result<Self> {
+        let config = checkpoint::Config::of(folder)?;
+        let settings = checkpoint::quantization(folder, config.as_ref())?;
         let Header { metadata: header, tensors } = safetensors::open(&source)?;
-        let tensors = module::gather(tensors, &Files(std::slice::from_ref(&source)), &settings)?;
+        let files = vec![source];
+        let Gathered { tensors, stored } = module::gather(tensors, &Files(&files), &settings)?;
         let (kind, gguf) = (Kind::Safetensors, gguf::Metadata::default());
-        Ok(Self { path: path.into(), kind, files: vec![source], tensors, gguf, header, config })
+        Ok(Self { path: path.into(), kind, files, tensors, stored, gguf, header, config })
     }
 
-    fn from_index(path: &Path, file: &Path, options: &OpenOptions) -> Result<Self> {
-        let index = checkpoint::Index::open(file)?;
-        let config = checkpoint::Config::beside(file)?;
-        let settings = checkpoint::quantization(file, config.as_ref())?;
+    fn from_index(path: &Path, folder: &Folder, name: &Path) -> Result<Self> {
+        let index = checkpoint::Index::open(folder, name)?;
+        let config = checkpoint::Config::of(folder)?;
+        let settings = checkpoint::quantization(folder, config.as_ref())?;
         let (mut files, mut tables, mut header) = (Vec::new(), Vec::new(), None);
         for shard in &index.shards {
-            let source = Source::open(&index.folder().join(shard), options.mmap)?;
+            let source = folder.source(shard)?;
             let shard = safetensors::open(&source)?;
             files.push(source);
             tables.push(shard.tensors);
             header.get_or_insert(shard.metadata);
         }
-        let tensors = module::gather(index.merge(tables)?, &Files(&files), &settings)?;
-        let (gguf, kind) = (gguf::Metadata::default(), Kind::Sharded);
-        Ok(Self { path: path.into(), kind, files, tensors, gguf, header: header.unwrap_or_default(), config })
+        let tensors = index.merge(tables)?;
+        let Gathered { tensors, stored } = module::gather(tensors, &Files(&files), &settings)?;
+        let (gguf, kind, header) = (gguf::Metadata::default(), Kind::Sharded, header.unwrap_or_default());
+        Ok(Self { path: path.into(), kind, files, tensors, stored, gguf, header, config })
     }
 
     /// The path as it was given, or the label.
@@ -208,6 +240,11 @@ impl Model {
     /// All tensors: as a GGUF lists them, or by their place in a safetensors file; shards in the order of their names.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors.list
+    }
+
+    /// The tensors that a tensor is made of, as the files list them: those of a module, the codes first, or itself.
+    pub fn parts<'a>(&'a self, info: &'a TensorInfo) -> Vec<&'a TensorInfo> {
+        info.module.as_ref().map_or_else(|| vec![info], |module| module.parts(&self.stored))
     }
 
     /// The metadata of a GGUF; empty for other files.
@@ -269,7 +306,7 @@ impl Model {
     /// As [`Model::tensor`].
     pub fn linear_without_bias(&self, info: &TensorInfo) -> Result<Linear> {
         let linear = Linear::new(self.tensor(info)?);
-        let kept = info.module.as_ref().map(|module| module.kept(&Files(&self.files)));
+        let kept = info.module.as_ref().map(|module| module.kept(&self.stored, &Files(&self.files)));
         match kept.transpose()?.flatten() {
             Some(kept) => linear.with_kept(kept),
             None => Ok(linear),
@@ -287,7 +324,7 @@ impl Model {
             return Err(Error::shape(what, format!("0..{}", info.rows()), format!("{rows:?}")));
         }
         if let Some(module) = &info.module {
-            let whole = module.load(&info.name, &Files(&self.files))?;
+            let whole = module.load(&info.name, &self.stored, &Files(&self.files))?;
             let part = rows.end - rows.start < info.rows();
             let rows: Vec<usize> = if part { rows.map(|row| row as usize).collect() } else { vec![] };
             return if part { whole.select_rows(&rows) } else { Ok(whole) };
@@ -316,7 +353,7 @@ impl Model {
     /// those of its parts.
     pub fn range(&self, info: &TensorInfo, range: Range<u64>) -> Result<Bytes> {
         if let Some(module) = &info.module {
-            let (name, count) = (shown(&info.name), module.parts.len());
+            let (name, count) = (shown(&info.name), module.parts(&self.stored).len());
             return Err(Error::Argument(format!(
                 "`{name}` lies in {count} tensors; ask for the bytes of each"
             )));
@@ -342,7 +379,7 @@ enum Content {
 
 impl Content {
     fn of(source: &Source) -> Result<Self> {
-        let head = source.read(0..source.len().min(16))?;
+        let head = source.copy(0..source.len().min(16))?;
         let extension = source.path().extension().unwrap_or_default();
         let length = head.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
         let hint = foreign(&head);

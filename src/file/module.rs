@@ -11,16 +11,31 @@ use crate::format::Format;
 use crate::linear::KeptColumns;
 use crate::tensor::PackedTensor;
 use bytes::Bytes;
-use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 /// The tensors behind one weight, and what is known of them from their headers.
 #[derive(Clone, Debug)]
 pub struct Module {
-    /// As the file lists them, the codes first.
-    pub parts: Vec<TensorInfo>,
-    pub(super) scheme: Arc<dyn Scheme>,
+    /// Their positions among those of the files, the codes first. A file may hold so many weights that copies would outgrow it.
+    parts: Positions,
+    scheme: Arc<dyn Scheme>,
+}
+
+/// One position lies where the address of several would.
+#[derive(Clone, Debug, PartialEq)]
+enum Positions {
+    One(u32),
+    Several(Box<[u32]>),
+}
+
+impl Positions {
+    fn as_slice(&self) -> &[u32] {
+        match self {
+            Self::One(position) => std::slice::from_ref(position),
+            Self::Several(positions) => positions,
+        }
+    }
 }
 
 /// How they belong together: a convention of one tool.
@@ -29,7 +44,7 @@ pub(super) trait Scheme: std::fmt::Debug + Send + Sync {
     fn description(&self) -> String;
 
     /// The weight of this name, made of these parts.
-    fn load(&self, name: &str, parts: &[TensorInfo], files: &Files) -> Result<PackedTensor>;
+    fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor>;
 
     /// True if some parts are columns in 16 bits besides.
     fn has_kept(&self) -> bool {
@@ -37,7 +52,7 @@ pub(super) trait Scheme: std::fmt::Debug + Send + Sync {
     }
 
     /// Those columns.
-    fn kept(&self, _parts: &[TensorInfo], _files: &Files) -> Result<Option<KeptColumns>> {
+    fn kept(&self, _parts: &[&TensorInfo], _files: &Files) -> Result<Option<KeptColumns>> {
         Ok(None)
     }
 }
@@ -54,28 +69,39 @@ impl Module {
         self.scheme.description()
     }
 
-    pub(super) fn load(&self, name: &str, files: &Files) -> Result<PackedTensor> {
-        self.scheme.load(name, &self.parts, files)
+    pub(super) fn load(&self, name: &str, stored: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
+        self.scheme.load(name, &self.parts(stored), files)
     }
 
-    /// A weight of this name, format and shape, made of these parts, the codes first.
+    /// The tensors themselves, the codes first.
+    pub(super) fn parts<'a>(&self, stored: &'a [TensorInfo]) -> Vec<&'a TensorInfo> {
+        self.parts.as_slice().iter().filter_map(|i| stored.get(*i as usize)).collect()
+    }
+
+    /// A weight of this name, format and shape, made of these parts of the table, the codes first.
     pub(super) fn info(
+        table: &TensorTable,
         name: String,
         format: &'static Format,
         shape: Vec<u64>,
         parts: &[Option<&TensorInfo>],
-        scheme: impl Scheme + 'static,
+        scheme: Arc<dyn Scheme>,
     ) -> TensorInfo {
-        let parts: Vec<TensorInfo> = parts.iter().copied().flatten().cloned().collect();
-        let (offset, file) = parts.first().map_or((0, 0), |codes| (codes.offset, codes.file));
+        let parts = || parts.iter().copied().flatten();
+        let positions: Vec<u32> = parts().map(|part| table.position(part)).collect();
+        let positions = match positions[..] {
+            [one] => Positions::One(one),
+            _ => Positions::Several(positions.into()),
+        };
+        let (offset, file) = parts().next().map_or((0, 0), |codes| (codes.offset, codes.file));
         TensorInfo {
             name,
             dtype: StoredType::Supported(format),
             shape,
             offset,
-            bytes: parts.iter().map(|p| p.bytes).sum(),
+            bytes: parts().map(|p| p.bytes).sum(),
             file,
-            module: Some(Arc::new(Self { parts, scheme: Arc::new(scheme) })),
+            module: Some(Arc::new(Self { parts: positions, scheme })),
         }
     }
 
@@ -85,8 +111,8 @@ impl Module {
     }
 
     /// Columns that the file holds in 16 bits besides.
-    pub(super) fn kept(&self, files: &Files) -> Result<Option<KeptColumns>> {
-        self.scheme.kept(&self.parts, files)
+    pub(super) fn kept(&self, stored: &[TensorInfo], files: &Files) -> Result<Option<KeptColumns>> {
+        self.scheme.kept(&self.parts(stored), files)
     }
 }
 
@@ -228,38 +254,83 @@ const CONVENTIONS: &[Convention] = &[
     hqq::modules,
 ];
 
+/// Weights, and the tensors that they are made of.
+pub(super) struct Gathered {
+    /// What was listed, those that belong together as one.
+    pub tensors: TensorTable,
+    /// What parts of modules are positions of; what is no part has lost its name and shape.
+    pub stored: Vec<TensorInfo>,
+}
+
 /// The tensors of `table`, those that belong together as one.
-pub(super) fn gather(table: TensorTable, files: &Files, settings: &Settings) -> Result<TensorTable> {
+pub(super) fn gather(table: TensorTable, files: &Files, settings: &Settings) -> Result<Gathered> {
     let checkpoint = Checkpoint { table: &table, files, settings };
     let mut modules = vec![];
     for convention in CONVENTIONS {
         modules.extend(convention(&checkpoint)?);
     }
-    let taken = parts(&modules, files)?;
-    refuse_unknown(&checkpoint, &taken)?;
+    let uses = uses(&modules, &checkpoint)?;
+    refuse_unknown(&checkpoint, &uses)?;
     if modules.is_empty() {
-        return Ok(table);
+        return Ok(Gathered { tensors: table, stored: vec![] });
     }
-    // A module stands where its codes stood.
-    let codes = |m: &TensorInfo| m.module.as_ref().and_then(|m| Some(m.parts.first()?.name.clone()));
-    let by_name: HashMap<String, &TensorInfo> = modules.iter().filter_map(|m| Some((codes(m)?, m))).collect();
-    let keep = |t: TensorInfo| match by_name.get(&*t.name) {
-        Some(module) => Some((*module).clone()),
-        None => (!taken.contains(&*t.name)).then_some(t),
-    };
-    let list = table.list.into_iter().filter_map(keep).collect();
-    TensorTable::new(list)
-        .map_err(|(i, list)| files.malformed(&list[i], "a tensor of this name was listed before"))
+    let mut stored = table.list;
+    let tensors = TensorTable::new(listed(modules, &mut stored, &uses))
+        .map_err(|(i, list)| files.malformed(&list[i], "a tensor of this name was listed before"))?;
+    Ok(Gathered { tensors, stored })
+}
+
+/// What a tensor is to the weights.
+#[derive(Clone, Copy, PartialEq)]
+enum Use {
+    None,
+    Codes,
+    Part,
+}
+
+/// By position. Refuses a tensor that two weights claim: one of them would be made of the other's bytes.
+fn uses(modules: &[TensorInfo], checkpoint: &Checkpoint) -> Result<Vec<Use>> {
+    let list = &checkpoint.table.list;
+    let mut uses = vec![Use::None; list.len()];
+    for module in modules.iter().filter_map(|m| m.module.as_ref()) {
+        for (i, position) in module.parts.as_slice().iter().map(|p| *p as usize).enumerate() {
+            if uses[position] != Use::None {
+                return Err(checkpoint.files.malformed(&list[position], "it is part of two weights"));
+            }
+            uses[position] = if i == 0 { Use::Codes } else { Use::Part };
+        }
+    }
+    Ok(uses)
+}
+
+/// The tensors that are no parts, and the weights, each of which stands where its codes stood.
+fn listed(mut modules: Vec<TensorInfo>, stored: &mut [TensorInfo], uses: &[Use]) -> Vec<TensorInfo> {
+    let codes = |m: &TensorInfo| m.module.as_ref().and_then(|m| m.parts.as_slice().first().copied());
+    modules.sort_by_key(codes);
+    let mut list = Vec::with_capacity(uses.iter().filter(|u| **u != Use::Part).count());
+    let mut modules = modules.into_iter();
+    for (tensor, used) in stored.iter_mut().zip(uses) {
+        match used {
+            Use::Part => {}
+            Use::Codes => list.extend(modules.next()),
+            Use::None => {
+                let (name, shape) = (std::mem::take(&mut tensor.name), std::mem::take(&mut tensor.shape));
+                list.push(TensorInfo { name, shape, ..tensor.clone() });
+            }
+        }
+    }
+    list
 }
 
 /// Ends of the names of codes, which make no sense as tensors of their own.
 const CODES: &[&str] = &[".qweight", ".weight_packed", ".W_q"];
 
 /// Refuses a scheme that no convention knows: its codes would pass for matrices of integers.
-fn refuse_unknown(checkpoint: &Checkpoint, taken: &HashSet<&str>) -> Result<()> {
-    scales::refuse_unclaimed(checkpoint, taken)?;
-    let codes = |t: &&TensorInfo| CODES.iter().any(|end| t.name.ends_with(end)) && !taken.contains(&*t.name);
-    match checkpoint.table.list.iter().find(codes) {
+fn refuse_unknown(checkpoint: &Checkpoint, uses: &[Use]) -> Result<()> {
+    let list =
+        || checkpoint.table.list.iter().zip(uses).filter(|(_, used)| **used == Use::None).map(|(t, _)| t);
+    scales::refuse_unclaimed(checkpoint, list())?;
+    match list().find(|t| CODES.iter().any(|end| t.name.ends_with(end))) {
         None => Ok(()),
         Some(tensor) => {
             let settings = checkpoint.settings;
@@ -274,15 +345,4 @@ fn refuse_unknown(checkpoint: &Checkpoint, taken: &HashSet<&str>) -> Result<()> 
             Err(checkpoint.files.malformed(tensor, problem))
         }
     }
-}
-
-/// The names of all parts. Refuses a tensor that two weights claim: one of them would be made of the other's bytes.
-fn parts<'a>(modules: &'a [TensorInfo], files: &Files) -> Result<HashSet<&'a str>> {
-    let mut names = HashSet::new();
-    for part in modules.iter().flat_map(|m| m.module.iter().flat_map(|m| &m.parts)) {
-        if !names.insert(&*part.name) {
-            return Err(files.malformed(part, "it is part of two weights"));
-        }
-    }
-    Ok(names)
 }

@@ -1,5 +1,6 @@
 //! Names as files give them: look-up, duplicates, and a safe way to print them.
 
+use crate::error::escape;
 use std::cmp::Reverse;
 use std::hash::{BuildHasher, RandomState};
 
@@ -66,13 +67,6 @@ pub(crate) fn clipped(text: &str, limit: usize) -> String {
     let mut tail: Vec<char> = text.chars().rev().take(limit / 4).collect();
     tail.reverse();
     format!("{head}…{}", tail.into_iter().flat_map(escape).collect::<String>())
-}
-
-/// Escapes what `{:?}` would, quotes excepted.
-fn escape(c: char) -> impl Iterator<Item = char> {
-    let keep = matches!(c, '"' | '\'');
-    let escaped = (!keep).then(|| c.escape_debug()).into_iter().flatten();
-    escaped.chain(keep.then_some(c))
 }
 
 /// A sentence that begins with "; " and tells the names nearest to `wanted`, or nothing where none is near.

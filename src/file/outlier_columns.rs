@@ -11,6 +11,7 @@ use crate::file::{Model, OpenOptions};
 use crate::format::storage::Part;
 use crate::linear::not_rising;
 use crate::tensor::check_finite;
+use bytes::Bytes;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
@@ -55,13 +56,21 @@ impl Captures {
     /// Those of [`Model::open`]; [`Error::Argument`] if `threshold` is not above 0 or the file holds no floats;
     /// [`Error::NonFinite`].
     pub fn open(path: &Path, threshold: f32) -> Result<Self> {
-        let label = path.display().to_string();
-        if !(threshold > 0.0 && threshold.is_finite()) {
-            return Err(Error::Argument(format!(
-                "{label}: no activation is an outlier at the threshold {threshold}"
-            )));
-        }
-        let model = Model::open(path, &OpenOptions::default())?;
+        check_threshold(&path.display().to_string(), threshold)?;
+        Self::of(&Model::open(path, &OpenOptions::default())?, threshold)
+    }
+
+    /// [`Captures::open`] of a file that is already in memory; `label` names it in errors.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_bytes(label: &str, bytes: impl Into<Bytes>, threshold: f32) -> Result<Self> {
+        check_threshold(label, threshold)?;
+        Self::of(&Model::from_bytes(label, bytes)?, threshold)
+    }
+
+    fn of(model: &Model, threshold: f32) -> Result<Self> {
+        let label = model.path().display().to_string();
         let mut by_name = HashMap::new();
         for info in model.tensors() {
             if matches!(info.dtype.name(), "F32" | "F16" | "BF16") && !info.shape.is_empty() {
@@ -105,6 +114,15 @@ impl Captures {
     }
 }
 
+fn check_threshold(label: &str, threshold: f32) -> Result<()> {
+    match threshold > 0.0 && threshold.is_finite() {
+        true => Ok(()),
+        false => {
+            Err(Error::Argument(format!("{label}: no activation is an outlier at the threshold {threshold}")))
+        }
+    }
+}
+
 impl fmt::Display for Captures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.label)
@@ -113,12 +131,13 @@ impl fmt::Display for Captures {
 
 /// Columns of `x[n, k]` with a magnitude of `threshold` or more as f16 has it: what LLM.int8 takes for outliers.
 fn outliers(x: &[f32], k: usize, threshold: f32) -> Vec<u32> {
-    let mut reached = vec![false; k];
+    // Without a row there may be any number of columns.
+    let mut reached = vec![false; if x.is_empty() { 0 } else { k }];
     for x in x.chunks(k.max(1)) {
         let is_outlier = |v: &f32| half::f16::from_f32(*v).to_f32().abs() >= threshold;
         reached.iter_mut().zip(x).for_each(|(reached, v)| *reached |= is_outlier(v));
     }
-    (0..k as u32).filter(|column| reached[*column as usize]).collect()
+    reached.iter().zip(0..).filter(|(reached, _)| **reached).map(|(_, column)| column).collect()
 }
 
 impl Keep {

@@ -119,10 +119,7 @@ impl Job<'_> {
                 dtype: t.dtype.name().into(),
                 shape: t.shape.iter().map(|d| *d as usize).collect(),
             };
-            let tensors = match &info.module {
-                Some(module) => module.parts.iter().map(copied).collect(),
-                None => vec![copied(info)],
-            };
+            let tensors = self.model.parts(info).into_iter().map(copied).collect();
             return Ok(Item { info, tensors, target: None, why_not });
         }
         let target = self.target.of(info);
@@ -193,11 +190,7 @@ impl Job<'_> {
     fn copy(&self, sink: &mut Sink<'_>, plan: &[Item], alignment: usize) -> Result<()> {
         const CHUNK: u64 = 16 << 20;
         for item in plan.iter().filter(|item| item.target.is_none()) {
-            let infos = match &item.info.module {
-                Some(module) => &module.parts[..],
-                None => std::slice::from_ref(item.info),
-            };
-            for (info, new) in infos.iter().zip(&item.tensors) {
+            for (info, new) in self.model.parts(item.info).into_iter().zip(&item.tensors) {
                 if class(new)? != alignment {
                     continue;
                 }

@@ -59,7 +59,7 @@ impl<'a> Text<'a> {
         if source.len() < 8 {
             return Err(malformed(0, format!("8 bytes of length should come first, got {}", source.len())));
         }
-        let len = u64::from_le_bytes(source.read(0..8)?[..].try_into().unwrap_or_default());
+        let len = u64::from_le_bytes(source.copy(0..8)?[..].try_into().unwrap_or_default());
         if len > MAX_HEADER {
             return Err(malformed(0, format!("it claims {len} bytes, the limit is {MAX_HEADER}")));
         }
@@ -69,7 +69,7 @@ impl<'a> Text<'a> {
                 format!("it claims {len} bytes, the file has {} more", source.len() - 8),
             ));
         }
-        let bytes = source.read(8..8 + len)?;
+        let bytes = source.copy(8..8 + len)?;
         if bytes.first() != Some(&b'{') {
             return Err(malformed(8, "it does not start with `{`".into()));
         }

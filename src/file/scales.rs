@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::file::module::Checkpoint;
 use crate::file::names::shown;
 use crate::file::tensors::TensorInfo;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// What the names of other scales have: those of activations and outputs.
 const OTHERS: [&str; 6] = ["input", "act_", "activation", "output", "kv_", "prob"];
@@ -55,9 +55,12 @@ pub(super) fn is_weight(name: &str) -> bool {
 }
 
 /// Refuses integers that would be multiplied as they are although they have scales, and scales of activations of single columns.
-pub(super) fn refuse_unclaimed(checkpoint: &Checkpoint, taken: &HashSet<&str>) -> Result<()> {
-    let bare = |t: &&TensorInfo| t.dtype.name() == "I8" && t.shape.len() > 1 && !taken.contains(&*t.name);
-    let bare: Vec<&TensorInfo> = checkpoint.table.list.iter().filter(bare).collect();
+/// `unclaimed` are the tensors that no convention took.
+pub(super) fn refuse_unclaimed<'a>(
+    checkpoint: &Checkpoint,
+    unclaimed: impl Iterator<Item = &'a TensorInfo>,
+) -> Result<()> {
+    let bare: Vec<&TensorInfo> = unclaimed.filter(|t| t.dtype.name() == "I8" && t.shape.len() > 1).collect();
     refuse_unscaled(checkpoint, &bare)?;
     let smooth = |t: &&TensorInfo| {
         let module = t.name.strip_suffix(".pre_quant_scale");

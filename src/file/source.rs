@@ -1,4 +1,4 @@
-//! The bytes of one opened file: a memory map, or ranges read when they are asked for.
+//! The bytes of one opened file: in memory, mapped, or read when they are asked for.
 
 use crate::error::{Error, Result};
 use bytes::Bytes;
@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 /// A file whose length is known and whose bytes come as [`Bytes`]: slices of the map where there is one.
 #[derive(Debug)]
@@ -20,7 +20,10 @@ pub(crate) struct Source {
 enum Backing {
     Memory(Bytes),
     /// Reading moves the file's one position, hence the lock.
-    File(Mutex<File>),
+    File {
+        file: Mutex<File>,
+        map: Option<Bytes>,
+    },
 }
 
 impl Source {
@@ -32,13 +35,12 @@ impl Source {
         }
         let file = File::open(path).map_err(io)?;
         let len = file.metadata().map_err(io)?.len();
-        let backing =
-            if mmap && len > 0 { Backing::Memory(map(path, &file)?) } else { Backing::File(file.into()) };
-        Ok(Self { path: path.into(), len, backing })
+        let map = (mmap && len > 0).then(|| map(path, &file)).transpose()?;
+        Ok(Self { path: path.into(), len, backing: Backing::File { file: file.into(), map } })
     }
 
     /// Bytes that are already in memory, under the name `label`.
-    pub fn from_bytes(label: &str, bytes: Bytes) -> Self {
+    pub fn from_bytes(label: &Path, bytes: Bytes) -> Self {
         Self { path: label.into(), len: bytes.len() as u64, backing: Backing::Memory(bytes) }
     }
 
@@ -55,19 +57,32 @@ impl Source {
         self.len
     }
 
-    /// The whole file, where it is in memory anyway.
+    /// The whole file, where no one else can change it.
     pub fn in_memory(&self) -> Option<&Bytes> {
         match &self.backing {
             Backing::Memory(bytes) => Some(bytes),
-            Backing::File(_) => None,
+            Backing::File { .. } => None,
         }
     }
 
-    /// The bytes of `range`, which the caller has checked to lie inside the file.
+    /// The bytes of `range`, which the caller has checked to lie inside the file: of a mapped file, a slice of the map.
     pub fn read(&self, range: Range<u64>) -> Result<Bytes> {
-        if let Some(bytes) = self.in_memory() {
-            let slice = to_usize(range.start).zip(to_usize(range.end)).filter(|&(_, end)| end <= bytes.len());
-            return slice.map(|(start, end)| bytes.slice(start..end)).ok_or_else(|| self.short_read());
+        let held = match &self.backing {
+            Backing::Memory(bytes) => bytes,
+            Backing::File { map: Some(map), .. } => {
+                self.unchanged()?;
+                map
+            }
+            Backing::File { map: None, .. } => return self.copy(range),
+        };
+        let slice = to_usize(range.start).zip(to_usize(range.end)).filter(|&(_, end)| end <= held.len());
+        slice.map(|(start, end)| held.slice(start..end)).ok_or_else(|| self.short_read())
+    }
+
+    /// The bytes of `range`, which do not change if the file does: what is read more than once, as a header is, must not be mapped.
+    pub fn copy(&self, range: Range<u64>) -> Result<Bytes> {
+        if self.in_memory().is_some() {
+            return self.read(range);
         }
         let mut out = Vec::new();
         self.append(&mut out, range)?;
@@ -76,17 +91,35 @@ impl Source {
 
     /// Appends the bytes of `range` to `out`.
     pub fn append(&self, out: &mut Vec<u8>, range: Range<u64>) -> Result<()> {
-        let Backing::File(file) = &self.backing else {
+        let Some(mut file) = self.unchanged()? else {
             out.extend_from_slice(&self.read(range)?);
             return Ok(());
         };
         let len = to_usize(range.end - range.start).ok_or_else(|| self.short_read())?;
         let held = out.len();
         out.resize(held + len, 0);
-        let mut file = file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         file.seek(SeekFrom::Start(range.start))
             .and_then(|_| file.read_exact(&mut out[held..]))
             .map_err(Error::io("reading", &self.path))
+    }
+
+    /// The file, if there is one, as long as it was when it was opened: of a map beyond the end not a byte can be read.
+    fn unchanged(&self) -> Result<Option<MutexGuard<'_, File>>> {
+        let Backing::File { file, .. } = &self.backing else { return Ok(None) };
+        let file = file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let now = file.metadata().map_err(Error::io("reading", &self.path))?.len();
+        match now == self.len {
+            true => Ok(Some(file)),
+            false => {
+                let problem = format!("it had {} bytes when it was opened, now it has {now}", self.len);
+                Err(Error::Malformed {
+                    file: self.label(),
+                    what: "file".into(),
+                    offset: now.min(self.len),
+                    problem,
+                })
+            }
+        }
     }
 
     fn short_read(&self) -> Error {
@@ -100,9 +133,10 @@ fn to_usize(value: u64) -> Option<usize> {
 
 #[allow(unsafe_code)]
 fn map(path: &Path, file: &File) -> Result<Bytes> {
-    // SAFETY: the map is read-only and only ever seen as bytes, for which every value is valid. If another process
-    // writes to the file meanwhile, the numbers change; if it truncates the file, the system stops this process with a
-    // bus error. No map can exclude either; `--no-mmap` is for files that someone may change.
+    // SAFETY: the map is read-only and only ever seen as bytes, for which every value is valid; headers, of which more is believed,
+    // are copied. If another process writes to the file meanwhile, the numbers change; if it truncates the file while a slice is in
+    // use, the system stops this process with a bus error. No map can exclude either; `OpenOptions::mmap` says so, and
+    // `--no-mmap` is for files that someone may change.
     let map = unsafe { memmap2::Mmap::map(file) };
     Ok(Bytes::from_owner(map.map_err(Error::io("mapping", path))?))
 }

@@ -73,6 +73,12 @@ impl TensorTable {
         }
     }
 
+    /// Where one of the list's own tensors stands in it.
+    pub fn position(&self, tensor: &TensorInfo) -> u32 {
+        let bytes = std::ptr::from_ref(tensor).addr().wrapping_sub(self.list.as_ptr().addr());
+        (bytes / size_of::<TensorInfo>()) as u32
+    }
+
     /// The tensor of exactly this name.
     pub fn get(&self, name: &str) -> Option<&TensorInfo> {
         self.index.find(name.as_bytes(), |i| self.list[i].name.as_bytes()).map(|i| &self.list[i])

@@ -1,0 +1,250 @@
+//! Small valid inputs, one for each layout that a reader knows.
+
+use crate::mutate::Tensor;
+use serde_json::{Value, json};
+
+/// A checkpoint: its tensors and its config.json.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    pub tensors: Vec<Tensor>,
+    pub config: Value,
+}
+
+fn tensor(name: &str, dtype: &'static str, shape: &[u64], bytes: impl Into<Vec<u8>>) -> Tensor {
+    Tensor { name: name.into(), dtype, shape: shape.into(), bytes: bytes.into() }
+}
+
+/// `count` bytes of all kinds.
+fn codes(count: u64) -> Vec<u8> {
+    (0..count).map(|i| (i * 37 + 11) as u8).collect()
+}
+
+fn halves(count: usize) -> Vec<u8> {
+    half::f16::from_f32(0.25).to_le_bytes().repeat(count)
+}
+
+fn floats(count: usize) -> Vec<u8> {
+    (0..count).flat_map(|i| (0.01 + i as f32 * 0.001).to_le_bytes()).collect()
+}
+
+fn words(values: impl IntoIterator<Item = i32>) -> Vec<u8> {
+    values.into_iter().flat_map(i32::to_le_bytes).collect()
+}
+
+fn longs(values: &[i64]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+fn checkpoint(settings: Value, tensors: Vec<Tensor>) -> Checkpoint {
+    Checkpoint { tensors, config: json!({"model_type": "llama", "quantization_config": settings}) }
+}
+
+/// A file of the plain types, one tensor empty and one a scalar.
+pub fn plain() -> Checkpoint {
+    checkpoint(
+        Value::Null,
+        vec![
+            tensor("a.weight", "F32", &[2, 3], floats(6)),
+            tensor("a.bias", "BF16", &[2], codes(4)),
+            tensor("x", "F16", &[4], halves(4)),
+            tensor("none", "U8", &[0, 7], []),
+            tensor("one", "I64", &[], longs(&[1])),
+        ],
+    )
+}
+
+/// Activations as they are captured: a layer's, and those of all.
+pub fn activations() -> Vec<Checkpoint> {
+    let of = |tensors| checkpoint(Value::Null, tensors);
+    vec![
+        of(vec![tensor("layer.0.x", "F32", &[2, 3], floats(6)), tensor("x", "F16", &[4], halves(4))]),
+        of(vec![tensor("alone", "BF16", &[2, 2], codes(8))]),
+    ]
+}
+
+/// An adapter of two modules.
+pub fn adapter() -> Checkpoint {
+    let name = |module: &str, side: &str| format!("base_model.model.{module}.lora_{side}.weight");
+    Checkpoint {
+        tensors: vec![
+            tensor(&name("a.q", "A"), "F32", &[2, 3], floats(6)),
+            tensor(&name("a.q", "B"), "F32", &[4, 2], floats(8)),
+            tensor(&name("b", "A.default"), "F16", &[1, 3], halves(3)),
+            tensor(&name("b", "B.default"), "F16", &[2, 1], halves(2)),
+        ],
+        config: json!({
+            "peft_type": "LORA", "r": 2, "lora_alpha": 16, "use_rslora": false, "rank_pattern": {"b": 1},
+            "alpha_pattern": {"^a.q$": 0.5}, "bias": "none", "init_lora_weights": "gaussian", "use_dora": false,
+        }),
+    }
+}
+
+/// One checkpoint at least of each convention of the hub.
+pub fn conventions() -> Vec<Checkpoint> {
+    vec![
+        gptq(),
+        awq("gemm", [[64, 2], [2, 2], [2, 16]]),
+        awq("gemv", [[16, 8], [16, 1], [16, 8]]),
+        four_bit(),
+        int8(),
+        integers(),
+        plain_integers(),
+        fp8("weight_scale_inv", &[2, 3], json!({"quant_method": "fp8", "weight_block_size": [4, 8]})),
+        fp8("weight_scale", &[6, 1], Value::Null),
+        gpt_oss(),
+        compressed("mxfp4-pack-quantized", tensor("a.weight_scale", "U8", &[2, 2], vec![127; 4]), None),
+        compressed(
+            "nvfp4-pack-quantized",
+            tensor("a.weight_scale", "F8_E4M3", &[2, 4], vec![0x38; 8]),
+            Some(tensor("a.weight_global_scale", "F32", &[1], floats(1))),
+        ),
+        modelopt(),
+        hqq(4, tensor("a.W_q", "U8", &[2, 16], codes(32))),
+        hqq(3, tensor("a.W_q", "I32", &[1, 16], codes(64))),
+    ]
+}
+
+fn gptq() -> Checkpoint {
+    let settings = json!({"quant_method": "gptq", "bits": 4, "group_size": 32, "sym": false, "desc_act": true, "dynamic": {}, "checkpoint_format": "gptq"});
+    let order = words((0..64).map(|i| i * 37 % 64 / 32));
+    checkpoint(
+        settings,
+        vec![
+            tensor("a.qweight", "I32", &[8, 16], codes(512)),
+            tensor("a.qzeros", "I32", &[2, 2], codes(16)),
+            tensor("a.scales", "F16", &[2, 16], halves(32)),
+            tensor("a.g_idx", "I32", &[64], order),
+        ],
+    )
+}
+
+fn awq(version: &str, [q, z, s]: [[u64; 2]; 3]) -> Checkpoint {
+    let settings =
+        json!({"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": true, "version": version});
+    checkpoint(
+        settings,
+        vec![
+            tensor("a.qweight", "I32", &q, codes(4 * q[0] * q[1])),
+            tensor("a.qzeros", "I32", &z, codes(4 * z[0] * z[1])),
+            tensor("a.scales", "F16", &s, halves((s[0] * s[1]) as usize)),
+        ],
+    )
+}
+
+/// NF4 whose scales are quantized.
+fn four_bit() -> Checkpoint {
+    let state = json!({
+        "quant_type": "nf4", "blocksize": 64, "dtype": "float16", "shape": [4, 64],
+        "nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": 0.5,
+    });
+    checkpoint(
+        json!({"quant_method": "bitsandbytes", "load_in_4bit": true}),
+        vec![
+            tensor("a.weight", "U8", &[128, 1], codes(128)),
+            tensor("a.weight.absmax", "U8", &[4], codes(4)),
+            tensor("a.weight.quant_map", "F32", &[16], floats(16)),
+            tensor("a.weight.nested_absmax", "F32", &[1], floats(1)),
+            tensor("a.weight.nested_quant_map", "F32", &[256], floats(256)),
+            text("a.weight.quant_state.bitsandbytes__nf4", &state),
+        ],
+    )
+}
+
+fn text(name: &str, value: &Value) -> Tensor {
+    let bytes = value.to_string().into_bytes();
+    tensor(name, "U8", &[bytes.len() as u64], bytes)
+}
+
+/// LLM.int8 with two columns kept.
+fn int8() -> Checkpoint {
+    checkpoint(
+        json!({"quant_method": "bitsandbytes", "load_in_8bit": true}),
+        vec![
+            tensor("a.weight", "I8", &[3, 8], codes(24)),
+            tensor("a.SCB", "F32", &[3], floats(3)),
+            tensor("a.weight_format", "U8", &[], [0]),
+            tensor("a.outlier_columns", "I32", &[2], words([1, 7])),
+            tensor("a.outlier_weight", "F16", &[3, 2], halves(6)),
+        ],
+    )
+}
+
+fn integers() -> Checkpoint {
+    let weights = json!({"num_bits": 4, "group_size": 32, "symmetric": false});
+    checkpoint(
+        json!({"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {"group_0": {"weights": weights}}}),
+        vec![
+            tensor("a.weight_packed", "I32", &[8, 8], codes(256)),
+            tensor("a.weight_scale", "BF16", &[8, 2], halves(16)),
+            tensor("a.weight_shape", "I64", &[2], longs(&[8, 64])),
+            tensor("a.weight_zero_point", "I32", &[1, 2], codes(8)),
+            tensor("a.weight_g_idx", "I32", &[64], words((0..64).map(|i| i / 32))),
+        ],
+    )
+}
+
+fn plain_integers() -> Checkpoint {
+    checkpoint(
+        json!({"quant_method": "compressed-tensors", "format": "int-quantized"}),
+        vec![
+            tensor("a.weight", "I8", &[3, 8], codes(24)),
+            tensor("a.weight_scale", "F32", &[3, 1], floats(3)),
+            tensor("a.weight_zero_point", "I8", &[3, 1], codes(3)),
+        ],
+    )
+}
+
+fn fp8(scale: &str, shape: &[u64], settings: Value) -> Checkpoint {
+    let count = shape.iter().product::<u64>() as usize;
+    checkpoint(
+        settings,
+        vec![
+            tensor("a.weight", "F8_E4M3", &[6, 20], vec![0x38; 120]),
+            tensor(&format!("a.{scale}"), "F32", shape, floats(count)),
+            tensor("alone.weight", "F8_E5M2", &[2, 2], vec![0x3c; 4]),
+        ],
+    )
+}
+
+fn gpt_oss() -> Checkpoint {
+    checkpoint(
+        json!({"quant_method": "mxfp4"}),
+        vec![
+            tensor("a_blocks", "U8", &[2, 3, 2, 16], codes(192)),
+            tensor("a_scales", "U8", &[2, 3, 2], vec![127; 12]),
+        ],
+    )
+}
+
+fn compressed(format: &str, scale: Tensor, global: Option<Tensor>) -> Checkpoint {
+    let codes = tensor("a.weight_packed", "U8", &[2, 32], codes(64));
+    let settings = json!({"quant_method": "compressed-tensors", "format": format});
+    checkpoint(settings, [codes, scale].into_iter().chain(global).collect())
+}
+
+fn modelopt() -> Checkpoint {
+    checkpoint(
+        json!({"quant_method": "modelopt", "quant_algo": "NVFP4"}),
+        vec![
+            tensor("a.weight", "U8", &[2, 16], codes(32)),
+            tensor("a.weight_scale", "F8_E4M3", &[2, 2], vec![0x38; 4]),
+            tensor("a.weight_scale_2", "F32", &[], floats(1)),
+        ],
+    )
+}
+
+fn hqq(bits: i64, codes: Tensor) -> Checkpoint {
+    let groups = if bits == 4 { 4 } else { 8 };
+    checkpoint(
+        json!({"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": bits, "group_size": 16, "axis": 1}}}),
+        vec![
+            codes,
+            tensor("a.scale", "F16", &[groups, 1], halves(groups as usize)),
+            tensor("a.zero", "F16", &[groups, 1], halves(groups as usize)),
+            tensor("a.shape", "I64", &[2], longs(&[2, groups as i64 * 8])),
+            tensor("a.nbits", "I64", &[], longs(&[bits])),
+            tensor("a.group_size", "I32", &[], words([16])),
+            tensor("a.axis", "I64", &[], longs(&[1])),
+        ],
+    )
+}
