@@ -214,7 +214,7 @@ fn odd_names(count: u64, different: u64) -> Vec<u8> {
 fn cases() -> Vec<(&'static str, Vec<u8>, bool)> {
     vec![
         ("131,072 parts of FP8 weights", fp8(131_072), true),
-        ("65,536 FP8 weights alone", fp8_alone(65_536), true),
+        ("32,768 FP8 weights alone", fp8_alone(32_768), true),
         ("131,072 FP8 weights alone", fp8_alone(131_072), false),
         ("131,070 parts of GPTQ", gptq(131_070), true),
         ("131,072 parts of HQQ", hqq(131_072), true),
@@ -358,8 +358,8 @@ fn time_is_linear_in_the_file() {
     for (name, make) in makers {
         let [small, large] = [32_000, 128_000].map(|count| time(make(count)));
         println!("{name:36} {small:>10.1?} {large:>10.1?}");
-        // Caches make up for some; the sorting of names for little.
-        if large > 8 * small + Duration::from_millis(5) {
+        // Four times the tensors, and the caches they no longer fit into; the square would be sixteen times.
+        if large > 8 * small + Duration::from_millis(25) {
             failures.push(format!("{name}: {small:?} for a quarter, {large:?} for all"));
         }
     }

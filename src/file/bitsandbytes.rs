@@ -87,7 +87,7 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     fn find(checkpoint: &Checkpoint<'a>, state: &'a TensorInfo, weight: &str) -> Result<Self> {
         let (table, files) = (checkpoint.table, checkpoint.files);
-        let need = |suffix: &str| checkpoint.need(state, &format!("{weight}{suffix}"));
+        let need = |suffix: &str| checkpoint.need(state, weight, suffix);
         Ok(Self {
             table,
             files,
@@ -95,8 +95,8 @@ impl<'a> Parts<'a> {
             codes: need("")?,
             absmax: need(".absmax")?,
             book: need(".quant_map")?,
-            nested_absmax: table.get(&format!("{weight}.nested_absmax")),
-            nested_map: table.get(&format!("{weight}.nested_quant_map")),
+            nested_absmax: table.beside(weight, ".nested_absmax"),
+            nested_map: table.beside(weight, ".nested_quant_map"),
         })
     }
 

@@ -39,8 +39,8 @@ pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let mut modules = vec![];
     for scb in &table.list {
         let Some(name) = scb.name.strip_suffix(".SCB") else { continue };
-        let weight = checkpoint.scaled_by(scb, &format!("{name}.weight"))?;
-        let beside = |suffix: &str| table.get(&format!("{name}{suffix}"));
+        let weight = checkpoint.scaled_by(scb, name, ".weight")?;
+        let beside = |suffix: &str| table.beside(name, suffix);
         let order = beside(".weight_format");
         let kept = [beside(outlier_columns::LIST), beside(outlier_columns::WEIGHT)];
         modules.push(module((weight, scb, order), kept, checkpoint)?);

@@ -174,7 +174,7 @@ impl Index {
         let mut unlisted = vec![];
         for (shard, table) in shards.into_iter().enumerate() {
             for tensor in table.list {
-                let listed = self.names.find(tensor.name.as_bytes(), |i| self.entries[i].0.as_bytes());
+                let listed = self.names.find(&[tensor.name.as_bytes()], |i| self.entries[i].0.as_bytes());
                 if let Some(i) = listed.filter(|&i| self.entries[i].1 == shard) {
                     seen[i] = true;
                     list.push(TensorInfo { file: shard, ..tensor });

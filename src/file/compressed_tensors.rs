@@ -54,13 +54,20 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     fn find(checkpoint: &Checkpoint<'a>, codes: &'a TensorInfo, name: &str, packed: bool) -> Result<Self> {
         let (table, files) = (checkpoint.table, checkpoint.files);
-        let get = |suffix: &str| table.get(&format!("{name}.weight_{suffix}"));
-        let need = |suffix: &str| checkpoint.need(codes, &format!("{name}.weight_{suffix}"));
-        let scale = need("scale")?;
-        let shape = packed.then(|| need("shape")).transpose()?;
+        let get = |suffix: &str| table.beside(name, suffix);
+        let need = |suffix: &str| checkpoint.need(codes, name, suffix);
+        let scale = need(".weight_scale")?;
+        let shape = packed.then(|| need(".weight_shape")).transpose()?;
         files.typed(scale, &["F32", "F16", "BF16"])?;
         files.matrix(codes)?;
-        Ok(Self { codes, scale, shape, zeros: get("zero_point"), order: get("g_idx"), packed })
+        Ok(Self {
+            codes,
+            scale,
+            shape,
+            zeros: get(".weight_zero_point"),
+            order: get(".weight_g_idx"),
+            packed,
+        })
     }
 
     fn module(&self, checkpoint: &Checkpoint, name: &str) -> Result<TensorInfo> {

@@ -61,7 +61,7 @@ fn module(checkpoint: &Checkpoint, codes: &TensorInfo) -> Result<Option<TensorIn
     if let Some(name) = codes.name.strip_suffix(".weight_packed") {
         return found.compressed(name).map(Some);
     }
-    if let Some(scale) = checkpoint.table.get(&format!("{}_scale_2", codes.name)) {
+    if let Some(scale) = checkpoint.table.beside(&codes.name, "_scale_2") {
         return found.modelopt(scale).map(Some);
     }
     let ends = BLOCKS.iter().find_map(|(blocks, scales)| Some((codes.name.strip_suffix(blocks)?, scales)));
@@ -73,22 +73,19 @@ fn module(checkpoint: &Checkpoint, codes: &TensorInfo) -> Result<Option<TensorIn
 
 /// Refuses scales whose codes are missing or something else: they would be taken without them.
 fn lone_scale(checkpoint: &Checkpoint, scale: &TensorInfo, gpt_oss: bool) -> Result<()> {
+    let name = &*scale.name;
     let codes = match () {
-        _ if scale.name.ends_with(".weight_scale_2") => {
-            scale.name.strip_suffix("_scale_2").map(str::to_owned)
-        }
-        _ if scale.name.ends_with(".weight_global_scale") => {
-            scale.name.strip_suffix("_global_scale").map(|name| format!("{name}_packed"))
+        _ if name.ends_with(".weight_scale_2") => name.strip_suffix("_scale_2").zip(Some("")),
+        _ if name.ends_with(".weight_global_scale") => {
+            name.strip_suffix("_global_scale").zip(Some("_packed"))
         }
         _ if gpt_oss => {
-            let ends =
-                |(blocks, scales): &(&str, &str)| Some(scale.name.strip_suffix(scales)?.to_owned() + blocks);
-            BLOCKS.iter().find_map(ends)
+            BLOCKS.iter().find_map(|(blocks, scales)| name.strip_suffix(scales).zip(Some(*blocks)))
         }
         _ => None,
     };
-    let Some(codes) = codes else { return Ok(()) };
-    checkpoint.files.typed(checkpoint.scaled_by(scale, &codes)?, &["U8"])
+    let Some((stem, end)) = codes else { return Ok(()) };
+    checkpoint.files.typed(checkpoint.scaled_by(scale, stem, end)?, &["U8"])
 }
 
 /// Codes, and where to look for what belongs to them.
@@ -98,18 +95,17 @@ struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    fn need(&self, name: &str) -> Result<&'a TensorInfo> {
-        self.checkpoint.need(self.codes, name)
+    fn need(&self, stem: &str, end: &str) -> Result<&'a TensorInfo> {
+        self.checkpoint.need(self.codes, stem, end)
     }
 
     fn gpt_oss(&self, name: &str, scales: &str) -> Result<Option<TensorInfo>> {
         let (files, codes) = (self.checkpoint.files, self.codes);
         let said = self.checkpoint.settings.is_of(&["mxfp4"]);
-        let scales = format!("{name}{scales}");
-        if self.checkpoint.table.get(&scales).is_none() && !said {
+        if self.checkpoint.table.beside(name, scales).is_none() && !said {
             return Ok(None);
         }
-        let scales = self.need(&scales)?;
+        let scales = self.need(name, scales)?;
         let (outer @ [_, .., groups] | outer @ [groups], 16) =
             codes.shape.split_last().map_or((&[][..], 0), |(l, o)| (o, *l))
         else {
@@ -125,7 +121,7 @@ impl<'a> Found<'a> {
 
     fn compressed(&self, name: &str) -> Result<TensorInfo> {
         let files = self.checkpoint.files;
-        let scale = self.need(&format!("{name}.weight_scale"))?;
+        let scale = self.need(name, ".weight_scale")?;
         files.typed(scale, &["U8", "F8_E8M0", "F8_E4M3"])?;
         let nvfp4 = scale.dtype.name() == "F8_E4M3";
         let found = if nvfp4 { "nvfp4-pack-quantized" } else { "mxfp4-pack-quantized" };
@@ -135,9 +131,9 @@ impl<'a> Found<'a> {
                 format!("its type {} is that of {found}, the settings say {}", scale.dtype, shown(said));
             return Err(files.malformed(scale, problem));
         }
-        let global = self.checkpoint.table.get(&format!("{name}.weight_global_scale"));
+        let global = self.checkpoint.table.beside(name, ".weight_global_scale");
         let parts = match (nvfp4, global) {
-            (true, _) => vec![scale, self.need(&format!("{name}.weight_global_scale"))?],
+            (true, _) => vec![scale, self.need(name, ".weight_global_scale")?],
             (false, None) => vec![scale],
             (false, Some(global)) => {
                 let problem = format!("it belongs to scales in F8_E4M3, but they are {}", scale.dtype);
@@ -149,7 +145,7 @@ impl<'a> Found<'a> {
     }
 
     fn modelopt(&self, global: &'a TensorInfo) -> Result<TensorInfo> {
-        let scale = self.need(&format!("{}_scale", self.codes.name))?;
+        let scale = self.need(&self.codes.name, "_scale")?;
         self.checkpoint.files.typed(scale, &["F8_E4M3"])?;
         let shape = self.shape(scale, 16)?;
         self.info(&self.codes.name, Tool::ModelOpt, true, shape, &[scale, global])

@@ -32,7 +32,7 @@ struct Blocks {
 
 /// The most weights without scales. A header takes little more for each than its name, and a model has few: those with scales, which
 /// are two tensors each, may be as many as there are tensors.
-const MAX_ALONE: usize = 1 << 16;
+const MAX_ALONE: usize = 1 << 15;
 
 /// What files that do not say so have, if they have blocks.
 const BLOCK: [u64; 2] = [128, 128];
@@ -98,21 +98,21 @@ impl Alone {
 /// Refuses scales whose weight is no FP8: it would be taken without them.
 fn lone_scale(checkpoint: &Checkpoint, scale: &TensorInfo) -> Result<()> {
     let Some(name) = scale.name.strip_suffix("_scale_inv") else { return Ok(()) };
-    checkpoint.files.typed(checkpoint.scaled_by(scale, name)?, &["F8_E4M3", "F8_E5M2"])
+    checkpoint.files.typed(checkpoint.scaled_by(scale, name, "")?, &["F8_E4M3", "F8_E5M2"])
 }
 
 /// The scales of a weight; there is one name for them at most.
 fn scale_of<'a>(checkpoint: &Checkpoint<'a>, weight: &TensorInfo) -> Result<Option<&'a TensorInfo>> {
-    let name = &weight.name;
-    let beside = |scale: &str| Some(format!("{}{scale}", name.strip_suffix("weight")?));
+    let (name, table) = (&*weight.name, checkpoint.table);
+    let inside = name.strip_suffix("weight");
     let names = [
-        Some(format!("{name}_scale_inv")),
-        Some(format!("{name}_scale")),
-        beside("scale"),
-        beside("scale_weight"),
-        beside("qscale_weight"),
+        (Some(name), "_scale_inv"),
+        (Some(name), "_scale"),
+        (inside, "scale"),
+        (inside, "scale_weight"),
+        (inside, "qscale_weight"),
     ];
-    let mut found = names.iter().flatten().filter_map(|name| checkpoint.table.get(name));
+    let mut found = names.iter().filter_map(|(stem, end)| table.beside((*stem)?, end));
     match (found.next(), found.next()) {
         (Some(a), Some(b)) => {
             let (a, b) = (shown(&a.name), shown(&b.name));

@@ -319,7 +319,7 @@ impl Metadata {
 
     /// The value of `key`.
     pub fn get(&self, key: &str) -> Option<Value<'_>> {
-        let i = self.index.find(key.as_bytes(), |i| key_at(&self.header, self.starts[i]))?;
+        let i = self.index.find(&[key.as_bytes()], |i| key_at(&self.header, self.starts[i]))?;
         self.entry(i).map(|(_, value)| value)
     }
 
@@ -330,7 +330,7 @@ impl Metadata {
 
     /// Offset of the entry with this key from the start of the file.
     pub(crate) fn offset(&self, key: &str) -> u64 {
-        let at = self.index.find(key.as_bytes(), |i| key_at(&self.header, self.starts[i]));
+        let at = self.index.find(&[key.as_bytes()], |i| key_at(&self.header, self.starts[i]));
         at.map_or(0, |i| self.starts[i])
     }
 

@@ -14,22 +14,22 @@ use std::sync::Arc;
 
 /// What a state_dict has beside codes and scales.
 const META: [&str; 16] = [
-    "shape",
-    "nbits",
-    "group_size",
-    "axis",
-    "packing",
-    "unpack_view_dtype",
-    "view_as_float",
-    "channel_wise",
-    "optimize",
-    "round_zero",
-    "compute_dtype",
-    "encoded_state_dict",
-    "stores_quant_config",
-    "offload_meta",
-    "quant_scale",
-    "quant_zero",
+    ".shape",
+    ".nbits",
+    ".group_size",
+    ".axis",
+    ".packing",
+    ".unpack_view_dtype",
+    ".view_as_float",
+    ".channel_wise",
+    ".optimize",
+    ".round_zero",
+    ".compute_dtype",
+    ".encoded_state_dict",
+    ".stores_quant_config",
+    ".offload_meta",
+    ".quant_scale",
+    ".quant_zero",
 ];
 
 /// How codes are packed: bits of one, how many are in a word, and the bytes of a word.
@@ -86,16 +86,20 @@ struct Parts<'a> {
     codes: &'a TensorInfo,
     scale: &'a TensorInfo,
     zero: &'a TensorInfo,
+    /// Those of [`META`] that there are.
+    meta: [Option<&'a TensorInfo>; META.len()],
 }
 
 impl<'a> Parts<'a> {
     fn find(checkpoint: &'a Checkpoint, codes: &'a TensorInfo, name: &'a str) -> Result<Self> {
-        let need = |part: &str| checkpoint.need(codes, &format!("{name}.{part}"));
-        Ok(Self { checkpoint, name, codes, scale: need("scale")?, zero: need("zero")? })
+        let need = |part: &str| checkpoint.need(codes, name, part);
+        let meta = META.map(|end| checkpoint.table.beside(name, end));
+        Ok(Self { checkpoint, name, codes, scale: need(".scale")?, zero: need(".zero")?, meta })
     }
 
+    /// One of [`META`], without its dot.
     fn meta(&self, name: &str) -> Option<&'a TensorInfo> {
-        self.checkpoint.table.get(&format!("{}.{name}", self.name))
+        META.iter().zip(self.meta).find(|(end, _)| &end[1..] == name)?.1
     }
 
     fn module(&self) -> Result<TensorInfo> {
@@ -129,7 +133,7 @@ impl<'a> Parts<'a> {
         let packing = self.packing(groups, group)?;
         let scheme = Hqq { packing, shape: (rows as usize, cols as usize), group: group as usize };
         let mut parts = vec![Some(self.codes), Some(self.scale), Some(self.zero)];
-        parts.extend(META.map(|name| self.meta(name)));
+        parts.extend(self.meta);
         let format = uniform::grid_for(packing.bits, false).format;
         Ok(Module::info(
             self.checkpoint.table,
@@ -215,7 +219,7 @@ impl<'a> Parts<'a> {
         }
         let groups = self.scale.elements();
         let weights = group.flatten().and_then(|group| groups.checked_mul(group));
-        let rows = match (self.meta("bias"), group) {
+        let rows = match (self.checkpoint.table.beside(self.name, ".bias"), group) {
             (Some(bias), _) => Some(bias.elements()),
             (None, Some(None)) => Some(groups),
             _ => None,

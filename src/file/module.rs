@@ -124,22 +124,25 @@ pub(super) struct Checkpoint<'a> {
 }
 
 impl<'a> Checkpoint<'a> {
-    /// The tensor of this name, without which another makes no sense.
+    /// The tensor whose name is `stem` and then `end`, without which another makes no sense.
     ///
     /// # Errors
     /// [`Error::Malformed`] about the other if there is none.
-    pub fn need(&self, other: &TensorInfo, name: &str) -> Result<&'a TensorInfo> {
-        let lacks = || self.files.malformed(other, format!("the checkpoint lacks `{}`", shown(name)));
-        self.table.get(name).ok_or_else(lacks)
+    pub fn need(&self, other: &TensorInfo, stem: &str, end: &str) -> Result<&'a TensorInfo> {
+        self.table.beside(stem, end).ok_or_else(|| {
+            let name = shown(&format!("{stem}{end}"));
+            self.files.malformed(other, format!("the checkpoint lacks `{name}`"))
+        })
     }
 
-    /// The weight of this name, whose scales another tensor holds.
+    /// The weight of this name, in two pieces, whose scales another tensor holds.
     ///
     /// # Errors
     /// As [`Checkpoint::need`].
-    pub fn scaled_by(&self, scale: &TensorInfo, name: &str) -> Result<&'a TensorInfo> {
-        self.table.get(name).ok_or_else(|| {
-            let problem = format!("the checkpoint lacks `{}`, whose scales these are", shown(name));
+    pub fn scaled_by(&self, scale: &TensorInfo, stem: &str, end: &str) -> Result<&'a TensorInfo> {
+        self.table.beside(stem, end).ok_or_else(|| {
+            let name = shown(&format!("{stem}{end}"));
+            let problem = format!("the checkpoint lacks `{name}`, whose scales these are");
             self.files.malformed(scale, problem)
         })
     }

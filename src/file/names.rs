@@ -2,14 +2,15 @@
 
 use crate::error::escape;
 use std::cmp::Reverse;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// Finds a name's position among many in constant time, with 8 bytes for each.
+/// Finds a name's position among many in constant time, with 16 to 32 bytes for each.
 ///
 /// The names stay where they are; a closure shows them by position.
 #[derive(Debug, Default)]
 pub(crate) struct NameIndex {
-    /// The upper half of the name's hash, then its position; sorted.
+    /// A power of two of slots, half of them empty at least. A slot holds the upper half of the name's hash, then its position plus
+    /// one; it lies where the lower half says, or behind.
     slots: Vec<u64>,
     /// Keyed anew in every process, so that no file can be made of colliding names.
     hasher: RandomState,
@@ -21,36 +22,53 @@ impl NameIndex {
     /// # Errors
     /// The first position whose name occurred before.
     pub fn new<'a>(len: usize, name: impl Fn(usize) -> &'a [u8]) -> Result<Self, usize> {
-        let hasher = RandomState::new();
-        let mut slots: Vec<u64> = (0..len).map(|i| hash(&hasher, name(i)) | u64::from(i as u32)).collect();
-        slots.sort_unstable();
-        let same_hash = slots.chunk_by(|a, b| a >> 32 == b >> 32);
-        match same_hash.filter_map(|run| first_duplicate(run, &name)).min() {
-            Some(duplicate) => Err(duplicate),
-            None => Ok(Self { slots, hasher }),
+        let slots = if len == 0 { vec![] } else { vec![0; (2 * len).next_power_of_two()] };
+        let mut index = Self { slots, hasher: RandomState::new() };
+        for i in 0..len {
+            let hash = index.hash(&[name(i)]);
+            match index.probe(hash, |other| name(other) == name(i)) {
+                Err(empty) => index.slots[empty] = hash & TAG | (i as u64 + 1),
+                Ok(_) => return Err(i),
+            }
         }
+        Ok(index)
     }
 
-    /// The position of `wanted`.
-    pub fn find<'a>(&self, wanted: &[u8], name: impl Fn(usize) -> &'a [u8]) -> Option<usize> {
-        let hash = hash(&self.hasher, wanted);
-        let start = self.slots.partition_point(|&slot| slot < hash);
-        let run = self.slots[start..].iter().take_while(|&&slot| slot >> 32 == hash >> 32);
-        run.map(|&slot| position(slot)).find(|&i| name(i) == wanted)
+    /// The position of the name that these pieces make together.
+    pub fn find<'a>(&self, pieces: &[&[u8]], name: impl Fn(usize) -> &'a [u8]) -> Option<usize> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        self.probe(self.hash(pieces), |i| is_joined(name(i), pieces)).ok()
+    }
+
+    /// The position of a name of this hash, or the empty slot where it would stand.
+    fn probe(&self, hash: u64, is_it: impl Fn(usize) -> bool) -> Result<usize, usize> {
+        let mask = self.slots.len() - 1;
+        let mut at = hash as usize & mask;
+        while self.slots[at] != 0 {
+            let slot = self.slots[at];
+            let position = (slot & !TAG) as usize - 1;
+            if slot & TAG == hash & TAG && is_it(position) {
+                return Ok(position);
+            }
+            at = (at + 1) & mask;
+        }
+        Err(at)
+    }
+
+    fn hash(&self, pieces: &[&[u8]]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        pieces.iter().for_each(|piece| hasher.write(piece));
+        hasher.finish()
     }
 }
 
-fn hash(hasher: &RandomState, name: &[u8]) -> u64 {
-    hasher.hash_one(name) & !u64::from(u32::MAX)
-}
+/// The upper half of a slot.
+const TAG: u64 = !0 << 32;
 
-fn position(slot: u64) -> usize {
-    slot as u32 as usize
-}
-
-fn first_duplicate<'a>(run: &[u64], name: impl Fn(usize) -> &'a [u8]) -> Option<usize> {
-    let seen_before = |j: &usize| run[..*j].iter().any(|&i| name(position(i)) == name(position(run[*j])));
-    (1..run.len()).find(seen_before).map(|j| position(run[j]))
+fn is_joined(name: &[u8], pieces: &[&[u8]]) -> bool {
+    pieces.iter().try_fold(name, |rest, piece| rest.strip_prefix(*piece)).is_some_and(<[u8]>::is_empty)
 }
 
 /// A name from a file, fit for a terminal: control characters escaped, the middle of a very long one left out.
@@ -106,10 +124,13 @@ mod tests {
         let at = |i: usize| names[i].as_bytes();
         let index = NameIndex::new(names.len(), at).unwrap();
         for (i, name) in names.iter().enumerate() {
-            assert_eq!(index.find(name.as_bytes(), at), Some(i));
+            assert_eq!(index.find(&[name.as_bytes()], at), Some(i));
+            let (head, tail) = name.as_bytes().split_at(i % 5);
+            assert_eq!(index.find(&[head, tail], at), Some(i), "in pieces");
         }
-        assert_eq!(index.find(b"blk.5000", at), None);
-        assert_eq!(NameIndex::default().find(b"x", at), None);
+        assert_eq!(index.find(&[b"blk.5000"], at), None);
+        assert_eq!(index.find(&[b"blk.", b"5", b""], at), Some(5));
+        assert_eq!(NameIndex::default().find(&[b"x"], at), None);
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl<'a> Text<'a> {
     fn parse(&self) -> Result<(TextMap, Vec<TensorInfo>)> {
         let current = RefCell::new(String::new());
         let mut json = serde_json::Deserializer::from_str(self.as_str());
-        let parsed = HeaderSeed { current: &current }.deserialize(&mut json);
+        let parsed = HeaderSeed { current: &current, types: &RefCell::default() }.deserialize(&mut json);
         parsed
             .and_then(|parsed| json.end().map(|()| parsed))
             .map_err(|error| self.json_error(&error, &current.take()))
@@ -151,6 +151,20 @@ fn malformed(source: &Source, what: &str, offset: u64, problem: String) -> Error
 struct HeaderSeed<'a> {
     /// The tensor being read, for errors.
     current: &'a RefCell<String>,
+    /// The types that were found so far: a file has few, and many tensors.
+    types: &'a RefCell<Vec<(Dtype, StoredType)>>,
+}
+
+impl HeaderSeed<'_> {
+    fn stored(self, dtype: Dtype) -> Result<StoredType, String> {
+        if let Some((_, stored)) = self.types.borrow().iter().find(|(known, _)| *known == dtype) {
+            return Ok(*stored);
+        }
+        let name = dtype.to_string();
+        let stored = StoredType::from_dtype(&name).ok_or_else(|| format!("its dtype {name} is unknown"))?;
+        self.types.borrow_mut().push((dtype, stored));
+        Ok(stored)
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for HeaderSeed<'_> {
@@ -174,7 +188,7 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
             self.current.replace(name);
             if *self.current.borrow() != METADATA {
                 let entry = map.next_value::<Entry>()?;
-                tensors.push(entry.into_info(self.current).map_err(A::Error::custom)?);
+                tensors.push(entry.into_info(self).map_err(A::Error::custom)?);
             } else if metadata.replace(map.next_value::<Option<TextMap>>()?).is_some() {
                 return Err(A::Error::custom("it is given twice"));
             }
@@ -196,10 +210,9 @@ struct Entry {
 }
 
 impl Entry {
-    /// The checked entry; takes the name out of `name` only if nothing is wrong.
-    fn into_info(self, name: &RefCell<String>) -> Result<TensorInfo, String> {
-        let type_name = self.dtype.to_string();
-        let dtype = StoredType::from_dtype(&type_name).ok_or(format!("its dtype {type_name} is unknown"))?;
+    /// The checked entry; takes its name only if nothing is wrong.
+    fn into_info(self, seed: HeaderSeed<'_>) -> Result<TensorInfo, String> {
+        let dtype = seed.stored(self.dtype)?;
         let bytes = dtype.bytes_of(&self.shape.0)?;
         let (start, end) = self.data_offsets;
         if end.checked_sub(start) != Some(bytes) {
@@ -212,7 +225,7 @@ impl Entry {
             return Err(format!("its data_offsets {start}..{end} are beyond any file"));
         }
         Ok(TensorInfo {
-            name: name.take(),
+            name: seed.current.take(),
             dtype,
             shape: self.shape.0,
             offset: start,

@@ -81,12 +81,18 @@ impl TensorTable {
 
     /// The tensor of exactly this name.
     pub fn get(&self, name: &str) -> Option<&TensorInfo> {
-        self.index.find(name.as_bytes(), |i| self.list[i].name.as_bytes()).map(|i| &self.list[i])
+        self.beside(name, "")
+    }
+
+    /// The tensor whose name is `stem` and then `end`: a part of the weight `stem`.
+    pub fn beside(&self, stem: &str, end: &str) -> Option<&TensorInfo> {
+        let pieces = [stem.as_bytes(), end.as_bytes()];
+        self.index.find(&pieces, |i| self.list[i].name.as_bytes()).map(|i| &self.list[i])
     }
 
     /// The tensor of this name, or of this name with `.weight` appended.
     pub fn find(&self, file: impl FnOnce() -> String, name: &str) -> Result<&TensorInfo> {
-        let found = self.get(name).or_else(|| self.get(&format!("{name}.weight")));
+        let found = self.get(name).or_else(|| self.beside(name, ".weight"));
         found.ok_or_else(|| Error::NotFound {
             file: file(),
             what: "tensor",

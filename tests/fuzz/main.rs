@@ -56,9 +56,10 @@ const ADAPTER: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
 const ACTIVATIONS: &str = "activations.safetensors";
 const GGUF: &str = "model.gguf";
 
-/// One to four mutations.
+/// One mutation or up to four.
 fn some(random: &mut Random, mut mutate: impl FnMut(&mut Random)) {
-    (0..1 + below(random, 4)).for_each(|_| mutate(random));
+    let most = [1, 1, 4][below(random, 3)];
+    (0..1 + below(random, most)).for_each(|_| mutate(random));
 }
 
 /// Every type of tensor and of metadata.
@@ -363,7 +364,7 @@ fn fuzz(name: &str) {
     );
     // Both outcomes must be common, or the mutations miss what they are for.
     assert!(
-        count < 1000 || (count / 50..count * 49 / 50).contains(&accepted),
+        count < 1000 || (count / 100..count * 99 / 100).contains(&accepted),
         "{accepted} of {count} accepted"
     );
 }
