@@ -95,7 +95,7 @@ impl Scheme for Int8Module {
     }
 
     fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
-        let (codes, absmax) = (files.bytes(&parts[0])?, files.f32s(&parts[1])?);
+        let (codes, absmax) = (files.bytes(parts[0])?, files.f32s(parts[1])?);
         let storage = uniform::int8_rows((self.rows, self.cols), codes, absmax);
         PackedTensor::from_storage(name, (self.rows, self.cols), Arc::new(storage))
     }

@@ -219,10 +219,10 @@ impl Scheme for Integers {
 
     fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
         let (rows, cols) = (self.rows, self.cols);
-        let bytes = files.bytes(&parts[0])?;
+        let bytes = files.bytes(parts[0])?;
         let row_bytes = bytes.len() / rows.max(1);
         let codes = CodeRows { bytes, row_bytes, bits: self.bits, signed: !self.packed };
-        let scales = self.for_all_rows(files.f32s(&parts[1])?);
+        let scales = self.for_all_rows(files.f32s(parts[1])?);
         let mut more = parts[2..].iter();
         let zeros = match self.has_zeros.then(|| more.next()).flatten() {
             Some(zeros) => self.zeros(zeros, files)?,

@@ -252,21 +252,21 @@ impl Scheme for Gptq {
 
     fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
         let (rows, cols) = (self.rows, self.cols);
-        let words = files.words(&parts[0])?;
+        let words = files.words(parts[0])?;
         let row_words = words.len() / rows;
         let bytes = transposed(&words, row_words, rows).into_iter().flat_map(u32::to_le_bytes).collect();
         let codes = CodeRows { bytes, row_bytes: 4 * row_words, bits: self.bits, signed: false };
         let stored = CodeRows {
-            bytes: files.bytes(&parts[1])?,
+            bytes: files.bytes(parts[1])?,
             row_bytes: parts[1].shape[1] as usize * 4,
             bits: self.bits,
             signed: false,
         };
-        self.check_version(&stored, &parts[1], files)?;
+        self.check_version(&stored, parts[1], files)?;
         let (one, mask) = (i32::from(self.version_2 != Some(true)), (1 << self.bits) - 1);
         let zero = |group: usize, row: usize| (stored.code(stored.row(group), row) + one) & mask;
         if self.symmetric {
-            self.check_symmetric(&zero, &parts[1], files)?;
+            self.check_symmetric(&zero, parts[1], files)?;
         }
         let zeros = match self.symmetric {
             true => vec![],
@@ -276,7 +276,7 @@ impl Scheme for Gptq {
                 .collect(),
         };
         let columns = columns(parts.get(3).copied(), self.run, (cols, self.groups), files)?;
-        let scales = transposed(&files.f32s(&parts[2])?, self.groups, rows);
+        let scales = transposed(&files.f32s(parts[2])?, self.groups, rows);
         let storage = Uniform {
             grid: uniform::grid_for(self.bits, self.symmetric),
             shape: [rows, cols],
