@@ -1,8 +1,9 @@
 # make demo    a real model file on the GPU, every tensor checked (builds, installs a software Vulkan driver if none is there)
 # make test    the tests
+# make test-full    hours: those tests, then ten million mutations of each kind of file, the long soak, every check, every driver
 # make lint    formatting, clippy, docs, the build without the command
 # make test-drivers    the tests on every software driver there is, and the shaders through other compilers; fetches what is missing
-.PHONY: demo test lint test-drivers
+.PHONY: demo test test-full lint test-drivers
 
 # Mesa's driver looks for a Wayland socket there and complains if the folder is not set.
 export XDG_RUNTIME_DIR ?= $(CURDIR)/target
@@ -22,6 +23,13 @@ test:
 	cargo build
 	scripts/vulkan.sh target/debug/qmatmul
 	cargo test --no-fail-fast
+
+test-full: test
+	cargo build --release
+	QMATMUL_FUZZ=10000000 cargo test --release --test fuzz
+	QMATMUL_SOAK=long cargo test --release --test soak
+	$(QMATMUL) check --full -o csv >target/check-full.csv
+	$(MAKE) test-drivers
 
 test-drivers:
 	scripts/drivers.sh

@@ -84,7 +84,7 @@ pub fn conventions() -> Vec<Checkpoint> {
     vec![
         gptq(),
         awq("gemm", [[64, 2], [2, 2], [2, 16]]),
-        awq("gemv", [[16, 8], [16, 1], [16, 8]]),
+        awq("gemv", [[16, 8], [16, 4], [16, 32]]),
         four_bit(),
         int8(),
         integers(),
