@@ -196,14 +196,15 @@ fn plain_integers() -> Checkpoint {
 
 fn fp8(scale: &str, shape: &[u64], settings: Value) -> Checkpoint {
     let count = shape.iter().product::<u64>() as usize;
-    checkpoint(
-        settings,
-        vec![
-            tensor("a.weight", "F8_E4M3", &[6, 20], vec![0x38; 120]),
-            tensor(&format!("a.{scale}"), "F32", shape, floats(count)),
-            tensor("alone.weight", "F8_E5M2", &[2, 2], vec![0x3c; 4]),
-        ],
-    )
+    let mut tensors = vec![
+        tensor("a.weight", "F8_E4M3", &[6, 20], vec![0x38; 120]),
+        tensor(&format!("a.{scale}"), "F32", shape, floats(count)),
+    ];
+    // Settings promise each weight a scale.
+    if settings.is_null() {
+        tensors.push(tensor("alone.weight", "F8_E5M2", &[2, 2], vec![0x3c; 4]));
+    }
+    checkpoint(settings, tensors)
 }
 
 fn gpt_oss() -> Checkpoint {
