@@ -58,8 +58,9 @@ set_up_tools() {
     apt -o Dir::Cache::archives="$archives" install -y --download-only --no-install-recommends --reinstall \
         wine64 clang-14 gcc-mingw-w64-x86-64-win32 vulkan-validationlayers &&
         (cd "$archives" && apt download chromium-common) && unpack "$archives" "$tools" || return 1
-    # A wrapper that looks for the server in /usr.
+    # A wrapper that looks for the server in /usr, and a library that the package leaves to a link.
     ln -sf wineserver64 "$tools/usr/lib/wine/wineserver"
+    cp --remove-destination "$tools/usr/x86_64-w64-mingw32/lib/zlib1.dll" "$tools/$libraries/wine/x86_64-windows/" || return 1
     touch "$tools/done"
 }
 
@@ -88,12 +89,12 @@ set_up_webgpu() {
 }
 
 set_up_dxc() {
-    [ -e "$here/dxc/dxc.exe" ] && return
+    [ -e "$here/dxc/done" ] && return
     set_up_tools && set_up_webgpu || return 1
     mkdir -p "$here/dxc"
     cp "$here/package/dist/win32-x64/dxcompiler.dll" "$tools/usr/x86_64-w64-mingw32/lib/zlib1.dll" "$here/dxc" &&
         PATH=$tools/usr/bin:$PATH x86_64-w64-mingw32-gcc-win32 -O1 -Wall "$scripts/dxc.c" -o "$here/dxc/dxc.exe" &&
-        wine "$here/dxc/dxc.exe" # makes Wine's own folder
+        wine "$here/dxc/dxc.exe" && touch "$here/dxc/done" # the first start makes Wine's own folder
 }
 
 wine() {
