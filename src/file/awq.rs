@@ -139,8 +139,8 @@ impl Scheme for Awq {
 
     fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
         let (rows, cols, groups) = (self.rows, self.cols, self.groups);
-        let (codes, zeros) = (files.words(&parts[0])?, files.words(&parts[1])?);
-        let scales = files.f32s(&parts[2])?;
+        let (codes, zeros) = (files.words(parts[0])?, files.words(parts[1])?);
+        let scales = files.f32s(parts[2])?;
         let (codes, zeros, scales) = match self.packing {
             Packing::Gemm => {
                 let zeros = rows_of_nibbles(&zeros, groups, rows);
@@ -157,7 +157,7 @@ impl Scheme for Awq {
             (0..rows).flat_map(zero).map(|(row, g)| zeros.code(zeros.row(row), g) as f32).collect();
         if let Some(other) = zeros.iter().find(|z| self.symmetric && **z != 8.0) {
             let problem = format!("the settings say zero_point false, whose zeros are 8, but one is {other}");
-            return Err(files.malformed(&parts[1], problem));
+            return Err(files.malformed(parts[1], problem));
         }
         let storage = Uniform {
             grid: uniform::grid_for(4, self.symmetric),

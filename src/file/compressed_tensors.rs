@@ -52,8 +52,8 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn find(checkpoint: &Checkpoint<'a>, codes: &'a TensorInfo, name: &str, packed: bool) -> Result<Self> {
-        let (table, files) = (checkpoint.table, checkpoint.files);
-        let get = |suffix: &str| table.beside(name, suffix);
+        let files = checkpoint.files;
+        let get = |suffix: &'static str| checkpoint.beside(name, suffix);
         let need = |suffix: &str| checkpoint.need(codes, name, suffix);
         let scale = need(".weight_scale")?;
         let shape = packed.then(|| need(".weight_shape")).transpose()?;
@@ -191,10 +191,10 @@ impl Scheme for Integers {
 
     fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
         let (rows, cols) = (self.rows, self.cols);
-        let bytes = files.bytes(&parts[0])?;
+        let bytes = files.bytes(parts[0])?;
         let row_bytes = bytes.len() / rows.max(1);
         let codes = CodeRows { bytes, row_bytes, bits: self.bits, signed: !self.packed };
-        let all = files.f32s(&parts[1])?;
+        let all = files.f32s(parts[1])?;
         let scales = match all.len() == rows * self.groups {
             true => all,
             // One scale, or one row of them, for all rows.

@@ -60,13 +60,13 @@ pub(super) struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     pub fn find(checkpoint: &Checkpoint<'a>, codes: &'a TensorInfo, name: &str) -> Result<Self> {
-        let (table, files) = (checkpoint.table, checkpoint.files);
+        let files = checkpoint.files;
         let need = |suffix: &str| checkpoint.need(codes, name, suffix);
         let parts = Self {
             codes,
             zeros: need(".qzeros")?,
             scales: need(".scales")?,
-            order: table.beside(name, ".g_idx"),
+            order: checkpoint.beside(name, ".g_idx"),
         };
         files.typed(codes, &["I32"])?;
         files.typed(parts.zeros, &["I32"])?;
@@ -198,12 +198,12 @@ impl Scheme for Gptq {
 
     fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
         let (rows, cols) = (self.rows, self.cols);
-        let words = files.words(&parts[0])?;
+        let words = files.words(parts[0])?;
         let row_words = words.len() / rows;
         let bytes = transposed(&words, row_words, rows).into_iter().flat_map(u32::to_le_bytes).collect();
         let codes = CodeRows { bytes, row_bytes: 4 * row_words, bits: self.bits, signed: false };
         let stored = CodeRows {
-            bytes: files.bytes(&parts[1])?,
+            bytes: files.bytes(parts[1])?,
             row_bytes: parts[1].shape[1] as usize * 4,
             bits: self.bits,
             signed: false,
@@ -211,7 +211,7 @@ impl Scheme for Gptq {
         let (one, mask) = (i32::from(!self.version_2), (1 << self.bits) - 1);
         let zero = |group: usize, row: usize| (stored.code(stored.row(group), row) + one) & mask;
         if self.symmetric {
-            self.check_symmetric(&zero, &parts[1], files)?;
+            self.check_symmetric(&zero, parts[1], files)?;
         }
         let zeros = match self.symmetric {
             true => vec![],
@@ -224,7 +224,7 @@ impl Scheme for Gptq {
             Some(order) => columns(order, self.run, self.groups, files)?,
             None => Columns::Runs(self.run),
         };
-        let scales = transposed(&files.f32s(&parts[2])?, self.groups, rows);
+        let scales = transposed(&files.f32s(parts[2])?, self.groups, rows);
         let storage = Uniform {
             grid: uniform::grid_for(self.bits, self.symmetric),
             shape: [rows, cols],

@@ -10,6 +10,7 @@ use crate::format::Format;
 use crate::linear::KeptColumns;
 use crate::tensor::PackedTensor;
 use bytes::Bytes;
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -121,9 +122,22 @@ pub(super) struct Checkpoint<'a> {
     pub files: &'a Files<'a>,
     /// `quantization_config` of config.json, or quantize_config.json.
     pub settings: Option<&'a serde_json::Value>,
+    /// Ends of names that were asked for, and whether any name has them: most questions are about conventions of other tools.
+    ends: RefCell<Vec<(&'static str, bool)>>,
 }
 
 impl<'a> Checkpoint<'a> {
+    /// The tensor whose name is `stem` and then `end`, if there is one.
+    pub fn beside(&self, stem: &str, end: &'static str) -> Option<&'a TensorInfo> {
+        let known = self.ends.borrow().iter().find(|(other, _)| *other == end).map(|(_, occurs)| *occurs);
+        let occurs = known.unwrap_or_else(|| {
+            let occurs = self.table.list.iter().any(|t| t.name.ends_with(end));
+            self.ends.borrow_mut().push((end, occurs));
+            occurs
+        });
+        occurs.then(|| self.table.beside(stem, end)).flatten()
+    }
+
     /// The tensor whose name is `stem` and then `end`, without which another makes no sense.
     ///
     /// # Errors
@@ -281,7 +295,7 @@ pub(super) fn gather(
     files: &Files,
     settings: Option<&serde_json::Value>,
 ) -> Result<Gathered> {
-    let checkpoint = Checkpoint { table: &table, files, settings };
+    let checkpoint = Checkpoint { table: &table, files, settings, ends: RefCell::default() };
     let mut modules = vec![];
     for convention in CONVENTIONS {
         modules.extend(convention(&checkpoint)?);
