@@ -1,4 +1,5 @@
-//! Opening a file takes at most 100 ms, and 16 MiB and four times the file of memory, whatever the file claims.
+//! Opening a file takes at most 100 ms, or 25 ns for each byte of a larger one, and 16 MiB and four times the file of memory, whatever
+//! the file claims.
 //!
 //! The peak that the system keeps is a process's, so each file is opened in one of its own: this test, started again.
 
@@ -281,6 +282,11 @@ fn child(path: &str, mmap: bool) {
     println!("\nopened {} {} {}", model.is_ok(), time.as_nanos(), status("VmHWM:") - before);
 }
 
+/// The most time that a file of this size may take.
+fn longest(bytes: usize) -> Duration {
+    Duration::from_millis(100).max(Duration::from_nanos(25 * bytes as u64))
+}
+
 /// Opens the file in a process of its own.
 fn measure(path: &Path, mmap: bool) -> Opened {
     let output = Command::new(env::current_exe().unwrap())
@@ -327,7 +333,7 @@ fn exceeded(name: &str, path: &Path, bytes: usize, valid: bool) -> Vec<String> {
         let memory = runs.iter().map(|run| run.memory).max().unwrap();
         println!("{name:36} mmap {mmap:5} {time:>10.1?} {:>8} of {:>8} KiB", memory >> 10, budget >> 10);
         let expected = runs.iter().all(|run| run.valid == valid);
-        if !expected || time > Duration::from_millis(100) || memory > budget {
+        if !expected || time > longest(bytes) || memory > budget {
             failures.push(format!("{name}, mmap {mmap}: {runs:?}, budget {budget}"));
         }
     }
@@ -380,9 +386,9 @@ fn shards_are_bounded_too() {
     fs::write(dir.path().join("s"), &shard).unwrap();
     fs::write(dir.path().join("model.safetensors.index.json"), &index).unwrap();
     let runs = [(); 3].map(|()| measure(dir.path(), true));
-    let budget = (16 << 20) + 4 * (shard.len() + index.len()) as u64;
+    let size = shard.len() + index.len();
+    let budget = (16 << 20) + 4 * size as u64;
     println!("{runs:?}, budget {budget}");
     assert!(runs.iter().all(|run| run.valid && run.memory <= budget), "{runs:?}, budget {budget}");
-    // Two files, and the time for each.
-    assert!(runs.iter().any(|run| run.time < Duration::from_millis(200)), "{runs:?}");
+    assert!(runs.iter().any(|run| run.time <= longest(size)), "{runs:?}");
 }

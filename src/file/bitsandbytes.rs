@@ -48,13 +48,20 @@ pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let (table, files) = (checkpoint.table, checkpoint.files);
     let mut modules = vec![];
     for tensor in &table.list {
-        if let Some((weight, quant_type)) = tensor.name.split_once(STATE) {
+        if let Some((weight, quant_type)) = state_of(&tensor.name) {
             let parts = Parts::find(checkpoint, tensor, weight)?;
             modules.push(parts.module(quant_type)?);
         }
     }
     orphans(table, files, &modules)?;
     Ok(modules)
+}
+
+/// The weight whose text this name says it is, and the type; looked for at the end, where it is.
+fn state_of(name: &str) -> Option<(&str, &str)> {
+    let (head, tail) = name.rsplit_once('.')?;
+    let (state, tool) = STATE.rsplit_once('.')?;
+    Some((head.strip_suffix(state)?, tail.strip_prefix(tool)?))
 }
 
 /// Refuses parts of a weight whose text is missing: its codes would pass for a matrix of bytes.
@@ -95,8 +102,8 @@ impl<'a> Parts<'a> {
             codes: need("")?,
             absmax: need(".absmax")?,
             book: need(".quant_map")?,
-            nested_absmax: table.beside(weight, ".nested_absmax"),
-            nested_map: table.beside(weight, ".nested_quant_map"),
+            nested_absmax: checkpoint.beside(weight, ".nested_absmax"),
+            nested_map: checkpoint.beside(weight, ".nested_quant_map"),
         })
     }
 

@@ -40,7 +40,7 @@ pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     for scb in &table.list {
         let Some(name) = scb.name.strip_suffix(".SCB") else { continue };
         let weight = checkpoint.scaled_by(scb, name, ".weight")?;
-        let beside = |suffix: &str| table.beside(name, suffix);
+        let beside = |suffix| checkpoint.beside(name, suffix);
         let order = beside(".weight_format");
         let kept = [beside(outlier_columns::LIST), beside(outlier_columns::WEIGHT)];
         modules.push(module((weight, scb, order), kept, checkpoint)?);

@@ -53,8 +53,8 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn find(checkpoint: &Checkpoint<'a>, codes: &'a TensorInfo, name: &str, packed: bool) -> Result<Self> {
-        let (table, files) = (checkpoint.table, checkpoint.files);
-        let get = |suffix: &str| table.beside(name, suffix);
+        let files = checkpoint.files;
+        let get = |suffix: &'static str| checkpoint.beside(name, suffix);
         let need = |suffix: &str| checkpoint.need(codes, name, suffix);
         let scale = need(".weight_scale")?;
         let shape = packed.then(|| need(".weight_shape")).transpose()?;

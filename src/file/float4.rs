@@ -61,7 +61,7 @@ fn module(checkpoint: &Checkpoint, codes: &TensorInfo) -> Result<Option<TensorIn
     if let Some(name) = codes.name.strip_suffix(".weight_packed") {
         return found.compressed(name).map(Some);
     }
-    if let Some(scale) = checkpoint.table.beside(&codes.name, "_scale_2") {
+    if let Some(scale) = checkpoint.beside(&codes.name, "_scale_2") {
         return found.modelopt(scale).map(Some);
     }
     let ends = BLOCKS.iter().find_map(|(blocks, scales)| Some((codes.name.strip_suffix(blocks)?, scales)));
@@ -131,7 +131,7 @@ impl<'a> Found<'a> {
                 format!("its type {} is that of {found}, the settings say {}", scale.dtype, shown(said));
             return Err(files.malformed(scale, problem));
         }
-        let global = self.checkpoint.table.beside(name, ".weight_global_scale");
+        let global = self.checkpoint.beside(name, ".weight_global_scale");
         let parts = match (nvfp4, global) {
             (true, _) => vec![scale, self.need(name, ".weight_global_scale")?],
             (false, None) => vec![scale],

@@ -103,7 +103,7 @@ fn lone_scale(checkpoint: &Checkpoint, scale: &TensorInfo) -> Result<()> {
 
 /// The scales of a weight; there is one name for them at most.
 fn scale_of<'a>(checkpoint: &Checkpoint<'a>, weight: &TensorInfo) -> Result<Option<&'a TensorInfo>> {
-    let (name, table) = (&*weight.name, checkpoint.table);
+    let name = &*weight.name;
     let inside = name.strip_suffix("weight");
     let names = [
         (Some(name), "_scale_inv"),
@@ -112,7 +112,7 @@ fn scale_of<'a>(checkpoint: &Checkpoint<'a>, weight: &TensorInfo) -> Result<Opti
         (inside, "scale_weight"),
         (inside, "qscale_weight"),
     ];
-    let mut found = names.iter().filter_map(|(stem, end)| table.beside((*stem)?, end));
+    let mut found = names.iter().filter_map(|(stem, end)| checkpoint.beside((*stem)?, end));
     match (found.next(), found.next()) {
         (Some(a), Some(b)) => {
             let (a, b) = (shown(&a.name), shown(&b.name));

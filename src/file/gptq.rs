@@ -63,13 +63,13 @@ pub(super) struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     pub fn find(checkpoint: &Checkpoint<'a>, codes: &'a TensorInfo, name: &str) -> Result<Self> {
-        let (table, files) = (checkpoint.table, checkpoint.files);
+        let files = checkpoint.files;
         let need = |suffix: &str| checkpoint.need(codes, name, suffix);
         let parts = Self {
             codes,
             zeros: need(".qzeros")?,
             scales: need(".scales")?,
-            order: table.beside(name, ".g_idx"),
+            order: checkpoint.beside(name, ".g_idx"),
         };
         files.typed(codes, &["I32"])?;
         files.typed(parts.zeros, &["I32"])?;

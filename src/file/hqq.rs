@@ -93,7 +93,7 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     fn find(checkpoint: &'a Checkpoint, codes: &'a TensorInfo, name: &'a str) -> Result<Self> {
         let need = |part: &str| checkpoint.need(codes, name, part);
-        let meta = META.map(|end| checkpoint.table.beside(name, end));
+        let meta = META.map(|end| checkpoint.beside(name, end));
         Ok(Self { checkpoint, name, codes, scale: need(".scale")?, zero: need(".zero")?, meta })
     }
 
@@ -219,7 +219,7 @@ impl<'a> Parts<'a> {
         }
         let groups = self.scale.elements();
         let weights = group.flatten().and_then(|group| groups.checked_mul(group));
-        let rows = match (self.checkpoint.table.beside(self.name, ".bias"), group) {
+        let rows = match (self.checkpoint.beside(self.name, ".bias"), group) {
             (Some(bias), _) => Some(bias.elements()),
             (None, Some(None)) => Some(groups),
             _ => None,

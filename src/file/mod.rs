@@ -217,6 +217,8 @@ impl Model {
             header.get_or_insert(shard.metadata);
         }
         let tensors = index.merge(tables)?;
+        // Its text and names would stand beside those of the weights.
+        drop(index);
         let Gathered { tensors, stored } = module::gather(tensors, &Files(&files), &settings)?;
         let (gguf, kind, header) = (gguf::Metadata::default(), Kind::Sharded, header.unwrap_or_default());
         Ok(Self { path: path.into(), kind, files, tensors, stored, gguf, header, config })

@@ -11,6 +11,7 @@ use crate::format::Format;
 use crate::linear::KeptColumns;
 use crate::tensor::PackedTensor;
 use bytes::Bytes;
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -121,9 +122,22 @@ pub(super) struct Checkpoint<'a> {
     pub table: &'a TensorTable,
     pub files: &'a Files<'a>,
     pub settings: &'a Settings,
+    /// Ends of names that were asked for, and whether any name has them: most questions are about conventions of other tools.
+    ends: RefCell<Vec<(&'static str, bool)>>,
 }
 
 impl<'a> Checkpoint<'a> {
+    /// The tensor whose name is `stem` and then `end`, if there is one.
+    pub fn beside(&self, stem: &str, end: &'static str) -> Option<&'a TensorInfo> {
+        let known = self.ends.borrow().iter().find(|(other, _)| *other == end).map(|(_, occurs)| *occurs);
+        let occurs = known.unwrap_or_else(|| {
+            let occurs = self.table.list.iter().any(|t| t.name.ends_with(end));
+            self.ends.borrow_mut().push((end, occurs));
+            occurs
+        });
+        occurs.then(|| self.table.beside(stem, end)).flatten()
+    }
+
     /// The tensor whose name is `stem` and then `end`, without which another makes no sense.
     ///
     /// # Errors
@@ -267,7 +281,7 @@ pub(super) struct Gathered {
 
 /// The tensors of `table`, those that belong together as one.
 pub(super) fn gather(table: TensorTable, files: &Files, settings: &Settings) -> Result<Gathered> {
-    let checkpoint = Checkpoint { table: &table, files, settings };
+    let checkpoint = Checkpoint { table: &table, files, settings, ends: RefCell::default() };
     let mut modules = vec![];
     for convention in CONVENTIONS {
         modules.extend(convention(&checkpoint)?);

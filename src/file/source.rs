@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
@@ -91,16 +91,14 @@ impl Source {
 
     /// Appends the bytes of `range` to `out`.
     pub fn append(&self, out: &mut Vec<u8>, range: Range<u64>) -> Result<()> {
-        let Some(mut file) = self.unchanged()? else {
+        let Some(file) = self.unchanged()? else {
             out.extend_from_slice(&self.read(range)?);
             return Ok(());
         };
         let len = to_usize(range.end - range.start).ok_or_else(|| self.short_read())?;
         let held = out.len();
         out.resize(held + len, 0);
-        file.seek(SeekFrom::Start(range.start))
-            .and_then(|_| file.read_exact(&mut out[held..]))
-            .map_err(Error::io("reading", &self.path))
+        read_exact_at(&file, &mut out[held..], range.start).map_err(Error::io("reading", &self.path))
     }
 
     /// The file, if there is one, as long as it was when it was opened: of a map beyond the end not a byte can be read.
@@ -125,6 +123,17 @@ impl Source {
     fn short_read(&self) -> Error {
         Error::io("reading", &self.path)(ErrorKind::UnexpectedEof.into())
     }
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, out: &mut [u8], at: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, out, at)
+}
+
+#[cfg(not(unix))]
+fn read_exact_at(mut file: &File, out: &mut [u8], at: u64) -> std::io::Result<()> {
+    use std::io::{Read, Seek, SeekFrom};
+    file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(out))
 }
 
 fn to_usize(value: u64) -> Option<usize> {
