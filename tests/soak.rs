@@ -79,9 +79,9 @@ fn alone(test: &str) -> bool {
     false
 }
 
-/// The growth that is allowed for `all` rounds, for those of this run: half for what any process has, half by their number.
+/// The growth that is allowed for `all` rounds, for those of this run: an eighth for what any process has, the rest by their number.
 fn share(bytes: u64, rounds: usize, all: usize) -> u64 {
-    bytes / 2 + bytes / 2 * rounds as u64 / all as u64
+    bytes / 8 + bytes / 8 * 7 * rounds as u64 / all as u64
 }
 
 #[test]
