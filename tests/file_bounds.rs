@@ -192,7 +192,7 @@ fn compressed(count: u64) -> Vec<u8> {
         &[
             (".weight_packed", "I32", "[1,1]", &[0; 4]),
             (".weight_scale", "F16", "[1]", &[0; 2]),
-            (".weight_shape", "I32", "[2]", &[1, 0, 0, 0, 8, 0, 0, 0]),
+            (".weight_shape", "I32", "[2]", &[1, 0, 0, 0, 32, 0, 0, 0]),
         ],
     )
 }
@@ -282,9 +282,11 @@ fn child(path: &str, mmap: bool) {
     println!("\nopened {} {} {}", model.is_ok(), time.as_nanos(), status("VmHWM:") - before);
 }
 
-/// The most time that a file of this size may take.
-fn longest(bytes: usize) -> Duration {
-    Duration::from_millis(100).max(Duration::from_nanos(25 * bytes as u64))
+/// The most time that a file may take: 100 ms, but 25 ns a byte where thousands of weights are put together of several tensors each,
+/// whose names are looked up one by one.
+fn longest(bytes: usize, parts: bool) -> Duration {
+    let put_together = Duration::from_nanos(if parts { 25 * bytes as u64 } else { 0 });
+    Duration::from_millis(100).max(put_together)
 }
 
 /// Opens the file in a process of its own.
@@ -333,7 +335,7 @@ fn exceeded(name: &str, path: &Path, bytes: usize, valid: bool) -> Vec<String> {
         let memory = runs.iter().map(|run| run.memory).max().unwrap();
         println!("{name:36} mmap {mmap:5} {time:>10.1?} {:>8} of {:>8} KiB", memory >> 10, budget >> 10);
         let expected = runs.iter().all(|run| run.valid == valid);
-        if !expected || time > longest(bytes) || memory > budget {
+        if !expected || time > longest(bytes, name.contains(" parts of ")) || memory > budget {
             failures.push(format!("{name}, mmap {mmap}: {runs:?}, budget {budget}"));
         }
     }
@@ -390,5 +392,5 @@ fn shards_are_bounded_too() {
     let budget = (16 << 20) + 4 * size as u64;
     println!("{runs:?}, budget {budget}");
     assert!(runs.iter().all(|run| run.valid && run.memory <= budget), "{runs:?}, budget {budget}");
-    assert!(runs.iter().any(|run| run.time <= longest(size)), "{runs:?}");
+    assert!(runs.iter().any(|run| run.time <= longest(size, true)), "{runs:?}");
 }
