@@ -26,7 +26,7 @@ test:
 
 test-full: test
 	cargo build --release
-	QMATMUL_FUZZ=10000000 cargo test --release --test fuzz
+	QMATMUL_FUZZ=10000000 cargo test --test fuzz
 	QMATMUL_SOAK=long cargo test --release --test soak
 	$(QMATMUL) check --full -o csv >target/check-full.csv
 	$(MAKE) test-drivers
