@@ -220,12 +220,15 @@ run_compiler() {
     row "$run" $((SECONDS - start))
 }
 
-compile_tint() { tint ./*.wgsl; }
-compile_dxc() {
-    local i all=(./*.hlsl)
-    # A command line of Windows holds 32,767 characters.
-    for ((i = 0; i < ${#all[@]}; i += 400)); do wine "$here/dxc/dxc.exe" "${all[@]:i:400}" || return; done | sed -u 's/\r$//'
+# Some at a time: a command line of Windows holds 32,767 characters, and Dawn once died after 600.
+in_parts() {
+    local i command=$1
+    shift
+    for ((i = 1; i <= $#; i += 300)); do "$command" "${@:i:300}" || return; done
 }
+compile_tint() { in_parts tint ./*.wgsl; }
+compile_dxc() { in_parts dxc ./*.hlsl | sed -u 's/\r$//'; }
+dxc() { wine "$here/dxc/dxc.exe" "$@"; }
 compile_msl() { printf '%s\0' ./*.metal | xargs -0 -n 50 -P "$jobs" "$scripts/msl/check.sh" "$clang"; }
 compile_spirv() { spirv_val spirv-val ./*.spv; }
 compile_spirv-sid() { spirv_val "$newest_spirv_val" ./*.spv; }

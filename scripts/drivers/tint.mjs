@@ -18,6 +18,7 @@ if (missing.length) throw new Error(`Dawn's adapter lacks ${missing}`);
 const { maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX, maxComputeWorkgroupStorageSize } = adapter.limits;
 const requiredLimits = { maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX, maxComputeWorkgroupStorageSize };
 const device = await adapter.requestDevice({ requiredFeatures: wanted, requiredLimits });
+globalThis.kept = [gpu, adapter, device]; // Dawn ends badly if these are collected
 console.error(`Dawn on ${adapter.info.description || adapter.info.device || adapter.info.vendor}`);
 
 // naga refuses the directive that the standard asks for.
