@@ -9,6 +9,7 @@ use qmatmul::file::{Model, OpenOptions};
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
@@ -310,6 +311,7 @@ fn time_and_memory_are_bounded_by_the_file() {
     if let Ok(path) = env::var("BOUNDS_FILE") {
         return child(&path, env::var("BOUNDS_MMAP").unwrap() == "true");
     }
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file");
     let mut failures = Vec::new();
@@ -325,17 +327,34 @@ fn time_and_memory_are_bounded_by_the_file() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+/// One test at a time: others would take the caches.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Three runs, and more while none is fast enough: what else the machine does makes some slow, but none fast.
+fn runs(path: &Path, mmap: bool, longest: Duration) -> Vec<Opened> {
+    let mut runs: Vec<Opened> = (0..3).map(|_| measure(path, mmap)).collect();
+    while runs.len() < 12 && runs.iter().all(|run| run.time > longest) {
+        runs.push(measure(path, mmap));
+    }
+    runs
+}
+
 /// What is wrong with the opening of a file of so many bytes, its config among them.
 fn exceeded(name: &str, path: &Path, bytes: usize, valid: bool) -> Vec<String> {
     let mut failures = Vec::new();
     let budget = (16 << 20) + 4 * bytes as u64;
     for mmap in [true, false] {
-        let runs = [(); 3].map(|()| measure(path, mmap));
+        let longest = longest(bytes, name.contains(" parts of "));
+        let runs = runs(path, mmap, longest);
         let time = runs.iter().map(|run| run.time).min().unwrap();
         let memory = runs.iter().map(|run| run.memory).max().unwrap();
         println!("{name:36} mmap {mmap:5} {time:>10.1?} {:>8} of {:>8} KiB", memory >> 10, budget >> 10);
         let expected = runs.iter().all(|run| run.valid == valid);
-        if !expected || time > longest(bytes, name.contains(" parts of ")) || memory > budget {
+        if !expected || time > longest || memory > budget {
             failures.push(format!("{name}, mmap {mmap}: {runs:?}, budget {budget}"));
         }
     }
@@ -346,6 +365,7 @@ fn exceeded(name: &str, path: &Path, bytes: usize, valid: bool) -> Vec<String> {
 #[test]
 fn time_is_linear_in_the_file() {
     type Make = fn(u64) -> Vec<u8>;
+    let _alone = alone();
     let makers: &[(&str, Make)] = &[
         ("keys", many_keys),
         ("tokens", vocabulary),
@@ -377,6 +397,7 @@ fn time_is_linear_in_the_file() {
 /// A checkpoint of one shard: what is opened is the folder, and all its files count.
 #[test]
 fn shards_are_bounded_too() {
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let shard = fp8(131_072);
     let mut index = String::from(r#"{"weight_map":{"#);
@@ -387,8 +408,8 @@ fn shards_are_bounded_too() {
     index += "}}";
     fs::write(dir.path().join("s"), &shard).unwrap();
     fs::write(dir.path().join("model.safetensors.index.json"), &index).unwrap();
-    let runs = [(); 3].map(|()| measure(dir.path(), true));
     let size = shard.len() + index.len();
+    let runs = runs(dir.path(), true, longest(size, true));
     let budget = (16 << 20) + 4 * size as u64;
     println!("{runs:?}, budget {budget}");
     assert!(runs.iter().all(|run| run.valid && run.memory <= budget), "{runs:?}, budget {budget}");
