@@ -85,13 +85,7 @@ fn recording_into_a_buffer_that_is_too_small_is_an_error() {
 
 #[test]
 fn a_device_of_the_host_serves_as_well() {
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
-    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
-    let adapter = adapters.first().expect("the tests need an adapter");
-    // WebGPU's default limits and no feature at all: the least a host may bring.
-    let (device, queue) =
-        pollster::block_on(adapter.request_device(&Default::default())).expect("a plain device");
-    let runtime = Runtime::with_device(device, queue, adapter, &Options::default());
+    let runtime = common::on_a_host_device();
     assert_eq!(runtime.caps().subgroup, None);
     let packed = q4_0(70, 256);
     for outcome in check::tensor(&runtime, &packed, &[1, 12], &MatmulOptions::default(), 1).expect("small") {

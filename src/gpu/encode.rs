@@ -154,6 +154,23 @@ fn upload_floats(runtime: &Runtime, to: &wgpu::Buffer, weights: &[f32]) -> Resul
     Ok(())
 }
 
+/// The codes and scales that a plan makes of `x`, with `side` bound beside it; in the bits of f32.
+fn run(
+    runtime: &Runtime,
+    (name, layout): (&str, &Layout),
+    (x, side): (&wgpu::Buffer, &wgpu::Buffer),
+    plan: &[plan::Dispatch],
+) -> Result<Vec<f32>> {
+    let bytes = plan::bytes_of(plan, Buffer::Y);
+    let y = transfer::buffer(runtime, &format!("codes and scales of `{name}`"), bytes, transfer::OUTPUT)?;
+    let (mut encoder, io) = (runtime.encoder(), Io { x, y: &y, experts: None });
+    for dispatch in plan {
+        Prepared::without_weights(runtime, layout, &io, side, dispatch)?.encode(&mut encoder);
+    }
+    let staging = transfer::stage(runtime, &mut encoder, name, &y, bytes)?;
+    transfer::submit_and_read_blocking(runtime, encoder, &staging, (bytes / 4) as usize)
+}
+
 /// What all windows of an INT8 tensor share.
 struct Int8Encoder<'a> {
     runtime: &'a Runtime,
@@ -188,21 +205,7 @@ impl<'a> Int8Encoder<'a> {
         upload_floats(runtime, &x, rows)?;
         let none = Threshold::new(0.0)?;
         let plan = llm_int8::stage(self.shape(), rows.len() / self.cols, none, Find::Codes, caps)?;
-        let bytes = plan::bytes_of(&plan, Buffer::Y);
-        let y = transfer::buffer(
-            runtime,
-            &format!("codes and scales of `{}`", self.name),
-            bytes,
-            transfer::OUTPUT,
-        )?;
-        let mut encoder = runtime.encoder();
-        let io = Io { x: &x, y: &y, experts: None };
-        for dispatch in &plan {
-            Prepared::without_weights(runtime, &self.layout, &io, &self.no_outliers, dispatch)?
-                .encode(&mut encoder);
-        }
-        let staging = transfer::stage(runtime, &mut encoder, self.name, &y, bytes)?;
-        let words = transfer::submit_and_read_blocking(runtime, encoder, &staging, (bytes / 4) as usize)?;
+        let words = run(runtime, (self.name, &self.layout), (&x, &self.no_outliers), &plan)?;
         Ok(Staged::from_words(bytemuck::cast_slice(&words), &[], self.cols, caps))
     }
 }
@@ -230,18 +233,8 @@ impl<'a> Encoder<'a> {
     fn window(&self, x: &wgpu::Buffer, range: Range<usize>, encoded: &mut Encoded) -> Result<()> {
         let (runtime, count) = (self.runtime, range.len());
         let dispatch = plan::quantize(self.name, range, self.recipe.block, runtime.caps())?;
-        let bytes = plan::bytes_of(std::slice::from_ref(&dispatch), Buffer::Y);
-        let y = transfer::buffer(
-            runtime,
-            &format!("codes and scales of `{}`", self.name),
-            bytes,
-            transfer::OUTPUT,
-        )?;
-        let mut encoder = runtime.encoder();
-        let (io, layout) = (Io { x, y: &y, experts: None }, self.table.format.layout(1));
-        Prepared::without_weights(runtime, &layout, &io, &self.words, &dispatch)?.encode(&mut encoder);
-        let staging = transfer::stage(runtime, &mut encoder, self.name, &y, bytes)?;
-        let words = transfer::submit_and_read_blocking(runtime, encoder, &staging, (bytes / 4) as usize)?;
+        let (layout, plan) = (self.table.format.layout(1), std::slice::from_ref(&dispatch));
+        let words = run(runtime, (self.name, &layout), (x, &self.words), plan)?;
         let (codes, absmax) = words.split_at(dispatch.params.y_stride as usize);
         encoded.codes.extend_from_slice(&bytemuck::cast_slice(codes)[..count.div_ceil(2)]);
         encoded.absmax.extend_from_slice(absmax);

@@ -59,10 +59,6 @@ pub(crate) const CANARY: f32 = 12_345.679;
 /// f32 elements of x or y that one submission of [`Runtime::matmul`] moves at most (256 MiB).
 const BATCH_ELEMENTS: usize = 64 << 20;
 
-/// Products of a weight and an activation that one submission of [`Runtime::matmul`] computes at most: systems reset a driver
-/// that is silent for two seconds, and 0.1 T products a second are few for a GPU. Software adapters are not reset, but waited for.
-const BATCH_PRODUCTS: usize = 1 << 35;
-
 impl Runtime {
     /// Opens the best adapter of this machine.
     ///
@@ -694,10 +690,11 @@ impl Runtime {
     }
 }
 
-/// Columns of a batch that one submission multiplies with a weight of this shape.
+/// Columns of a batch that one submission of [`Runtime::matmul`] multiplies with a weight of this shape: no more products than one
+/// dispatch may have, so that a driver is never silent for long.
 fn columns_at_once(rows: usize, cols: usize) -> usize {
     let by_elements = BATCH_ELEMENTS / cols.max(rows).max(1);
-    let by_products = BATCH_PRODUCTS / cols.saturating_mul(rows).max(1);
+    let by_products = plan::PRODUCTS / cols.saturating_mul(rows).max(1);
     by_elements.min(by_products).max(1)
 }
 
@@ -737,7 +734,7 @@ mod tests {
                 columns * rows.max(cols) <= BATCH_ELEMENTS.max(rows.max(cols)),
                 "{rows} x {cols}: {columns}"
             );
-            assert!(columns * rows * cols <= BATCH_PRODUCTS, "{rows} x {cols}: {columns}");
+            assert!(columns * rows * cols <= plan::PRODUCTS, "{rows} x {cols}: {columns}");
         }
         // Products are the bound of a large output matrix, not memory: 65 columns instead of 523.
         assert_eq!(columns_at_once(128_256, 4096), 65);

@@ -99,7 +99,7 @@ pub fn shards(
         return Err(Error::LimitExceeded { what, wanted: row_bytes, limit });
     }
     let fit = usize::try_from(limit / row_bytes.max(1)).unwrap_or(usize::MAX);
-    layout.lanes = lanes(layout, rows, unit, fit, caps);
+    lay_side_by_side(layout, rows, unit, fit, caps);
     let tile = layout.tile_rows();
     let most = (fit - fit % tile).min(rows.max(1));
     if most < unit {
@@ -121,13 +121,14 @@ fn shard(rows: Range<usize>, plane_stride: [u32; MAX_PLANES], tile: usize) -> Sh
     Shard { rows, plane_offset, plane_stride, tile }
 }
 
-/// [`Layout::lanes`] for a device: on software adapters those of `matmul_rows`, where no more than an eighth of the rows is added to
+/// Sets [`Layout::lanes`] for a device: on software adapters to those of `matmul_rows`, where no more than an eighth of the rows is added to
 /// fill the last tile, and a tile, or the runs of `unit` rows that must stay together, still fit.
-fn lanes(layout: &Layout, rows: usize, unit: usize, fit: usize, caps: &Caps) -> u32 {
-    let lanes = matmul_rows::lanes(caps);
-    let tile = Layout { lanes, ..layout.clone() }.tile_rows();
-    let fits = unit <= fit - fit % tile && rows.next_multiple_of(tile) * 8 <= rows * 9;
-    if caps.software && fits { lanes } else { 0 }
+fn lay_side_by_side(layout: &mut Layout, rows: usize, unit: usize, fit: usize, caps: &Caps) {
+    layout.lanes = if caps.software { matmul_rows::lanes(caps) } else { 0 };
+    let tile = layout.tile_rows();
+    if unit > fit - fit % tile || rows.next_multiple_of(tile) * 8 > rows * 9 {
+        layout.lanes = 0;
+    }
 }
 
 /// What a binding of a dispatch is part of.
@@ -791,7 +792,7 @@ fn binding_elements(caps: &Caps) -> usize {
 
 /// Products of one dispatch at most, unless it has [`FEW_COLUMNS`]: below half a second for a GPU of 140 GFLOP/s. Operating systems reset a
 /// driver that is busy for two.
-const PRODUCTS: usize = 1 << 35;
+pub const PRODUCTS: usize = 1 << 35;
 /// The same for a processor of 35 GFLOP/s, which is what Mesa 22.3 makes of two cores.
 const SOFTWARE_PRODUCTS: usize = 1 << 33;
 /// Columns that a kernel takes at a time, whatever the weight.

@@ -157,3 +157,13 @@ pub fn status(what: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':')).expect("a line");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
 }
+
+/// A runtime on a device that its host has opened, with WebGPU's default limits and no feature at all: the least a host may bring.
+pub fn on_a_host_device() -> Runtime {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
+    let adapter = adapters.first().expect("the tests need an adapter");
+    let (device, queue) =
+        pollster::block_on(adapter.request_device(&Default::default())).expect("a plain device");
+    Runtime::with_device(device, queue, adapter, &Options::default())
+}
