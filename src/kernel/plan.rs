@@ -790,7 +790,7 @@ fn binding_elements(caps: &Caps) -> usize {
     (bytes / 4) as usize
 }
 
-/// Products of one dispatch at most, unless it has [`FEW_COLUMNS`]: below half a second for a GPU of 140 GFLOP/s. Operating systems reset a
+/// Products of one dispatch at most, unless it has few columns: below half a second for a GPU of 140 GFLOP/s. Operating systems reset a
 /// driver that is busy for two.
 pub const PRODUCTS: usize = 1 << 35;
 /// The same for a processor of 35 GFLOP/s, which is what Mesa 22.3 makes of two cores.
