@@ -12,8 +12,14 @@ fn centered_values(q: u32) -> vec4<f32> {
     if (CODES_SIGNED) {
         return quad_signed(q);
     }
-    let v = vec4<i32>(vec4<u32>(q) & vec4<u32>(0xffu, 0xff00u, 0xff0000u, 0xff000000u));
-    return vec4<f32>(v - CODES_CENTER * vec4<i32>(1, 0x100, 0x10000, 0x1000000));
+    let v = vec4<u32>(q) & vec4<u32>(0x7fu, 0x7f00u, 0x7f0000u, 0x7f000000u);
+    if (CODES_CENTER == 0) {
+        return vec4<f32>(vec4<i32>(v));
+    }
+    // 2^23 + n, for n below 2^23, is a number that ends in the bits of n: taking off 2^23 with the center is one operation less than
+    // taking off the center and converting.
+    let low = bitcast<vec3<f32>>(v.xyz | vec3<u32>(0x4b000000u)) - (8388608.0 + f32(CODES_CENTER) * vec3<f32>(1.0, 256.0, 65536.0));
+    return vec4<f32>(low, f32(i32(v.w) - CODES_CENTER * 0x1000000));
 }
 
 // The quad as signed bytes.
