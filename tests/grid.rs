@@ -411,10 +411,18 @@ fn features_switched_off() {
     let switches = [
         ("no f16", Options { f16: false, ..all.clone() }),
         ("no 64-bit integers", Options { int64: false, ..all.clone() }),
+        ("no integer dot products", Options { int_dot: false, ..all.clone() }),
         ("no cooperative matrices", Options { cooperative: false, ..all.clone() }),
         (
             "nothing",
-            Options { subgroups: false, f16: false, int64: false, cooperative: false, ..all.clone() },
+            Options {
+                subgroups: false,
+                f16: false,
+                int64: false,
+                int_dot: false,
+                cooperative: false,
+                ..all.clone()
+            },
         ),
     ];
     let cases = [case(70, 768, 1, "a product of one column"), case(65, 512, 19, "tails both ways")];
@@ -426,6 +434,7 @@ fn features_switched_off() {
             let caps = runtime.caps();
             assert!(options.f16 || !caps.f16);
             assert!(options.int64 || !caps.int64);
+            assert_eq!(options.int_dot, caps.int_dot);
             assert!(options.cooperative && options.f16 || caps.cooperative.is_none());
             for format in ["Q4_K", "IQ4_NL"].map(|name| format::by_name(name).expect("a format of the table"))
             {

@@ -20,7 +20,7 @@ fn x_scale(col: u32) -> f32 {
 }
 
 fn dot_quads(a: vec4<u32>, b: vec4<u32>) -> i32 {
-    return dot4I8Packed(a.x, b.x) + dot4I8Packed(a.y, b.y) + dot4I8Packed(a.z, b.z) + dot4I8Packed(a.w, b.w);
+    return dot_bytes(a.x, b.x) + dot_bytes(a.y, b.y) + dot_bytes(a.z, b.z) + dot_bytes(a.w, b.w);
 }
 
 // The codes of w[row, k .. k + 32] as signed bytes.

@@ -31,6 +31,7 @@ const SWITCHES: &[Switch] = &[
         matters: |_, caps| caps.subgroup.is_some(),
     },
     Switch { name: "--no-f16", set: |o| o.f16 = false, matters: |_, caps| caps.f16 },
+    Switch { name: "--no-int-dot", set: |o| o.int_dot = false, matters: |_, caps| caps.int_dot },
     Switch { name: "--no-int64", set: |o| o.int64 = false, matters: |_, caps| caps.int64 },
     Switch { name: "--checked", set: |o| o.checked = true, matters: |o, _| !o.checked },
 ];
@@ -142,14 +143,15 @@ pub struct Switches {
     subgroups: bool,
     f16: bool,
     int64: bool,
+    int_dot: bool,
     cooperative: bool,
     checked: bool,
 }
 
 impl From<&Options> for Switches {
     fn from(o: &Options) -> Self {
-        let (subgroups, f16, int64) = (o.subgroups, o.f16, o.int64);
-        Self { subgroups, f16, int64, cooperative: o.cooperative, checked: o.checked }
+        let (subgroups, f16, int64, int_dot) = (o.subgroups, o.f16, o.int64, o.int_dot);
+        Self { subgroups, f16, int64, int_dot, cooperative: o.cooperative, checked: o.checked }
     }
 }
 
@@ -182,6 +184,7 @@ mod tests {
             max_workgroup: 256,
             int64: true,
             f16: true,
+            int_dot: true,
             cooperative: None,
             max_loops: None,
         }
@@ -193,7 +196,11 @@ mod tests {
         let options = Options::default();
         let finding = find("w".into(), (&options, &caps()), |o| Ok(!o.subgroups));
         assert_eq!(finding.right_with, ["--no-subgroups"]);
-        assert_eq!(finding.wrong_with, ["--no-f16", "--no-int64", "--checked"], "none without matrices");
+        assert_eq!(
+            finding.wrong_with,
+            ["--no-f16", "--no-int-dot", "--no-int64", "--checked"],
+            "none without matrices"
+        );
         assert!(finding.line().contains("right with --no-subgroups; still wrong with --no-f16"));
     }
 
@@ -204,7 +211,7 @@ mod tests {
             true => Ok(false),
             false => Err(error()),
         });
-        assert!(finding.right_with.is_empty() && finding.wrong_with.len() == 3);
+        assert!(finding.right_with.is_empty() && finding.wrong_with.len() == 4);
         assert_eq!(finding.not_tried, [("--no-f16", error().to_string())]);
         assert!(finding.line().contains("still wrong with each of") && finding.line().contains("gone"));
     }

@@ -76,6 +76,9 @@ struct Common {
     /// Do not use integers of 64 bits
     #[arg(long, global = true)]
     no_int64: bool,
+    /// Multiply bytes one by one, not four at a time
+    #[arg(long, global = true)]
+    no_int_dot: bool,
     /// Do not use cooperative matrices
     #[arg(long, global = true)]
     no_cooperative: bool,
@@ -242,6 +245,7 @@ impl Common {
             subgroups: !self.no_subgroups,
             f16: !self.no_f16,
             int64: !self.no_int64,
+            int_dot: !self.no_int_dot,
             cooperative: !self.no_cooperative,
             tuning: if self.no_tuning { TuningCache::Off } else { TuningCache::Disk },
             checked: self.checked,

@@ -85,6 +85,7 @@ impl Shader {
             subgroup: subgroups.then_some((self.subgroup, self.subgroup)),
             int64: true,
             f16: true,
+            int_dot: !common.no_int_dot,
             cooperative: Some(16),
             max_groups: 65_535,
             max_binding: 128 << 20,

@@ -30,6 +30,8 @@ pub struct Options {
     pub int64: bool,
     /// Use f16 arithmetic where the adapter has it.
     pub f16: bool,
+    /// Multiply bytes four at a time by `dot4I8Packed`, for which every backend has something.
+    pub int_dot: bool,
     /// Use cooperative matrices where the adapter has them and they give the right result.
     pub cooperative: bool,
     /// Where the fastest kernels of this adapter are remembered.
@@ -60,6 +62,7 @@ impl Default for Options {
             checked: false,
             int64: true,
             f16: true,
+            int_dot: true,
             cooperative: true,
             tuning: TuningCache::Disk,
             disk_cache: true,
@@ -257,6 +260,7 @@ pub(super) fn caps(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &Op
         software: options.software.unwrap_or(is_cpu),
         subgroup: subgroup.then_some((info.subgroup_min_size, info.subgroup_max_size)),
         int64: options.int64 && device.features().contains(wgpu::Features::SHADER_INT64),
+        int_dot: options.int_dot,
         f16: options.f16 && device.features().contains(wgpu::Features::SHADER_F16),
         cooperative: None,
         max_groups: lower(limits.max_compute_workgroups_per_dimension, options.max_groups).max(1),

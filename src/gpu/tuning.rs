@@ -84,6 +84,7 @@ struct Header {
     subgroup: Option<(u32, u32)>,
     f16: bool,
     int64: bool,
+    int_dot: bool,
     cooperative: Option<u32>,
 }
 
@@ -105,6 +106,7 @@ impl Tuning {
             subgroup: caps.subgroup,
             f16: caps.f16,
             int64: caps.int64,
+            int_dot: caps.int_dot,
             cooperative: caps.cooperative,
         };
         let off = *cache == TuningCache::Off;
@@ -181,10 +183,11 @@ fn read(path: &Path, header: &Header) -> BTreeMap<Key, Tuned> {
     choices.into_iter().map(|c| (c.key(), c)).collect()
 }
 
-/// `tuning-vulkan-llvmpipe-llvm-15-0-6-256-bits-<driver>-shic.json`: letters and digits of what the choices depend on.
+/// `tuning-vulkan-llvmpipe-llvm-15-0-6-256-bits-<driver>-shidc.json`: letters and digits of what the choices depend on.
 fn file_name(header: &Header) -> String {
-    let has = [header.subgroup.is_some(), header.f16, header.int64, header.cooperative.is_some()];
-    let switches: String = has.iter().zip("shic".chars()).filter(|(has, _)| **has).map(|(_, c)| c).collect();
+    let has =
+        [header.subgroup.is_some(), header.f16, header.int64, header.int_dot, header.cooperative.is_some()];
+    let switches: String = has.iter().zip("shidc".chars()).filter(|(has, _)| **has).map(|(_, c)| c).collect();
     let text = format!("{} {} {} {switches}", header.backend, header.adapter, header.driver).to_lowercase();
     let mut slug: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     slug.truncate(160);

@@ -52,27 +52,32 @@ static WEIGHTS_PLAIN: Part = part!("lib/weights_plain.wgsl");
 pub(super) static INT8: Part = part!("lib/int8.wgsl");
 pub(super) static LARGEST: Part = part!("lib/largest.wgsl");
 pub(super) static HALVES: Part = part!("lib/halves.wgsl");
+static DOT_BYTES_PACKED: Part = part!("lib/dot_bytes_packed.wgsl");
+static DOT_BYTES_PLAIN: Part = part!("lib/dot_bytes_plain.wgsl");
 static X_F16: Part = part!("lib/x_f16.wgsl");
 static X_Q8: Part = part!("lib/x_q8.wgsl");
 static X_SCALAR: Part = part!("lib/x_scalar.wgsl");
 static X_VEC4: Part = part!("lib/x_vec4.wgsl");
 
-/// The part that reads activations: f32 16 bytes at a time where their columns are aligned.
-pub(super) fn x(request: &Request) -> &'static Part {
+/// The parts that read activations: f32 16 bytes at a time where their columns are aligned; bytes come with their product.
+pub(super) fn x(caps: &Caps, request: &Request) -> Vec<&'static Part> {
     match request.activations {
-        Activations::F32 if request.cols.is_multiple_of(4) => &X_VEC4,
-        Activations::F32 => &X_SCALAR,
-        Activations::F16 => &X_F16,
-        Activations::Q8 | Activations::Int8(_) => &X_Q8,
+        Activations::F32 if request.cols.is_multiple_of(4) => vec![&X_VEC4],
+        Activations::F32 => vec![&X_SCALAR],
+        Activations::F16 => vec![&X_F16],
+        Activations::Q8 | Activations::Int8(_) if caps.int_dot => vec![&DOT_BYTES_PACKED, &X_Q8],
+        Activations::Q8 | Activations::Int8(_) => vec![&DOT_BYTES_PLAIN, &X_Q8],
     }
 }
 
 /// The parts that multiply 32 weights by 32 activations, which are `staged` in workgroup memory or not.
-pub(super) fn chunks(request: &Request, staged: bool) -> Vec<&'static Part> {
+pub(super) fn chunks(caps: &Caps, request: &Request, staged: bool) -> Vec<&'static Part> {
+    let mut parts = x(caps, request);
     match request.activations {
-        Activations::Q8 | Activations::Int8(_) => vec![x(request), &CHUNK_Q8],
-        _ => vec![x(request), &CHUNK_F32, if staged { &CHUNK_STAGED } else { &CHUNK_DIRECT }],
+        Activations::Q8 | Activations::Int8(_) => parts.push(&CHUNK_Q8),
+        _ => parts.extend([&CHUNK_F32, if staged { &CHUNK_STAGED } else { &CHUNK_DIRECT }]),
     }
+    parts
 }
 
 /// The parts that share f32 activations out over a subgroup, 64 bits a load where that may be, and hand them round.

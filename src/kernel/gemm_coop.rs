@@ -23,7 +23,8 @@ fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
     };
     let tile = 4 * edge;
     let config = |splits| {
-        let mut parts = vec![matrices, compose::x(request)];
+        let mut parts = vec![matrices];
+        parts.extend(compose::x(caps, request));
         parts.extend(compose::tiles(request));
         Config {
             variant: gemm::variant(tile, tile, splits),

@@ -12,8 +12,8 @@ pub static KERNEL: Kernel = Kernel {
     configs,
 };
 
-fn configs(_: &Caps, request: &Request) -> Vec<Config> {
-    let mut parts = vec![compose::x(request)];
+fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
+    let mut parts = compose::x(caps, request);
     parts.extend(compose::tiles(request));
     gemm::tiled(request, &parts, |rows, columns| (rows + columns) * 13 * 4)
 }

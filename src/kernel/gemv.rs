@@ -78,7 +78,7 @@ fn config(caps: &Caps, request: &Request, columns: u32, (rows, workgroup, staged
         Some((4.., _)) => (&compose::REDUCE_SUBGROUP, workgroup / 4),
         _ => (&compose::REDUCE_WORKGROUP, workgroup),
     };
-    let mut parts = compose::chunks(request, staged);
+    let mut parts = compose::chunks(caps, request, staged);
     parts.extend(compose::tiles(request));
     parts.push(reduce);
     let tile = if staged { columns * workgroup * 9 * 16 } else { 0 };

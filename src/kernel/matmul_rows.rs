@@ -29,7 +29,7 @@ fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
             caps,
             request,
             columns,
-            [compose::chunks(request, false), vec![&compose::DOT_ROWS_PLAIN]].concat(),
+            [compose::chunks(caps, request, false), vec![&compose::DOT_ROWS_PLAIN]].concat(),
             40,
         )
     };

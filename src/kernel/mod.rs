@@ -305,6 +305,8 @@ pub struct Caps {
     pub int64: bool,
     /// Arithmetic in f16.
     pub f16: bool,
+    /// Products of packed bytes by WGSL's `dot4I8Packed`, whether the device has an instruction for it or not.
+    pub int_dot: bool,
     /// Edge of the square cooperative matrices (f16 in, f32 sums) that were found to work.
     pub cooperative: Option<u32>,
     /// Loop iterations of one invocation, nested ones included, where a driver silently stops after so many.

@@ -14,6 +14,7 @@ fn caps(software: bool, subgroup: Option<(u32, u32)>) -> Caps {
         subgroup,
         int64: true,
         f16: true,
+        int_dot: true,
         cooperative: Some(16),
         max_groups: 65_535,
         max_binding: 128 << 20,
@@ -91,8 +92,10 @@ fn requests() -> Vec<(&'static Kernel, Caps, Request)> {
                             looked_up: true,
                             gathered,
                         };
-                        for int64 in [true, false] {
-                            let caps = Caps { cooperative: Some(edge), int64, ..caps(false, subgroup) };
+                        // One of each is enough: they meet in no shader.
+                        for (int64, int_dot) in [(true, true), (false, false)] {
+                            let caps =
+                                Caps { cooperative: Some(edge), int64, int_dot, ..caps(false, subgroup) };
                             all.push((*kernel, caps, request));
                         }
                     }
