@@ -60,6 +60,29 @@ fn inspect_shows_every_tensor() {
     assert_eq!(embedding["bytes"], 2048 * 210);
 }
 
+/// The two forms of one importance matrix make the same table, but for what they count: activations, or calls.
+#[test]
+fn inspect_shows_importance_matrices() {
+    let rows = |form: &str, count: u32| -> Vec<serde_json::Value> {
+        let file = format!("tests/golden/imatrix/stories260K.{form}");
+        let lines = output(&["inspect", &file, "--tensors", "*attn*", "-o", "jsonl"]);
+        let mut rows: Vec<serde_json::Value> =
+            lines.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+        for row in &mut rows {
+            assert_eq!((row["count"].take(), &row["usable"]), (f64::from(count).into(), &"yes".into()));
+            for number in ["mean square", "largest"] {
+                row[number] = format!("{:.5e}", row[number].as_f64().expect("a number")).into();
+            }
+        }
+        rows.sort_by_key(|row| row["weight"].to_string());
+        rows
+    };
+    assert_eq!(rows("dat", 2), rows("gguf", 256));
+    assert_eq!(rows("dat", 2).len(), 4 * 5, "four in each of five layers");
+    let (code, text) = failure(&["inspect", "tests/golden/imatrix/stories260K.dat", "--tensors", "none"]);
+    assert_eq!(code, 2, "{text}");
+}
+
 #[test]
 fn inspect_lists_types_that_are_not_supported() {
     let folder = TempDir::new().expect("a temporary folder");

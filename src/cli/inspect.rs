@@ -4,13 +4,15 @@ use super::output::{Cell, Style, Table, human_bytes};
 use super::{Common, Verdict};
 use crate::error::{Error, Result};
 use crate::file::TensorInfo;
+use crate::file::imatrix::{Imatrix, Importance};
 use globset::{Glob, GlobMatcher};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Inspect {
-    /// A .gguf, a .safetensors, a *.safetensors.index.json, or a directory with a checkpoint
+    /// A .gguf, a .safetensors, a *.safetensors.index.json, or a directory with a checkpoint; or an importance matrix of llama-imatrix
+    /// (.gguf, .dat)
     file: PathBuf,
     /// Only tensors whose name matches, as in 'blk.0.*'
     #[arg(long, value_name = "GLOB", value_parser = glob)]
@@ -32,16 +34,20 @@ pub fn select<'a>(
 ) -> Result<Vec<&'a TensorInfo>> {
     let selected: Vec<_> = all.into_iter().filter(|t| glob.is_none_or(|g| g.is_match(&t.name))).collect();
     match (selected.is_empty(), glob) {
-        (true, Some(glob)) => {
-            Err(Error::Argument(format!("no tensor's name matches '{}'", glob.glob().glob())))
-        }
+        (true, Some(glob)) => Err(nothing_matches(glob)),
         _ => Ok(selected),
     }
 }
 
 impl Inspect {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
+        if self.file.extension().is_some_and(|e| e.eq_ignore_ascii_case("dat")) {
+            return self.imatrix(common, &Imatrix::open(&self.file, &common.open_options())?);
+        }
         let model = common.open(&self.file)?;
+        if Imatrix::is_one(&model) {
+            return self.imatrix(common, &Imatrix::from_model(&model)?);
+        }
         let tensors = select(model.tensors(), self.tensors.as_ref())?;
         let mut table =
             Table::new(&["tensor", "format", "shape", "bytes", "bits per weight", "supported", "scheme"]);
@@ -62,6 +68,49 @@ impl Inspect {
         }
         Ok(Verdict::Fine)
     }
+}
+
+impl Inspect {
+    /// One row a weight: how much its inputs vary, and whether the numbers can be used.
+    fn imatrix(&self, common: &Common, imatrix: &Imatrix) -> Result<Verdict> {
+        let wanted = |e: &&Importance| self.tensors.as_ref().is_none_or(|g| g.is_match(&e.name));
+        let entries: Vec<_> = imatrix.entries().iter().filter(wanted).collect();
+        if let (true, Some(glob)) = (entries.is_empty(), &self.tensors) {
+            return Err(nothing_matches(glob));
+        }
+        let mut table = Table::new(&["weight", "matrices", "k", "count", "mean square", "largest", "usable"]);
+        for e in &entries {
+            let values = || e.values.iter().map(|v| f64::from(*v));
+            table.push(vec![
+                e.name.clone().into(),
+                e.matrices.into(),
+                e.cols().into(),
+                Cell::Float(e.count.into(), 0),
+                Cell::Tiny(values().sum::<f64>() / e.values.len().max(1) as f64),
+                Cell::Tiny(values().fold(0.0, f64::max)),
+                if e.is_usable() { "yes" } else { "no" }.into(),
+            ]);
+        }
+        table.print(common.style)?;
+        if common.style == Style::Md {
+            let chunks = imatrix.chunks.map_or("chunks not told".into(), |n| format!("{n} chunks"));
+            let unusable = entries.iter().filter(|e| !e.is_usable()).count();
+            common.say(&format!(
+                "{} weights, {unusable} of them not usable; {chunks} of {}",
+                entries.len(),
+                if imatrix.datasets.is_empty() {
+                    "no named data".into()
+                } else {
+                    imatrix.datasets.join(", ")
+                }
+            ));
+        }
+        Ok(Verdict::Fine)
+    }
+}
+
+fn nothing_matches(glob: &GlobMatcher) -> Error {
+    Error::Argument(format!("no tensor's name matches '{}'", glob.glob().glob()))
 }
 
 fn shape(dims: &[u64]) -> String {

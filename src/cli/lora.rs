@@ -3,14 +3,14 @@
 use super::Common;
 use crate::error::{Error, Result};
 use crate::file::lora::Adapter;
-use crate::file::{Model, OpenOptions, TensorInfo};
+use crate::file::{Model, TensorInfo};
 use crate::linear::Linear;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Opens the folders of all `--lora`.
 pub fn open(common: &Common, folders: &[PathBuf]) -> Result<Vec<Adapter>> {
-    folders.iter().map(|f| Adapter::open(f, &OpenOptions { mmap: !common.no_mmap })).collect()
+    folders.iter().map(|f| Adapter::open(f, &common.open_options())).collect()
 }
 
 /// The layer with what `adapter` adds to it.

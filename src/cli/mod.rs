@@ -271,7 +271,12 @@ impl Common {
     }
 
     fn open(&self, path: &Path) -> Result<Model> {
-        Model::open(path, &OpenOptions { mmap: !self.no_mmap })
+        Model::open(path, &self.open_options())
+    }
+
+    /// How files are opened.
+    fn open_options(&self) -> OpenOptions {
+        OpenOptions { mmap: !self.no_mmap }
     }
 
     /// A line for people on standard error.

@@ -27,6 +27,7 @@ mod gguf_value;
 pub mod gguf_write;
 mod gptq;
 mod hqq;
+pub mod imatrix;
 mod json;
 pub mod lora;
 mod lora_config;

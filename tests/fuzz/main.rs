@@ -13,6 +13,7 @@ mod seeds;
 use bytes::{Bytes, BytesMut};
 use mutate::{below, safetensors};
 use qmatmul::check::Random;
+use qmatmul::file::imatrix::Imatrix;
 use qmatmul::file::lora::Adapter;
 use qmatmul::file::{Captures, Model, OpenOptions, TensorInfo, activations_from_bytes};
 use qmatmul::{Error, Result};
@@ -45,6 +46,7 @@ const READERS: &[Reader] = &[
     Reader { name: "conventions", input: convention, open: open_model, short: 60_000 },
     Reader { name: "adapter", input: adapter, open: open_adapter, short: 20_000 },
     Reader { name: "activations", input: activations, open: open_activations, short: 10_000 },
+    Reader { name: "imatrix", input: imatrix, open: open_imatrix, short: 20_000 },
 ];
 
 // Inputs.
@@ -55,6 +57,7 @@ const INDEX: &str = "model.safetensors.index.json";
 const ADAPTER: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
 const ACTIVATIONS: &str = "activations.safetensors";
 const GGUF: &str = "model.gguf";
+const IMATRIX: &str = "imatrix";
 
 /// One mutation or up to four.
 fn some(random: &mut Random, mut mutate: impl FnMut(&mut Random)) {
@@ -77,6 +80,21 @@ fn gguf(random: &mut Random) -> Files {
         }
     });
     vec![(GGUF, bytes)]
+}
+
+/// The older form, small, so that its numbers and names are hit; or the head of a GGUF.
+fn imatrix(random: &mut Random) -> Files {
+    static SEED: &[u8] = include_bytes!("../golden/imatrix/stories260K.gguf");
+    const HEAD: usize = 12 << 10;
+    let mut bytes = seeds::imatrix();
+    if below(random, 4) == 0 {
+        bytes = SEED[..HEAD].to_vec();
+        some(random, |random| mutate::bytes(random, &mut bytes));
+        bytes.extend(&SEED[HEAD..]);
+    } else {
+        some(random, |random| mutate::bytes(random, &mut bytes));
+    }
+    vec![(IMATRIX, bytes)]
 }
 
 /// The bytes and tokens of a header, mostly with the length that it then has.
@@ -187,6 +205,15 @@ fn open_activations(files: &Files) -> Result<()> {
     let batch = activations_from_bytes("fuzz", bytes)?;
     assert_eq!(batch.data.len(), batch.n * batch.k);
     captured
+}
+
+fn open_imatrix(files: &Files) -> Result<()> {
+    let imatrix = Imatrix::from_bytes("fuzz", files[0].1.clone())?;
+    for entry in imatrix.entries() {
+        assert!(imatrix.find(&entry.name).is_ok() && entry.cols() * entry.matrices == entry.values.len());
+        std::hint::black_box(entry.is_usable());
+    }
+    Ok(())
 }
 
 /// Asks a model for everything, so that a panic anywhere shows.
@@ -399,6 +426,11 @@ fn mutated_activations() {
     fuzz("activations");
 }
 
+#[test]
+fn mutated_importance_matrices() {
+    fuzz("imatrix");
+}
+
 /// Real files, and the lengths of their headers.
 fn real() -> Vec<(&'static str, Bytes, usize)> {
     let files = [
@@ -488,6 +520,7 @@ fn seeds_are_accepted() {
         open_activations(&folder(&checkpoint, [CONFIG, ACTIVATIONS])[1..].to_vec())
             .unwrap_or_else(|e| panic!("{e}"));
     }
+    open_imatrix(&vec![(IMATRIX, seeds::imatrix())]).unwrap_or_else(|e| panic!("{e}"));
 }
 
 // What broke something once.
@@ -496,16 +529,18 @@ fn seeds_are_accepted() {
 fn open_folder(folder: &Path) -> Vec<Result<bool, String>> {
     let has = |name: &&str| folder.join(name).is_file();
     let read = |name| (name, fs::read(folder.join(name)).expect("readable"));
-    let names = [ADAPTER[0], ADAPTER[1], INDEX, "1", "2", CONFIG, MODEL, GGUF, ACTIVATIONS];
+    let names = [ADAPTER[0], ADAPTER[1], INDEX, "1", "2", CONFIG, MODEL, GGUF, ACTIVATIONS, IMATRIX];
     let files: Files = names.into_iter().filter(has).map(read).collect();
     let (size, adapter) = (files.iter().map(|(_, bytes)| bytes.len()).sum(), has(&ADAPTER[0]));
     let on_disk = |mmap| match adapter {
+        _ if has(&IMATRIX) => Imatrix::open(folder.join(IMATRIX), &OpenOptions { mmap }).map(drop),
         true => Adapter::open(folder, &OpenOptions { mmap }).map(drop),
         false => Model::open(folder, &OpenOptions { mmap }).and_then(|model| look_at(&model)),
     };
     let in_memory = || match () {
         _ if adapter => open_adapter(&files),
         _ if has(&ACTIVATIONS) => open_activations(&files),
+        _ if has(&IMATRIX) => open_imatrix(&files),
         _ => open_model(&files),
     };
     vec![verdict(size, in_memory), verdict(size, || on_disk(true)), verdict(size, || on_disk(false))]

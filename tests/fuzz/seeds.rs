@@ -249,3 +249,17 @@ fn hqq(bits: i64, codes: Tensor) -> Checkpoint {
         ],
     )
 }
+
+/// An importance matrix in the older form: two weights, chunks and a data set.
+pub fn imatrix() -> Vec<u8> {
+    let mut file = 2i32.to_le_bytes().to_vec();
+    for (name, values) in [("blk.0.attn_k.weight", &[0.5f32, 1.5][..]), ("output", &[2.0])] {
+        file.extend((name.len() as i32).to_le_bytes());
+        file.extend(name.as_bytes());
+        file.extend([3, values.len() as i32].map(i32::to_le_bytes).concat());
+        values.iter().for_each(|v| file.extend(v.to_le_bytes()));
+    }
+    file.extend([110, 7].map(i32::to_le_bytes).concat());
+    file.extend(b"text.md");
+    file
+}
