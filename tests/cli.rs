@@ -339,6 +339,9 @@ fn peak_prints_the_same_figures_in_every_style() {
 #[test]
 fn shader_translates() {
     assert!(output(&["shader", "q4_0", "gemv"]).contains("fn decode32"));
+    let q8 = ["shader", "q4_0", "gemm_q8", "--activations", "q8"];
+    assert!(output(&q8).contains("dot4I8Packed("));
+    assert!(!output(&[&q8[..], &["--no-int-dot"]].concat()).contains("dot4I8Packed("));
     assert!(output(&["shader", "Q6_K", "gemm", "--emit", "msl"]).contains("kernel void"));
     assert!(
         output(&["shader", "q8_0", "matmul_rows", "--subgroup", "8", "--emit", "hlsl"])

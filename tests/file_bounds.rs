@@ -5,6 +5,7 @@
 
 #![cfg(target_os = "linux")]
 
+use qmatmul::file::imatrix::Imatrix;
 use qmatmul::file::{Model, OpenOptions};
 use std::fmt::Write;
 use std::path::Path;
@@ -59,6 +60,24 @@ fn many_tensors(count: u64) -> Vec<u8> {
     }
     out.resize(out.len().next_multiple_of(32), 0);
     out
+}
+
+/// An importance matrix of so many weights with one value each, and what comes behind them.
+fn importance(count: u32, end: &[u8]) -> Vec<u8> {
+    let mut out = count.to_le_bytes().to_vec();
+    for i in 0..count {
+        let name = format!("{i:x}");
+        out.extend((name.len() as u32).to_le_bytes());
+        out.extend(name.as_bytes());
+        out.extend([1u32, 1, 0].map(u32::to_le_bytes).concat());
+    }
+    out.extend(end);
+    out
+}
+
+/// A data set whose name is as long as may be, and in no encoding.
+fn data_set() -> Vec<u8> {
+    [&110u32.to_le_bytes()[..], &65_535u32.to_le_bytes(), &[0xff; 65_535]].concat()
 }
 
 /// One key that claims an array of `claim` elements of type `element`, and `bytes` of it.
@@ -225,6 +244,8 @@ fn cases() -> Vec<(&'static str, Vec<u8>, bool)> {
         ("100,000 odd names", odd_names(100_000, 100_000), true),
         ("100,000 odd names, the last twice", odd_names(100_000, 99_999), false),
         ("100,000 odd names, all the same", odd_names(100_000, 1), false),
+        ("131,072 weights of an imatrix", importance(131_072, &data_set()), true),
+        ("131,073 weights of an imatrix", importance(131_073, &[]), false),
         ("100,000 keys", many_keys(100_000), true),
         ("262,144 tokens", vocabulary(262_144), true),
         ("500,000 keys", many_keys(500_000), true),
@@ -277,10 +298,14 @@ struct Opened {
 fn child(path: &str, mmap: bool) {
     let before = status("VmHWM:");
     let (start, wall) = (cpu_time(), Instant::now());
-    let model = Model::open(path, &OpenOptions { mmap });
+    let options = OpenOptions { mmap };
+    let opened = match Imatrix::is_dat(path).expect("a file") {
+        true => Imatrix::open(path, &options).map(drop),
+        false => Model::open(path, &options).map(drop),
+    };
     let wall = wall.elapsed();
     let time = start.zip(cpu_time()).map_or(wall, |(start, end)| end - start);
-    println!("\nopened {} {} {}", model.is_ok(), time.as_nanos(), status("VmHWM:") - before);
+    println!("\nopened {} {} {}", opened.is_ok(), time.as_nanos(), status("VmHWM:") - before);
 }
 
 /// The most time that a file may take: 100 ms, but 25 ns a byte where thousands of weights are put together of several tensors each,

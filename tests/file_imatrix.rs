@@ -110,7 +110,9 @@ fn claims_of_a_dat_file() {
     refused(vec![], "header", 0, "4 bytes");
     refused(with(two(), 0, -1), "header", 0, "-1");
     refused(with(two(), 0, 0), "header", 0, "0 entries");
-    refused(with(two(), 0, 4), "header", 0, "4 entries, 16 bytes each at least; 38 bytes follow");
+    refused(with(two(), 0, 3), "header", 0, "3 entries, 17 bytes each at least; 38 bytes follow");
+    refused(with(two(), 0, 200_000), "header", 0, "1 to 131072 are possible");
+    refused([&with(two(), 4, 0)[..8], &two()[9..]].concat(), "entry #0", 4, "0 bytes");
     refused(with(two(), 4, -5), "entry #0", 4, "-5");
     refused(with(two(), 4, 70_000), "entry #0", 4, "70000 bytes, the limit is 65535");
     refused(with(two(), 4, 100), "entry #0", 8, "100 bytes, 34 follow");
@@ -121,7 +123,7 @@ fn claims_of_a_dat_file() {
     refused(dat(&[("a", 1, &[1.0]), ("a", 1, &[1.0])]), "entry `a`", 21, "listed before");
     let mut latin = two();
     latin[8] = 0xff;
-    refused(latin, "entry #0", 8, "UTF-8");
+    refused(latin, "entry #0", 8, "byte 0 of its name is not UTF-8");
     let end = |bytes: &[u8]| [two(), bytes.to_vec()].concat();
     refused(end(&[1]), "end", 42, "4 bytes");
     refused(end(&[1, 0, 0, 0]), "end", 46, "length of the data set");
@@ -138,6 +140,31 @@ fn no_truncated_dat_file_is_accepted() {
         assert!(Imatrix::from_bytes("cut", whole[..at].to_vec()).is_err(), "cut at {at}");
     }
     assert!(Imatrix::from_bytes("cut", whole[..entries].to_vec()).is_ok());
+}
+
+/// By its first bytes, not by its name.
+#[test]
+fn what_looks_like_a_dat_file() {
+    for (path, wanted) in [
+        (DAT, true),
+        (GGUF, false),
+        ("tests", false),
+        ("Cargo.toml", false),
+        ("tests/data/storybook-3.7M-Q4_0.gguf", false),
+        ("tests/golden/checkpoints/lora/adapter_model.safetensors", false),
+        ("tests/golden/checkpoints/lora/adapter_config.json", false),
+    ] {
+        assert_eq!(Imatrix::is_dat(path).unwrap(), wanted, "{path}");
+    }
+}
+
+#[test]
+fn data_sets_are_fit_to_be_printed() {
+    let name = [&[0xff, b'\n', 7][..], &[b'x'; 60_000]].concat();
+    let end = [&110i32.to_le_bytes()[..], &(name.len() as i32).to_le_bytes(), &name].concat();
+    let imatrix = Imatrix::from_bytes("x.dat", [two(), end].concat()).unwrap();
+    let shown = &imatrix.datasets[0];
+    assert!(shown.len() < 400 && !shown.chars().any(char::is_control), "{shown}");
 }
 
 /// A GGUF with these tensors: name, shape, values.
@@ -188,6 +215,15 @@ fn claims_of_the_gguf_form() {
     refused(gguf("imatrix", &[sums()]), "e.in_sum2", "`e.counts` belongs to it");
     let three = ("e.counts", &[3u64, 1][..], "F32", vec![1.0; 3]);
     refused(gguf("imatrix", &[sums(), three]), "e.counts", "each of 2 matrices, it has 3");
+    for count in [f32::NAN, f32::INFINITY, -1.0] {
+        let counts = ("e.counts", &[2u64, 1][..], "F32", vec![1.0, count]);
+        refused(gguf("imatrix", &[sums(), counts]), "e.counts", &format!("count #1 is {count}"));
+    }
+    let counts = || ("e.counts", &[2u64, 1][..], "F32", vec![1.0; 2]);
+    refused(gguf("imatrix", &[counts()]), "e.counts", "are not there");
+    refused(gguf("imatrix", &[]), "header", "0 tensors");
+    let none = ("e.in_sum2", &[2u64, 0][..], "F32", vec![]);
+    refused(gguf("imatrix", &[none, counts()]), "e.in_sum2", "2 matrices of 0");
     let half = ("e.counts", &[2u64, 1][..], "F16", vec![1.0; 2]);
     refused(gguf("imatrix", &[sums(), half]), "e.counts", "must be F32, its type is F16");
     let model = Model::open("tests/data/storybook-3.7M-Q4_0.gguf", &OpenOptions::default()).unwrap();

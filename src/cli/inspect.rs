@@ -34,14 +34,14 @@ pub fn select<'a>(
 ) -> Result<Vec<&'a TensorInfo>> {
     let selected: Vec<_> = all.into_iter().filter(|t| glob.is_none_or(|g| g.is_match(&t.name))).collect();
     match (selected.is_empty(), glob) {
-        (true, Some(glob)) => Err(nothing_matches(glob)),
+        (true, Some(glob)) => Err(nothing_matches("tensor", glob)),
         _ => Ok(selected),
     }
 }
 
 impl Inspect {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
-        if self.file.extension().is_some_and(|e| e.eq_ignore_ascii_case("dat")) {
+        if Imatrix::is_dat(&self.file)? {
             return self.imatrix(common, &Imatrix::open(&self.file, &common.open_options())?);
         }
         let model = common.open(&self.file)?;
@@ -76,7 +76,7 @@ impl Inspect {
         let wanted = |e: &&Importance| self.tensors.as_ref().is_none_or(|g| g.is_match(&e.name));
         let entries: Vec<_> = imatrix.entries().iter().filter(wanted).collect();
         if let (true, Some(glob)) = (entries.is_empty(), &self.tensors) {
-            return Err(nothing_matches(glob));
+            return Err(nothing_matches("weight", glob));
         }
         let mut table = Table::new(&["weight", "matrices", "k", "count", "mean square", "largest", "usable"]);
         for e in &entries {
@@ -87,7 +87,7 @@ impl Inspect {
                 e.cols().into(),
                 Cell::Float(e.count.into(), 0),
                 Cell::Tiny(values().sum::<f64>() / e.values.len().max(1) as f64),
-                Cell::Tiny(values().fold(0.0, f64::max)),
+                Cell::Tiny(values().reduce(f64::max).unwrap_or(0.0)),
                 if e.is_usable() { "yes" } else { "no" }.into(),
             ]);
         }
@@ -109,8 +109,8 @@ impl Inspect {
     }
 }
 
-fn nothing_matches(glob: &GlobMatcher) -> Error {
-    Error::Argument(format!("no tensor's name matches '{}'", glob.glob().glob()))
+fn nothing_matches(what: &str, glob: &GlobMatcher) -> Error {
+    Error::Argument(format!("no {what}'s name matches '{}'", glob.glob().glob()))
 }
 
 fn shape(dims: &[u64]) -> String {

@@ -103,7 +103,7 @@ struct Common {
 enum Verb {
     /// Adapters, what each can do, and the limits that matter here
     Devices,
-    /// What is in a model file: tensors, formats, sizes, bits per weight
+    /// What is in a model file: tensors, formats, sizes, bits per weight; or in an importance matrix
     Inspect(inspect::Inspect),
     /// GPU against the CPU reference: on a model file, or on built-in shapes
     Check(check::Check),

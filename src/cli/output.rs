@@ -91,6 +91,9 @@ pub fn plain(text: &str) -> String {
     text.chars().map(escape).collect()
 }
 
+/// Characters that a column is padded to at most.
+const WIDEST: usize = 200;
+
 /// A table that is printed when it is complete.
 pub struct Table {
     headers: Vec<&'static str>,
@@ -139,19 +142,23 @@ impl Table {
     fn markdown(&self) -> String {
         let rows: Vec<Vec<String>> =
             self.rows.iter().map(|r| r.iter().map(Cell::markdown).collect()).collect();
+        let columns = 0..self.headers.len();
+        // Once for all rows, of which there may be a hundred thousand; a name as long as a page widens no other row.
         let width = |i: usize| {
-            rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0).max(self.headers[i].chars().count())
+            let head = self.headers[i].chars().count();
+            rows.iter().map(|r| r[i].chars().count().min(WIDEST)).max().unwrap_or(0).max(head)
         };
-        let right = |i: usize| self.rows.iter().any(|r| r[i].is_number());
+        let widths: Vec<usize> = columns.clone().map(width).collect();
+        let right: Vec<bool> = columns.map(|i| self.rows.iter().any(|r| r[i].is_number())).collect();
         let line = |fields: Vec<&str>| {
-            let pad = |(i, f): (usize, &&str)| match right(i) {
-                true => format!(" {f:>w$} |", w = width(i)),
-                false => format!(" {f:<w$} |", w = width(i)),
+            let pad = |(i, f): (usize, &&str)| match right[i] {
+                true => format!(" {f:>w$} |", w = widths[i]),
+                false => format!(" {f:<w$} |", w = widths[i]),
             };
             format!("|{}\n", fields.iter().enumerate().map(pad).collect::<String>())
         };
         let rule: String = (0..self.headers.len())
-            .map(|i| format!("{}{}|", "-".repeat(width(i) + 1), if right(i) { ":" } else { "-" }))
+            .map(|i| format!("{}{}|", "-".repeat(widths[i] + 1), if right[i] { ":" } else { "-" }))
             .collect();
         let head = line(self.headers.clone()) + "|" + &rule + "\n";
         rows.iter().fold(head, |text, row| text + &line(row.iter().map(String::as_str).collect()))

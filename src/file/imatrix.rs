@@ -66,7 +66,7 @@ pub struct Imatrix {
     path: PathBuf,
     entries: Vec<Importance>,
     index: NameIndex,
-    /// Files of text that it was made with, as the tool was told; the first 64.
+    /// Files of text that it was made with, as the tool was told: the first 64, fit to be printed, long ones cut.
     pub datasets: Vec<String>,
     /// Chunks of that text.
     pub chunks: Option<u64>,
@@ -92,12 +92,16 @@ impl Imatrix {
     }
 
     fn of(path: &Path, source: Source) -> Result<Self> {
-        if source.copy(0..source.len().min(4))?.starts_with(gguf::MAGIC) {
+        let head = source.copy(0..source.len().min(4))?;
+        if head.starts_with(gguf::MAGIC) {
             return Self::from_model(&Model::from_gguf(path, source)?);
         }
-        let mut reader =
-            Reader { label: source.label(), left: source.copy(0..source.len())?, len: source.len() };
-        let (entries, starts) = reader.entries()?;
+        // What is no importance matrix is not read as a whole.
+        let len = head.len() as u64;
+        let count = Reader { label: source.label(), left: head, len }.count(source.len() - len)?;
+        let left = source.copy(len..source.len())?;
+        let mut reader = Reader { label: source.label(), left, len: source.len() };
+        let (entries, starts) = reader.entries(count)?;
         let (chunks, datasets) = reader.tail()?;
         let index = NameIndex::new(entries.len(), |i| entries[i].name.as_bytes()).map_err(|i| {
             reader.bad(
@@ -107,6 +111,24 @@ impl Imatrix {
             )
         })?;
         Ok(Self { path: path.into(), entries, index, datasets, chunks })
+    }
+
+    /// True if a file begins as the `.dat` form does: with a number of entries that fit it, and a name. No GGUF, safetensors or JSON
+    /// does. False for a folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read.
+    pub fn is_dat(path: impl AsRef<Path>) -> Result<bool> {
+        let path = path.as_ref();
+        if !path.is_file() {
+            return Ok(false);
+        }
+        let source = Source::open(path, false)?;
+        let mut head = source.copy(0..source.len().min(8))?;
+        let mut number = || head.try_get_i32_le().ok().and_then(|n| u64::try_from(n).ok());
+        let (count, name) = (number(), number());
+        Ok(count.is_some_and(|count| possible(count, source.len() - 4))
+            && name.is_some_and(|len| (1..=MAX_NAME).contains(&len)))
     }
 
     /// True if the metadata of a GGUF says that it holds an importance matrix.
@@ -122,10 +144,31 @@ impl Imatrix {
         if !Self::is_one(model) {
             let (file, what) = (model.path().display().to_string(), "key `general.type`".into());
             let problem = "it does not say `imatrix`, so this is a model, not an importance matrix".into();
-            return Err(Error::Malformed { file, what, offset: 0, problem });
+            return Err(Error::Malformed {
+                file,
+                what,
+                offset: model.gguf().offset("general.type"),
+                problem,
+            });
+        }
+        let alone = |info: &&TensorInfo| {
+            let weight = info.name.strip_suffix(COUNTS);
+            weight.is_some_and(|weight| model.tensors.beside(weight, SUMS).is_none())
+        };
+        if let Some(counts) = model.tensors().iter().find(alone) {
+            return Err(malformed(
+                model,
+                counts,
+                format!("the sums that it counts for (`…{SUMS}`) are not there"),
+            ));
         }
         let sums = model.tensors().iter().filter_map(|info| Some((info, info.name.strip_suffix(SUMS)?)));
         let entries = sums.map(|(info, name)| importance(model, info, name)).collect::<Result<Vec<_>>>()?;
+        if entries.is_empty() {
+            let (file, what) = (model.path().display().to_string(), "header".into());
+            let problem = format!("it has 0 tensors whose names end in `{SUMS}`, 1 at least is needed");
+            return Err(Error::Malformed { file, what, offset: 0, problem });
+        }
         // Names of tensors differ, so those of their weights do.
         let index = NameIndex::new(entries.len(), |i| entries[i].name.as_bytes()).unwrap_or_default();
         Ok(Self {
@@ -167,7 +210,7 @@ impl Imatrix {
 /// The names in `imatrix.datasets`.
 fn datasets(model: &Model) -> Vec<String> {
     let text = |value: Value| match value {
-        Value::String(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        Value::String(bytes) => Some(printable(bytes)),
         _ => None,
     };
     match model.gguf().get("imatrix.datasets") {
@@ -176,38 +219,58 @@ fn datasets(model: &Model) -> Vec<String> {
     }
 }
 
+/// A data set's name: for people only, in whatever encoding.
+fn printable(bytes: &[u8]) -> String {
+    shown(&String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_NAME as usize)]))
+}
+
+/// What is wrong with a tensor of the GGUF form.
+fn malformed(model: &Model, info: &TensorInfo, problem: String) -> Error {
+    let (file, what) = (model.path().display().to_string(), format!("tensor `{}`", shown(&info.name)));
+    Error::Malformed { file, what, offset: info.offset, problem }
+}
+
 /// One weight of the GGUF form.
 fn importance(model: &Model, sums: &TensorInfo, name: &str) -> Result<Importance> {
-    let malformed = |info: &TensorInfo, problem: String| Error::Malformed {
-        file: model.path().display().to_string(),
-        what: format!("tensor `{}`", shown(&info.name)),
-        offset: info.offset,
-        problem,
+    let malformed = |info, problem| Err(malformed(model, info, problem));
+    let Some(counts) = model.tensors.beside(name, COUNTS) else {
+        return malformed(sums, format!("`{}{COUNTS}` belongs to it, and is not there", shown(name)));
     };
-    let counts = model.tensors.beside(name, COUNTS).ok_or_else(|| {
-        malformed(sums, format!("`{}{COUNTS}` belongs to it, and is not there", shown(name)))
-    })?;
     if let Some(other) = [sums, counts].into_iter().find(|t| t.dtype.name() != "F32") {
-        return Err(malformed(other, format!("it must be F32, its type is {}", other.dtype)));
+        return malformed(other, format!("it must be F32, its type is {}", other.dtype));
     }
     if counts.elements() != sums.rows() {
         let (wanted, got) = (sums.rows(), counts.elements());
-        return Err(malformed(
+        return malformed(
             counts,
             format!("it must have a count for each of {wanted} matrices, it has {got}"),
-        ));
+        );
     }
-    let (mut values, counts) = (f32s(&model.bytes(sums)?), f32s(&model.bytes(counts)?));
-    let cols = (sums.cols() as usize).max(1);
-    for (values, count) in values.chunks_mut(cols).zip(&counts) {
+    if sums.elements() == 0 {
+        return malformed(sums, format!("it has no values: {} matrices of {}", sums.rows(), sums.cols()));
+    }
+    let (mut values, numbers) = (f32s(&model.bytes(sums)?), f32s(&model.bytes(counts)?));
+    let good = |count: &f32| count.is_finite() && *count >= 0.0;
+    if let Some((i, count)) = numbers.iter().enumerate().find(|(_, count)| !good(count)) {
+        return malformed(counts, format!("count #{i} is {count}, it must be 0 or more"));
+    }
+    for (values, count) in values.chunks_mut(sums.cols() as usize).zip(&numbers) {
         values.iter_mut().for_each(|v| *v = if *count > 0.0 { *v / count } else { 1.0 });
     }
-    let count = counts.iter().copied().fold(0.0, f32::max);
-    Ok(Importance { name: name.into(), matrices: counts.len(), values, count })
+    let count = numbers.iter().copied().fold(0.0, f32::max);
+    Ok(Importance { name: name.into(), matrices: numbers.len(), values, count })
 }
 
 fn f32s(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}
+
+/// An entry of a `.dat` file takes so many bytes at least: three numbers, a letter, and one value.
+const LEAST_ENTRY: u64 = 17;
+
+/// True if so many entries may follow in so many bytes.
+fn possible(count: u64, bytes: u64) -> bool {
+    (1..=MAX_TENSORS).contains(&count) && count * LEAST_ENTRY <= bytes
 }
 
 /// What is left of a `.dat` file.
@@ -247,7 +310,7 @@ impl Reader {
     }
 
     /// A text with its length before it.
-    fn text(&mut self, what: &str, name: &str) -> Result<String> {
+    fn text(&mut self, what: &str, name: &str) -> Result<Bytes> {
         let at = self.at();
         let len = self.number(what, &format!("the length of {name}"))?;
         if len > MAX_NAME {
@@ -257,22 +320,23 @@ impl Reader {
                 format!("{name} claims {len} bytes, the limit is {MAX_NAME}"),
             ));
         }
-        let bytes = self.take(len, what, name)?;
-        String::from_utf8(bytes.to_vec())
-            .map_err(|_| self.bad(at + 4, what.into(), format!("{name} is not UTF-8")))
+        self.take(len, what, name)
     }
 
-    /// The entries, and where each starts.
-    fn entries(&mut self) -> Result<(Vec<Importance>, Vec<u64>)> {
+    /// The number of entries, behind which `follow` bytes follow.
+    fn count(mut self, follow: u64) -> Result<u64> {
         let count = self.number("header", "the number of entries")?;
-        // An entry takes 16 bytes at least: three numbers and one value.
-        let (least, left) = (count * 16, self.left.len());
-        if count == 0 || count > MAX_TENSORS || least > left as u64 {
+        if !possible(count, follow) {
             let problem = format!(
-                "it claims {count} entries, 16 bytes each at least; {left} bytes follow, 1 to {MAX_TENSORS} are possible"
+                "it claims {count} entries, {LEAST_ENTRY} bytes each at least; {follow} bytes follow, 1 to {MAX_TENSORS} are possible"
             );
             return Err(self.bad(0, "header".into(), problem));
         }
+        Ok(count)
+    }
+
+    /// The entries, and where each starts.
+    fn entries(&mut self, count: u64) -> Result<(Vec<Importance>, Vec<u64>)> {
         let (mut entries, mut starts) = (vec![], vec![]);
         for i in 0..count {
             starts.push(self.at());
@@ -282,7 +346,15 @@ impl Reader {
     }
 
     fn entry(&mut self, i: u64) -> Result<Importance> {
-        let name = self.text(&format!("entry #{i}"), "its name")?;
+        let (at, what) = (self.at(), format!("entry #{i}"));
+        let name = self.text(&what, "its name")?;
+        let name = std::str::from_utf8(&name).map(str::to_owned).map_err(|e| {
+            let byte = e.valid_up_to();
+            self.bad(at + 4 + byte as u64, what.clone(), format!("byte {byte} of its name is not UTF-8"))
+        })?;
+        if name.is_empty() {
+            return Err(self.bad(at, what, "its name has 0 bytes".into()));
+        }
         let what = format!("entry `{}`", shown(&name));
         let calls = self.number(&what, "its number of calls")?;
         let at = self.at();
@@ -305,7 +377,7 @@ impl Reader {
         let chunks = self.number("end", "the number of chunks")?;
         let dataset = self.text("end", "the data set")?;
         match self.left.len() {
-            0 => Ok((Some(chunks), vec![dataset])),
+            0 => Ok((Some(chunks), vec![printable(&dataset)])),
             more => {
                 Err(self.bad(self.at(), "end".into(), format!("{more} bytes follow that belong to nothing")))
             }

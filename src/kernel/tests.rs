@@ -92,8 +92,10 @@ fn requests() -> Vec<(&'static Kernel, Caps, Request)> {
                             looked_up: true,
                             gathered,
                         };
-                        // One of each is enough: they meet in no shader.
-                        for (int64, int_dot) in [(true, true), (false, false)] {
+                        for (int64, int_dot) in [(true, true), (false, false), (true, false), (false, true)] {
+                            if int64 != int_dot && activations != Activations::Q8 {
+                                continue; // they meet there alone
+                            }
                             let caps =
                                 Caps { cooperative: Some(edge), int64, int_dot, ..caps(false, subgroup) };
                             all.push((*kernel, caps, request));

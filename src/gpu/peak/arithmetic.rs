@@ -42,7 +42,7 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         name: "int8 dot",
-        available: |_| true,
+        available: |caps| caps.int_dot,
         header: String::new,
         shader: include_str!("../../../shaders/peak/dot.wgsl"),
         operations: |_| 8.0 * 8.0,
