@@ -196,7 +196,7 @@ run_tests() {
     "${on[@]}" "$target/debug/qmatmul" devices -o csv >"$results/$run.device" 2>>"$log" || { cannot "$run" "no adapter"; return; }
     for file in "$@"; do
         case $run in
-        # It keeps tens of megabytes for each pipeline, of which one process of these tests makes thousands.
+        # It keeps much memory for each pipeline, of which one process of these tests makes thousands.
         swiftshader) "$(binary "$file")" --list 2>>"$log" | sed -n 's/: test$//p' | while read -r test; do
             run_binary "$run" "$file" --exact "$test" </dev/null
         done ;;

@@ -19,7 +19,9 @@
 //! # }
 //! ```
 
+use super::folder::malformed;
 use super::gguf::{self, MAX_NAME, Value};
+use super::module::Files;
 use super::names::{NameIndex, hint, shown};
 use super::source::Source;
 use super::tensors::MAX_TENSORS;
@@ -98,9 +100,9 @@ impl Imatrix {
         }
         // What is no importance matrix is not read as a whole.
         let len = head.len() as u64;
-        let count = Reader { label: source.label(), left: head, len }.count(source.len() - len)?;
+        let count = Reader { path, left: head, len }.count(source.len() - len)?;
         let left = source.copy(len..source.len())?;
-        let mut reader = Reader { label: source.label(), left, len: source.len() };
+        let mut reader = Reader { path, left, len: source.len() };
         let (entries, starts) = reader.entries(count)?;
         let (chunks, datasets) = reader.tail()?;
         let index = NameIndex::new(entries.len(), |i| entries[i].name.as_bytes()).map_err(|i| {
@@ -142,32 +144,23 @@ impl Imatrix {
     /// [`Error::Malformed`] if it is none, and [`Error::Io`] if its tensors cannot be read.
     pub fn from_model(model: &Model) -> Result<Self> {
         if !Self::is_one(model) {
-            let (file, what) = (model.path().display().to_string(), "key `general.type`".into());
             let problem = "it does not say `imatrix`, so this is a model, not an importance matrix".into();
-            return Err(Error::Malformed {
-                file,
-                what,
-                offset: model.gguf().offset("general.type"),
-                problem,
-            });
+            let at = model.gguf().offset("general.type");
+            return Err(malformed(model.path(), "key `general.type`", at, problem));
         }
         let alone = |info: &&TensorInfo| {
             let weight = info.name.strip_suffix(COUNTS);
             weight.is_some_and(|weight| model.tensors.beside(weight, SUMS).is_none())
         };
         if let Some(counts) = model.tensors().iter().find(alone) {
-            return Err(malformed(
-                model,
-                counts,
-                format!("the sums that it counts for (`…{SUMS}`) are not there"),
-            ));
+            let problem = format!("the sums that it counts for (`…{SUMS}`) are not there");
+            return Err(model.malformed(counts, problem));
         }
         let sums = model.tensors().iter().filter_map(|info| Some((info, info.name.strip_suffix(SUMS)?)));
         let entries = sums.map(|(info, name)| importance(model, info, name)).collect::<Result<Vec<_>>>()?;
         if entries.is_empty() {
-            let (file, what) = (model.path().display().to_string(), "header".into());
             let problem = format!("it has 0 tensors whose names end in `{SUMS}`, 1 at least is needed");
-            return Err(Error::Malformed { file, what, offset: 0, problem });
+            return Err(malformed(model.path(), "header", 0, problem));
         }
         // Names of tensors differ, so those of their weights do.
         let index = NameIndex::new(entries.len(), |i| entries[i].name.as_bytes()).unwrap_or_default();
@@ -224,15 +217,10 @@ fn printable(bytes: &[u8]) -> String {
     shown(&String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_NAME as usize)]))
 }
 
-/// What is wrong with a tensor of the GGUF form.
-fn malformed(model: &Model, info: &TensorInfo, problem: String) -> Error {
-    let (file, what) = (model.path().display().to_string(), format!("tensor `{}`", shown(&info.name)));
-    Error::Malformed { file, what, offset: info.offset, problem }
-}
-
 /// One weight of the GGUF form.
 fn importance(model: &Model, sums: &TensorInfo, name: &str) -> Result<Importance> {
-    let malformed = |info, problem| Err(malformed(model, info, problem));
+    let files = Files(&model.files);
+    let malformed = |info, problem: String| Err(model.malformed(info, problem));
     let Some(counts) = model.tensors.beside(name, COUNTS) else {
         return malformed(sums, format!("`{}{COUNTS}` belongs to it, and is not there", shown(name)));
     };
@@ -249,7 +237,7 @@ fn importance(model: &Model, sums: &TensorInfo, name: &str) -> Result<Importance
     if sums.elements() == 0 {
         return malformed(sums, format!("it has no values: {} matrices of {}", sums.rows(), sums.cols()));
     }
-    let (mut values, numbers) = (f32s(&model.bytes(sums)?), f32s(&model.bytes(counts)?));
+    let (mut values, numbers) = (files.f32s(sums)?, files.f32s(counts)?);
     let good = |count: &f32| count.is_finite() && *count >= 0.0;
     if let Some((i, count)) = numbers.iter().enumerate().find(|(_, count)| !good(count)) {
         return malformed(counts, format!("count #{i} is {count}, it must be 0 or more"));
@@ -261,10 +249,6 @@ fn importance(model: &Model, sums: &TensorInfo, name: &str) -> Result<Importance
     Ok(Importance { name: name.into(), matrices: numbers.len(), values, count })
 }
 
-fn f32s(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
-}
-
 /// An entry of a `.dat` file takes so many bytes at least: three numbers, a letter, and one value.
 const LEAST_ENTRY: u64 = 17;
 
@@ -274,19 +258,19 @@ fn possible(count: u64, bytes: u64) -> bool {
 }
 
 /// What is left of a `.dat` file.
-struct Reader {
-    label: String,
+struct Reader<'a> {
+    path: &'a Path,
     left: Bytes,
     len: u64,
 }
 
-impl Reader {
+impl Reader<'_> {
     fn at(&self) -> u64 {
         self.len - self.left.len() as u64
     }
 
     fn bad(&self, offset: u64, what: String, problem: String) -> Error {
-        Error::Malformed { file: self.label.clone(), what, offset, problem }
+        malformed(self.path, &what, offset, problem)
     }
 
     /// A number that must not be negative.
@@ -362,10 +346,9 @@ impl Reader {
         if count == 0 {
             return Err(self.bad(at, what, "it has no values".into()));
         }
-        let mut values = f32s(&self.take(4 * count, &what, "its values")?);
-        if calls > 0 {
-            values.iter_mut().for_each(|v| *v /= calls as f32);
-        }
+        let values = self.take(4 * count, &what, "its values")?;
+        let divisor = calls.max(1) as f32;
+        let values = values.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b) / divisor).collect();
         Ok(Importance { name, matrices: 1, values, count: calls as f32 })
     }
 

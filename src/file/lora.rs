@@ -7,7 +7,7 @@
 use super::folder::Folder;
 use super::lora_config::Config;
 use super::names::{hint, shown};
-use super::{Model, OpenOptions, TensorInfo};
+use super::{Model, OpenOptions};
 use crate::error::{Error, Result};
 use crate::linear::LowRank;
 use bytes::Bytes;
@@ -107,12 +107,11 @@ impl Adapter {
 fn pairs(model: &Model) -> Result<BTreeMap<String, [Option<usize>; 2]>> {
     let mut pairs: BTreeMap<String, [Option<usize>; 2]> = BTreeMap::new();
     for (i, info) in model.tensors().iter().enumerate() {
-        let (module, side) =
-            place(&info.name).ok_or_else(|| malformed(model, info, stranger(&info.name).into()))?;
+        let (module, side) = place(&info.name).ok_or_else(|| model.malformed(info, stranger(&info.name)))?;
         let slot = &mut pairs.entry(module.into()).or_default()[side];
         if slot.replace(i).is_some() {
             let problem = format!("the module has two lora_{}; one adapter at a time", SIDES[side]);
-            return Err(malformed(model, info, problem));
+            return Err(model.malformed(info, problem));
         }
     }
     Ok(pairs)
@@ -150,7 +149,7 @@ fn module(config: &Config, model: &Model, name: String, sides: [Option<usize>; 2
         [one, other] => {
             let missing = SIDES[usize::from(other.is_none())];
             let info = &model.tensors()[one.or(other).unwrap_or_default()];
-            return Err(malformed(model, info, format!("the module has no lora_{missing} beside it")));
+            return Err(model.malformed(info, format!("the module has no lora_{missing} beside it")));
         }
     };
     let rank = config.rank(&name);
@@ -158,26 +157,21 @@ fn module(config: &Config, model: &Model, name: String, sides: [Option<usize>; 2
         let info = &model.tensors()[i];
         if !["F32", "F16", "BF16"].contains(&info.dtype.name()) {
             let problem = format!("it is stored as {}, wanted F32, F16 or BF16", info.dtype.name());
-            return Err(malformed(model, info, problem));
+            return Err(model.malformed(info, problem));
         }
         let wanted = ["[r, k]", "[m, r]"][side];
         if info.shape.len() != 2 {
-            return Err(malformed(model, info, format!("its shape is {:?}, wanted {wanted}", info.shape)));
+            return Err(model.malformed(info, format!("its shape is {:?}, wanted {wanted}", info.shape)));
         }
         if info.shape[axis] != rank as u64 {
             let problem = format!(
                 "its shape {:?} as {wanted} says rank {}, adapter_config.json says {rank}",
                 info.shape, info.shape[axis]
             );
-            return Err(malformed(model, info, problem));
+            return Err(model.malformed(info, problem));
         }
     }
     Ok(Module { scale: config.scale(&name, rank), rank, name, tensors: [a, b] })
-}
-
-fn malformed(model: &Model, info: &TensorInfo, problem: String) -> Error {
-    let file = model.path().display().to_string();
-    Error::Malformed { file, what: format!("tensor `{}`", shown(&info.name)), offset: info.offset, problem }
 }
 
 #[cfg(test)]

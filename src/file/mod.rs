@@ -296,7 +296,7 @@ impl Model {
                     "it is a bias, for which numbers of floats belong here, its type is {}",
                     bias.dtype
                 );
-                Err(Files(&self.files).malformed(bias, problem))
+                Err(self.malformed(bias, problem))
             }
             Some(bias) => linear.with_bias(self.tensor(bias)?),
             None => Ok(linear),
@@ -362,6 +362,11 @@ impl Model {
             )));
         }
         Files(&self.files).range(info, range)
+    }
+
+    /// Something that is wrong with a tensor.
+    fn malformed(&self, info: &TensorInfo, problem: impl Into<String>) -> Error {
+        Files(&self.files).malformed(info, problem)
     }
 }
 
