@@ -44,8 +44,7 @@ pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
         return Ok(vec![]);
     }
     let mut modules = vec![];
-    for codes in &checkpoint.table.list {
-        let Some(name) = codes.name.strip_suffix(".qweight") else { continue };
+    for (codes, name) in checkpoint.ending(".qweight") {
         let parts = Parts::find(checkpoint, codes, name)?;
         if method.is_none() && codes.shape.last() == parts.scales.shape.last() {
             continue; // GPTQ

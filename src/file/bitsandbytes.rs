@@ -45,15 +45,16 @@ struct State {
 /// # Errors
 /// [`Error::Malformed`] where a text is no such JSON, a part is missing, or lengths disagree.
 pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
-    let (table, files) = (checkpoint.table, checkpoint.files);
     let mut modules = vec![];
-    for tensor in &table.list {
+    let (_, tool) = STATE.rsplit_once('.').unwrap_or_default();
+    let list = if checkpoint.last_begins(tool) { &checkpoint.table.list[..] } else { &[] };
+    for tensor in list {
         if let Some((weight, quant_type)) = state_of(&tensor.name) {
             let parts = Parts::find(checkpoint, tensor, weight)?;
             modules.push(parts.module(quant_type)?);
         }
     }
-    orphans(table, files, &modules)?;
+    orphans(checkpoint, &modules)?;
     Ok(modules)
 }
 
@@ -65,18 +66,18 @@ fn state_of(name: &str) -> Option<(&str, &str)> {
 }
 
 /// Refuses parts of a weight whose text is missing: its codes would pass for a matrix of bytes.
-fn orphans(table: &TensorTable, files: &Files, modules: &[TensorInfo]) -> Result<()> {
+fn orphans(checkpoint: &Checkpoint, modules: &[TensorInfo]) -> Result<()> {
     let known: std::collections::HashSet<&str> = modules.iter().map(|m| m.name.as_str()).collect();
-    for tensor in &table.list {
-        let weight = COMPANIONS.iter().find_map(|suffix| tensor.name.strip_suffix(suffix));
-        if let Some(weight) = weight.filter(|w| !known.contains(w) && table.get(w).is_some()) {
+    let orphan = |w: &&str| !known.contains(w) && checkpoint.table.get(w).is_some();
+    let mut parts = COMPANIONS.iter().flat_map(|end| checkpoint.ending(end));
+    match parts.find(|(_, weight)| orphan(weight)) {
+        None => Ok(()),
+        Some((part, weight)) => {
             let wanted = format!("`{}{STATE}nf4` or `…fp4`", shown(weight));
-            return Err(
-                files.malformed(tensor, format!("the checkpoint lacks {wanted}, which says its shape"))
-            );
+            let problem = format!("the checkpoint lacks {wanted}, which says its shape");
+            Err(checkpoint.files.malformed(part, problem))
         }
     }
-    Ok(())
 }
 
 /// The tensors of one weight.

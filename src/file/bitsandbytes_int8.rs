@@ -35,10 +35,8 @@ fn format() -> &'static Format {
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) where types or lengths disagree, or the order is not by rows.
 pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
-    let table = checkpoint.table;
     let mut modules = vec![];
-    for scb in &table.list {
-        let Some(name) = scb.name.strip_suffix(".SCB") else { continue };
+    for (scb, name) in checkpoint.ending(".SCB") {
         let weight = checkpoint.scaled_by(scb, name, ".weight")?;
         let beside = |suffix| checkpoint.beside(name, suffix);
         let order = beside(".weight_format");

@@ -2,13 +2,14 @@
 
 use crate::error::{Error, Result};
 use crate::file::folder::{Folder, malformed};
-use crate::file::json;
+use crate::file::json::{self, Append, Texts};
 use crate::file::names::{NameIndex, shown};
 use crate::file::scales::module_of_scale;
 use crate::file::settings::{self, Settings};
 use crate::file::tensors::{TensorInfo, TensorTable};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs;
@@ -115,9 +116,11 @@ pub(crate) struct Index {
     text: String,
     /// File names beside the index, sorted.
     pub shards: Vec<String>,
-    /// Tensor name and the position of its shard.
-    entries: Vec<(String, usize)>,
-    names: NameIndex,
+    /// Names of tensors.
+    tensors: Texts,
+    /// The position of the shard of each.
+    shard_of: Vec<u32>,
+    index: NameIndex,
 }
 
 impl Index {
@@ -125,16 +128,14 @@ impl Index {
     pub fn open(folder: &Folder, name: &Path) -> Result<Self> {
         let (path, text) = (folder.join(name), folder.text(name, MAX_INDEX)?);
         let parsed: IndexJson = serde_json::from_str(&text).map_err(|e| json_error(&path, &text, &e))?;
-        let WeightMap { mut shards, mut entries } = parsed.weight_map;
-        let sorted = sort_shards(&mut shards);
-        entries.iter_mut().for_each(|(_, shard)| *shard = sorted[*shard]);
-        let (names, duplicate) = match NameIndex::new(entries.len(), |i| entries[i].0.as_bytes()) {
-            Ok(names) => (names, None),
+        let WeightMap { shards, tensors, shard_of } = parsed.weight_map;
+        let (index, duplicate) = match tensors.index() {
+            Ok(index) => (index, None),
             Err(i) => (NameIndex::default(), Some(i)),
         };
-        let index = Self { path, text, shards, entries, names };
+        let index = Self { path, text, shards, tensors, shard_of, index };
         if let Some(i) = duplicate {
-            return Err(index.malformed(&index.entries[i].0, "it is listed twice".into()));
+            return Err(index.malformed(index.tensors.get(i), "it is listed twice".into()));
         }
         index.check_shards(folder)?;
         Ok(index)
@@ -160,7 +161,8 @@ impl Index {
                     None => continue,
                 },
             };
-            let name = self.entries.iter().find(|(_, shard)| *shard == i).map_or("", |(name, _)| name);
+            let first = self.shard_of.iter().position(|shard| *shard as usize == i);
+            let name = first.map_or("", |first| self.tensors.get(first));
             return Err(self.malformed(name, format!("its shard `{}` {problem}", shown(shard))));
         }
         Ok(())
@@ -169,13 +171,14 @@ impl Index {
     /// One table of the tensors of all shards. Where shards and index disagree, the index is believed about tensors it
     /// does not list (they are left out), and refused about tensors that are not where it puts them.
     pub fn merge(&self, shards: Vec<TensorTable>) -> Result<TensorTable> {
-        let mut seen = vec![false; self.entries.len()];
-        let mut list = Vec::with_capacity(self.entries.len());
+        let mut seen = vec![false; self.tensors.len()];
+        let mut list = Vec::with_capacity(self.tensors.len());
         let mut unlisted = vec![];
         for (shard, table) in shards.into_iter().enumerate() {
             for tensor in table.list {
-                let listed = self.names.find(&[tensor.name.as_bytes()], |i| self.entries[i].0.as_bytes());
-                if let Some(i) = listed.filter(|&i| self.entries[i].1 == shard) {
+                let name = |i| self.tensors.get(i).as_bytes();
+                let listed = self.index.find(&[tensor.name.as_bytes()], name);
+                if let Some(i) = listed.filter(|&i| self.shard_of[i] as usize == shard) {
                     seen[i] = true;
                     list.push(TensorInfo { file: shard, ..tensor });
                 } else if listed.is_none() && module_of_scale(&tensor.name).is_some() {
@@ -184,9 +187,9 @@ impl Index {
             }
         }
         if let Some(missing) = seen.iter().position(|seen| !seen) {
-            let (name, shard) = &self.entries[missing];
-            let problem = format!("its shard `{}` does not hold it", shown(&self.shards[*shard]));
-            return Err(self.malformed(name, problem));
+            let shard = &self.shards[self.shard_of[missing] as usize];
+            let problem = format!("its shard `{}` does not hold it", shown(shard));
+            return Err(self.malformed(self.tensors.get(missing), problem));
         }
         let table = TensorTable::new(list)
             .map_err(|(i, list)| self.malformed(&list[i].name, "it is listed twice".into()))?;
@@ -218,26 +221,16 @@ impl Index {
     }
 }
 
-/// Sorts the names; returns the new position of each old one.
-fn sort_shards(shards: &mut Vec<String>) -> Vec<usize> {
-    let order: BTreeMap<String, usize> = shards.drain(..).enumerate().map(|(i, name)| (name, i)).collect();
-    let mut position = vec![0; order.len()];
-    for (new, (name, old)) in order.into_iter().enumerate() {
-        position[old] = new;
-        shards.push(name);
-    }
-    position
-}
-
 #[derive(Deserialize)]
 struct IndexJson {
     weight_map: WeightMap,
 }
 
-/// `{"tensor": "shard", …}`, each shard's name kept once.
+/// `{"tensor": "shard", …}`, each shard's name kept once, and in order.
 struct WeightMap {
     shards: Vec<String>,
-    entries: Vec<(String, usize)>,
+    tensors: Texts,
+    shard_of: Vec<u32>,
 }
 
 impl<'de> Deserialize<'de> for WeightMap {
@@ -247,12 +240,45 @@ impl<'de> Deserialize<'de> for WeightMap {
 }
 
 /// A path without what changes nothing in it: `x/m` for `x/.//m`. Otherwise a short index could name one file many thousand times.
-fn normal(path: &str) -> String {
+fn normal(path: &str) -> Cow<'_, str> {
+    if !path.contains('/') {
+        return path.into();
+    }
     let parts: Vec<&str> = path.split('/').collect();
     let last = parts.len() - 1;
     // What begins or ends with a slash or a dot is no plain path.
     let kept = |(i, part): &(usize, &&str)| !["", "."].contains(*part) || *i == 0 || *i == last;
-    parts.iter().enumerate().filter(kept).map(|(_, part)| *part).collect::<Vec<_>>().join("/")
+    parts.iter().enumerate().filter(kept).map(|(_, part)| *part).collect::<Vec<_>>().join("/").into()
+}
+
+/// The shards that were named so far, and their numbers in the order of their first tensors.
+#[derive(Default)]
+struct Shards(BTreeMap<String, u32>);
+
+/// The number of the shard that a JSON string names.
+impl<'de> DeserializeSeed<'de> for &mut Shards {
+    type Value = u32;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u32, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for &mut Shards {
+    type Value = u32;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a file")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, path: &str) -> Result<u32, E> {
+        let (path, next) = (normal(path), self.0.len());
+        match self.0.get(&*path) {
+            Some(shard) => Ok(*shard),
+            None if next == MAX_SHARDS => Err(E::custom(format!("more than {MAX_SHARDS} shards"))),
+            None => Ok(*self.0.entry(path.into_owned()).or_insert(next as u32)),
+        }
+    }
 }
 
 struct WeightMapVisitor;
@@ -265,20 +291,18 @@ impl<'de> Visitor<'de> for WeightMapVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WeightMap, A::Error> {
-        let mut position: BTreeMap<String, usize> = BTreeMap::new();
-        let mut entries = Vec::new();
-        while let Some((name, shard)) = map.next_entry::<String, String>()? {
-            let shard = normal(&shard);
-            if entries.len() == MAX_TENSORS || position.len() > MAX_SHARDS {
-                return Err(A::Error::custom(format!(
-                    "more than {MAX_TENSORS} tensors or {MAX_SHARDS} shards"
-                )));
+        let (mut tensors, mut shard_of, mut shards) = (Texts::default(), Vec::new(), Shards::default());
+        while map.next_key_seed(Append(&mut tensors))?.is_some() {
+            shard_of.push(map.next_value_seed(&mut shards)?);
+            if tensors.len() > MAX_TENSORS {
+                return Err(A::Error::custom(format!("more than {MAX_TENSORS} tensors")));
             }
-            let next = position.len();
-            entries.push((name, *position.entry(shard).or_insert(next)));
         }
-        let mut shards = vec![String::new(); position.len()];
-        position.into_iter().for_each(|(name, i)| shards[i] = name);
-        Ok(WeightMap { shards, entries })
+        let mut position = vec![0; shards.0.len()];
+        for (sorted, read) in shards.0.values().enumerate() {
+            position[*read as usize] = sorted as u32;
+        }
+        shard_of.iter_mut().for_each(|shard| *shard = position[*shard as usize]);
+        Ok(WeightMap { shards: shards.0.into_keys().collect(), tensors, shard_of })
     }
 }

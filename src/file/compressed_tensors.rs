@@ -33,11 +33,11 @@ struct Integers {
 pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let ours = checkpoint.settings.is_of(&["compressed-tensors"]);
     let mut modules = vec![];
-    for codes in &checkpoint.table.list {
-        let packed = codes.name.strip_suffix(".weight_packed").filter(|_| codes.dtype.name() == "I32");
-        let plain = codes.name.strip_suffix(".weight").filter(|_| ours && codes.dtype.name() == "I8");
-        let Some(name) = packed.or(plain) else { continue };
-        modules.push(Parts::find(checkpoint, codes, name, packed.is_some())?.module(checkpoint, name)?);
+    for (end, dtype, known) in [(".weight_packed", "I32", true), (".weight", "I8", ours)] {
+        for (codes, name) in checkpoint.ending(end).filter(|(t, _)| known && t.dtype.name() == dtype) {
+            let packed = dtype == "I32";
+            modules.push(Parts::find(checkpoint, codes, name, packed)?.module(checkpoint, name)?);
+        }
     }
     Ok(modules)
 }

@@ -44,19 +44,15 @@ fn format(name: &str) -> &'static Format {
 /// [`Error::Malformed`] where parts are missing, or types, shapes and settings disagree.
 pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let mut modules = vec![];
-    let gpt_oss = checkpoint.settings.is_of(&["mxfp4"]);
-    for tensor in &checkpoint.table.list {
+    for tensor in checkpoint.table.list.iter().filter(|t| t.dtype.name() == "U8") {
         modules.extend(module(checkpoint, tensor)?);
-        lone_scale(checkpoint, tensor, gpt_oss)?;
     }
+    lone_scales(checkpoint)?;
     Ok(modules)
 }
 
 /// The weight whose codes these are, if they are.
 fn module(checkpoint: &Checkpoint, codes: &TensorInfo) -> Result<Option<TensorInfo>> {
-    if codes.dtype.name() != "U8" {
-        return Ok(None);
-    }
     let found = Found { checkpoint, codes };
     if let Some(name) = codes.name.strip_suffix(".weight_packed") {
         return found.compressed(name).map(Some);
@@ -72,20 +68,15 @@ fn module(checkpoint: &Checkpoint, codes: &TensorInfo) -> Result<Option<TensorIn
 }
 
 /// Refuses scales whose codes are missing or something else: they would be taken without them.
-fn lone_scale(checkpoint: &Checkpoint, scale: &TensorInfo, gpt_oss: bool) -> Result<()> {
-    let name = &*scale.name;
-    let codes = match () {
-        _ if name.ends_with(".weight_scale_2") => name.strip_suffix("_scale_2").zip(Some("")),
-        _ if name.ends_with(".weight_global_scale") => {
-            name.strip_suffix("_global_scale").zip(Some("_packed"))
+fn lone_scales(checkpoint: &Checkpoint) -> Result<()> {
+    let gpt_oss = if checkpoint.settings.is_of(&["mxfp4"]) { &BLOCKS[..] } else { &[] };
+    let compressed = [(".weight", ".weight_scale_2"), (".weight_packed", ".weight_global_scale")];
+    for (codes, scales) in compressed.iter().chain(gpt_oss) {
+        for (scale, name) in checkpoint.ending(scales) {
+            checkpoint.files.typed(checkpoint.scaled_by(scale, name, codes)?, &["U8"])?;
         }
-        _ if gpt_oss => {
-            BLOCKS.iter().find_map(|(blocks, scales)| name.strip_suffix(scales).zip(Some(*blocks)))
-        }
-        _ => None,
-    };
-    let Some((stem, end)) = codes else { return Ok(()) };
-    checkpoint.files.typed(checkpoint.scaled_by(scale, stem, end)?, &["U8"])
+    }
+    Ok(())
 }
 
 /// Codes, and where to look for what belongs to them.

@@ -47,16 +47,14 @@ const SCALING: [&str; 4] = ["compressed-tensors", "fbgemm_fp8", "fp8", "modelopt
 pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let (mut modules, mut unscaled, mut alone) = (vec![], vec![], Alone::default());
     for tensor in &checkpoint.table.list {
-        let Some(kind) = fp8::kind(tensor.dtype.name()) else {
-            lone_scale(checkpoint, tensor)?;
-            continue;
-        };
+        let Some(kind) = fp8::kind(tensor.dtype.name()) else { continue };
         let scale = scale_of(checkpoint, tensor)?;
         if scale.is_none() && is_weight(&tensor.name) {
             unscaled.push(tensor);
         }
         modules.extend(module(checkpoint, (tensor, scale), kind, &mut alone)?);
     }
+    lone_scales(checkpoint)?;
     refuse_unscaled(checkpoint, &unscaled)?;
     match (unscaled.first(), checkpoint.settings.method()) {
         (Some(weight), Some(method)) if SCALING.contains(&method) => {
@@ -96,9 +94,11 @@ impl Alone {
 }
 
 /// Refuses scales whose weight is no FP8: it would be taken without them.
-fn lone_scale(checkpoint: &Checkpoint, scale: &TensorInfo) -> Result<()> {
-    let Some(name) = scale.name.strip_suffix("_scale_inv") else { return Ok(()) };
-    checkpoint.files.typed(checkpoint.scaled_by(scale, name, "")?, &["F8_E4M3", "F8_E5M2"])
+fn lone_scales(checkpoint: &Checkpoint) -> Result<()> {
+    let is_scale = |t: &TensorInfo| fp8::kind(t.dtype.name()).is_none();
+    checkpoint.ending("_scale_inv").filter(|(t, _)| is_scale(t)).try_for_each(|(scale, name)| {
+        checkpoint.files.typed(checkpoint.scaled_by(scale, name, "")?, &["F8_E4M3", "F8_E5M2"])
+    })
 }
 
 /// The scales of a weight; there is one name for them at most.

@@ -41,8 +41,7 @@ pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
         return Ok(vec![]);
     }
     let mut modules = vec![];
-    for codes in &checkpoint.table.list {
-        let Some(name) = codes.name.strip_suffix(".qweight") else { continue };
+    for (codes, name) in checkpoint.ending(".qweight") {
         let parts = Parts::find(checkpoint, codes, name)?;
         // Without settings the shapes tell GPTQ from AWQ: here codes have a column for each scale.
         if method.is_none() && codes.shape.last() != parts.scales.shape.last() {

@@ -75,8 +75,7 @@ struct Hqq {
 /// [`Error::Malformed`] where parts are missing, shapes disagree with each other or the settings, or groups lie as no row of weights has
 /// them.
 pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
-    let names = checkpoint.table.list.iter().filter_map(|t| Some((t, t.name.strip_suffix(".W_q")?)));
-    names.map(|(codes, name)| Parts::find(checkpoint, codes, name)?.module()).collect()
+    checkpoint.ending(".W_q").map(|(codes, name)| Parts::find(checkpoint, codes, name)?.module()).collect()
 }
 
 /// The tensors of one weight.

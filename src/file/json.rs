@@ -1,7 +1,7 @@
 //! What the JSON parts of checkpoints need beside serde_json: offsets for errors, and texts held compactly.
 
 use crate::file::names::{NameIndex, clipped};
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use std::fmt;
 
 /// Offset in `text` of an error, and what it says.
@@ -33,12 +33,67 @@ pub(crate) fn locate(text: &str, name: &str, first: char) -> Option<u64> {
 /// The most pairs of one map, which bounds the time to read it; real files have one or two.
 const MAX_PAIRS: usize = 1 << 18;
 
-/// Pairs of texts in the order of their file, in one allocation: a header may hold millions of tiny ones.
+/// Texts one behind another in one allocation: a header may hold hundreds of thousands of tiny ones.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Texts {
+    text: String,
+    /// Where each ends in `text`.
+    ends: Vec<u32>,
+}
+
+impl Texts {
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The text at this position, which must be below the number of them.
+    pub fn get(&self, i: usize) -> &str {
+        let start = i.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        &self.text[start..self.ends[i] as usize]
+    }
+
+    /// Appends a text; `None` if all together are longer than 4 GiB.
+    pub fn push(&mut self, text: &str) -> Option<()> {
+        let end = (self.text.len() + text.len()).try_into().ok()?;
+        self.text.push_str(text);
+        self.ends.push(end);
+        Some(())
+    }
+
+    /// Their positions by text, or the first that occurred before.
+    pub fn index(&self) -> Result<NameIndex, usize> {
+        NameIndex::new(self.len(), |i| self.get(i).as_bytes())
+    }
+}
+
+/// Appends a JSON string to texts, without an allocation of its own.
+pub(crate) struct Append<'a>(pub &'a mut Texts);
+
+impl<'de> DeserializeSeed<'de> for Append<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Append<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
+        self.0.push(text).ok_or_else(|| E::custom("more than 4 GiB of texts"))
+    }
+}
+
+/// Pairs of texts in the order of their file.
 #[derive(Clone, Debug, Default)]
 pub struct TextMap {
-    text: String,
-    /// Where each key and its value end in `text`.
-    ends: Vec<[u32; 2]>,
+    keys: Texts,
+    values: Texts,
 }
 
 impl TextMap {
@@ -49,38 +104,17 @@ impl TextMap {
 
     /// Keys and values in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        (0..self.ends.len()).map(|i| self.pair(i))
+        (0..self.len()).map(|i| (self.keys.get(i), self.values.get(i)))
     }
 
     /// The number of pairs.
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.values.len()
     }
 
     /// True without pairs.
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    fn pair(&self, i: usize) -> (&str, &str) {
-        let start = i.checked_sub(1).map_or(0, |before| self.ends[before][1] as usize);
-        let [key_end, end] = self.ends[i].map(|end| end as usize);
-        (&self.text[start..key_end], &self.text[key_end..end])
-    }
-
-    /// Appends a pair; `None` if there are too many.
-    fn push(&mut self, key: &str, value: &str) -> Option<()> {
-        self.text.push_str(key);
-        let key_end = self.text.len().try_into().ok()?;
-        self.text.push_str(value);
-        self.ends.push([key_end, self.text.len().try_into().ok()?]);
-        (self.len() <= MAX_PAIRS).then_some(())
-    }
-
-    /// A key that occurs twice.
-    fn duplicate(&self) -> Option<&str> {
-        let index = NameIndex::new(self.len(), |i| self.pair(i).0.as_bytes());
-        index.err().map(|i| self.pair(i).0)
+        self.len() == 0
     }
 }
 
@@ -101,12 +135,15 @@ impl<'de> Visitor<'de> for TextMapVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TextMap, A::Error> {
         let mut out = TextMap::default();
-        while let Some((key, value)) = map.next_entry::<String, String>()? {
-            out.push(&key, &value).ok_or_else(|| A::Error::custom(format!("more than {MAX_PAIRS} texts")))?;
+        while map.next_key_seed(Append(&mut out.keys))?.is_some() {
+            map.next_value_seed(Append(&mut out.values))?;
+            if out.len() > MAX_PAIRS {
+                return Err(A::Error::custom(format!("more than {MAX_PAIRS} texts")));
+            }
         }
-        match out.duplicate() {
-            Some(key) => Err(A::Error::custom(format!("the key `{key}` is given twice"))),
-            None => Ok(out),
+        match out.keys.index() {
+            Err(i) => Err(A::Error::custom(format!("the key `{}` is given twice", out.keys.get(i)))),
+            Ok(_) => Ok(out),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::linear::KeptColumns;
 use crate::tensor::PackedTensor;
 use bytes::Bytes;
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -122,20 +123,62 @@ pub(super) struct Checkpoint<'a> {
     pub table: &'a TensorTable,
     pub files: &'a Files<'a>,
     pub settings: &'a Settings,
+    /// What follows the last dots of names, each once: `weight`, `scales`. None where there are very many, as no tool writes them.
+    lasts: Option<HashSet<&'a str>>,
     /// Ends of names that were asked for, and whether any name has them: most questions are about conventions of other tools.
     ends: RefCell<Vec<(&'static str, bool)>>,
 }
 
+/// The most different ends of names that are remembered.
+const MAX_LASTS: usize = 1024;
+
 impl<'a> Checkpoint<'a> {
-    /// The tensor whose name is `stem` and then `end`, if there is one.
-    pub fn beside(&self, stem: &str, end: &'static str) -> Option<&'a TensorInfo> {
-        let known = self.ends.borrow().iter().find(|(other, _)| *other == end).map(|(_, occurs)| *occurs);
-        let occurs = known.unwrap_or_else(|| {
-            let occurs = self.table.list.iter().any(|t| t.name.ends_with(end));
+    fn new(table: &'a TensorTable, files: &'a Files<'a>, settings: &'a Settings) -> Self {
+        let (mut lasts, mut before) = (HashSet::new(), "");
+        for tensor in &table.list {
+            let last = tensor.name.rsplit_once('.').map_or(&*tensor.name, |(_, last)| last);
+            if last != before {
+                lasts.insert(last);
+                before = last;
+            }
+            if lasts.len() > MAX_LASTS {
+                break;
+            }
+        }
+        let lasts = (lasts.len() <= MAX_LASTS).then_some(lasts);
+        Self { table, files, settings, lasts, ends: RefCell::default() }
+    }
+
+    /// False if no name ends so.
+    pub fn occurs(&self, end: &'static str) -> bool {
+        // The same place in the program, which costs less to find out than the same text.
+        let same = |other: &&(&str, bool)| std::ptr::eq(other.0, end);
+        let known = self.ends.borrow().iter().find(same).map(|(_, occurs)| *occurs);
+        known.unwrap_or_else(|| {
+            let occurs = match (&self.lasts, end.rsplit_once('.')) {
+                (Some(lasts), Some((_, last))) => lasts.contains(last),
+                (Some(lasts), None) => lasts.iter().any(|last| last.ends_with(end)),
+                (None, _) => self.table.list.iter().any(|t| t.name.ends_with(end)),
+            };
             self.ends.borrow_mut().push((end, occurs));
             occurs
-        });
-        occurs.then(|| self.table.beside(stem, end)).flatten()
+        })
+    }
+
+    /// False if nothing that follows the last dot of a name begins so.
+    pub fn last_begins(&self, start: &str) -> bool {
+        self.lasts.as_ref().is_none_or(|lasts| lasts.iter().any(|last| last.starts_with(start)))
+    }
+
+    /// The tensors whose names end so, and what stands before.
+    pub fn ending(&self, end: &'static str) -> impl Iterator<Item = (&'a TensorInfo, &'a str)> + use<'a> {
+        let list = if self.occurs(end) { &self.table.list[..] } else { &[] };
+        list.iter().filter_map(move |t| Some((t, t.name.strip_suffix(end)?)))
+    }
+
+    /// The tensor whose name is `stem` and then `end`, if there is one.
+    pub fn beside(&self, stem: &str, end: &'static str) -> Option<&'a TensorInfo> {
+        self.occurs(end).then(|| self.table.beside(stem, end)).flatten()
     }
 
     /// The tensor whose name is `stem` and then `end`, without which another makes no sense.
@@ -281,7 +324,7 @@ pub(super) struct Gathered {
 
 /// The tensors of `table`, those that belong together as one.
 pub(super) fn gather(table: TensorTable, files: &Files, settings: &Settings) -> Result<Gathered> {
-    let checkpoint = Checkpoint { table: &table, files, settings, ends: RefCell::default() };
+    let checkpoint = Checkpoint::new(&table, files, settings);
     let mut modules = vec![];
     for convention in CONVENTIONS {
         modules.extend(convention(&checkpoint)?);
@@ -347,7 +390,8 @@ fn refuse_unknown(checkpoint: &Checkpoint, uses: &[Use]) -> Result<()> {
     let list =
         || checkpoint.table.list.iter().zip(uses).filter(|(_, used)| **used == Use::None).map(|(t, _)| t);
     scales::refuse_unclaimed(checkpoint, list())?;
-    match list().find(|t| CODES.iter().any(|end| t.name.ends_with(end))) {
+    let codes: Vec<&str> = CODES.iter().copied().filter(|end| checkpoint.occurs(end)).collect();
+    match list().find(|t| codes.iter().any(|end| t.name.ends_with(end))) {
         None => Ok(()),
         Some(tensor) => {
             let settings = checkpoint.settings;

@@ -13,10 +13,13 @@ const CACHES: [&str; 3] = ["q_scale", "k_scale", "v_scale"];
 
 /// The module whose weight a tensor of this name may scale: `a` of `a.weight_scale`, `a.scale` and `a.weight.scales`.
 pub(super) fn module_of_scale(name: &str) -> Option<&str> {
-    let last = name.rsplit_once('.').map_or(name, |(_, last)| last).to_ascii_lowercase();
+    let last = name.rsplit_once('.').map_or(name, |(_, last)| last);
+    if !last.as_bytes().windows(4).any(|four| four.eq_ignore_ascii_case(b"scal")) {
+        return None;
+    }
+    let last = last.to_ascii_lowercase();
     let other = CACHES.contains(&&*last) || OTHERS.iter().any(|other| last.contains(other));
-    let scales = last.contains("scal") && !other;
-    scales.then(|| module_of(name))
+    (!other).then(|| module_of(name))
 }
 
 /// The module that a tensor belongs to: `a` of `a.bias` and `a.weight._data`.
@@ -62,13 +65,10 @@ pub(super) fn refuse_unclaimed<'a>(
 ) -> Result<()> {
     let bare: Vec<&TensorInfo> = unclaimed.filter(|t| t.dtype.name() == "I8" && t.shape.len() > 1).collect();
     refuse_unscaled(checkpoint, &bare)?;
-    let smooth = |t: &&TensorInfo| {
-        let module = t.name.strip_suffix(".pre_quant_scale");
-        module.is_some_and(|module| checkpoint.table.get(&format!("{module}.weight")).is_some())
-    };
-    match checkpoint.table.list.iter().find(smooth) {
+    let mut smooth = checkpoint.ending(".pre_quant_scale");
+    match smooth.find(|(_, module)| checkpoint.beside(module, ".weight").is_some()) {
         None => Ok(()),
-        Some(scale) => {
+        Some((scale, _)) => {
             let problem =
                 "the activations of its module are to be multiplied by it first, which is not supported";
             Err(checkpoint.files.malformed(scale, problem))
