@@ -5,9 +5,21 @@ fn decode_init(lane: u32) {}
 const CODES_SIGNED = false;
 const CODES_CENTER = 0;
 
-fn scale_and_offset(row: u32, k: u32) -> vec2<f32> {
-    let dm = unpack2x16float(plane_word(2u, row, k >> 8u));
-    let sc = plane_word(1u, row, k >> 6u) >> (((k >> 5u) & 1u) * 16u);
+const TOGETHER = 8u;
+
+struct Shared {
+    sc: vec4<u32>,
+    dm: u32,
+}
+
+fn shared_words(row: u32, k: u32) -> Shared {
+    return Shared(plane_vec4(1u, row, k >> 8u), plane_word(2u, row, k >> 8u));
+}
+
+// Of the word of `sc` for 64 weights, and of `dm`.
+fn scale_and_offset(word: u32, d_dmin: u32, k: u32) -> vec2<f32> {
+    let dm = unpack2x16float(d_dmin);
+    let sc = word >> (((k >> 5u) & 1u) * 16u);
     return vec2<f32>(dm.x * f32(i32(sc & 255u)), -(dm.y * f32(i32((sc >> 8u) & 255u))));
 }
 
@@ -16,11 +28,16 @@ fn quads(row: u32, k: u32) -> array<u32, 8> {
 }
 
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let dm = scale_and_offset(row, k);
+    let dm = scale_and_offset(plane_word(1u, row, k >> 6u), plane_word(2u, row, k >> 8u), k);
     return affine(quads(row, k), dm.x, dm.y);
 }
 
 fn codes32(row: u32, k: u32) -> Codes {
-    let dm = scale_and_offset(row, k);
+    let dm = scale_and_offset(plane_word(1u, row, k >> 6u), plane_word(2u, row, k >> 8u), k);
+    return codes(quads(row, k), dm.x, dm.y);
+}
+
+fn shared_codes(s: Shared, row: u32, k: u32) -> Codes {
+    let dm = scale_and_offset(s.sc[(k >> 6u) & 3u], s.dm, k);
     return codes(quads(row, k), dm.x, dm.y);
 }

@@ -5,10 +5,25 @@ fn decode_init(lane: u32) {}
 const CODES_SIGNED = false;
 const CODES_CENTER = 32;
 
-fn scales(row: u32, k: u32) -> vec2<f32> {
-    let d = plane_f16(3u, row, k >> 8u);
-    let sc = plane_word(2u, row, k >> 6u) >> (((k >> 5u) & 1u) * 16u);
+const TOGETHER = 8u;
+
+struct Shared {
+    sc: vec4<u32>,
+    d: f32,
+}
+
+fn shared_words(row: u32, k: u32) -> Shared {
+    return Shared(plane_vec4(2u, row, k >> 8u), plane_f16(3u, row, k >> 8u));
+}
+
+// Of the word of `sc` for 64 weights.
+fn scales_of(word: u32, d: f32, k: u32) -> vec2<f32> {
+    let sc = word >> (((k >> 5u) & 1u) * 16u);
     return d * vec2<f32>(vec2<i32>(i32(sc << 24u) >> 24u, i32(sc << 16u) >> 24u));
+}
+
+fn scales(row: u32, k: u32) -> vec2<f32> {
+    return scales_of(plane_word(2u, row, k >> 6u), plane_f16(3u, row, k >> 8u), k);
 }
 
 fn quads(row: u32, k: u32) -> array<u32, 8> {
@@ -32,5 +47,10 @@ fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
 
 fn codes32(row: u32, k: u32) -> Codes {
     let d = scales(row, k);
+    return Codes(quads(row, k), d, -32.0 * d);
+}
+
+fn shared_codes(s: Shared, row: u32, k: u32) -> Codes {
+    let d = scales_of(s.sc[(k >> 6u) & 3u], s.d, k);
     return Codes(quads(row, k), d, -32.0 * d);
 }

@@ -3,6 +3,7 @@
 // 1. One lane is one row, times four: no reduction, no barrier, no workgroup memory (a barrier costs a coroutine switch there).
 // 2. A workgroup is one subgroup and handles 4 * SUBGROUP rows by COLS columns; each chunk of weights is decoded once for all columns.
 // 3. The activations are shared out by `dot_rows`: the loads are what costs.
+// 4. Words that TOGETHER chunks of a row have in common are loaded once for them, where the decoder says so.
 // Needs: SUBGROUP, COLS.
 
 @compute @workgroup_size(SUBGROUP)
@@ -23,14 +24,33 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
     let r3 = w_row(t, lane + 3u * SUBGROUP);
 
     var sums: array<vec4<f32>, COLS>;
-    for (var chunk = t.chunk_begin; chunk < t.chunk_end; chunk++) {
-        let k = chunk * 32u;
-        let a = w_chunk(r0, k);
-        let b = w_chunk(r1, k);
-        let c = w_chunk(r2, k);
-        let d = w_chunk(r3, k);
-        for (var i = 0u; i < COLS; i++) {
-            sums[i] = dot_rows(t, a, b, c, d, i, k, lane, sums[i]);
+    // Loops that end where they are told, not where they begin: a software driver would run their bodies once more for no lane.
+    var chunk = t.chunk_begin;
+    if (chunk < t.chunk_end) {
+        loop {
+            let k0 = chunk * 32u;
+            let sa = shared_words(r0, k0);
+            let sb = shared_words(r1, k0);
+            let sc = shared_words(r2, k0);
+            let sd = shared_words(r3, k0);
+            let end = min((chunk / TOGETHER + 1u) * TOGETHER, t.chunk_end);
+            loop {
+                let k = chunk * 32u;
+                let a = row_chunk(sa, r0, k);
+                let b = row_chunk(sb, r1, k);
+                let c = row_chunk(sc, r2, k);
+                let d = row_chunk(sd, r3, k);
+                for (var i = 0u; i < COLS; i++) {
+                    sums[i] = dot_rows(t, a, b, c, d, i, k, lane, sums[i]);
+                }
+                continuing {
+                    chunk++;
+                    break if chunk >= end;
+                }
+            }
+            continuing {
+                break if chunk >= t.chunk_end;
+            }
         }
     }
 

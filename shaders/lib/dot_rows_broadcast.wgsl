@@ -5,7 +5,7 @@ struct W {
     v: array<vec4<f32>, 8>,
 }
 
-fn w_chunk(row: u32, k: u32) -> W {
+fn row_chunk(s: Shared, row: u32, k: u32) -> W {
     return W(weights32(row, k));
 }
 

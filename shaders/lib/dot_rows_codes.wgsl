@@ -3,8 +3,8 @@
 
 alias W = Codes;
 
-fn w_chunk(row: u32, k: u32) -> W {
-    return codes32(row, k);
+fn row_chunk(s: Shared, row: u32, k: u32) -> W {
+    return shared_codes(s, row, k);
 }
 
 // sum + (a, b, c, d) . x for the codes of four rows and four activations

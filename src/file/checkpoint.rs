@@ -268,7 +268,7 @@ impl Visitor<'_> for &mut Shards {
     type Value = u32;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name of a file")
+        f.write_str("a string: the name of a file")
     }
 
     fn visit_str<E: serde::de::Error>(self, path: &str) -> Result<u32, E> {

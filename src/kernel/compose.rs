@@ -34,6 +34,9 @@ pub(super) static COOP_16: Part = part!("lib/coop_16.wgsl");
 pub(super) static WORDS_32: Part = part!("lib/words_32.wgsl");
 pub(super) static WORDS_64: Part = part!("lib/words_64.wgsl");
 pub(super) static DOT_ROWS_CODES: Part = part!("lib/dot_rows_codes.wgsl");
+/// What decoders have of their own where words belong to several chunks, and what stands in where they have not.
+pub(super) static SHARED_NONE: Part = part!("lib/shared_none.wgsl");
+pub(super) static CODES_ALONE: Part = part!("lib/codes_alone.wgsl");
 static X_SHARE_32: Part = part!("lib/x_share_32.wgsl");
 static X_SHARE_64: Part = part!("lib/x_share_64.wgsl");
 static X_QUADS: Part = part!("lib/x_quads.wgsl");
@@ -151,7 +154,10 @@ pub fn compose(kernel: &Kernel, config: &Config, layout: &Layout) -> Source {
         _ => vec![],
     };
     let words = if decodes { config.words } else { &WORDS_32 };
-    for part in [&PARAMS, words, &CODES].into_iter().chain(book).chain(config.parts.iter().copied()) {
+    let shares = decodes && format.shader.contains("fn shared_words(");
+    let stands_in = |part: &Part| [SHARED_NONE.path, CODES_ALONE.path].contains(&part.path);
+    let parts = config.parts.iter().copied().filter(|part| !(shares && stands_in(part)));
+    for part in [&PARAMS, words, &CODES].into_iter().chain(book).chain(parts) {
         source.push(part.path, part.text);
     }
     if decodes {

@@ -42,7 +42,9 @@ fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
     };
     match (subgroup, exact) {
         (Some(_), true) if request.codes != Codes::None && columns == 1 => {
-            vec![shared(&compose::DOT_ROWS_CODES, "codes"), shared(&compose::DOT_ROWS_BROADCAST, "decoded")]
+            let mut codes = shared(&compose::DOT_ROWS_CODES, "codes");
+            codes.parts.push(&compose::CODES_ALONE);
+            vec![codes, shared(&compose::DOT_ROWS_BROADCAST, "decoded")]
         }
         (Some(_), true) => vec![shared(&compose::DOT_ROWS_BROADCAST, "decoded")],
         _ => vec![plain()],
@@ -57,6 +59,7 @@ fn config(
     loops: u32,
 ) -> Config {
     parts.extend(compose::tiles(request));
+    parts.push(&compose::SHARED_NONE);
     let lookup = match caps.fixed_subgroup() {
         Some(8..) => &compose::LOOKUP_SHUFFLE,
         _ => &compose::LOOKUP_MEMORY,
@@ -69,7 +72,8 @@ fn config(
         parts,
         rows: 4 * subgroup,
         columns,
-        loops_per_chunk: 1 + columns * (1 + loops),
+        // A chunk may begin a stretch of shared words, which is a loop of its own.
+        loops_per_chunk: 2 + columns * (1 + loops),
         ..Config::new(subgroup)
     }
 }
