@@ -395,7 +395,7 @@ fn alone() -> MutexGuard<'static, ()> {
 /// Three runs, and more while none is fast enough: what else the machine does makes some slow, but none fast.
 fn runs(path: &Path, mmap: bool, longest: Duration) -> Vec<Opened> {
     let mut runs: Vec<Opened> = (0..3).map(|_| measure(path, mmap)).collect();
-    while runs.len() < 12 && runs.iter().all(|run| run.usual_time() > longest) {
+    while runs.len() < 20 && runs.iter().all(|run| run.usual_time() > longest) {
         runs.push(measure(path, mmap));
     }
     runs
