@@ -119,7 +119,7 @@ fn missing_parts_are_named() {
     refused(&without(".nested_absmax"), &format!("a.weight{STATE}"), &["quantized", "nested_absmax"]);
     refused(&without(".nested_quant_map"), &format!("a.weight{STATE}"), &["quantized", "nested_quant_map"]);
     // Without the text the codes would pass for a matrix of bytes.
-    refused(&without(STATE), "a.weight.absmax", &["lacks", "quant_state"]);
+    refused(&without(STATE), "a.weight.nested_absmax", &["lacks", "quant_state"]);
 }
 
 #[test]

@@ -69,8 +69,9 @@ fn state_of(name: &str) -> Option<(&str, &str)> {
 fn orphans(checkpoint: &Checkpoint, modules: &[TensorInfo]) -> Result<()> {
     let known: std::collections::HashSet<&str> = modules.iter().map(|m| m.name.as_str()).collect();
     let orphan = |w: &&str| !known.contains(w) && checkpoint.table.get(w).is_some();
-    let mut parts = COMPANIONS.iter().flat_map(|end| checkpoint.ending(end));
-    match parts.find(|(_, weight)| orphan(weight)) {
+    let parts = COMPANIONS.iter().flat_map(|end| checkpoint.ending(end));
+    let orphans = parts.filter(|(_, weight)| orphan(weight));
+    match orphans.min_by_key(|(part, _)| checkpoint.table.position(part)) {
         None => Ok(()),
         Some((part, weight)) => {
             let wanted = format!("`{}{STATE}nf4` or `…fp4`", shown(weight));

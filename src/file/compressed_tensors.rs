@@ -32,14 +32,11 @@ struct Integers {
 /// [`Error::Malformed`](crate::Error::Malformed) where parts are missing, or shapes disagree with each other or the settings.
 pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let ours = checkpoint.settings.is_of(&["compressed-tensors"]);
-    let mut modules = vec![];
-    for (end, dtype, known) in [(".weight_packed", "I32", true), (".weight", "I8", ours)] {
-        for (codes, name) in checkpoint.ending(end).filter(|(t, _)| known && t.dtype.name() == dtype) {
-            let packed = dtype == "I32";
-            modules.push(Parts::find(checkpoint, codes, name, packed)?.module(checkpoint, name)?);
-        }
-    }
-    Ok(modules)
+    let packed = checkpoint.ending(".weight_packed").filter(|(t, _)| t.dtype.name() == "I32");
+    let plain = checkpoint.ending(".weight").filter(|(t, _)| ours && t.dtype.name() == "I8");
+    let module = |codes, name, packed| Parts::find(checkpoint, codes, name, packed)?.module(checkpoint, name);
+    let packed = packed.map(|(codes, name)| module(codes, name, true));
+    packed.chain(plain.map(|(codes, name)| module(codes, name, false))).collect()
 }
 
 struct Parts<'a> {
