@@ -8,14 +8,6 @@ fn scales(row: u32, k: u32) -> vec2<f32> {
     return vec2<f32>(plane_f16(1u, row, k >> 5u));
 }
 
-const TOGETHER = 8u;
-
-alias Shared = vec4<u32>;
-
-fn shared_words(row: u32, k: u32) -> Shared {
-    return plane_vec4(1u, row, k >> 8u);
-}
-
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
     return lookup32(nibbles(plane_vec4(0u, row, k >> 5u)), scales(row, k));
 }
@@ -24,7 +16,12 @@ fn codes32(row: u32, k: u32) -> Codes {
     return Codes(nibbles(plane_vec4(0u, row, k >> 5u)), scales(row, k), vec2<f32>(0.0));
 }
 
+const TOGETHER = 8u;
+
+fn shared_words(row: u32, k: u32) -> Shared {
+    return Shared(plane_vec4(1u, row, k >> 8u), vec2<f32>(0.0));
+}
+
 fn shared_codes(s: Shared, row: u32, k: u32) -> Codes {
-    let d = half_of(s, k >> 5u);
-    return codes(nibbles(plane_vec4(0u, row, k >> 5u)), d, 0.0);
+    return codes(nibbles(plane_vec4(0u, row, k >> 5u)), half_of(s, k), 0.0);
 }

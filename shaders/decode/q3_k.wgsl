@@ -5,25 +5,8 @@ fn decode_init(lane: u32) {}
 const CODES_SIGNED = false;
 const CODES_CENTER = 4;
 
-const TOGETHER = 8u;
-
-struct Shared {
-    sc: vec4<u32>,
-    d: f32,
-}
-
-fn shared_words(row: u32, k: u32) -> Shared {
-    return Shared(plane_vec4(2u, row, k >> 8u), plane_f16(3u, row, k >> 8u));
-}
-
-// Of the word of `sc` for 64 weights.
-fn scales_of(word: u32, d: f32, k: u32) -> vec2<f32> {
-    let sc = word >> (((k >> 5u) & 1u) * 16u);
+fn scales(sc: u32, d: f32) -> vec2<f32> {
     return d * (vec2<f32>(vec2<i32>(i32(sc & 255u), i32((sc >> 8u) & 255u))) - 32.0);
-}
-
-fn scales(row: u32, k: u32) -> vec2<f32> {
-    return scales_of(plane_word(2u, row, k >> 6u), plane_f16(3u, row, k >> 8u), k);
 }
 
 fn quads(row: u32, k: u32) -> array<u32, 8> {
@@ -33,15 +16,21 @@ fn quads(row: u32, k: u32) -> array<u32, 8> {
 }
 
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    return centered2(quads(row, k), scales(row, k), 4.0);
+    return centered2(quads(row, k), scales(plane_u16(2u, row, k >> 5u), plane_f16(3u, row, k >> 8u)), 4.0);
 }
 
 fn codes32(row: u32, k: u32) -> Codes {
-    let d = scales(row, k);
+    let d = scales(plane_u16(2u, row, k >> 5u), plane_f16(3u, row, k >> 8u));
     return Codes(quads(row, k), d, -4.0 * d);
 }
 
+const TOGETHER = 8u;
+
+fn shared_words(row: u32, k: u32) -> Shared {
+    return Shared(plane_vec4(2u, row, k >> 8u), vec2<f32>(plane_f16(3u, row, k >> 8u)));
+}
+
 fn shared_codes(s: Shared, row: u32, k: u32) -> Codes {
-    let d = scales_of(s.sc[(k >> 6u) & 3u], s.d, k);
+    let d = scales(pair_of(s, k), s.d.x);
     return Codes(quads(row, k), d, -4.0 * d);
 }

@@ -13,14 +13,6 @@ fn quads(row: u32, k: u32) -> array<u32, 8> {
     return nibbles(plane_vec4(0u, row, k >> 5u));
 }
 
-const TOGETHER = 8u;
-
-alias Shared = vec4<u32>;
-
-fn shared_words(row: u32, k: u32) -> Shared {
-    return plane_vec4(1u, row, k >> 8u);
-}
-
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
     return centered(quads(row, k), scale(row, k), 8.0);
 }
@@ -30,7 +22,13 @@ fn codes32(row: u32, k: u32) -> Codes {
     return codes(quads(row, k), d, -8.0 * d);
 }
 
+const TOGETHER = 8u;
+
+fn shared_words(row: u32, k: u32) -> Shared {
+    return Shared(plane_vec4(1u, row, k >> 8u), vec2<f32>(0.0));
+}
+
 fn shared_codes(s: Shared, row: u32, k: u32) -> Codes {
-    let d = half_of(s, k >> 5u);
+    let d = half_of(s, k);
     return codes(quads(row, k), d, -8.0 * d);
 }

@@ -14,14 +14,6 @@ fn quads(row: u32, k: u32) -> array<u32, 8> {
     return with_fifth_bit(nibbles(plane_vec4(0u, row, block)), plane_word(1u, row, block));
 }
 
-const TOGETHER = 8u;
-
-alias Shared = vec4<u32>;
-
-fn shared_words(row: u32, k: u32) -> Shared {
-    return plane_vec4(2u, row, k >> 8u);
-}
-
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
     return centered(quads(row, k), scale(row, k), 16.0);
 }
@@ -31,7 +23,13 @@ fn codes32(row: u32, k: u32) -> Codes {
     return codes(quads(row, k), d, -16.0 * d);
 }
 
+const TOGETHER = 8u;
+
+fn shared_words(row: u32, k: u32) -> Shared {
+    return Shared(plane_vec4(2u, row, k >> 8u), vec2<f32>(0.0));
+}
+
 fn shared_codes(s: Shared, row: u32, k: u32) -> Codes {
-    let d = half_of(s, k >> 5u);
+    let d = half_of(s, k);
     return codes(quads(row, k), d, -16.0 * d);
 }

@@ -5,22 +5,12 @@ fn decode_init(lane: u32) {}
 const CODES_SIGNED = false;
 const CODES_CENTER = 0;
 
-const TOGETHER = 8u;
-
-struct Shared {
-    sc: vec4<u32>,
-    dm: u32,
+fn d_and_dmin(row: u32, k: u32) -> vec2<f32> {
+    return unpack2x16float(plane_word(3u, row, k >> 8u));
 }
 
-fn shared_words(row: u32, k: u32) -> Shared {
-    return Shared(plane_vec4(2u, row, k >> 8u), plane_word(3u, row, k >> 8u));
-}
-
-// Of the word of `sc` for 64 weights, and of `dm`.
-fn scale_and_offset(word: u32, d_dmin: u32, k: u32) -> vec2<f32> {
-    let dm = unpack2x16float(d_dmin);
-    let sc = word >> (((k >> 5u) & 1u) * 16u);
-    return vec2<f32>(dm.x * f32(i32(sc & 255u)), -(dm.y * f32(i32((sc >> 8u) & 255u))));
+fn scale_and_offset(sc: u32, dm: vec2<f32>) -> vec2<f32> {
+    return vec2<f32>(dm.x * f32(i32(sc & 255u)), -(dm.y * f32(i32(sc >> 8u))));
 }
 
 fn quads(row: u32, k: u32) -> array<u32, 8> {
@@ -29,16 +19,22 @@ fn quads(row: u32, k: u32) -> array<u32, 8> {
 }
 
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let dm = scale_and_offset(plane_word(2u, row, k >> 6u), plane_word(3u, row, k >> 8u), k);
+    let dm = scale_and_offset(plane_u16(2u, row, k >> 5u), d_and_dmin(row, k));
     return affine(quads(row, k), dm.x, dm.y);
 }
 
 fn codes32(row: u32, k: u32) -> Codes {
-    let dm = scale_and_offset(plane_word(2u, row, k >> 6u), plane_word(3u, row, k >> 8u), k);
+    let dm = scale_and_offset(plane_u16(2u, row, k >> 5u), d_and_dmin(row, k));
     return codes(quads(row, k), dm.x, dm.y);
 }
 
+const TOGETHER = 8u;
+
+fn shared_words(row: u32, k: u32) -> Shared {
+    return Shared(plane_vec4(2u, row, k >> 8u), d_and_dmin(row, k));
+}
+
 fn shared_codes(s: Shared, row: u32, k: u32) -> Codes {
-    let dm = scale_and_offset(s.sc[(k >> 6u) & 3u], s.dm, k);
+    let dm = scale_and_offset(pair_of(s, k), s.d);
     return codes(quads(row, k), dm.x, dm.y);
 }

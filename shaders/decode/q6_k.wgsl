@@ -5,25 +5,8 @@ fn decode_init(lane: u32) {}
 const CODES_SIGNED = false;
 const CODES_CENTER = 32;
 
-const TOGETHER = 8u;
-
-struct Shared {
-    sc: vec4<u32>,
-    d: f32,
-}
-
-fn shared_words(row: u32, k: u32) -> Shared {
-    return Shared(plane_vec4(2u, row, k >> 8u), plane_f16(3u, row, k >> 8u));
-}
-
-// Of the word of `sc` for 64 weights.
-fn scales_of(word: u32, d: f32, k: u32) -> vec2<f32> {
-    let sc = word >> (((k >> 5u) & 1u) * 16u);
+fn scales(sc: u32, d: f32) -> vec2<f32> {
     return d * vec2<f32>(vec2<i32>(i32(sc << 24u) >> 24u, i32(sc << 16u) >> 24u));
-}
-
-fn scales(row: u32, k: u32) -> vec2<f32> {
-    return scales_of(plane_word(2u, row, k >> 6u), plane_f16(3u, row, k >> 8u), k);
 }
 
 fn quads(row: u32, k: u32) -> array<u32, 8> {
@@ -38,7 +21,7 @@ fn scaled(q: u32, d: f32) -> vec4<f32> {
 }
 
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let d = scales(row, k);
+    let d = scales(plane_u16(2u, row, k >> 5u), plane_f16(3u, row, k >> 8u));
     let q = quads(row, k);
     return array<vec4<f32>, 8>(
         scaled(q[0], d.x), scaled(q[1], d.x), scaled(q[2], d.x), scaled(q[3], d.x),
@@ -46,11 +29,17 @@ fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
 }
 
 fn codes32(row: u32, k: u32) -> Codes {
-    let d = scales(row, k);
+    let d = scales(plane_u16(2u, row, k >> 5u), plane_f16(3u, row, k >> 8u));
     return Codes(quads(row, k), d, -32.0 * d);
 }
 
+const TOGETHER = 8u;
+
+fn shared_words(row: u32, k: u32) -> Shared {
+    return Shared(plane_vec4(2u, row, k >> 8u), vec2<f32>(plane_f16(3u, row, k >> 8u)));
+}
+
 fn shared_codes(s: Shared, row: u32, k: u32) -> Codes {
-    let d = scales_of(s.sc[(k >> 6u) & 3u], s.d, k);
+    let d = scales(pair_of(s, k), s.d.x);
     return Codes(quads(row, k), d, -32.0 * d);
 }

@@ -9,14 +9,6 @@ fn scale(row: u32, k: u32) -> f32 {
     return plane_f16(1u, row, k >> 5u);
 }
 
-const TOGETHER = 8u;
-
-alias Shared = vec4<u32>;
-
-fn shared_words(row: u32, k: u32) -> Shared {
-    return plane_vec4(1u, row, k >> 8u);
-}
-
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
     return scaled_codes(codes32(row, k));
 }
@@ -25,7 +17,12 @@ fn codes32(row: u32, k: u32) -> Codes {
     return codes(byte_quads(plane_vec4(0u, row, k >> 4u), plane_vec4(0u, row, (k >> 4u) + 1u)), scale(row, k), 0.0);
 }
 
+const TOGETHER = 8u;
+
+fn shared_words(row: u32, k: u32) -> Shared {
+    return Shared(plane_vec4(1u, row, k >> 8u), vec2<f32>(0.0));
+}
+
 fn shared_codes(s: Shared, row: u32, k: u32) -> Codes {
-    let d = half_of(s, k >> 5u);
-    return codes(byte_quads(plane_vec4(0u, row, k >> 4u), plane_vec4(0u, row, (k >> 4u) + 1u)), d, 0.0);
+    return codes(byte_quads(plane_vec4(0u, row, k >> 4u), plane_vec4(0u, row, (k >> 4u) + 1u)), half_of(s, k), 0.0);
 }

@@ -113,3 +113,19 @@ fn scaled_codes(c: Codes) -> array<vec4<f32>, 8> {
         c.d.x * quad_signed(c.q[0]), c.d.x * quad_signed(c.q[1]), c.d.x * quad_signed(c.q[2]), c.d.x * quad_signed(c.q[3]),
         c.d.y * quad_signed(c.q[4]), c.d.y * quad_signed(c.q[5]), c.d.y * quad_signed(c.q[6]), c.d.y * quad_signed(c.q[7]));
 }
+
+// What chunks of 256 weights of a row have in common: two bytes for each of the eight, and what belongs to all of them.
+struct Shared {
+    pairs: vec4<u32>,
+    d: vec2<f32>,
+}
+
+// The two bytes of a chunk.
+fn pair_of(s: Shared, k: u32) -> u32 {
+    return (s.pairs[(k >> 6u) & 3u] >> (((k >> 5u) & 1u) * 16u)) & 0xffffu;
+}
+
+// The same as f16.
+fn half_of(s: Shared, k: u32) -> f32 {
+    return unpack2x16float(pair_of(s, k)).x;
+}

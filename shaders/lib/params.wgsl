@@ -56,11 +56,6 @@ fn plane_f16(plane: u32, row: u32, i: u32) -> f32 {
     return unpack2x16float(plane_word(plane, row, i >> 1u) >> ((i & 1u) * 16u)).x;
 }
 
-// Number `i % 8` of the f16 pairs in four words.
-fn half_of(words: vec4<u32>, i: u32) -> f32 {
-    return unpack2x16float(words[(i >> 1u) & 3u] >> ((i & 1u) * 16u)).x;
-}
-
 // Sixteen bits, number `i` of a row of a plane.
 fn plane_u16(plane: u32, row: u32, i: u32) -> u32 {
     return (plane_word(plane, row, i >> 1u) >> ((i & 1u) * 16u)) & 0xffffu;
