@@ -366,7 +366,7 @@ fn forced_limits() {
         ("binding of 16 KiB", &small, case(3, 1024, 40, "batch split")),
         ("three workgroups a dimension", &narrow, case(100, 64, 9, "folded grid, batch split by the grid")),
         ("120 loop iterations", &short, case(70, 8192, 9, "k split, sums added up")),
-        ("120 loop iterations", &short, case(70, 2048, 1, "k split between chunks that have words in common")),
+        ("120 loop iterations", &short, case(70, 2048, 1, "k split, words in common")),
     ];
     let mut failures = vec![];
     let mut done = 0;

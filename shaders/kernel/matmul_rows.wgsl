@@ -40,9 +40,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
                 let b = row_chunk(sb, r1, k);
                 let c = row_chunk(sc, r2, k);
                 let d = row_chunk(sd, r3, k);
-                for (var i = 0u; i < COLS; i++) {
-                    sums[i] = dot_rows(t, a, b, c, d, i, k, lane, sums[i]);
-                }
+                add_chunk(t, a, b, c, d, k, lane, &sums);
                 continuing {
                     chunk++;
                     break if chunk >= end;

@@ -18,10 +18,15 @@ pub(super) fn lanes(caps: &Caps) -> u32 {
     caps.fixed_subgroup().unwrap_or(8)
 }
 
+/// Weights are decoded once for these. More of them want more of a stack than a first-level cache holds, and experts get few columns each.
+fn columns(request: &Request) -> u32 {
+    columns_for(request.batch, if request.batch < 16 || request.experts { 8 } else { 16 })
+}
+
 /// With f32 activations, one column and codes: scales come in once for 16 products, and few weights are in registers at
 /// a time. For several columns it is better to decode once.
 fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
-    let columns = columns_for(request.batch, 8);
+    let columns = columns(request);
     let subgroup = caps.fixed_subgroup();
     let exact = request.activations == Activations::F32;
     let plain = || {
@@ -60,6 +65,12 @@ fn config(
 ) -> Config {
     parts.extend(compose::tiles(request));
     parts.push(&compose::SHARED_NONE);
+    // For fewer columns the loop costs as much as it saves (Mesa 26.2.6), or more (22.3.6).
+    let (sums, turns) = match columns {
+        ..8 => (&compose::SUMS_UNROLLED, columns),
+        _ => (&compose::SUMS_IN_TURN, columns / 2 * (1 + columns)),
+    };
+    parts.push(sums);
     let lookup = match caps.fixed_subgroup() {
         Some(8..) => &compose::LOOKUP_SHUFFLE,
         _ => &compose::LOOKUP_MEMORY,
@@ -73,7 +84,7 @@ fn config(
         rows: 4 * subgroup,
         columns,
         // A chunk may begin a stretch of shared words, which is a loop of its own.
-        loops_per_chunk: 2 + columns * (1 + loops),
+        loops_per_chunk: 2 + turns + columns * loops,
         ..Config::new(subgroup)
     }
 }
