@@ -158,9 +158,9 @@ EOF
     esac
 }
 
-# tests_to_lines FILE [TEST]: libtest's output to `pass TEST` and `FAIL TEST: message` lines, and the sum of what tests say they checked.
+# tests_to_lines FILE: libtest's output to `pass TEST` and `FAIL TEST: message` lines, and the sum of what tests say they checked.
 tests_to_lines() {
-    awk -v file="$1" -v all="$1${2:+::$2}" '
+    awk -v file="$1" '
         /^test .* \.\.\. ok$/ { print "pass " file "::" $2 }
         /^test .* \.\.\. ignored/ { print "SKIP " file "::" $2 ": ignored by the tests themselves" }
         /^test .* \.\.\. FAILED$/ { failed[$2] = 1 }
@@ -172,26 +172,9 @@ tests_to_lines() {
         /^test result: / { finished = 1 }
         END {
             for (t in failed) if (!told[t]) print "FAIL " file "::" t ": no message"
-            if (!finished) print "FAIL " all ": died or ran out of time"
+            if (!finished) print "FAIL " file ": died or ran out of time"
             print "checks " checks + 0
         }'
-}
-
-# run_binary RUN FILE [ARGUMENTS]: one process of tests, its outcome added to those of the run.
-run_binary() {
-    local run=$1 file=$2
-    shift 2
-    timeout "$limit" "${on[@]}" "$(binary "$file")" --show-output "$@" >"$results/$run.out" 2>&1
-    cat "$results/$run.out" >>"$results/$run.log"
-    tests_to_lines "$file" "${2:-}" <"$results/$run.out" >>"$results/$run.lines"
-}
-
-# Tests that take every format, and in how many processes a driver that keeps too much memory runs them.
-parts_of() {
-    case $1 in
-    *_kernels | *_kernels_without_subgroups | rounded_activations) echo 8 ;;
-    *) echo 1 ;;
-    esac
 }
 
 run_tests() {
@@ -203,16 +186,9 @@ run_tests() {
     driver "$run"
     "${on[@]}" "$target/debug/qmatmul" devices -o csv >"$results/$run.device" 2>>"$log" || { cannot "$run" "no adapter"; return; }
     for file in "$@"; do
-        case $run in
-        # It keeps much memory for each pipeline, of which one process of these tests makes thousands.
-        swiftshader) "$(binary "$file")" --list 2>>"$log" | sed -n 's/: test$//p' | while read -r test; do
-            parts=$(parts_of "$test")
-            for ((part = 1; part <= parts; part++)); do
-                QMATMUL_PART=$part/$parts run_binary "$run" "$file" --exact "$test" </dev/null
-            done
-        done ;;
-        *) run_binary "$run" "$file" ;;
-        esac
+        timeout "$limit" "${on[@]}" "$(binary "$file")" --show-output >"$results/$run.out" 2>&1
+        cat "$results/$run.out" >>"$log"
+        tests_to_lines "$file" <"$results/$run.out" >>"$results/$run.lines"
     done
     case $run in *-layer) layer_to_lines "$run" >>"$results/$run.lines" ;; esac
     row "$run" $((SECONDS - start))
@@ -334,8 +310,7 @@ sort_failures() {
 row() {
     local run=$1 seconds=$2 passed checks name driver subgroup features failed
     sort_failures "$run"
-    # A test in parts has passed once.
-    passed=$(grep '^pass ' "$results/$run.lines" | sort -u | wc -l)
+    passed=$(grep -c '^pass ' "$results/$run.lines")
     checks=$(awk '$1 == "checks" { n += $2 } END { print n + 0 }' "$results/$run.lines")
     failed=$(wc -l <"$results/$run.unexpected")
     if [ "$(wc -l <"$results/$run.device")" -gt 1 ]; then

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{VARIANTS, Variant, open, part, report};
+use common::{VARIANTS, Variant, open, report};
 use qmatmul::check::{self, random_tensor};
 use qmatmul::format::{self, Format};
 use qmatmul::gpu::{TuningCache, Upload};
@@ -104,7 +104,7 @@ fn all_cases(variant: usize) {
     let variant = &VARIANTS[variant];
     let mut failures = vec![];
     let mut done = 0;
-    for formats in part(&formats()).chunks(FORMATS_AT_ONCE) {
+    for formats in formats().chunks(FORMATS_AT_ONCE) {
         let runtime = open(&variant.options());
         for format in formats {
             let cases: Vec<_> = CASES.iter().filter(|c| fits(format, c)).collect();
@@ -180,7 +180,7 @@ fn rounded_activations() {
             done += 1;
         }
     };
-    for format in part(&formats()).into_iter().filter(|f| f.has_integers()) {
+    for format in formats().into_iter().filter(|f| f.has_integers()) {
         check(&VARIANTS[0], format, &cases[..1], Activations::Q8);
         check(&VARIANTS[3], format, &cases[1..2], Activations::Q8);
     }

@@ -43,16 +43,6 @@ impl Variant {
     }
 }
 
-/// What this process tests of all that there is: everything, or with `QMATMUL_PART=2/6` the second of every six. For drivers that keep
-/// so much memory for each pipeline that one process cannot take all (`scripts/drivers.sh`).
-pub fn part<T: Copy>(all: &[T]) -> Vec<T> {
-    let Ok(text) = std::env::var("QMATMUL_PART") else { return all.to_vec() };
-    let numbers = text.split_once('/').and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)));
-    let (part, of): (usize, usize) = numbers.expect("QMATMUL_PART is a part and their number, as 2/6");
-    assert!((1..=of).contains(&part), "QMATMUL_PART={text} is no part of {of}");
-    all.iter().copied().skip(part - 1).step_by(of).collect()
-}
-
 /// A runtime of its own for a test with special switches.
 pub fn open(options: &Options) -> Runtime {
     let runtime =
