@@ -13,18 +13,20 @@
 //!   two agree for many outputs, but one output alone may cancel to nearly nothing, and then even a correctly rounded
 //!   f32 sum is far from it in its own terms.
 //! * Each row of a matmul by itself, in the same terms: at most [`NMSE_ROW`]. A weight may have rows a million times larger
-//!   than the others, and the whole then says nothing about those.
+//!   than the others, and the whole then says nothing about those. In a mixture, each row of each expert.
+//! * A row whose products have a power near the largest f32 is not compared: sums on the way may be infinite on any device.
 //! * Activations that are rounded on the way: the same bounds against a CPU twin that rounds them alike, bit for bit. And
 //!   against the activations as they are, [`NMSE_F16`] or [`NMSE_Q8`], which says that what was rounded was the right thing. A
 //!   kernel that rounds weights to f16 as well, as cooperative matrices must, is held to [`NMSE_F16`] alone.
 //! * Rounding errors are random: few outputs stray further than many do, so their bounds are wider, by 1 + 16 / count.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{Blocks, Format, Layout};
 use crate::gpu::{CANARY, Layer, Runtime, Task, Upload, Weights};
 use crate::kernel::{self, Activations, MatmulOptions, Request, reference};
 use crate::linear::Linear;
 use crate::tensor::PackedTensor;
+use serde::Serializer;
 use std::fmt;
 
 /// Bound of the normalized mean square error of a matmul with f32 activations and f32 sums.
@@ -62,9 +64,16 @@ pub struct Worst {
     /// Index in the result: `column * m + row`, or `row * k + column` of a dequantized weight.
     pub index: usize,
     /// What the device computed.
+    #[serde(serialize_with = "number")]
     pub got: f64,
     /// What the reference says.
+    #[serde(serialize_with = "number")]
     pub want: f64,
+}
+
+/// JSON has neither NaN nor infinity, and a report of a wrong value must tell it: as text then.
+fn number<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
+    if value.is_finite() { to.serialize_f64(*value) } else { to.collect_str(value) }
 }
 
 /// A result held against its reference.
@@ -73,6 +82,7 @@ pub struct Comparison {
     /// Number of values compared.
     pub count: usize,
     /// Σ(got − want)² / Σ want²; infinite if one side alone is not finite.
+    #[serde(serialize_with = "number")]
     pub nmse: f64,
     /// Values whose bits differ, for comparisons that ask for equal bits.
     pub different: usize,
@@ -82,9 +92,28 @@ pub struct Comparison {
     pub intact: bool,
     /// True if the result is right.
     pub passed: bool,
+    /// What was said where the driver refused the operation, so that there is no result.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 impl Comparison {
+    /// No values, which are right.
+    pub(crate) fn nothing() -> Self {
+        Self { count: 0, nmse: 0.0, different: 0, worst: None, intact: true, passed: true, refused: None }
+    }
+
+    /// Of an operation that the driver refuses to carry out, as it may refuse a shader: it failed, and others may not.
+    fn or_refused(result: Result<Self>) -> Result<Self> {
+        match result {
+            Err(error @ Error::Gpu { .. }) => {
+                let refused = Some(error.to_string());
+                Ok(Self { nmse: f64::INFINITY, passed: false, refused, ..Self::nothing() })
+            }
+            other => other,
+        }
+    }
+
     /// The same, failed if the elements behind the result are not intact.
     fn and(self, intact: bool) -> Self {
         Self { intact, passed: self.passed && intact, ..self }
@@ -98,24 +127,47 @@ pub fn compare(got: &[f32], want: &[f64], bound: f64) -> Comparison {
 
 /// [`compare`], relative to a power of at least `least_power`.
 fn compare_with_power(got: &[f32], want: &[f64], least_power: f64, bound: f64) -> Comparison {
-    let (mut error, mut power) = (0f64, 0f64);
-    let mut worst: Option<(f64, Worst)> = None;
-    for (index, (got, want)) in got.iter().zip(want).enumerate() {
-        let (got, want) = (f64::from(*got), *want);
+    let values = got.iter().zip(want).enumerate();
+    let mut sums = Sums::default();
+    values.for_each(|(index, (got, want))| sums.add(Worst { index, got: f64::from(*got), want: *want }));
+    let compared = sums.compared(least_power, bound);
+    Comparison { passed: compared.passed && got.len() == want.len(), ..compared }
+}
+
+/// What a comparison adds up.
+#[derive(Clone, Default)]
+struct Sums {
+    count: usize,
+    error: f64,
+    power: f64,
+    worst: Option<(f64, Worst)>,
+}
+
+impl Sums {
+    fn add(&mut self, value: Worst) {
+        let Worst { got, want, .. } = value;
         let difference = match (got.is_finite(), want.is_finite()) {
             (true, true) => (got - want).abs(),
             _ if got == want || (got.is_nan() && want.is_nan()) => 0.0,
             _ => f64::INFINITY,
         };
-        if difference > worst.map_or(0.0, |(d, _)| d) {
-            worst = Some((difference, Worst { index, got, want }));
+        if difference > self.worst.map_or(0.0, |(d, _)| d) {
+            self.worst = Some((difference, value));
         }
-        error += difference * difference;
-        power += if want.is_finite() { want * want } else { 0.0 };
+        self.count += 1;
+        self.error += difference * difference;
+        self.power += if want.is_finite() { want * want } else { 0.0 };
     }
-    let nmse = if error == 0.0 { 0.0 } else { error / power.max(least_power) };
-    let passed = got.len() == want.len() && nmse <= bound;
-    Comparison { count: got.len(), nmse, different: 0, worst: worst.map(|(_, w)| w), intact: true, passed }
+
+    fn nmse(&self, least_power: f64) -> f64 {
+        if self.error == 0.0 { 0.0 } else { self.error / self.power.max(least_power) }
+    }
+
+    /// Held against a bound.
+    fn compared(&self, least_power: f64, bound: f64) -> Comparison {
+        let (nmse, worst) = (self.nmse(least_power), self.worst.map(|(_, worst)| worst));
+        Comparison { count: self.count, nmse, worst, passed: nmse <= bound, ..Comparison::nothing() }
+    }
 }
 
 /// 2^-123: products of a subnormal scale are smaller.
@@ -136,11 +188,14 @@ pub fn compare_bits(got: &[f32], want: &[f32]) -> Comparison {
     });
     let nmse = if different == 0 { 0.0 } else { f64::INFINITY };
     let passed = different == 0 && got.len() == want.len();
-    Comparison { count: got.len(), nmse, different, worst, intact: true, passed }
+    Comparison { count: got.len(), nmse, different, worst, passed, ..Comparison::nothing() }
 }
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(refused) = &self.refused {
+            return write!(f, "REFUSED, {refused}");
+        }
         let verdict = if self.passed { "ok" } else { "WRONG" };
         write!(f, "{verdict}, nmse {:.1e}", self.nmse)?;
         if let (Some(w), false) = (&self.worst, self.passed) {
@@ -213,10 +268,11 @@ const CHECK_ELEMENTS: usize = 16 << 20;
 
 /// Checks a tensor on the device against the CPU: all weights bit for bit, some rows by number, a matmul for each of `batches`.
 ///
-/// A plain tensor with NaN or infinity, as files of statistics hold, is not multiplied. Activations come from `seed`. Activations `q8` do not apply to plain numbers, which are then taken as they are.
+/// A plain tensor with NaN or infinity, as files of statistics hold, and one without columns are not multiplied. Activations come from `seed`. Activations `q8` do not apply to plain numbers, which are then taken as they are.
 ///
 /// # Errors
-/// The device's errors; a wrong result is an [`Outcome`] that did not pass, not an error.
+/// The device's errors, but for those of a single operation: one that is refused, as one with a wrong result, is an [`Outcome`] that
+/// did not pass.
 pub fn tensor(
     runtime: &Runtime,
     packed: &PackedTensor,
@@ -235,14 +291,15 @@ pub fn tensor(
     };
     // A file of no bytes may claim so many rows of no columns that a device takes minutes to compare nothing.
     if packed.cols() == 0 && packed.rows() > CHECK_ELEMENTS {
-        return Ok(vec![decoded("dequantize", 0, compare_bits(&[], &[]))]);
+        return Ok(vec![decoded("dequantize", 0, Comparison::nothing())]);
     }
     let weights = runtime.upload_with(packed, Upload { allow_non_finite: true, ..Upload::default() })?;
-    let mut outcomes = vec![decoded("dequantize", 0, dequantize(runtime, packed, &weights)?)];
-    let (n, comparison) = get_rows(runtime, packed, &weights, seed)?;
-    outcomes.push(decoded("get_rows", n, comparison));
+    let all = Comparison::or_refused(dequantize(runtime, packed, &weights))?;
+    let rows = rows_to_look_up(packed.rows(), seed);
+    let some = Comparison::or_refused(get_rows(runtime, packed, &weights, &rows))?;
+    let mut outcomes = vec![decoded("dequantize", 0, all), decoded("get_rows", rows.len(), some)];
     let options = &applicable(packed, options);
-    for &n in batches.iter().filter(|_| finite) {
+    for &n in batches.iter().filter(|_| finite && packed.cols() > 0) {
         outcomes.push(product(runtime, packed, &weights, n, options, seed)?);
     }
     Ok(outcomes)
@@ -258,8 +315,8 @@ fn product(
     seed: u64,
 ) -> Result<Outcome> {
     let x = activations(n * packed.cols(), seed ^ n as u64);
-    let comparison = matmul(runtime, packed, weights, &x, options)?;
     let kernel = runtime.kernels(weights, n, options)?;
+    let comparison = Comparison::or_refused(matmul(runtime, packed, weights, &x, options))?;
     let ran = Ran { kernel, activations: options.activations, comparison };
     Ok(Outcome::new(packed, ("matmul", n), ran))
 }
@@ -338,8 +395,9 @@ pub fn layer(
     }
     let rounds = runtime.rounds_weights(layer.weight(), &Task::Matmul(x, options))?;
     let power = reference::linear_power(linear, x)?;
+    let row = |output: usize| output % power.len();
     let want = |activations| reference::linear(linear, x, activations);
-    Ok(judge_against(&got, &power, options.activations, rounds, want)?.and(intact))
+    Ok(judge_against(&got, (&power, &row), options.activations, rounds, want)?.and(intact))
 }
 
 /// Checks a weight with its bias, kept columns and adapters for each of `batches`, as [`tensor`] checks the weight alone.
@@ -360,7 +418,7 @@ pub fn lora(
         let ran = Ran {
             kernel: runtime.kernels(uploaded.weight(), n, &options)?,
             activations: options.activations,
-            comparison: layer(runtime, linear, &uploaded, &x, &options)?,
+            comparison: Comparison::or_refused(layer(runtime, linear, &uploaded, &x, &options))?,
         };
         let operation = if linear.adapters().is_empty() { "layer" } else { "lora" };
         Ok(Outcome::new(packed, (operation, n), ran))
@@ -382,6 +440,14 @@ fn applicable(packed: &PackedTensor, options: &MatmulOptions) -> MatmulOptions {
     match applies(&packed.layout(), options.activations) {
         true => options.clone(),
         false => MatmulOptions::default(),
+    }
+}
+
+/// The same for a mixture of experts, which LLM.int8 is not for.
+fn for_experts(packed: &PackedTensor, options: &MatmulOptions) -> MatmulOptions {
+    match options.activations {
+        Activations::Int8(_) => MatmulOptions::default(),
+        _ => applicable(packed, options),
     }
 }
 
@@ -429,13 +495,12 @@ pub fn matmul_experts(
 ) -> Result<Comparison> {
     let task = Task::Experts(x, experts, options);
     let (got, intact) = guarded(runtime, weights, &task)?;
-    let stack = weights.experts();
-    let compared = |activations, bound| -> Result<Comparison> {
-        let want = reference::matmul_experts(packed, stack, x, experts, activations)?;
-        Ok(compare_with_power(&got, &want, 0.0, widened(bound, want.len())))
-    };
-    let (twin, exact) = bounds(options.activations, runtime.rounds_weights(weights, &task)?);
-    Ok(worse(compared(options.activations, twin)?, compared(Activations::F32, exact)?).and(intact))
+    let (stack, rounds) = (weights.experts(), runtime.rounds_weights(weights, &task)?);
+    let power = reference::experts_power(packed, stack, x, experts)?;
+    let m = packed.rows() / stack;
+    let row = |output: usize| experts[output / m] as usize * m + output % m;
+    let want = |activations| reference::matmul_experts(packed, stack, x, experts, activations);
+    Ok(judge_against(&got, (&power, &row), options.activations, rounds, want)?.and(intact))
 }
 
 /// Checks a stack of experts as a mixture: `n` columns of random activations, each sent to two experts (one if there is but
@@ -451,6 +516,7 @@ pub fn experts(
     seed: u64,
 ) -> Result<Outcome> {
     let weights = runtime.upload_with(packed, Upload { experts: stack, ..Upload::default() })?;
+    let options = &for_experts(packed, options);
     let x = activations(n * packed.cols(), seed);
     let mut random = Random::new(seed);
     let per = stack.min(2);
@@ -459,7 +525,7 @@ pub fn experts(
     let ran = Ran {
         kernel: runtime.task_kernels(&weights, &Task::Experts(&x, &ids, options))?,
         activations: options.activations,
-        comparison: matmul_experts(runtime, packed, &weights, &x, &ids, options)?,
+        comparison: Comparison::or_refused(matmul_experts(runtime, packed, &weights, &x, &ids, options))?,
     };
     let outcome = Outcome::new(packed, ("experts", n), ran);
     Ok(Outcome { m: packed.rows() / stack, ..outcome })
@@ -492,45 +558,54 @@ pub fn judge(
     rounds_weights: bool,
 ) -> Result<Comparison> {
     let power = reference::row_power(packed, x)?;
-    judge_against(got, &power, activations, rounds_weights, |a| reference::matmul_with(packed, x, a))
+    let row = |output: usize| output % power.len();
+    judge_against(got, (&power, &row), activations, rounds_weights, |a| reference::matmul_with(packed, x, a))
 }
+
+/// The power of the products of each row, Σ(x·w)², and of which row each output is.
+type Rows<'a> = (&'a [f64], &'a dyn Fn(usize) -> usize);
 
 /// Holds `got` against what `want` says for these activations, and for exact ones.
 fn judge_against(
     got: &[f32],
-    power: &[f64],
+    rows: Rows,
     activations: Activations,
     rounds_weights: bool,
     want: impl Fn(Activations) -> Result<Vec<f64>>,
 ) -> Result<Comparison> {
     let (twin, exact) = bounds(activations, rounds_weights);
-    let against_exact = compare_rows(got, &want(Activations::F32)?, power, exact);
+    let against_exact = compare_rows(got, &want(Activations::F32)?, rows, exact);
     if activations == Activations::F32 {
         return Ok(against_exact);
     }
-    Ok(worse(compare_rows(got, &want(activations)?, power, twin), against_exact))
+    Ok(worse(compare_rows(got, &want(activations)?, rows, twin), against_exact))
 }
 
-/// Holds `got` against `want`, both `[n, m]`, as a whole at `bound` and row by row; `power` is Σ(x·w)² of each of the m rows.
-pub fn compare_rows(got: &[f32], want: &[f64], power: &[f64], bound: f64) -> Comparison {
-    let whole = compare_with_power(got, want, power.iter().sum(), widened(bound, want.len()));
-    if !whole.passed || got.is_empty() {
-        return whole;
+/// A power of products whose sums, of up to 2^20 products, might be beyond f32 on the way.
+const OVERFLOWING: f64 = f32::MAX as f64 * f32::MAX as f64 / (1 << 20) as f64;
+
+/// Holds `got` against `want` as a whole at `bound`, and row by row.
+fn compare_rows(got: &[f32], want: &[f64], (power, row): Rows, bound: f64) -> Comparison {
+    let mut whole = Sums::default();
+    let mut rows = vec![Sums::default(); power.len()];
+    for (index, (got, want)) in got.iter().zip(want).enumerate() {
+        let (value, row) = (Worst { index, got: f64::from(*got), want: *want }, row(index));
+        if power[row] < OVERFLOWING {
+            whole.add(value);
+            rows[row].add(value);
+        }
     }
-    let m = power.len();
-    let mut rows = vec![(0f64, 0f64); m];
-    for (i, (got, want)) in got.iter().zip(want).enumerate() {
-        let (error, own) = &mut rows[i % m];
-        *error += (f64::from(*got) - want).powi(2);
-        *own += want * want;
+    let least_power = power.iter().filter(|power| **power < OVERFLOWING).sum();
+    let compared = whole.compared(least_power, widened(bound, whole.count));
+    let compared = Comparison { passed: compared.passed && got.len() == want.len(), ..compared };
+    let beyond = |(row, power): (&Sums, &f64)| row.nmse(*power) / widened(bound, row.count);
+    let worst = rows.iter().zip(power).max_by(|a, b| beyond(*a).total_cmp(&beyond(*b)));
+    match worst {
+        Some((row, power)) if compared.passed && beyond((row, power)) > ROW_FACTOR => {
+            Comparison { count: whole.count, ..row.compared(*power, 0.0) }
+        }
+        _ => compared,
     }
-    let nmse = |row: usize| if rows[row].0 == 0.0 { 0.0 } else { rows[row].0 / rows[row].1.max(power[row]) };
-    let Some(row) = (0..m).max_by(|a, b| nmse(*a).total_cmp(&nmse(*b))) else { return whole };
-    if nmse(row) <= ROW_FACTOR * widened(bound, got.len() / m) {
-        return whole;
-    }
-    let worst = Worst { index: row, got: f64::from(got[row]), want: want[row] };
-    Comparison { nmse: nmse(row), worst: Some(worst), passed: false, ..whole }
 }
 
 /// Elements behind a result that must keep their value.
@@ -548,7 +623,7 @@ fn split_margin(mut got: Vec<f32>) -> (Vec<f32>, bool) {
 }
 
 fn dequantize(runtime: &Runtime, packed: &PackedTensor, weights: &Weights) -> Result<Comparison> {
-    let mut total = compare_bits(&[], &[]);
+    let mut total = Comparison::nothing();
     let step = (CHECK_ELEMENTS / packed.cols().max(1)).max(1);
     for first in (0..packed.rows()).step_by(step) {
         let rows = first..packed.rows().min(first + step);
@@ -559,23 +634,21 @@ fn dequantize(runtime: &Runtime, packed: &PackedTensor, weights: &Weights) -> Re
     Ok(total)
 }
 
-/// Up to nine rows: the ends, and some between, not in order.
-fn get_rows(
-    runtime: &Runtime,
-    packed: &PackedTensor,
-    weights: &Weights,
-    seed: u64,
-) -> Result<(usize, Comparison)> {
-    let m = packed.rows() as u64;
-    if m == 0 {
-        return Ok((0, compare_bits(&[], &[])));
-    }
+/// Up to nine rows of m: the ends, and some between, not in order.
+fn rows_to_look_up(m: usize, seed: u64) -> Vec<u32> {
+    let Some(last) = m.checked_sub(1) else { return vec![] };
     let mut random = Random::new(seed);
-    let mut rows: Vec<u32> = (0..7).map(|_| (random.next_u64() % m) as u32).collect();
-    rows.extend([m as u32 - 1, 0]);
-    let (got, intact) = guarded(runtime, weights, &Task::GetRows(&rows))?;
+    let between = (0..7).map(|_| (random.next_u64() % m as u64) as u32);
+    between.chain([last as u32, 0]).collect()
+}
+
+fn get_rows(runtime: &Runtime, packed: &PackedTensor, weights: &Weights, rows: &[u32]) -> Result<Comparison> {
+    if rows.is_empty() {
+        return Ok(Comparison::nothing());
+    }
+    let (got, intact) = guarded(runtime, weights, &Task::GetRows(rows))?;
     let want = decode_rows(packed, rows.iter().copied());
-    Ok((rows.len(), compare_bits(&got, &want).and(intact)))
+    Ok(compare_bits(&got, &want).and(intact))
 }
 
 fn decode_rows(packed: &PackedTensor, rows: impl ExactSizeIterator<Item = u32>) -> Vec<f32> {
@@ -725,10 +798,46 @@ mod tests {
     fn a_huge_row_hides_no_other() {
         let want = [1e6, 1.0, 1.0, 1.0];
         let power = want.map(|w| w * w);
-        assert!(compare_rows(&want.map(|w| w as f32), &want, &power, NMSE_F32).passed);
-        let wrong = compare_rows(&[1e6, 1.0, 1.001, 1.0], &want, &power, NMSE_F32);
+        let compare_rows = |got: &[f32]| compare_rows(got, &want, (&power, &|i| i), NMSE_F32);
+        assert!(compare_rows(&want.map(|w| w as f32)).passed);
+        let wrong = compare_rows(&[1e6, 1.0, 1.001, 1.0]);
         assert!(!wrong.passed && wrong.worst.is_some_and(|w| w.index == 2), "{wrong}");
         assert!(compare(&[1e6, 1.0, 1.001, 1.0], &want, NMSE_F32).passed, "the whole does not see it");
+    }
+
+    /// Two rows and three columns, of which the last is wrong in the small row.
+    #[test]
+    fn a_wrong_row_is_placed_in_its_column() {
+        let want = [1e6, 1.0, 1e6, 1.0, 1e6, 1.0];
+        let got = [1e6, 1.0, 1e6, 1.0, 1e6, 1.5];
+        let wrong = compare_rows(&got, &want, (&[3e12, 3.0], &|i| i % 2), NMSE_F32);
+        assert_eq!(wrong.worst, Some(Worst { index: 5, got: 1.5, want: 1.0 }), "{wrong}");
+    }
+
+    #[test]
+    fn sums_beyond_f32_are_not_held_against_a_device() {
+        let (want, power) = ([1.8e39, 1.0], [1e78, 1.0]);
+        let right = compare_rows(&[f32::NAN, 1.0], &want, (&power, &|i| i), NMSE_F32);
+        assert!(right.passed && right.count == 1, "{right:?}");
+        assert!(!compare_rows(&[f32::INFINITY, 1.5], &want, (&power, &|i| i), NMSE_F32).passed);
+        let nothing = compare_rows(&[f32::NAN], &want[..1], (&power[..1], &|i| i), NMSE_F32);
+        assert!(nothing.passed && nothing.count == 0);
+    }
+
+    #[test]
+    fn reports_hold_what_json_has_no_numbers_for() {
+        let wrong = compare(&[f32::NAN, 1.0], &[1.0, 1.0], NMSE_F32);
+        let json = serde_json::to_value(&wrong).expect("plain data");
+        assert_eq!((&json["nmse"], &json["worst"]["got"]), (&"inf".into(), &"NaN".into()), "{json}");
+        assert_eq!(json["worst"]["want"], 1.0);
+    }
+
+    #[test]
+    fn a_refused_operation_failed_and_a_lost_device_is_an_error() {
+        let refusal = Error::Gpu { doing: "compiling `gemv`".into(), message: "no".into() };
+        let refused = Comparison::or_refused(Err(refusal)).expect("an outcome");
+        assert!(!refused.passed && refused.to_string() == "REFUSED, compiling `gemv`: no", "{refused}");
+        assert!(Comparison::or_refused(Err(Error::DeviceLost("gone".into()))).is_err());
     }
 
     #[test]

@@ -112,7 +112,6 @@ fn check_passes_on_the_real_file() {
     assert!(summary.contains("all 152 checks on 38 tensors passed"), "{summary}");
 }
 
-/// A real file mixes types; a file of statistics holds NaN.
 /// What a driver's author is sent: the device, what was asked of it, and every outcome.
 #[test]
 fn check_writes_a_report() {
@@ -132,12 +131,59 @@ fn check_writes_a_report() {
     assert_eq!((&product["operation"], &product["n"]), (&"matmul".into(), &3.into()));
     assert!(product["kernel"].as_str().is_some_and(|k| !k.is_empty()), "{product}");
     assert_eq!(product["comparison"]["passed"], true);
-    // A folder that is not there: nothing is left behind, and the error names the file.
+    // A folder that is not there: the error names the file, before anything is checked.
     let missing = dir.path().join("no/report.json").display().to_string();
     let args = ["check", &model(), "--tensors", "blk.0.attn_q*", "-n", "1", "--report", &missing];
-    assert!(failure(&args).1.contains("report.json"));
+    let (code, text) = failure(&args);
+    assert!(code == 4 && text.contains("report.json") && !text.contains("device:"), "{code}: {text}");
 }
 
+/// Tensors without a value are nothing to be right or wrong about, and what cannot be checked ends no check of others.
+#[test]
+fn check_goes_on_after_what_it_cannot_check() {
+    let dir = TempDir::new().expect("a temporary folder");
+    let write = |name: &str, tensors: &[(&str, Vec<usize>, f32)]| {
+        let file = dir.path().join(name);
+        let tensors = tensors
+            .iter()
+            .map(|(name, shape, value)| f32_tensor(name, shape, &vec![*value; shape.iter().product()]));
+        write_tensors(&file, &tensors.collect::<Vec<_>>());
+        file.display().to_string()
+    };
+    let summary = |output: &std::process::Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let mixed = write("mixed", &[("a", vec![8, 64], 1.0), ("b", vec![64, 0], 0.0), ("c", vec![8, 64], 2.0)]);
+    let output = qmatmul(&["check", &mixed, "-n", "1"]).output().expect("it starts");
+    let text = summary(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(
+        text.contains("all 6 checks on 2 tensors passed") && text.contains("nothing to compare: b"),
+        "{text}"
+    );
+
+    let empty = write("empty", &[("b", vec![0, 64], 0.0)]);
+    let (code, text) = failure(&["check", &empty]);
+    assert!(code == 2 && !text.contains("right numbers"), "{code}: {text}");
+
+    // No sum of a device that adds up in f32 can be right here, and none is wrong.
+    let huge = write("huge", &[("h", vec![4, 64], 3e38), ("a", vec![8, 64], 1.0)]);
+    let output = qmatmul(&["check", &huge, "-n", "1"]).output().expect("it starts");
+    let text = summary(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("all 5 checks on 2 tensors passed"), "{text}");
+    assert!(text.contains("sums beyond f32: h"), "{text}");
+
+    let large = write("large", &[("large", vec![512, 64], 1.0), ("a", vec![8, 64], 1.0)]);
+    let report = dir.path().join("report.json").display().to_string();
+    let (code, text) = failure(&["check", &large, "-n", "1", "--mem-limit", "64K", "--report", &report]);
+    assert_eq!(code, 5, "{text}");
+    assert!(text.contains("large: could not be checked: uploading `large`: wanted 131072 bytes"), "{text}");
+    assert!(text.contains("all 3 checks on 1 tensors passed, 1 could not be checked"), "{text}");
+    let report: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&report).expect("it was written")).expect("JSON");
+    assert!(report["not_checked"]["large"].is_string() && report["checks"] == 3, "{report}");
+}
+
+/// A real file mixes types; a file of statistics holds NaN.
 #[test]
 fn check_chooses_per_tensor() {
     let text = output(&[

@@ -8,8 +8,10 @@ use super::subjects::{Random, Stored, Subject};
 use super::{Common, Verdict, lora, progress};
 use crate::check::{self, Outcome};
 use crate::error::{Error, Result};
-use crate::file::Model;
-use crate::gpu::Runtime;
+use crate::file::names::shown;
+use crate::file::{Model, TensorInfo, output};
+use crate::gpu::{Runtime, TuningCache};
+use crate::kernel::{Activations, Threshold};
 use globset::GlobMatcher;
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -30,7 +32,7 @@ pub struct Check {
     n: List,
     /// Everything: large shapes, every batch size where kernels change, rounded activations, experts, and every kernel that the
     /// device could be given
-    #[arg(long, conflicts_with = "file")]
+    #[arg(long, conflicts_with_all = ["file", "n"])]
     full: bool,
     /// Write what was found as JSON, with the adapter and its driver, to attach to a report of a bug
     #[arg(long, value_name = "FILE")]
@@ -48,6 +50,10 @@ struct Checked<'a> {
     outcomes: Vec<Outcome>,
     /// Those of which something was wrong.
     wrong: Vec<&'a Subject<'a>>,
+    /// Names of those without a value to compare.
+    empty: Vec<String>,
+    /// Names of those that could not be checked, and why.
+    failed: Vec<(String, Error)>,
 }
 
 impl Check {
@@ -55,11 +61,13 @@ impl Check {
         if let Some(n) = self.n.0.iter().find(|n| **n > MOST_COLUMNS) {
             return Err(Error::Argument(format!("batch size {n} is above {MOST_COLUMNS}")));
         }
+        // Before hours of checks, not after.
+        self.report.as_deref().map_or(Ok(()), output::probe)?;
         let runtime = common.runtime()?;
         let Some(file) = &self.file else {
             let grid = match self.full {
-                true => Random::full(common.activations),
-                false => Random::quick(&self.n.0, common.options(None)?.activations),
+                true => Random::full(common.activations(None)?),
+                false => Random::quick(&self.n.0, common.activations(None)?),
             };
             return self.finish(common, &runtime, &grid.into_iter().map(Subject::Random).collect::<Vec<_>>());
         };
@@ -77,7 +85,8 @@ impl Check {
             return Err(Error::Argument(format!("{file} holds no tensor in a supported format")));
         }
         if !unknown.is_empty() {
-            let names: Vec<_> = unknown.iter().map(|t| format!("{} ({})", t.name, t.dtype.name())).collect();
+            let name = |t: &&TensorInfo| format!("{} ({})", shown(&t.name), t.dtype.name());
+            let names: Vec<_> = unknown.iter().map(name).collect();
             common.say(&format!("not checked, format not supported: {}", names.join(", ")));
         }
         let (model, adapters, batches): (&Model, _, _) = (&model, &adapters[..], &self.n.0[..]);
@@ -87,25 +96,15 @@ impl Check {
 
     /// Checks all of it, and says what came out.
     fn finish(&self, common: &Common, runtime: &Runtime, subjects: &[Subject]) -> Result<Verdict> {
-        let checked = check_all(common, runtime, subjects)?;
-        table(&checked.outcomes).print(common.style)?;
-        let unmultiplied = no_matmul(&checked.outcomes);
-        if !unmultiplied.is_empty() {
-            common.say(&format!(
-                "not multiplied, weights not finite or without columns: {}",
-                unmultiplied.join(", ")
-            ));
-        }
+        let checked = check_all(common, runtime, subjects);
+        let printed = table(&checked.outcomes).print(common.style);
         let findings = findings(common, runtime, &checked);
-        let wrong: Vec<_> = checked.outcomes.iter().filter(|o| !o.comparison.passed).collect();
-        wrong.iter().take(MOST_DESCRIBED).for_each(|o| common.say(&describe(o)));
-        if wrong.len() > MOST_DESCRIBED {
-            common.say(&format!("… and {} more", wrong.len() - MOST_DESCRIBED));
-        }
+        checked.describe(common);
         findings.iter().for_each(|finding| common.say(&finding.line()));
-        let verdict = self.verdict(common, runtime, &checked, &findings);
-        if let Some(path) = &self.report {
-            let report = Report {
+        let verdict = self.verdict(runtime, &checked, &findings);
+        common.say(&verdict);
+        let report = self.report.as_ref().map(|path| {
+            Report {
                 version: env!("CARGO_PKG_VERSION"),
                 platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
                 command: std::env::args().collect(),
@@ -113,61 +112,144 @@ impl Check {
                 switches: (&common.gpu_options()).into(),
                 file: self.file.as_ref().map(|file| file.display().to_string()),
                 seed: common.seed,
-                verdict: verdict.clone(),
+                verdict,
                 checks: checked.outcomes.len(),
-                failed: wrong.len(),
+                failed: checked.wrong_outcomes().count(),
+                not_checked: checked.failed.iter().map(|(name, e)| (&**name, e.to_string())).collect(),
                 findings: &findings,
-                wrong: wrong.clone(),
+                wrong: checked.wrong_outcomes().collect(),
                 outcomes: &checked.outcomes,
-            };
-            report.write(path)?;
-        }
-        common.say(&verdict);
-        Ok(if wrong.is_empty() { Verdict::Fine } else { Verdict::CheckFailed })
+            }
+            .write(path)
+        });
+        checked.ending(common, [report.unwrap_or(Ok(())), printed])
     }
 
     /// What a person wants to know in the end.
-    fn verdict(&self, common: &Common, runtime: &Runtime, checked: &Checked, findings: &[Finding]) -> String {
-        let outcomes = &checked.outcomes;
-        let wrong = outcomes.iter().filter(|o| !o.comparison.passed).count();
-        let tensors = outcomes.iter().map(|o| &*o.tensor).collect::<HashSet<_>>().len();
-        let what = if self.file.is_some() { "for this file" } else { "in every format" };
+    fn verdict(&self, runtime: &Runtime, checked: &Checked, findings: &[Finding]) -> String {
+        let (checks, wrong) = (checked.outcomes.len(), checked.wrong_outcomes().count());
+        let tensors = checked.outcomes.iter().map(|o| &*o.tensor).collect::<HashSet<_>>().len();
+        let (not_checked, what) = match checked.failed.len() {
+            0 if self.file.is_some() => (String::new(), "for this file"),
+            0 => (String::new(), "in every format"),
+            failed => (format!(", {failed} could not be checked"), "for what was checked"),
+        };
         let adapter = runtime.adapter();
         let device = plain(&format!("{} with {}", adapter.name, adapter.driver));
+        if checks == 0 {
+            return format!("nothing was compared{not_checked}");
+        }
         if wrong == 0 {
-            let worst = outcomes.iter().map(|o| o.comparison.nmse).fold(0.0, f64::max);
             return format!(
-                "all {} checks on {tensors} tensors passed: dequantize and get_rows equal bit for bit, matmul nmse at most \
-                 {worst:.1e} (bound {:.0e})\n{device} gives the right numbers {what}.",
-                outcomes.len(),
-                check::bound(common.activations)
+                "all {checks} checks on {tensors} tensors passed{not_checked}: dequantize and get_rows equal bit for bit, \
+                 matmul nmse at most {}\n{device} gives the right numbers {what}.",
+                largest_errors(&checked.outcomes)
             );
         }
         let cure = match &diagnose::cures(findings)[..] {
             [] => "No single switch makes all of it right.".to_owned(),
+            [first, ..] if findings.len() < checked.wrong.len() => {
+                format!("With {first} the first {} are right; the others were not tried.", findings.len())
+            }
             [first, ..] => format!("With {first} it is right: use that until the driver is mended."),
         };
         format!(
-            "{wrong} of {} checks on {tensors} tensors FAILED\n{device} gives WRONG numbers {what}. {cure}",
-            outcomes.len()
+            "{wrong} of {checks} checks on {tensors} tensors FAILED{not_checked}\n{device} gives WRONG numbers {what}. {cure}"
         )
     }
 }
 
-fn check_all<'a>(common: &Common, runtime: &Runtime, subjects: &'a [Subject<'a>]) -> Result<Checked<'a>> {
+impl<'a> Checked<'a> {
+    fn take(&mut self, subject: &'a Subject<'a>, mut outcomes: Vec<Outcome>) {
+        if !right(&outcomes) {
+            self.wrong.push(subject);
+        }
+        // Nothing is not right: it is nothing.
+        outcomes.retain(|o| o.comparison.count > 0 || !o.comparison.passed);
+        if outcomes.is_empty() {
+            self.empty.push(subject.name());
+        }
+        self.outcomes.extend(outcomes);
+    }
+
+    fn wrong_outcomes(&self) -> impl Iterator<Item = &Outcome> {
+        self.outcomes.iter().filter(|o| !o.comparison.passed)
+    }
+
+    /// What was wrong, and what is missing.
+    fn describe(&self, common: &Common) {
+        let names = |names: Vec<&str>| names.into_iter().map(shown).collect::<Vec<_>>().join(", ");
+        if !self.empty.is_empty() {
+            let empty = names(self.empty.iter().map(|name| &**name).collect());
+            common.say(&format!("nothing to compare: {empty}"));
+        }
+        let unmultiplied = no_matmul(&self.outcomes);
+        if !unmultiplied.is_empty() {
+            let why = "weights not finite, or sums beyond f32";
+            common.say(&format!("not multiplied, {why}: {}", names(unmultiplied)));
+        }
+        self.wrong_outcomes().take(MOST_DESCRIBED).for_each(|o| common.say(&describe(o)));
+        if let more @ 1.. = self.wrong_outcomes().count().saturating_sub(MOST_DESCRIBED) {
+            common.say(&format!("… and {more} more"));
+        }
+        for (name, error) in &self.failed {
+            common.say(&format!("{}: could not be checked: {error}", shown(name)));
+        }
+    }
+
+    /// How the command ends, given what became of its outputs: wrong numbers come first, then what could not be checked.
+    fn ending(self, common: &Common, outputs: [Result<()>; 2]) -> Result<Verdict> {
+        if self.wrong_outcomes().next().is_some() {
+            let errors = outputs.into_iter().filter_map(Result::err);
+            errors.for_each(|error| common.say(&format!("error: {error}")));
+            return Ok(Verdict::CheckFailed);
+        }
+        if let Some((_, error)) = self.failed.into_iter().next() {
+            return Err(error);
+        }
+        outputs.into_iter().collect::<Result<()>>()?;
+        match self.outcomes.is_empty() {
+            true => Err(Error::Argument("no tensor holds a value to compare".into())),
+            false => Ok(Verdict::Fine),
+        }
+    }
+}
+
+/// The largest error of a matmul for each way that activations were taken, and its bound.
+fn largest_errors(outcomes: &[Outcome]) -> String {
+    let int8 = Activations::Int8(Threshold::default());
+    let largest = |activations: Activations| {
+        let errors =
+            outcomes.iter().filter(|o| o.activations == activations.name()).map(|o| o.comparison.nmse);
+        let bound = check::bound(activations);
+        errors.reduce(f64::max).map(|error| match activations {
+            Activations::F32 => format!("{error:.1e} (bound {bound:.0e})"),
+            rounded => format!("{error:.1e} with activations {} (bound {bound:.0e})", rounded.name()),
+        })
+    };
+    Activations::ALL.into_iter().chain([int8]).filter_map(largest).collect::<Vec<_>>().join(", ")
+}
+
+/// Goes on after what could not be checked, until the device is gone or silent.
+fn check_all<'a>(common: &Common, runtime: &Runtime, subjects: &'a [Subject<'a>]) -> Checked<'a> {
     let bar = progress::bar(subjects.len() as u64, common.quiet);
-    let mut checked = Checked { outcomes: vec![], wrong: vec![] };
+    let mut checked = Checked { outcomes: vec![], wrong: vec![], empty: vec![], failed: vec![] };
     for subject in subjects {
         bar.set_message(plain(&subject.name()));
-        let outcomes = subject.check(common, runtime)?;
-        if !right(&outcomes) {
-            checked.wrong.push(subject);
+        match subject.check(common, runtime) {
+            Ok(outcomes) => checked.take(subject, outcomes),
+            Err(error) => {
+                let over = matches!(error, Error::DeviceLost(_) | Error::TimedOut { .. });
+                checked.failed.push((subject.name(), error));
+                if over {
+                    break;
+                }
+            }
         }
-        checked.outcomes.extend(outcomes);
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(checked)
+    checked
 }
 
 fn right(outcomes: &[Outcome]) -> bool {
@@ -176,7 +258,11 @@ fn right(outcomes: &[Outcome]) -> bool {
 
 /// Tries the command's switches on some of what was wrong, each on a device of its own.
 fn findings(common: &Common, runtime: &Runtime, checked: &Checked) -> Vec<Finding> {
-    let options = common.gpu_options();
+    let mut options = common.gpu_options();
+    if runtime.tuning().list().is_empty() {
+        // Not worth a try.
+        options.tuning = TuningCache::Off;
+    }
     let some = checked.wrong.iter().take(MOST_FINDINGS);
     let find = |subject: &&Subject| {
         diagnose::find(subject.name(), (&options, runtime.caps()), |options| {

@@ -3,10 +3,12 @@
 use super::output::plain;
 use crate::check::Outcome;
 use crate::error::{Error, Result};
+use crate::file::names::shown;
 use crate::file::output;
-use crate::gpu::{AdapterSummary, Options};
+use crate::gpu::{AdapterSummary, Options, TuningCache};
 use crate::kernel::Caps;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A switch that takes something out of a device's way.
@@ -20,6 +22,12 @@ pub struct Switch {
 }
 
 const SWITCHES: &[Switch] = &[
+    // First, as each of the others leaves what was measured unused as well.
+    Switch {
+        name: "--no-tuning",
+        set: |o| o.tuning = TuningCache::Off,
+        matters: |o, _| o.tuning != TuningCache::Off,
+    },
     Switch {
         name: "--no-cooperative",
         set: |o| o.cooperative = false,
@@ -71,13 +79,13 @@ pub fn find(
 impl Finding {
     /// A line for people.
     pub fn line(&self) -> String {
-        let tried = |names: &[&str]| names.join(", ");
+        let (name, tried) = (shown(&self.tensor), |names: &[&str]| names.join(", "));
         let mut line = match (&self.right_with[..], &self.wrong_with[..]) {
-            ([], []) => format!("{}: no switch of this command changes anything on this device", self.tensor),
-            ([], wrong) => format!("{}: still wrong with each of {}", self.tensor, tried(wrong)),
-            (right, []) => format!("{}: right with {}", self.tensor, tried(right)),
+            ([], []) => format!("{name}: no switch of this command changes anything on this device"),
+            ([], wrong) => format!("{name}: still wrong with each of {}", tried(wrong)),
+            (right, []) => format!("{name}: right with {}", tried(right)),
             (right, wrong) => {
-                format!("{}: right with {}; still wrong with {}", self.tensor, tried(right), tried(wrong))
+                format!("{name}: right with {}; still wrong with {}", tried(right), tried(wrong))
             }
         };
         for (name, error) in &self.not_tried {
@@ -98,6 +106,7 @@ pub fn cures(findings: &[Finding]) -> Vec<&'static str> {
 pub fn describe(o: &Outcome) -> String {
     let (m, k, n) = (o.m, o.k, o.n);
     let place = match (o.place(), o.comparison.worst) {
+        _ if o.comparison.refused.is_some() => o.comparison.to_string(),
         (Some((row, column)), Some(worst)) => {
             let (index, got, want) = (worst.index, worst.got, worst.want);
             format!("row {row}, column {column} (index {index}): got {got}, want {want}")
@@ -107,7 +116,12 @@ pub fn describe(o: &Outcome) -> String {
     let behind = if o.comparison.intact { "" } else { "; wrote behind the result" };
     plain(&format!(
         "{}: {} of {} [{m}, {k}], n = {n}, activations {}, by {}: nmse {:.1e}, {place}{behind}",
-        o.tensor, o.operation, o.format, o.activations, o.kernel, o.comparison.nmse
+        shown(&o.tensor),
+        o.operation,
+        o.format,
+        o.activations,
+        o.kernel,
+        o.comparison.nmse
     ))
 }
 
@@ -129,6 +143,8 @@ pub struct Report<'a> {
     pub verdict: String,
     pub checks: usize,
     pub failed: usize,
+    /// What could not be checked, and why.
+    pub not_checked: BTreeMap<&'a str, String>,
     /// What switches do to what was wrong.
     pub findings: &'a [Finding],
     /// The wrong ones.
@@ -145,13 +161,15 @@ pub struct Switches {
     int64: bool,
     int_dot: bool,
     cooperative: bool,
+    tuning: bool,
     checked: bool,
 }
 
 impl From<&Options> for Switches {
     fn from(o: &Options) -> Self {
         let (subgroups, f16, int64, int_dot) = (o.subgroups, o.f16, o.int64, o.int_dot);
-        Self { subgroups, f16, int64, int_dot, cooperative: o.cooperative, checked: o.checked }
+        let (cooperative, tuning, checked) = (o.cooperative, o.tuning != TuningCache::Off, o.checked);
+        Self { subgroups, f16, int64, int_dot, cooperative, tuning, checked }
     }
 }
 
@@ -193,7 +211,7 @@ mod tests {
     /// A device whose subgroups are broken: only what goes without them is right.
     #[test]
     fn the_switch_that_helps_is_found() {
-        let options = Options::default();
+        let options = Options { tuning: TuningCache::Off, ..Options::default() };
         let finding = find("w".into(), (&options, &caps()), |o| Ok(!o.subgroups));
         assert_eq!(finding.right_with, ["--no-subgroups"]);
         assert_eq!(
@@ -204,10 +222,19 @@ mod tests {
         assert!(finding.line().contains("right with --no-subgroups; still wrong with --no-f16"));
     }
 
+    /// Every other switch leaves what was measured unused too.
+    #[test]
+    fn a_measured_kernel_that_is_wrong_is_told_from_a_feature() {
+        let measured = |o: &Options| o.tuning == TuningCache::Disk && o.f16 && o.subgroups;
+        let finding = find("w".into(), (&Options::default(), &caps()), |o| Ok(!measured(o)));
+        assert_eq!(cures(&[finding])[0], "--no-tuning");
+    }
+
     #[test]
     fn what_cannot_be_tried_is_told() {
         let error = || Error::DeviceLost("gone".into());
-        let finding = find("w".into(), (&Options::default(), &caps()), |o| match o.f16 {
+        let options = Options { tuning: TuningCache::Off, ..Options::default() };
+        let finding = find("w".into(), (&options, &caps()), |o| match o.f16 {
             true => Ok(false),
             false => Err(error()),
         });
@@ -232,8 +259,7 @@ mod tests {
     #[test]
     fn a_wrong_value_is_placed() {
         let worst = Some(Worst { index: 7, got: 1.5, want: 2.5 });
-        let comparison =
-            Comparison { count: 10, nmse: 0.25, different: 0, worst, intact: true, passed: false };
+        let comparison = Comparison { count: 10, nmse: 0.25, worst, passed: false, ..Comparison::nothing() };
         let mut o = Outcome {
             tensor: "w\u{1b}[31m".into(),
             format: "Q4_0",
@@ -254,5 +280,11 @@ mod tests {
         assert!(describe(&o).contains("row 0, column 7"));
         o.comparison.intact = false;
         assert!(describe(&o).contains("wrote behind the result"));
+        o.comparison.refused = Some("compiling: no".into());
+        assert!(
+            describe(&o).ends_with("REFUSED, compiling: no; wrote behind the result"),
+            "{}",
+            describe(&o)
+        );
     }
 }

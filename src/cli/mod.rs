@@ -146,7 +146,7 @@ pub fn main() -> ExitCode {
         // The reader of our output went away: not an error of ours.
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", output::plain(&error.to_string()));
+            output::write_stderr(&format!("error: {}", output::plain(&error.to_string())));
             ExitCode::from(exit_code(&error))
         }
     }
@@ -282,7 +282,7 @@ impl Common {
     /// A line for people on standard error.
     fn say(&self, line: &str) {
         if !self.quiet {
-            eprintln!("{}", output::plain(line));
+            output::write_stderr(&output::plain(line));
         }
     }
 }

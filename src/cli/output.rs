@@ -72,6 +72,8 @@ impl Cell {
         match self {
             Self::Text(text) => text.as_str().into(),
             Self::Int(number) => (*number).into(),
+            // JSON has neither NaN nor infinity.
+            Self::Float(number, _) | Self::Tiny(number) if !number.is_finite() => number.to_string().into(),
             Self::Float(number, _) | Self::Tiny(number) => (*number).into(),
             Self::Empty => serde_json::Value::Null,
         }
@@ -178,6 +180,11 @@ pub fn write_stdout(bytes: &[u8]) -> Result<()> {
     out.write_all(bytes).and_then(|()| out.flush()).map_err(Error::io("writing", "standard output"))
 }
 
+/// Writes a line to standard error; where nobody reads it, it is lost.
+pub fn write_stderr(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// `1.5 GiB` for people.
 pub fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -220,6 +227,14 @@ mod tests {
         table.push(vec!["a\u{1b}[31m\nb".into()]);
         assert!(table.render(Style::Md).contains("| a\\u{1b}[31m\\nb |"), "{}", table.render(Style::Md));
         assert_eq!(plain("µ\u{7} · \\ \n"), "µ\\u{7} · \\ \n");
+    }
+
+    #[test]
+    fn what_is_no_number_is_told_in_json_too() {
+        let mut table = Table::new(&["nmse"]);
+        table.push(vec![Cell::Tiny(f64::INFINITY)]);
+        table.push(vec![Cell::Float(f64::NAN, 1)]);
+        assert_eq!(table.render(Style::Jsonl), "{\"nmse\":\"inf\"}\n{\"nmse\":\"NaN\"}\n");
     }
 
     #[test]

@@ -122,9 +122,8 @@ impl Stored<'_> {
     /// A tensor of three dimensions is a stack of experts, unless there is but one: checked as such too.
     fn experts(&self, common: &Common, runtime: &Runtime, packed: &PackedTensor) -> Result<Vec<Outcome>> {
         let options = common.options(None)?;
-        let suits = options.activations != Activations::Q8 || packed.layout().has_integers();
         let [stack, m, k] = self.info.shape[..] else { return Ok(vec![]) };
-        if !suits || stack < 2 || m * k == 0 || packed.check_finite().is_err() {
+        if stack < 2 || m * k == 0 || packed.check_finite().is_err() {
             return Ok(vec![]);
         }
         let one = |n: &usize| check::experts(runtime, packed, (stack as usize, *n), &options, common.seed);

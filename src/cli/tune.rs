@@ -36,25 +36,32 @@ pub struct Tune {
 impl Tune {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
         let runtime = common.runtime()?;
+        let mut verdict = Verdict::Fine;
         if self.clear {
             runtime.tuning().clear()?;
         } else if self.list {
             list(&runtime).print(common.style)?;
         } else {
-            self.measure(common, &runtime)?.print(common.style)?;
+            let (table, all_chosen) = self.measure(common, &runtime)?;
+            if !all_chosen {
+                verdict = Verdict::CheckFailed;
+            }
+            table.print(common.style).or_else(|error| if all_chosen { Err(error) } else { Ok(()) })?;
         }
         if let (Some(path), false) = (runtime.tuning().path(), self.clear) {
             common.say(&format!("choices: {}", path.display()));
         }
-        Ok(Verdict::Fine)
+        Ok(verdict)
     }
 
-    fn measure(&self, common: &Common, runtime: &Runtime) -> Result<Table> {
+    /// What was measured, and whether there is a kernel that is right for each case.
+    fn measure(&self, common: &Common, runtime: &Runtime) -> Result<(Table, bool)> {
         let formats = bench::formats(&self.types, common.activations)?;
         let cases = formats.len() * self.m.0.len() * self.k.0.len() * self.n.0.len();
         let bar = progress::bar(cases as u64, common.quiet);
         let effort =
             Effort { seconds: self.seconds.clamp(0.0, 60.0), seed: common.seed, ..Effort::default() };
+        let mut all_chosen = true;
         let mut table =
             Table::new(&["type", "activations", "m", "k", "n", "kernel", "µs", "chosen", "result"]);
         for format in formats {
@@ -76,7 +83,9 @@ impl Tune {
                     looked_up: format.layout(k).is_looked_up(),
                     gathered: false,
                 };
-                for trial in tune::tune(runtime, format, &request, &effort)? {
+                let trials = tune::tune(runtime, format, &request, &effort)?;
+                all_chosen &= trials.iter().any(|trial| trial.chosen);
+                for trial in trials {
                     table.push(vec![
                         format.name.into(),
                         common.activations.name().into(),
@@ -84,7 +93,10 @@ impl Tune {
                         k.into(),
                         n.into(),
                         trial.kernel.into(),
-                        Cell::Float(trial.seconds * 1e6, 1),
+                        match trial.failure {
+                            None => Cell::Float(trial.seconds * 1e6, 1),
+                            Some(_) => Cell::Empty,
+                        },
                         if trial.chosen { "yes" } else { "" }.into(),
                         trial.failure.unwrap_or_else(|| "ok".into()).into(),
                     ]);
@@ -93,7 +105,7 @@ impl Tune {
             }
         }
         bar.finish_and_clear();
-        Ok(table)
+        Ok((table, all_chosen))
     }
 }
 

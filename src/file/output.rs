@@ -3,8 +3,9 @@
 
 use crate::error::{Error, Result};
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 
 /// Takes the bytes of an output, in order, and counts them.
 pub struct Sink<'a> {
@@ -74,16 +75,34 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut Sink<'_>) -> Result<()>) -> Res
     }
 }
 
+/// Fails as [`write`] would, as far as that shows before there is anything to write.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn probe(path: &Path) -> Result<()> {
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    match fs::metadata(&target) {
+        Ok(meta) if meta.is_dir() => Err(Error::io("creating", path)(ErrorKind::IsADirectory.into())),
+        Ok(meta) if !meta.is_file() => Ok(()),
+        _ => temporary(path, &target).map(drop),
+    }
+}
+
 fn replace(path: &Path, target: &Path, fill: impl FnOnce(&mut Sink<'_>) -> Result<()>) -> Result<()> {
+    let mut temporary = temporary(path, target)?;
+    fill_from(path, temporary.as_file_mut(), fill)?;
+    temporary.persist(target).map(drop).map_err(|e| Error::io("creating", path)(e.error))
+}
+
+/// A file beside the target that takes its name when it is persisted.
+fn temporary(path: &Path, target: &Path) -> Result<NamedTempFile> {
     let mut name = PathBuf::from(".");
     name.as_mut_os_string().push(target.file_name().unwrap_or_default());
     let mut builder = tempfile::Builder::new();
     builder.prefix(name.as_os_str()).suffix(".partial");
     #[cfg(unix)]
     builder.permissions(permissions(target));
-    let mut temporary = builder.tempfile_in(folder(target)).map_err(Error::io("creating", path))?;
-    fill_from(path, temporary.as_file_mut(), fill)?;
-    temporary.persist(target).map(drop).map_err(|e| Error::io("creating", path)(e.error))
+    builder.tempfile_in(folder(target)).map_err(Error::io("creating", path))
 }
 
 fn fill_from(path: &Path, file: &mut File, fill: impl FnOnce(&mut Sink<'_>) -> Result<()>) -> Result<()> {
@@ -134,6 +153,19 @@ mod tests {
         })
         .unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"abc\0\0\0\0\0");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_found_out_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("y.bin");
+        probe(&path).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
+        fs::write(&path, b"old").unwrap();
+        probe(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert!(probe(dir.path()).is_err(), "a folder");
+        assert!(probe(&dir.path().join("no/y.bin")).unwrap_err().to_string().contains("y.bin"));
     }
 
     #[cfg(unix)]

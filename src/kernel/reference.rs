@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::linear::Linear;
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// `y[n, m] = x[n, k] · w[m, k]ᵀ` with f32 weights as decoded and f64 sums; `n = x.len() / k`.
 ///
@@ -129,19 +130,38 @@ pub fn row_power(w: &PackedTensor, x: &[f32]) -> Result<Vec<f64>> {
     if n == 0 {
         return Ok(vec![]);
     }
-    // The squares of the activations of all columns are added up first.
-    let squares: Vec<f64> =
-        (0..k).map(|i| (0..n).map(|col| f64::from(x[col * k + i]).powi(2)).sum()).collect();
-    Ok(weighted(w, &squares))
+    let columns: Vec<&[f32]> = x.chunks(k).collect();
+    Ok(weighted(w, 0..w.rows(), &squares(&columns, k)))
 }
 
-/// Σ w² · squares of each row.
-fn weighted(w: &PackedTensor, squares: &[f64]) -> Vec<f64> {
+/// [`row_power`] of [`matmul_experts`], for each row of the stack: of the columns that are sent to its expert.
+///
+/// # Errors
+/// As [`matmul_experts`].
+pub fn experts_power(w: &PackedTensor, stack: usize, x: &[f32], experts: &[u32]) -> Result<Vec<f64>> {
+    let n = batch_of(w, x)?;
+    check_experts(w.name(), stack, n, experts)?;
+    let (m, k, per) = (w.rows() / stack.max(1), w.cols(), experts.len() / n.max(1));
+    let of_expert = |expert: usize| {
+        let slots = experts.iter().enumerate().filter(|(_, e)| **e as usize == expert);
+        let columns: Vec<&[f32]> = slots.map(|(slot, _)| &x[slot / per * k..(slot / per + 1) * k]).collect();
+        weighted(w, expert * m..(expert + 1) * m, &squares(&columns, k))
+    };
+    Ok((0..stack).flat_map(of_expert).collect())
+}
+
+/// The squares of the activations of these columns, added up.
+fn squares(columns: &[&[f32]], k: usize) -> Vec<f64> {
+    (0..k).map(|i| columns.iter().map(|column| f64::from(column[i]).powi(2)).sum()).collect()
+}
+
+/// Σ w² · squares of each of these rows.
+fn weighted(w: &PackedTensor, rows: Range<usize>, squares: &[f64]) -> Vec<f64> {
     let power = |weights: &mut Vec<f32>, row: usize| {
         w.decode_row(row, weights);
         weights.iter().zip(squares).map(|(w, x)| f64::from(*w) * f64::from(*w) * x).sum()
     };
-    (0..w.rows()).into_par_iter().map_init(|| vec![0f32; w.cols()], power).collect()
+    rows.into_par_iter().map_init(|| vec![0f32; w.cols()], power).collect()
 }
 
 /// [`row_power`] of a layer: that of the weight, of the bias, and of the products of b, where each x · aᵀ counts with the
@@ -163,7 +183,7 @@ pub fn linear_power(layer: &Linear, x: &[f32]) -> Result<Vec<f64>> {
         let mut squares = row_power(adapter.a(), x)?;
         let u = matmul(adapter.a(), x)?;
         u.chunks(adapter.rank()).for_each(|u| squares.iter_mut().zip(u).for_each(|(s, u)| *s += u * u));
-        let more = weighted(adapter.b(), &squares);
+        let more = weighted(adapter.b(), 0..adapter.b().rows(), &squares);
         power.iter_mut().zip(more).for_each(|(p, more)| *p += adapter.scale().powi(2) * more);
     }
     Ok(power)
