@@ -54,7 +54,7 @@ fn figures_on_a_bare_device() {
     let adapter = pollster::block_on(instance.request_adapter(&Default::default())).expect("an adapter");
     let (device, queue) =
         pollster::block_on(adapter.request_device(&Default::default())).expect("WebGPU's defaults");
-    let peak = Runtime::with_device(device, queue, &adapter, &Options::default()).peak(0.0);
+    let peak = Runtime::with_device(device, queue, &adapter, &Options::default()).and_then(|r| r.peak(0.0));
     let peak = peak.expect("the device works");
     sane(&peak);
     assert!(peak.bandwidth.iter().all(|b| b.bytes <= 128 << 20));

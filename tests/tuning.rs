@@ -142,6 +142,35 @@ fn choices_are_kept_for_their_driver_only() {
     assert_eq!(VARIANTS[0].runtime().tuning().path(), None);
 }
 
+/// Of two processes that measured the same, the later is believed, and what only one measured stays.
+#[test]
+fn choices_of_several_processes_are_kept_together() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let q4_0 = format::by_name("Q4_0").expect("a format");
+    let choice = |batch, kernel: &str| Tuned {
+        kernel: kernel.into(),
+        ..Tuned::class(q4_0, &Request { batch, ..REQUEST })
+    };
+    let (a, b) = (kept_in(folder.path()), kept_in(folder.path()));
+    a.tuning().set(choice(1, "first")).expect("writable");
+    b.tuning().set(choice(1, "second")).expect("writable");
+    a.tuning().set(choice(2, "third")).expect("writable");
+    let kept = kept_in(folder.path()).tuning().list();
+    assert_eq!(kept, [choice(1, "second"), choice(2, "third")]);
+    assert_eq!(a.tuning().list(), kept, "what it read while it wrote");
+    std::thread::scope(|scope| {
+        for (runtime, first) in [(&a, 3), (&b, 4)] {
+            scope.spawn(move || {
+                for n in (first..40).step_by(2) {
+                    let class = Tuned { n, ..choice(1, "many") };
+                    runtime.tuning().set(class).expect("writable");
+                }
+            });
+        }
+    });
+    assert_eq!(kept_in(folder.path()).tuning().list().len(), 39, "none was lost");
+}
+
 #[test]
 fn the_fastest_that_is_right_is_used() {
     let folder = tempfile::tempdir().expect("a folder");

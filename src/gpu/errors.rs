@@ -2,7 +2,7 @@
 
 use super::hooks::{Hook, Point};
 use crate::error::{Error, Result};
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -117,19 +117,28 @@ impl Faults {
         self.timeout
     }
 
-    /// Waits until everything submitted is done. Time starts anew with every submission that ends: many small ones may take long.
+    /// Waits until everything submitted is done, and makes sure that the device is still there: another thread that polls may have
+    /// taken the report of a loss and be about to pass it on.
     pub fn wait(&self, device: &wgpu::Device) -> Result<()> {
+        self.wait_for(device, None)?;
+        self.check_alive(device)
+    }
+
+    /// Waits until `last`, or everything submitted, is done. Time starts anew with every submission of ours that ends: many small
+    /// ones may take long.
+    pub fn wait_for(&self, device: &wgpu::Device, last: Option<&wgpu::SubmissionIndex>) -> Result<()> {
         self.at(Point::Waiting);
         loop {
             let before = self.finished.load(Ordering::Relaxed);
-            let polled = self.poll(device, self.timeout);
+            let polled = self.poll(device, last);
             self.check()?;
             match polled {
-                // Another thread that polls may have taken the report of a loss and be about to pass it on.
-                Ok(_) => return self.check_alive(device),
+                Ok(_) => return Ok(()),
                 Err(wgpu::PollError::Timeout) if self.finished.load(Ordering::Relaxed) != before => {}
                 Err(wgpu::PollError::Timeout) => return Err(self.timed_out()),
                 Err(e) => {
+                    // What is submitted to a device that is about to be lost is dropped without a word.
+                    self.check_alive(device)?;
                     return Err(Error::Gpu {
                         doing: "waiting for the device".into(),
                         message: e.to_string(),
@@ -143,15 +152,24 @@ impl Faults {
         Error::TimedOut { doing: "waiting for the device".into(), seconds: self.timeout.as_secs_f64() }
     }
 
-    /// wgpu panics if a device is lost while it is waited for, after the loss was reported.
-    fn poll(&self, device: &wgpu::Device, timeout: Duration) -> Result<wgpu::PollStatus, wgpu::PollError> {
+    /// wgpu panics if a device is lost while it is waited for, after the loss was reported. It also runs callbacks there: a panic in
+    /// one of the host's is the host's.
+    fn poll(
+        &self,
+        device: &wgpu::Device,
+        last: Option<&wgpu::SubmissionIndex>,
+    ) -> Result<wgpu::PollStatus, wgpu::PollError> {
         let poll = || {
             self.at(Point::Polling);
-            device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(timeout) })
+            let (submission_index, timeout) = (last.cloned(), Some(self.timeout));
+            device.poll(wgpu::PollType::Wait { submission_index, timeout })
         };
-        std::panic::catch_unwind(AssertUnwindSafe(poll)).unwrap_or_else(|_| {
-            let _ = self.lost.set("waiting for it failed".into());
-            Err(wgpu::PollError::Timeout)
+        std::panic::catch_unwind(AssertUnwindSafe(poll)).unwrap_or_else(|panic| {
+            match self.check_alive(device) {
+                Ok(()) => resume_unwind(panic),
+                // Which the caller finds out.
+                Err(_) => Err(wgpu::PollError::Timeout),
+            }
         })
     }
 

@@ -33,15 +33,35 @@ pub(super) struct Pipelines {
 }
 
 impl Pipelines {
-    pub fn new(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &Options) -> Self {
-        let bindings = bind_group_layout(device);
-        let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some("qmatmul"),
-            bind_group_layouts: &[Some(&bindings)],
-            immediate_size: 0,
-        });
-        let disk = options.disk_cache.then(|| DiskCache::open(device, info)).flatten();
-        Self {
+    /// # Errors
+    /// [`Error::LimitExceeded`] if a shader may have fewer storage buffers than are bound, or the device's errors.
+    pub fn new(
+        device: &wgpu::Device,
+        info: &wgpu::AdapterInfo,
+        faults: &Faults,
+        options: &Options,
+    ) -> Result<Self> {
+        let limit = u64::from(device.limits().max_storage_buffers_per_shader_stage);
+        if limit < STORAGE_BUFFERS {
+            let what = "the number of storage buffers of a shader".into();
+            return Err(Error::LimitExceeded { what, wanted: STORAGE_BUFFERS, limit });
+        }
+        let ((bindings, layout), disk) = faults.guard(
+            device,
+            || "opening the device".into(),
+            0,
+            || {
+                let bindings = bind_group_layout(device);
+                let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                    label: Some("qmatmul"),
+                    bind_group_layouts: &[Some(&bindings)],
+                    immediate_size: 0,
+                });
+                let disk = options.disk_cache.then(|| DiskCache::open(device, info)).flatten();
+                ((bindings, layout), disk)
+            },
+        )?;
+        Ok(Self {
             layout,
             bindings,
             slots: Mutex::default(),
@@ -50,7 +70,7 @@ impl Pipelines {
             books: Mutex::default(),
             disk,
             checked: options.checked,
-        }
+        })
     }
 
     /// The pipeline of one cell, compiled at first use.
@@ -194,6 +214,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Bindings 0..7: params, w, w4, x, y, book, routes, row scales.
+/// Those of the layout below.
+const STORAGE_BUFFERS: u64 = 7;
+
 fn bind_group_layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
     let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
         binding,

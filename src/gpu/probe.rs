@@ -2,7 +2,6 @@
 
 use super::errors::Faults;
 use crate::kernel::compose;
-use futures_intrusive::channel::shared::oneshot_channel;
 
 /// Lanes of the probe's workgroup: at least the largest subgroup there is.
 const WORKGROUP: u32 = 128;
@@ -10,9 +9,12 @@ const WORKGROUP: u32 = 128;
 /// True if cooperative matrices of this edge multiply two matrices without symmetry right: not transposed, with f32 sums.
 pub(super) fn cooperative(device: &wgpu::Device, queue: &wgpu::Queue, faults: &Faults, edge: u32) -> bool {
     let doing = || "probing cooperative matrices".into();
-    let result = faults.guard(device, doing, 0, || run(device, queue, edge));
+    let result = faults.guard(device, doing, 0, || run(device, queue, edge)).and_then(|staging| {
+        faults.wait(device)?;
+        Ok(staging.get_mapped_range(..).map(|view| bytemuck::cast_slice(&view).to_vec()))
+    });
     match result {
-        Ok(Some(got)) if got == expected(edge) => true,
+        Ok(Ok::<Vec<f32>, _>(got)) if got == expected(edge) => true,
         Ok(_) => {
             log::warn!("cooperative matrices of {edge} x {edge} give wrong results: not used");
             false
@@ -32,7 +34,8 @@ fn expected(edge: u32) -> Vec<f32> {
     (0..edge * edge).map(|i| sum(i / edge, i % edge)).collect()
 }
 
-fn run(device: &wgpu::Device, queue: &wgpu::Queue, edge: u32) -> Option<Vec<f32>> {
+/// Submits the product; the buffer where it can be read once the device has ended its work.
+fn run(device: &wgpu::Device, queue: &wgpu::Queue, edge: u32) -> wgpu::Buffer {
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label: Some("probe"),
         source: wgpu::ShaderSource::Wgsl(compose::cooperative_probe(edge, WORKGROUP).into()),
@@ -67,12 +70,6 @@ fn run(device: &wgpu::Device, queue: &wgpu::Queue, edge: u32) -> Option<Vec<f32>
     }
     encoder.copy_buffer_to_buffer(&y, 0, &staging, 0, size);
     queue.submit([encoder.finish()]);
-    let (sender, receiver) = oneshot_channel();
-    staging.map_async(wgpu::MapMode::Read, .., move |result| {
-        let _ = sender.send(result);
-    });
-    device.poll(wgpu::PollType::wait_indefinitely()).ok()?;
-    pollster::block_on(receiver.receive())?.ok()?;
-    let view = staging.get_mapped_range(..).ok()?;
-    Some(bytemuck::cast_slice(&view).to_vec())
+    staging.map_async(wgpu::MapMode::Read, .., |_| {});
+    staging
 }

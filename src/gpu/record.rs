@@ -106,7 +106,9 @@ impl Prepared {
             Ok((pipeline, group, dispatch.grid))
         };
         let steps = plan.iter().enumerate().map(bind).collect::<Result<_>>()?;
-        Ok(Self { steps, rooms: buffers.rooms().chain([params.room().clone()]).collect() })
+        let scales = scales.unwrap_or_default().iter().map(|s| s.room().clone());
+        let rooms = buffers.rooms().chain([params.room().clone()]).chain(w.rooms()).chain(scales).collect();
+        Ok(Self { steps, rooms })
     }
 
     /// A dispatch that reads no weights, but a table where weights have their book. `layout` is of the format that it is for.

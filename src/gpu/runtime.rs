@@ -59,6 +59,9 @@ pub(crate) const CANARY: f32 = 12_345.679;
 /// f32 elements of x or y that one submission of [`Runtime::matmul`] moves at most (256 MiB).
 const BATCH_ELEMENTS: usize = 64 << 20;
 
+/// f32 elements of x or y that a plan is made for at most: more than any buffer holds, and few enough for a list of dispatches.
+const PLANNED_ELEMENTS: usize = 1 << 36;
+
 impl Runtime {
     /// Opens the best adapter of this machine.
     ///
@@ -75,9 +78,7 @@ impl Runtime {
     pub fn with_options(options: &Options) -> Result<Self> {
         let adapter = device::choose(&options.select)?;
         let (device, queue) = device::open(&adapter, options)?;
-        let opened = Self::assemble(device, queue, &adapter, options, Some(options.clone()));
-        opened.inner.faults.keep_uncaught(opened.device());
-        Ok(opened)
+        Self::assemble(device, queue, &adapter, options, Some(options.clone()))
     }
 
     /// Works on a device of the caller's. The features that qmatmul uses where it finds them are `SUBGROUP`, `SHADER_F16`,
@@ -85,12 +86,15 @@ impl Runtime {
     ///
     /// The device's lost callback is replaced, and errors of qmatmul's own calls are caught in scopes; the handler of
     /// uncaught errors stays the host's.
+    ///
+    /// # Errors
+    /// [`Error::LimitExceeded`] if a shader may have fewer storage buffers than are used here, [`Error::Gpu`] if the driver refuses.
     pub fn with_device(
         device: wgpu::Device,
         queue: wgpu::Queue,
         adapter: &wgpu::Adapter,
         options: &Options,
-    ) -> Self {
+    ) -> Result<Self> {
         Self::assemble(device, queue, adapter, options, None)
     }
 
@@ -102,7 +106,12 @@ impl Runtime {
     /// As [`Runtime::with_options`]; [`Error::Argument`] for a runtime on a device of the host's, who has to open another.
     pub fn rebuild(&self) -> Result<Self> {
         match &self.inner.options {
-            Some(options) => Self::with_options(options),
+            Some(options) => {
+                let new = Self::with_options(options)?;
+                // Another process may have measured other kernels, whose sums differ.
+                new.inner.tuning.take_over(&self.inner.tuning);
+                Ok(new)
+            }
             None => Err(Error::Argument(
                 "the device is the host's: open another and give it to Runtime::with_device".into(),
             )),
@@ -115,9 +124,12 @@ impl Runtime {
         adapter: &wgpu::Adapter,
         options: &Options,
         reopen: Option<Options>,
-    ) -> Self {
+    ) -> Result<Self> {
         let info = adapter.get_info();
         let faults = Faults::watch(&device, device::timeout(&info, options));
+        if reopen.is_some() {
+            faults.keep_uncaught(&device);
+        }
         let mut caps = device::caps(&device, &info, options);
         let usable = options.cooperative
             && caps.f16
@@ -127,7 +139,7 @@ impl Runtime {
             caps.cooperative = device::cooperative_edge(adapter)
                 .filter(|e| probe::cooperative(&device, &queue, &faults, *e));
         }
-        let pipelines = Pipelines::new(&device, &info, options);
+        let pipelines = Pipelines::new(&device, &info, &faults, options)?;
         let adapter = device::summary(adapter);
         let tuning = Tuning::open(&adapter, &caps, &options.tuning);
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -135,7 +147,7 @@ impl Runtime {
         let ledger = Ledger::new(options.memory_limit);
         let options = reopen;
         let inner = Inner { id, device, queue, adapter, caps, pipelines, tuning, faults, ledger, options };
-        Self { inner: Arc::new(inner) }
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The adapter, for people.
@@ -541,6 +553,12 @@ impl Runtime {
         batch: (usize, bool),
         options: &MatmulOptions,
     ) -> Result<Vec<plan::Dispatch>> {
+        let (columns, edge) = (batch.0, w.rows().max(w.cols()));
+        if columns.saturating_mul(edge) > PLANNED_ELEMENTS {
+            let what = format!("a matmul with `{}` and {columns} columns of {edge} elements", w.name());
+            let (wanted, limit) = (columns.saturating_mul(edge) as u64, PLANNED_ELEMENTS as u64);
+            return Err(Error::LimitExceeded { what, wanted, limit });
+        }
         let choose = |request: &Request| self.choose(w.format(), request, options);
         plan::matmul(w.shape(), batch, options.activations, &choose, self.caps())
     }
@@ -591,24 +609,25 @@ impl Runtime {
         self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("qmatmul") })
     }
 
-    pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<()> {
+    pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<wgpu::SubmissionIndex> {
         self.at(Point::Submitting);
         self.inner.faults.count(&encoder);
-        self.guard(
-            || "submitting work".into(),
-            0,
-            || {
-                self.queue().submit([encoder.finish()]);
-            },
-        )
+        self.guard(|| "submitting work".into(), 0, || self.queue().submit([encoder.finish()]))
     }
 
     /// Waits until everything submitted is done.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`]; [`Error::TimedOut`] if nothing ended for [`Options::timeout`].
+    /// [`Error::DeviceLost`]; [`Error::TimedOut`] if nothing of this runtime's own ended for [`Options::timeout`].
+    ///
+    /// # Panics
+    /// If a callback of the host's does, which wgpu runs here.
     pub fn wait(&self) -> Result<()> {
         self.inner.faults.wait(self.device())
+    }
+
+    pub(super) fn wait_for(&self, submission: &wgpu::SubmissionIndex) -> Result<()> {
+        self.inner.faults.wait_for(self.device(), Some(submission))
     }
 
     /// Bytes that the limit leaves.

@@ -1,11 +1,12 @@
 //! Buffers for activations and results, and reading results back.
 
 use super::hooks::Point;
-use super::memory::Buffer;
+use super::memory::{self, Buffer};
 use super::runtime::Runtime;
 use crate::error::{Error, Result};
 use futures_intrusive::channel::shared::oneshot_channel;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
 /// What a buffer is for.
 pub(super) const INPUT: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_DST);
@@ -67,6 +68,7 @@ pub(super) fn stage(
 ) -> Result<Buffer> {
     let staging = buffer(runtime, &format!("room to read {what}"), bytes, STAGING)?;
     encoder.copy_buffer_to_buffer(from, 0, &staging, 0, bytes);
+    memory::hold(encoder, vec![staging.room().clone()]);
     Ok(staging)
 }
 
@@ -77,11 +79,12 @@ pub(super) async fn submit_and_read(
     staging: &Buffer,
     count: usize,
 ) -> Result<Vec<f32>> {
-    let mapped = submit_and_map(runtime, encoder, staging)?;
+    let mapping = submit_and_map(runtime, encoder, staging)?;
     let (sender, done) = oneshot_channel();
     let waiter = runtime.clone();
     // Somebody must poll a native device until the map callback has run.
-    std::thread::spawn(move || sender.send(wait_for_map(&waiter, &mapped)));
+    let wait = move || sender.send(wait_for_map(&waiter, &mapping));
+    std::thread::Builder::new().spawn(wait).map_err(failed)?;
     done.receive().await.unwrap_or_else(|| Err(failed("the thread that waited for it has ended")))?;
     read(runtime, staging, count)
 }
@@ -93,41 +96,48 @@ pub(super) fn submit_and_read_blocking(
     staging: &Buffer,
     count: usize,
 ) -> Result<Vec<f32>> {
-    let mapped = submit_and_map(runtime, encoder, staging)?;
-    wait_for_map(runtime, &mapped)?;
+    wait_for_map(runtime, &submit_and_map(runtime, encoder, staging)?)?;
     read(runtime, staging, count)
 }
 
-type Mapped = std::result::Result<(), wgpu::BufferAsyncError>;
+/// A buffer that is about to be mapped.
+struct Mapping {
+    /// What must end before.
+    submission: wgpu::SubmissionIndex,
+    mapped: Receiver<Result<(), wgpu::BufferAsyncError>>,
+}
 
-fn submit_and_map(
-    runtime: &Runtime,
-    encoder: wgpu::CommandEncoder,
-    staging: &Buffer,
-) -> Result<Receiver<Mapped>> {
-    runtime.submit(encoder)?;
+fn submit_and_map(runtime: &Runtime, encoder: wgpu::CommandEncoder, staging: &Buffer) -> Result<Mapping> {
+    let submission = runtime.submit(encoder)?;
     runtime.at(Point::Mapping(staging));
-    let (sender, receiver) = channel();
+    let (sender, mapped) = channel();
     let map = || {
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
             let _ = sender.send(result);
         });
     };
     runtime.guard(|| DOING.into(), 0, map)?;
-    Ok(receiver)
+    Ok(Mapping { submission, mapped })
 }
 
-fn wait_for_map(runtime: &Runtime, mapped: &Receiver<Mapped>) -> Result<()> {
-    runtime.wait()?;
-    // Another thread that polls may have taken the callback and be about to run it.
-    let mapped = mapped.recv_timeout(runtime.timeout());
-    let error = match mapped {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(e)) => failed(e),
-        Err(_) => failed("the device dropped the request"),
-    };
-    runtime.check_alive()?;
-    Err(error)
+/// How long another thread that polls may take from a callback's arrival to its end.
+const HAND_OVER: Duration = Duration::from_millis(20);
+
+/// In the usual case without an error scope: wgpu keeps a few bytes for every thread that ever had one, and threads may be many.
+fn wait_for_map(runtime: &Runtime, Mapping { submission, mapped }: &Mapping) -> Result<()> {
+    runtime.wait_for(submission)?;
+    let result = mapped.recv_timeout(HAND_OVER).or_else(|error| match error {
+        RecvTimeoutError::Timeout => {
+            runtime.check_alive()?;
+            mapped.recv_timeout(runtime.timeout()).map_err(|_| failed("the device dropped the request"))
+        }
+        RecvTimeoutError::Disconnected => Err(failed("the device dropped the request")),
+    });
+    match result {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => runtime.check_alive().and(Err(failed(error))),
+        Err(error) => runtime.check_alive().and(Err(error)),
+    }
 }
 
 fn read(runtime: &Runtime, staging: &Buffer, count: usize) -> Result<Vec<f32>> {

@@ -143,18 +143,25 @@ impl Tuning {
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.
     pub fn set(&self, tuned: Tuned) -> Result<()> {
-        let mut table = self.lock();
-        table.insert(tuned.key(), tuned);
+        let (mut table, key) = (self.lock(), tuned.key());
+        table.insert(key.clone(), tuned);
         let Some(path) = &self.path else { return Ok(()) };
-        // What another process has measured meanwhile stays.
-        for (key, other) in read(path, &self.header) {
-            table.entry(key).or_insert(other);
-        }
-        let file = File { header: self.header.clone(), choices: table.values().cloned().collect() };
-        let text = serde_json::to_string_pretty(&file).expect("plain data");
         let folder = path.parent().expect("the path was made by join");
         std::fs::create_dir_all(folder).map_err(Error::io("creating", folder))?;
+        let _alone = locked(&folder.join("tuning.lock"))?;
+        // What other processes have measured since this one read the file is newer than what is remembered here.
+        table.extend(read(path, &self.header).into_iter().filter(|(other, _)| *other != key));
+        let file = File { header: self.header.clone(), choices: table.values().cloned().collect() };
+        let text = serde_json::to_string_pretty(&file).expect("plain data");
         crate::file::output::write(path, |sink| sink.put(text.as_bytes()))
+    }
+
+    /// Prefers what `other` does, if it is for the same device: the choices as they are in memory, whatever the file says now.
+    pub(super) fn take_over(&self, other: &Self) {
+        if self.header == other.header {
+            let choices = other.lock().clone();
+            *self.lock() = choices;
+        }
     }
 
     /// Forgets all choices, and removes the file.
@@ -176,6 +183,14 @@ impl Tuning {
     }
 }
 
+/// One process at a time reads and writes choices, as long as this is held.
+fn locked(path: &Path) -> Result<std::fs::File> {
+    let file = std::fs::File::options().create(true).append(true).open(path);
+    let file = file.map_err(Error::io("opening", path))?;
+    file.lock().map_err(Error::io("locking", path))?;
+    Ok(file)
+}
+
 /// The choices in a file; none if there is no such file or it is good for another device.
 fn read(path: &Path, header: &Header) -> BTreeMap<Key, Tuned> {
     let file: Option<File> = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -183,12 +198,13 @@ fn read(path: &Path, header: &Header) -> BTreeMap<Key, Tuned> {
     choices.into_iter().map(|c| (c.key(), c)).collect()
 }
 
-/// `tuning-vulkan-llvmpipe-llvm-15-0-6-256-bits-<driver>-shidc.json`: letters and digits of what the choices depend on.
+/// `tuning-shidc-vulkan-llvmpipe-llvm-15-0-6-256-bits-<driver>.json`: letters and digits of what the choices depend on.
 fn file_name(header: &Header) -> String {
     let has =
         [header.subgroup.is_some(), header.f16, header.int64, header.int_dot, header.cooperative.is_some()];
     let switches: String = has.iter().zip("shidc".chars()).filter(|(has, _)| **has).map(|(_, c)| c).collect();
-    let text = format!("{} {} {} {switches}", header.backend, header.adapter, header.driver).to_lowercase();
+    // What is short comes first: names of drivers have no end.
+    let text = format!("{switches} {} {} {}", header.backend, header.adapter, header.driver).to_lowercase();
     let mut slug: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     slug.truncate(160);
     format!("tuning-{slug}.json")

@@ -1,6 +1,6 @@
 //! Weights on the device: repacked into aligned planes row by row, uploaded in chunks, split where a binding ends.
 
-use super::memory::Buffer;
+use super::memory::{Buffer, Room};
 use super::record::{Io, Prepared};
 use super::runtime::Runtime;
 use super::{transfer, upload};
@@ -77,6 +77,11 @@ impl Weights {
     /// Number of buffers the rows are split over.
     pub fn shard_count(&self) -> usize {
         self.shards.len()
+    }
+
+    /// What the buffers take of the device's memory.
+    pub(super) fn rooms(&self) -> impl Iterator<Item = Room> {
+        self.buffers.iter().chain([&self.book]).map(|buffer| buffer.room().clone())
     }
 
     pub(super) fn shape(&self) -> Weight<'_> {

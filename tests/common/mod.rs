@@ -160,10 +160,15 @@ pub fn status(what: &str) -> u64 {
 
 /// A runtime on a device that its host has opened, with WebGPU's default limits and no feature at all: the least a host may bring.
 pub fn on_a_host_device() -> Runtime {
+    on_a_device_of(wgpu::Limits::default()).expect("enough for a plain device")
+}
+
+/// The same with other limits.
+pub fn on_a_device_of(required_limits: wgpu::Limits) -> qmatmul::error::Result<Runtime> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
     let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
     let adapter = adapters.first().expect("the tests need an adapter");
-    let (device, queue) =
-        pollster::block_on(adapter.request_device(&Default::default())).expect("a plain device");
+    let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("a plain device");
     Runtime::with_device(device, queue, adapter, &Options::default())
 }
