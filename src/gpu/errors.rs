@@ -128,22 +128,15 @@ impl Faults {
     /// ones may take long.
     pub fn wait_for(&self, device: &wgpu::Device, last: Option<&wgpu::SubmissionIndex>) -> Result<()> {
         self.at(Point::Waiting);
-        loop {
-            let before = self.finished.load(Ordering::Relaxed);
-            let polled = self.poll(device, last);
-            self.check()?;
-            match polled {
-                Ok(_) => return Ok(()),
-                Err(wgpu::PollError::Timeout) if self.finished.load(Ordering::Relaxed) != before => {}
-                Err(wgpu::PollError::Timeout) => return Err(self.timed_out()),
-                Err(e) => {
-                    // What is submitted to a device that is about to be lost is dropped without a word.
-                    self.check_alive(device)?;
-                    return Err(Error::Gpu {
-                        doing: "waiting for the device".into(),
-                        message: e.to_string(),
-                    });
-                }
+        let polled = until_done(&self.finished, || self.poll(device, last));
+        self.check()?;
+        match polled {
+            Ok(()) => Ok(()),
+            Err(wgpu::PollError::Timeout) => Err(self.timed_out()),
+            Err(e) => {
+                // What is submitted to a device that is about to be lost is dropped without a word.
+                self.check_alive(device)?;
+                Err(Error::Gpu { doing: "waiting for the device".into(), message: e.to_string() })
             }
         }
     }
@@ -183,5 +176,45 @@ impl Faults {
     /// Sets the hook, once.
     pub fn set_hook(&self, hook: Hook) {
         let _ = self.hook.set(hook);
+    }
+}
+
+/// Polls until what is waited for is done. A time-out ends that only if nothing has `finished` meanwhile.
+fn until_done(
+    finished: &AtomicU64,
+    mut poll: impl FnMut() -> Result<wgpu::PollStatus, wgpu::PollError>,
+) -> Result<(), wgpu::PollError> {
+    loop {
+        let before = finished.load(Ordering::Relaxed);
+        match poll() {
+            Err(wgpu::PollError::Timeout) if finished.load(Ordering::Relaxed) != before => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Software drivers work while commands are submitted, so that none is waited for as long as on a device with a queue.
+    #[test]
+    fn patience_begins_anew_with_everything_that_ends() {
+        let finished = AtomicU64::new(7);
+        let mut polls = 0;
+        let mut wait = |ends_until: u64, done_at: u64| {
+            polls = 0;
+            until_done(&finished, || {
+                polls += 1;
+                if polls <= ends_until {
+                    finished.fetch_add(1, Ordering::Relaxed);
+                }
+                if polls < done_at { Err(wgpu::PollError::Timeout) } else { Ok(wgpu::PollStatus::QueueEmpty) }
+            })
+            .map(|()| polls)
+        };
+        assert_eq!(wait(4, 5).ok(), Some(5));
+        assert!(matches!(wait(3, 5), Err(wgpu::PollError::Timeout)));
+        assert_eq!(wait(0, 1).ok(), Some(1));
     }
 }
