@@ -256,3 +256,17 @@ fn the_readme_example() {
     let y = runtime.matmul(&weights, &vec![1.0; 8 * weights.cols()]).expect("small");
     assert_eq!(y.len(), 8 * weights.rows());
 }
+
+/// A file of a hundred bytes may claim so many rows.
+#[test]
+fn rows_without_columns_take_no_time() {
+    let start = std::time::Instant::now();
+    let runtime = VARIANTS[0].runtime();
+    let f32 = format::by_name("F32").expect("a format");
+    let rows = u32::MAX as usize;
+    let w =
+        runtime.upload(&PackedTensor::new("w", f32, rows, 0, vec![]).expect("no bytes")).expect("nothing");
+    assert!(runtime.dequantize(&w).expect("nothing").is_empty());
+    assert!(runtime.matmul(&w, &[]).expect("nothing").is_empty());
+    assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
+}

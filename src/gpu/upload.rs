@@ -81,7 +81,9 @@ fn open(
         let size = wgpu::BufferSize::new(4 * words(rows.len().next_multiple_of(shard.tile)))?;
         runtime.queue().write_buffer_with(buffer, 4 * at, size)
     };
-    planes.map(view).collect()
+    let views: Option<Vec<_>> = planes.map(view).collect();
+    // Rows without columns may be billions: none of them is looked at.
+    views.filter(|views| !views.is_empty())
 }
 
 /// Cuts the views into the rows of one thread at a time.
