@@ -668,3 +668,38 @@ fn errors_of_other_threads_reach_the_next_call() {
     assert!(matches!(error, Error::Gpu { .. }) && error.to_string().contains("impossible"), "{error}");
     assert_eq!(runtime.matmul(&w, &x).expect("it was reported once"), y);
 }
+
+/// Scopes of errors are a thread's own: of eight that compile at the same time, the one that fails hears of it.
+#[test]
+fn an_error_of_one_thread_is_no_other_threads() {
+    let runtime = runtime();
+    runtime.set_hook(Box::new(|point| {
+        if let Point::Compiling(text) = point
+            && std::thread::current().name() == Some("unlucky")
+        {
+            *text = text.replacen("fn main(", "fn broken( -> }", 1);
+        }
+    }));
+    let multiply = |name: &str| {
+        let format = format::by_name(name).expect("a format");
+        let packed = random_tensor(name, format, 64, 256, 1).expect("whole blocks");
+        runtime.matmul(&runtime.upload(&packed)?, &activations(256, 1)).map(drop)
+    };
+    let formats = ["Q4_0", "Q5_0", "Q6_K", "Q8_0", "NF4", "IQ4_NL", "MXFP4", "F16"];
+    std::thread::scope(|scope| {
+        let threads = formats.map(|name| {
+            let of = if name == "Q6_K" { "unlucky" } else { name };
+            std::thread::Builder::new()
+                .name(of.into())
+                .spawn_scoped(scope, || multiply(name))
+                .expect("a thread")
+        });
+        for (name, thread) in formats.into_iter().zip(threads) {
+            match thread.join().expect("no panic") {
+                Err(Error::Gpu { doing, .. }) if name == "Q6_K" => assert!(doing.contains("Q6_K"), "{doing}"),
+                Ok(()) if name != "Q6_K" => {}
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+    });
+}
