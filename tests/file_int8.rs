@@ -76,9 +76,32 @@ fn the_truth_is_accepted() {
 #[test]
 fn missing_parts_are_named() {
     refused(&without(parts(), "a.weight"), "a.SCB", &["lacks `a.weight`"]);
-    // Without scales it is a matrix of integers, as any other.
-    let model = open(&without(parts(), "a.SCB")).expect("two tensors");
-    assert_eq!(model.find("a").expect("there").dtype.name(), "I8");
+    refused(&without(parts(), "a.SCB"), "a.weight", &["lacks `a.SCB`", "I8"]);
+    // With nothing that speaks of LLM.int8 it is a matrix of integers, as any other.
+    let bare = without(without(parts(), "a.SCB"), "a.weight_format");
+    assert_eq!(open(&bare).expect("one tensor").find("a").expect("there").dtype.name(), "I8");
+    // Settings do: without scales its codes would be multiplied as they are.
+    let folder = tempfile::tempdir().expect("a folder");
+    write_tensors(&folder.path().join("model.safetensors"), &bare);
+    let config = r#"{"quantization_config":{"quant_method":"bitsandbytes","load_in_8bit":true}}"#;
+    std::fs::write(folder.path().join("config.json"), config).expect("room");
+    let error = Model::open(folder.path(), &OpenOptions::default()).expect_err("no scales").to_string();
+    assert!(error.contains("tensor `a.weight`") && error.contains("lacks `a.SCB`"), "{error}");
+}
+
+/// What `save_file(linear.state_dict())` writes: no module has a name.
+#[test]
+fn a_layer_alone_has_no_name() {
+    let alone = |parts: Vec<Raw>| -> Vec<Raw> {
+        parts.into_iter().map(|(name, a, b, c)| (name.replace("a.", ""), a, b, c)).collect()
+    };
+    let model = open(&alone(kept())).expect("a module");
+    assert_eq!(model.tensors().len(), 1, "one weight, not five tensors");
+    let info = model.find("weight").expect("there");
+    assert_eq!(model.tensor(info).expect("valid").dequantize(), golden().f32s("dequant_f32"));
+    assert!(model.linear(info).expect("valid").kept().is_some());
+    refused(&without(alone(parts()), "SCB"), "weight", &["lacks `SCB`"]);
+    refused(&without(alone(parts()), "weight"), "SCB", &["lacks `weight`"]);
 }
 
 #[test]

@@ -499,7 +499,9 @@ fn scales_that_the_index_does_not_list() {
         fs::write(&index, r#"{"weight_map":{"a.weight":"m"}}"#).unwrap();
         Model::open(&index, &OpenOptions::default()).map(|_| ())
     };
-    for (weight, scale) in [("F8_E4M3", "a.weight_scale_inv"), ("F8_E5M2", "a.scale"), ("I8", "a.SCALES")] {
+    for (weight, scale) in
+        [("F8_E4M3", "a.weight_scale_inv"), ("F8_E5M2", "a.scale"), ("I8", "a.SCALES"), ("I8", "a.SCB")]
+    {
         let error = lists(weight, scale).unwrap_err().to_string();
         assert!(error.contains("`a.weight`") && error.contains(scale), "{error}");
     }

@@ -36,11 +36,11 @@ fn format() -> &'static Format {
 /// [`Error::Malformed`](crate::Error::Malformed) where types or lengths disagree, or the order is not by rows.
 pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let mut modules = vec![];
-    for (scb, name) in checkpoint.ending(".SCB") {
-        let weight = checkpoint.scaled_by(scb, name, ".weight")?;
-        let beside = |suffix| checkpoint.beside(name, suffix);
-        let order = beside(".weight_format");
-        let kept = [beside(outlier_columns::LIST), beside(outlier_columns::WEIGHT)];
+    for (scb, stem) in checkpoint.named("SCB") {
+        let weight = checkpoint.scaled_by(scb, stem, "weight")?;
+        let beside = |name| checkpoint.beside(stem, name);
+        let order = beside("weight_format");
+        let kept = [outlier_columns::LIST, outlier_columns::WEIGHT].map(|end| beside(&end[1..]));
         modules.push(module((weight, scb, order), kept, checkpoint)?);
     }
     Ok(modules)

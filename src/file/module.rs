@@ -176,6 +176,11 @@ impl<'a> Checkpoint<'a> {
         list.iter().filter_map(move |t| Some((t, t.name.strip_suffix(end)?)))
     }
 
+    /// The tensors of this name in any module, or in none, and what stands before: `a.` of `a.SCB`, nothing of `SCB`.
+    pub fn named(&self, name: &'static str) -> impl Iterator<Item = (&'a TensorInfo, &'a str)> + use<'a> {
+        self.ending(name).filter(|(_, before)| before.is_empty() || before.ends_with('.'))
+    }
+
     /// The tensor whose name is `stem` and then `end`, if there is one.
     pub fn beside(&self, stem: &str, end: &'static str) -> Option<&'a TensorInfo> {
         self.occurs(end).then(|| self.table.beside(stem, end)).flatten()

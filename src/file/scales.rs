@@ -11,9 +11,12 @@ const OTHERS: [&str; 6] = ["input", "act_", "activation", "output", "kv_", "prob
 /// Their whole names: those of queries, keys and values.
 const CACHES: [&str; 3] = ["q_scale", "k_scale", "v_scale"];
 
-/// The module whose weight a tensor of this name may scale: `a` of `a.weight_scale`, `a.scale` and `a.weight.scales`.
+/// The module whose weight a tensor of this name may scale: `a` of `a.weight_scale`, `a.scale`, `a.weight.scales` and `a.SCB`.
 pub(super) fn module_of_scale(name: &str) -> Option<&str> {
     let last = name.rsplit_once('.').map_or(name, |(_, last)| last);
+    if last == "SCB" {
+        return Some(module_of(name));
+    }
     if !last.as_bytes().windows(4).any(|four| four.eq_ignore_ascii_case(b"scal")) {
         return None;
     }
@@ -52,6 +55,25 @@ pub(super) fn refuse_unscaled(checkpoint: &Checkpoint, weights: &[&TensorInfo]) 
     Ok(())
 }
 
+/// Refuses the first of these weights that is said to be one of LLM.int8, whose convention would have found its scales.
+fn refuse_int8(checkpoint: &Checkpoint, weights: &[&TensorInfo]) -> Result<()> {
+    let method = checkpoint.settings.is_of(&["bitsandbytes"]);
+    let is_int8 =
+        |t: &TensorInfo| is_weight(&t.name) && (method || checkpoint.beside(&t.name, "_format").is_some());
+    match weights.iter().find(|weight| is_int8(weight)) {
+        None => Ok(()),
+        Some(weight) => {
+            let module = weight.name.strip_suffix("weight").unwrap_or_default();
+            let problem = format!(
+                "the checkpoint lacks `{}`, the scales of its rows, without which it is bare {} codes",
+                shown(&format!("{module}SCB")),
+                weight.dtype
+            );
+            Err(checkpoint.files.malformed(weight, problem))
+        }
+    }
+}
+
 /// True for `weight` and `a.weight`.
 pub(super) fn is_weight(name: &str) -> bool {
     name == "weight" || name.ends_with(".weight")
@@ -65,6 +87,7 @@ pub(super) fn refuse_unclaimed<'a>(
 ) -> Result<()> {
     let bare: Vec<&TensorInfo> = unclaimed.filter(|t| t.dtype.name() == "I8" && t.shape.len() > 1).collect();
     refuse_unscaled(checkpoint, &bare)?;
+    refuse_int8(checkpoint, &bare)?;
     let mut smooth = checkpoint.ending(".pre_quant_scale");
     match smooth.find(|(_, module)| checkpoint.beside(module, ".weight").is_some()) {
         None => Ok(()),
