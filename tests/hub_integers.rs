@@ -560,6 +560,32 @@ fn settings_in_other_places() {
     }
 }
 
+/// A layer that was saved alone has names without a module; its bias is added as any other.
+#[test]
+fn a_layer_alone_is_read_with_its_bias() {
+    let mut alone = numbered::gptq(128, 2);
+    alone.push(("a.bias", Dtype::F32, vec![8], 5f32.to_le_bytes().repeat(8)));
+    let load = |tensors: &Tensors, name: &str| {
+        let model = checkpoint(tensors, &json!(null)).expect("valid");
+        let linear = model.find(name).and_then(|info| model.linear(info)).expect("valid");
+        assert_eq!(model.tensors().len(), 2, "a weight and its bias");
+        (linear.weight().dequantize(), linear.bias().expect("there").dequantize())
+    };
+    let named = load(&alone, "a");
+    alone.iter_mut().for_each(|t| t.0 = t.0.trim_start_matches("a."));
+    assert_eq!(load(&alone, "weight"), named);
+    let plain: Tensors = vec![
+        ("weight", Dtype::F32, vec![8, 1], 1f32.to_le_bytes().repeat(8)),
+        ("bias", Dtype::F32, vec![8], 5f32.to_le_bytes().repeat(8)),
+    ];
+    assert_eq!(load(&plain, "weight"), (vec![1.0; 8], vec![5.0; 8]));
+    // Codes of conventions that look for a module are refused.
+    for codes in ["weight_packed", "W_q"] {
+        let lone: Tensors = vec![(codes, Dtype::I32, vec![8, 16], words(128, 1))];
+        refused(&lone, &json!(null), &[codes, "I32 codes"]);
+    }
+}
+
 /// A bias is added as it is; integers have a scale somewhere.
 #[test]
 fn a_bias_of_integers_is_refused() {

@@ -44,12 +44,12 @@ pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
         return Ok(vec![]);
     }
     let mut modules = vec![];
-    for (codes, name) in checkpoint.ending(".qweight") {
-        let parts = Parts::find(checkpoint, codes, name)?;
+    for (codes, stem) in checkpoint.named("qweight") {
+        let parts = Parts::find(checkpoint, codes, stem)?;
         if method.is_none() && codes.shape.last() == parts.scales.shape.last() {
             continue; // GPTQ
         }
-        modules.push(module(checkpoint, &parts, name)?);
+        modules.push(module(checkpoint, &parts, stem)?);
     }
     Ok(modules)
 }
@@ -68,7 +68,7 @@ fn packing(checkpoint: &Checkpoint, parts: &Parts) -> Result<Packing> {
     }
 }
 
-fn module(checkpoint: &Checkpoint, parts: &Parts, name: &str) -> Result<TensorInfo> {
+fn module(checkpoint: &Checkpoint, parts: &Parts, stem: &str) -> Result<TensorInfo> {
     let files = checkpoint.files;
     if let Some(bits) = checkpoint.settings.bits().filter(|bits| *bits != 4) {
         return Err(files.malformed(parts.codes, format!("AWQ has codes of 4 bits, the settings say {bits}")));
@@ -104,7 +104,7 @@ fn module(checkpoint: &Checkpoint, parts: &Parts, name: &str) -> Result<TensorIn
     let format = uniform::grid_for(4, symmetric).format;
     Ok(Module::info(
         checkpoint.table,
-        format!("{name}.weight"),
+        format!("{stem}weight"),
         format,
         vec![rows, cols],
         &parts.all(),

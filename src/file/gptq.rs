@@ -41,13 +41,13 @@ pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
         return Ok(vec![]);
     }
     let mut modules = vec![];
-    for (codes, name) in checkpoint.ending(".qweight") {
-        let parts = Parts::find(checkpoint, codes, name)?;
+    for (codes, stem) in checkpoint.named("qweight") {
+        let parts = Parts::find(checkpoint, codes, stem)?;
         // Without settings the shapes tell GPTQ from AWQ: here codes have a column for each scale.
         if method.is_none() && codes.shape.last() != parts.scales.shape.last() {
             continue;
         }
-        modules.push(parts.module(checkpoint, name)?);
+        modules.push(parts.module(checkpoint, stem)?);
     }
     Ok(modules)
 }
@@ -61,14 +61,15 @@ pub(super) struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    pub fn find(checkpoint: &Checkpoint<'a>, codes: &'a TensorInfo, name: &str) -> Result<Self> {
+    /// `stem` is what stands before `qweight`: the module and a dot, or nothing.
+    pub fn find(checkpoint: &Checkpoint<'a>, codes: &'a TensorInfo, stem: &str) -> Result<Self> {
         let files = checkpoint.files;
-        let need = |suffix: &str| checkpoint.need(codes, name, suffix);
+        let need = |name: &str| checkpoint.need(codes, stem, name);
         let parts = Self {
             codes,
-            zeros: need(".qzeros")?,
-            scales: need(".scales")?,
-            order: checkpoint.beside(name, ".g_idx"),
+            zeros: need("qzeros")?,
+            scales: need("scales")?,
+            order: checkpoint.beside(stem, "g_idx"),
         };
         files.typed(codes, &["I32"])?;
         files.typed(parts.zeros, &["I32"])?;
@@ -86,7 +87,7 @@ impl<'a> Parts<'a> {
         [Some(self.codes), Some(self.zeros), Some(self.scales), self.order]
     }
 
-    fn module(&self, checkpoint: &Checkpoint, name: &str) -> Result<TensorInfo> {
+    fn module(&self, checkpoint: &Checkpoint, stem: &str) -> Result<TensorInfo> {
         let files = checkpoint.files;
         let (words, rows) = (self.codes.shape[0], self.codes.shape[1]);
         let bits = self.bits(checkpoint)?;
@@ -118,7 +119,7 @@ impl<'a> Parts<'a> {
         let format = uniform::grid_for(bits, symmetric).format;
         Ok(Module::info(
             checkpoint.table,
-            format!("{name}.weight"),
+            format!("{stem}weight"),
             format,
             vec![rows, cols],
             &self.all(),

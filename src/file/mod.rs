@@ -281,16 +281,16 @@ impl Model {
         self.rows(info, 0..info.rows())
     }
 
-    /// A weight with its bias: the tensor `<module>.bias` beside `<module>.weight`, where there is one and the weight has two
-    /// dimensions (a norm's bias is none of a matmul). Columns that [`quantize_checkpoint`] kept in 16 bits are taken from there.
+    /// A weight with its bias: the tensor `<module>.bias` beside `<module>.weight`, or `bias` beside `weight`, where there is one and
+    /// the weight has two dimensions (a norm's bias is none of a matmul). Columns that [`quantize_checkpoint`] kept in 16 bits are taken
+    /// from there.
     ///
     /// # Errors
     /// As [`Model::tensor`], [`Error::Shape`] if the bias has not as many values as the weight has rows, and [`Error::Malformed`] if they
     /// are integers, whose scale would be somewhere else.
     pub fn linear(&self, info: &TensorInfo) -> Result<Linear> {
         let linear = self.linear_without_bias(info)?;
-        let module = info.name.strip_suffix(".weight").unwrap_or(&info.name);
-        match self.tensors.get(&format!("{module}.bias")).filter(|_| info.shape.len() == 2) {
+        match self.bias(&info.name).filter(|_| info.shape.len() == 2) {
             Some(bias) if ["I8", "I16", "I32", "I64"].contains(&bias.dtype.name()) => {
                 let problem = format!(
                     "it is a bias, for which numbers of floats belong here, its type is {}",
@@ -300,6 +300,14 @@ impl Model {
             }
             Some(bias) => linear.with_bias(self.tensor(bias)?),
             None => Ok(linear),
+        }
+    }
+
+    /// The bias beside the weight of this name; that of a layer saved alone has no module before it.
+    fn bias(&self, weight: &str) -> Option<&TensorInfo> {
+        match weight {
+            "weight" => self.tensors.get("bias"),
+            _ => self.tensors.beside(weight.strip_suffix(".weight").unwrap_or(weight), ".bias"),
         }
     }
 

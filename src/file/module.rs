@@ -1,7 +1,7 @@
 //! Weights that several tensors of a checkpoint hold together: found by the conventions of the tools that write them.
 
 use crate::error::{Error, Result};
-use crate::file::names::shown;
+use crate::file::names::{self, shown};
 use crate::file::settings::Settings;
 use crate::file::source::Source;
 use crate::file::stored::StoredType;
@@ -136,7 +136,7 @@ impl<'a> Checkpoint<'a> {
     fn new(table: &'a TensorTable, files: &'a Files<'a>, settings: &'a Settings) -> Self {
         let (mut lasts, mut before) = (HashSet::new(), "");
         for tensor in &table.list {
-            let last = tensor.name.rsplit_once('.').map_or(&*tensor.name, |(_, last)| last);
+            let last = names::last(&tensor.name);
             if last != before {
                 lasts.insert(last);
                 before = last;
@@ -387,16 +387,16 @@ fn listed(mut modules: Vec<TensorInfo>, stored: &mut [TensorInfo], uses: &[Use])
     list
 }
 
-/// Ends of the names of codes, which make no sense as tensors of their own.
-const CODES: &[&str] = &[".qweight", ".weight_packed", ".W_q"];
+/// Names of codes in their modules, which make no sense as tensors of their own.
+const CODES: &[&str] = &["qweight", "weight_packed", "W_q"];
 
 /// Refuses a scheme that no convention knows: its codes would pass for matrices of integers.
 fn refuse_unknown(checkpoint: &Checkpoint, uses: &[Use]) -> Result<()> {
     let list =
         || checkpoint.table.list.iter().zip(uses).filter(|(_, used)| **used == Use::None).map(|(t, _)| t);
     scales::refuse_unclaimed(checkpoint, list())?;
-    let codes: Vec<&str> = CODES.iter().copied().filter(|end| checkpoint.occurs(end)).collect();
-    match list().find(|t| codes.iter().any(|end| t.name.ends_with(end))) {
+    let codes: Vec<&str> = CODES.iter().copied().filter(|name| checkpoint.occurs(name)).collect();
+    match list().find(|t| codes.contains(&names::last(&t.name))) {
         None => Ok(()),
         Some(tensor) => {
             let settings = checkpoint.settings;

@@ -82,6 +82,11 @@ fn is_joined(name: &[u8], pieces: &[&[u8]]) -> bool {
     pieces.iter().try_fold(name, |rest, piece| rest.strip_prefix(*piece)).is_some_and(<[u8]>::is_empty)
 }
 
+/// What follows the last dot: `weight` of `a.weight` and of `weight`.
+pub(crate) fn last(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(_, last)| last)
+}
+
 /// A name from a file, fit for a terminal: control characters escaped, the middle of a very long one left out.
 pub(crate) fn shown(name: &str) -> String {
     clipped(name, 120)

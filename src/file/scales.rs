@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::file::module::Checkpoint;
-use crate::file::names::shown;
+use crate::file::names::{self, shown};
 use crate::file::tensors::TensorInfo;
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ const CACHES: [&str; 3] = ["q_scale", "k_scale", "v_scale"];
 
 /// The module whose weight a tensor of this name may scale: `a` of `a.weight_scale`, `a.scale`, `a.weight.scales` and `a.SCB`.
 pub(super) fn module_of_scale(name: &str) -> Option<&str> {
-    let last = name.rsplit_once('.').map_or(name, |(_, last)| last);
+    let last = names::last(name);
     if last == "SCB" {
         return Some(module_of(name));
     }
