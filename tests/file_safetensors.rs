@@ -633,6 +633,39 @@ fn a_broken_config_is_named() {
     malformed(error, "config.json", "file", 1 << 20, "longer than 1048576 bytes");
 }
 
+/// Settings that are there and cannot be read are not settings that are not there.
+#[cfg(unix)]
+#[test]
+fn a_config_that_is_no_file_is_named() {
+    use std::os::unix::fs::symlink;
+    for name in ["config.json", "quantize_config.json"] {
+        let dir = sharded(INDEX);
+        let path = dir.path().join(name);
+        let opened = || Model::open(dir.path(), &OpenOptions::default());
+        let refused = |words: &str| {
+            let error = opened().expect_err(words).to_string();
+            assert!(error.contains(&*path.to_string_lossy()) && error.contains(words), "{error}");
+        };
+        symlink("blobs/missing", &path).unwrap();
+        refused("No such file");
+        fs::remove_file(&path).unwrap();
+        symlink(name, &path).unwrap();
+        refused("symbolic link");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        refused("no regular file");
+        fs::remove_dir(&path).unwrap();
+        let made =
+            std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo is a tool of unix");
+        assert!(made.success());
+        refused("no regular file");
+        fs::remove_file(&path).unwrap();
+        fs::write(dir.path().join("blob"), "{}").unwrap();
+        symlink("blob", &path).unwrap();
+        opened().expect("a link to a file is as good as the file");
+    }
+}
+
 #[test]
 fn a_folder_of_several_models_asks_which() {
     let dir = sharded(INDEX);

@@ -72,7 +72,7 @@ impl Config {
     }
 
     fn open(folder: &Folder, name: &str) -> Result<Option<Self>> {
-        if !folder.has(name) {
+        if !folder.has_or_lacks(name)? {
             return Ok(None);
         }
         let text = folder.text(name, MAX_CONFIG)?;

@@ -58,6 +58,20 @@ impl<'a> Folder<'a> {
         }
     }
 
+    /// True if there is a file of this name, false if there is nothing.
+    ///
+    /// # Errors
+    /// If there is something else, as a link that leads nowhere: it cannot be read, but it is there.
+    pub fn has_or_lacks(&self, name: &str) -> Result<bool> {
+        let path = self.join(name);
+        let is_absent = || fs::symlink_metadata(&path).is_err_and(|e| e.kind() == ErrorKind::NotFound);
+        if matches!(self, Self::Memory { .. }) || self.has(name) || is_absent() {
+            return Ok(self.has(name));
+        }
+        fs::metadata(&path).map_err(Error::io("opening", &path))?;
+        Err(malformed(&path, "file", 0, "it is no regular file".into()))
+    }
+
     /// A file of tensors.
     pub fn source(&self, name: impl AsRef<Path>) -> Result<Source> {
         let path = self.join(&name);
