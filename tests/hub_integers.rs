@@ -586,6 +586,53 @@ fn a_layer_alone_is_read_with_its_bias() {
     }
 }
 
+/// A checkpoint of one shard whose index lists all tensors but one.
+fn unlisted(tensors: &Tensors, left_out: &str) -> Result<Model, Error> {
+    let dir = TempDir::new().expect("a temporary folder");
+    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+        (*name, TensorView::new(*dtype, shape.clone(), bytes).expect("lengths fit"))
+    });
+    std::fs::write(dir.path().join("shard"), serialize(views, None).expect("valid")).expect("room");
+    let names = tensors.iter().map(|t| t.0).filter(|name| *name != left_out);
+    let map: serde_json::Map<_, _> = names.map(|name| (name.to_owned(), json!("shard"))).collect();
+    std::fs::write(dir.path().join("model.safetensors.index.json"), json!({"weight_map": map}).to_string())
+        .expect("room");
+    Model::open(dir.path(), &OpenOptions { mmap: true })
+}
+
+/// A part that an index leaves out would make another weight of those it lists.
+#[test]
+fn parts_that_the_index_does_not_list() {
+    let bias = |name| (name, Dtype::F32, vec![8], vec![0; 32]);
+    let mut of_gptq = gptq(4, 8, 64, 2, (0..64).map(|i| i % 2).collect());
+    of_gptq.push(bias("a.bias"));
+    let mut packed = numbered::packed(32, 1);
+    packed.push(("a.weight_zero_point", Dtype::I32, vec![1, 1], words(1, 1)));
+    packed.push(("a.weight_g_idx", Dtype::I32, vec![32], vec![0; 128]));
+    let alone: Tensors = vec![("weight", Dtype::F32, vec![8, 1], vec![0; 32]), bias("bias")];
+    let cases = [
+        (&of_gptq, "a.qweight", "a.g_idx"),
+        (&of_gptq, "a.qweight", "a.qzeros"),
+        (&of_gptq, "a.qweight", "a.bias"),
+        (&packed, "a.weight_packed", "a.weight_zero_point"),
+        (&packed, "a.weight_packed", "a.weight_g_idx"),
+        (&alone, "weight", "bias"),
+    ];
+    for (tensors, weight, part) in cases {
+        unlisted(tensors, "").unwrap_or_else(|e| panic!("{weight}: {e}"));
+        let error = unlisted(tensors, part).expect_err(part).to_string();
+        let words = [format!("tensor `{weight}`"), format!("`{part}`"), "does not list".into()];
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    }
+    // What belongs to no weight that is listed is left out, as the index says.
+    let mut others = alone.clone();
+    others.push(bias("b.bias"));
+    others.push(("a.rotary_emb.inv_freq", Dtype::F32, vec![8], vec![0; 32]));
+    for name in ["b.bias", "a.rotary_emb.inv_freq"] {
+        assert_eq!(unlisted(&others, name).expect("none of a weight").tensors().len(), 3, "{name}");
+    }
+}
+
 /// A bias is added as it is; integers have a scale somewhere.
 #[test]
 fn a_bias_of_integers_is_refused() {

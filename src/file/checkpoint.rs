@@ -3,8 +3,9 @@
 use crate::error::{Error, Result};
 use crate::file::folder::{Folder, malformed};
 use crate::file::json::{self, Append, Texts};
+use crate::file::module::CODES;
 use crate::file::names::{NameIndex, shown};
-use crate::file::scales::module_of_scale;
+use crate::file::scales::{module_of_part, module_of_scale};
 use crate::file::settings::{self, Settings};
 use crate::file::tensors::{TensorInfo, TensorTable};
 use serde::Deserialize;
@@ -174,6 +175,7 @@ impl Index {
         let mut seen = vec![false; self.tensors.len()];
         let mut list = Vec::with_capacity(self.tensors.len());
         let mut unlisted = vec![];
+        let is_part = |name: &str| module_of_scale(name).or_else(|| module_of_part(name)).is_some();
         for (shard, table) in shards.into_iter().enumerate() {
             for tensor in table.list {
                 let name = |i| self.tensors.get(i).as_bytes();
@@ -181,7 +183,7 @@ impl Index {
                 if let Some(i) = listed.filter(|&i| self.shard_of[i] as usize == shard) {
                     seen[i] = true;
                     list.push(TensorInfo { file: shard, ..tensor });
-                } else if listed.is_none() && module_of_scale(&tensor.name).is_some() {
+                } else if listed.is_none() && is_part(&tensor.name) {
                     unlisted.push(tensor.name);
                 }
             }
@@ -197,18 +199,21 @@ impl Index {
         Ok(table)
     }
 
-    /// Refuses to leave out the scales of codes that the index lists: those would be taken without them.
-    fn check_unlisted(&self, table: &TensorTable, scales: &[String]) -> Result<()> {
-        let weight = |scale: &String| {
-            let module = module_of_scale(scale)?;
-            let name = if module.is_empty() { "weight".into() } else { format!("{module}.weight") };
-            table.get(&name).filter(|w| ["I8", "F8_E4M3", "F8_E5M2"].contains(&w.dtype.name()))
+    /// Refuses to leave out parts of a weight that the index lists: it would be taken without them.
+    fn check_unlisted(&self, table: &TensorTable, parts: &[String]) -> Result<()> {
+        let scaled = |part: &String| {
+            let weight = beside(table, module_of_scale(part)?, "weight")?;
+            Some(weight).filter(|w| ["I8", "F8_E4M3", "F8_E5M2"].contains(&w.dtype.name()))
         };
-        match scales.iter().find_map(|scale| Some((scale, weight(scale)?))) {
+        let whole = |part: &String| {
+            let module = module_of_part(part)?;
+            CODES.iter().chain(&["weight"]).find_map(|name| beside(table, module, name))
+        };
+        let weight = |part: &String| scaled(part).or_else(|| whole(part));
+        match parts.iter().find_map(|part| Some((part, weight(part)?))) {
             None => Ok(()),
-            Some((scale, weight)) => {
-                let problem =
-                    format!("a shard holds its scale `{}`, which the index does not list", shown(scale));
+            Some((part, weight)) => {
+                let problem = format!("a shard holds its `{}`, which the index does not list", shown(part));
                 Err(self.malformed(&weight.name, problem))
             }
         }
@@ -218,6 +223,14 @@ impl Index {
         let what = format!("tensor `{}`", shown(name));
         let offset = json::locate(&self.text, name, '"').unwrap_or(0);
         malformed(&self.path, &what, offset, problem)
+    }
+}
+
+/// The tensor of this name in a module, or in none.
+fn beside<'a>(table: &'a TensorTable, module: &str, name: &str) -> Option<&'a TensorInfo> {
+    match module {
+        "" => table.get(name),
+        _ => table.get(&format!("{module}.{name}")),
     }
 }
 

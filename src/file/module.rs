@@ -388,7 +388,7 @@ fn listed(mut modules: Vec<TensorInfo>, stored: &mut [TensorInfo], uses: &[Use])
 }
 
 /// Names of codes in their modules, which make no sense as tensors of their own.
-const CODES: &[&str] = &["qweight", "weight_packed", "W_q"];
+pub(super) const CODES: &[&str] = &["qweight", "weight_packed", "W_q"];
 
 /// Refuses a scheme that no convention knows: its codes would pass for matrices of integers.
 fn refuse_unknown(checkpoint: &Checkpoint, uses: &[Use]) -> Result<()> {

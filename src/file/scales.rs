@@ -1,4 +1,4 @@
-//! Scales that no convention takes: a weight without them would be read as its bare codes.
+//! Scales that no convention takes, and parts that an index leaves out: a weight without them would be another.
 
 use crate::error::Result;
 use crate::file::module::Checkpoint;
@@ -23,6 +23,29 @@ pub(super) fn module_of_scale(name: &str) -> Option<&str> {
     let last = last.to_ascii_lowercase();
     let other = CACHES.contains(&&*last) || OTHERS.iter().any(|other| last.contains(other));
     (!other).then(|| module_of(name))
+}
+
+/// What else lies in a module. Without it the module would be read, but as another weight, so that no index may leave it out.
+const PARTS: [&str; 14] = [
+    "absmax",
+    "axis",
+    "bias",
+    "g_idx",
+    "nbits",
+    "outlier_columns",
+    "outlier_weight",
+    "quant_map",
+    "quant_scale",
+    "quant_zero",
+    "qzeros",
+    "weight_g_idx",
+    "weight_zero_point",
+    "zero",
+];
+
+/// The module that a tensor of this name is such a part of.
+pub(super) fn module_of_part(name: &str) -> Option<&str> {
+    PARTS.contains(&names::last(name)).then(|| module_of(name))
 }
 
 /// The module that a tensor belongs to: `a` of `a.bias` and `a.weight._data`.
