@@ -95,6 +95,7 @@ impl PackedTensor {
         if !data.is_empty() {
             data.par_chunks_mut(row_bytes).zip(weights.par_chunks(cols)).for_each(|(row, w)| encode(w, row));
         }
+        check_encoded(&name, format, row_bytes, &data)?;
         Self::new(name, format, rows, cols, data)
     }
 
@@ -298,6 +299,21 @@ impl PackedTensor {
 fn check_weights(name: &str, shape: (usize, usize), weights: &[f32]) -> Result<()> {
     check_count(name, shape, weights.len())?;
     check_finite(&format!("tensor `{name}`"), weights)
+}
+
+/// Refuses blocks that finite weights have made infinite: F16, and scales in it, end at 65504. The index is that of a
+/// weight, as [`check_weights`] has it.
+fn check_encoded(name: &str, format: &Format, row_bytes: usize, data: &[u8]) -> Result<()> {
+    let Some(blocks) = format.blocks() else { return Ok(()) };
+    // Whole rows first: nearly always that is all.
+    if data.par_chunks(row_bytes.max(1)).all(blocks.is_finite) {
+        return Ok(());
+    }
+    let bad = |block: &&[u8]| !(blocks.is_finite)(block);
+    let count = data.par_chunks(blocks.bytes).filter(bad).count() as u64;
+    let first = data.chunks(blocks.bytes).position(|block| bad(&block)).unwrap_or_default();
+    let what = format!("tensor `{name}` in {}", format.name);
+    Err(Error::NonFinite { what, count, first: (first * blocks.weights) as u64 })
 }
 
 pub(crate) fn check_count(name: &str, (rows, cols): (usize, usize), weights: usize) -> Result<()> {

@@ -850,6 +850,31 @@ fn quantize_refuses_what_a_gguf_cannot_hold() {
     }
 }
 
+/// Weights that are numbers may be none in 16 bits, or need a scale that is none.
+#[test]
+fn quantize_stops_at_a_weight_beyond_its_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, out) = (dir.path().join("w.safetensors"), dir.path().join("out.gguf"));
+    let mut weights = vec![0.5f32; 4096 * 2048];
+    weights[5_000_000..5_000_064].fill(1e7);
+    write_f32(&source, "a.weight", &[4096, 2048], &weights).unwrap();
+    let model = Model::open(&source, &OpenOptions::default()).unwrap();
+    for (format, wanted) in [("F16", 64), ("Q8_0", 2), ("Q4_0", 2), ("Q4_1", 2)] {
+        let error = quantize(&model, &out, format::by_name(format).unwrap(), |_, _| ()).unwrap_err();
+        match &error {
+            Error::NonFinite { what, count, first } => {
+                assert_eq!((*count, *first), (wanted, 5_000_000), "{error}");
+                assert!(what.contains("`a.weight`") && what.contains(format), "{error}");
+            }
+            other => panic!("{other}"),
+        }
+        assert!(!out.exists(), "{format}");
+    }
+    for format in ["BF16", "F32"] {
+        quantize(&model, &out, format::by_name(format).unwrap(), |_, _| ()).unwrap();
+    }
+}
+
 #[test]
 fn quantize_stops_at_a_weight_that_is_no_number() {
     let dir = tempfile::tempdir().unwrap();

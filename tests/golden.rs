@@ -69,13 +69,13 @@ fn encoders_give_the_bytes_of_ggml() {
     let mut done = 0;
     for folder in ["gguf", "encode"] {
         for v in vectors(folder) {
-            if !v.format.has_encoder() || !v.file.has("w_f32") {
-                continue;
-            }
-            let (rows, cols) = (v.packed.rows(), v.packed.cols());
-            let encoded = PackedTensor::encode(&v.file.name, v.format, rows, cols, &v.file.f32s("w_f32"))
-                .expect("the vector's weights are finite");
-            let (got, want) = (encoded.data(), v.packed.data());
+            let encode = v.format.blocks().and_then(|blocks| blocks.encode);
+            let Some(encode) = encode.filter(|_| v.file.has("w_f32")) else { continue };
+            let (w, want) = (v.file.f32s("w_f32"), v.packed.data());
+            // `PackedTensor::encode` would refuse the vectors of weights beyond their format.
+            let mut got = vec![0; want.len()];
+            let rows = got.chunks_mut(want.len() / v.packed.rows()).zip(w.chunks(v.packed.cols()));
+            rows.for_each(|(row, w)| encode(w, row));
             let wrong = got.iter().zip(&want).position(|(a, b)| a != b);
             assert_eq!(wrong, None, "{}: first different byte", v.file.name);
             done += 1;
