@@ -546,6 +546,14 @@ fn configs_that_lie() {
         (r#"{"quantization_config":{"sym":"yes"}}"#, r#"string "yes""#),
         (r#"{"quantization_config":{"config_groups":[1]}}"#, "sequence"),
         (r#"{"quantization_config":{"quant_method":"gptq","is_marlin_format":true}}"#, "Marlin"),
+        (r#"{"quantization_config":{"llm_int8_threshold":"0.0"}}"#, r#"string "0.0""#),
+        (r#"{"quantization_config":{"llm_int8_threshold":true}}"#, "boolean `true`"),
+        (r#"{"quantization_config":{"llm_int8_threshold":{}}}"#, "map"),
+        (
+            r#"{"quantization_config":{"llm_int8_threshold":-3}}"#,
+            "`llm_int8_threshold` at byte 0: a threshold of -3.0",
+        ),
+        (r#"{"text_config":{"quantization_config":{"llm_int8_threshold":1e300}}}"#, "a threshold of 1e300"),
         (r#"{"a":1e400}"#, "out of range"),
         (&long, "quant_method `xxx"),
         (&ways, "more than 64"),
@@ -553,6 +561,27 @@ fn configs_that_lie() {
     for (config, words) in cases {
         let error = opened(config).unwrap_err().to_string();
         assert!(error.contains(words) && error.len() < 1000, "{config:.60}: {error}");
+    }
+}
+
+/// The threshold of LLM.int8 stands where the other settings stand.
+#[test]
+fn thresholds_are_settings() {
+    let threshold = |config: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("model.safetensors"), file(&one("F32", "[2]", "[0,8]"), 8)).unwrap();
+        fs::write(dir.path().join("config.json"), config).unwrap();
+        Model::open(dir.path(), &OpenOptions::default()).unwrap().int8_threshold()
+    };
+    for (settings, wanted) in [
+        (r#"{}"#, None),
+        (r#"{"llm_int8_threshold":null}"#, None),
+        (r#"{"llm_int8_threshold":0}"#, Some(0.0)),
+        (r#"{"llm_int8_threshold":4.3}"#, Some(4.3)),
+    ] {
+        assert_eq!(threshold(&format!(r#"{{"quantization_config":{settings}}}"#)), wanted, "{settings}");
+        let inner = format!(r#"{{"text_config":{{"quantization_config":{settings}}}}}"#);
+        assert_eq!(threshold(&inner), wanted, "{settings}");
     }
 }
 

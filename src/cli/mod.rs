@@ -262,11 +262,11 @@ impl Common {
         Ok(MatmulOptions::with(self.activations(model)?))
     }
 
-    /// The activations, with the threshold of LLM.int8 that was asked for or that the model's config.json has.
+    /// The activations, with the threshold of LLM.int8 that was asked for or that the model's settings have.
     fn activations(&self, model: Option<&Model>) -> Result<Activations> {
         let Activations::Int8(default) = self.activations else { return Ok(self.activations) };
-        let config = model.and_then(|m| m.config()?["quantization_config"]["llm_int8_threshold"].as_f64());
-        let value = self.int8_threshold.or(config.map(|t| t as f32)).unwrap_or(default.value());
+        let said = self.int8_threshold.or(model.and_then(Model::int8_threshold));
+        let value = said.unwrap_or(default.value());
         Ok(Activations::Int8(Threshold::new(value)?))
     }
 

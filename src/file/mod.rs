@@ -122,6 +122,7 @@ pub struct Model {
     gguf: gguf::Metadata,
     header: TextMap,
     config: Option<checkpoint::Config>,
+    int8_threshold: Option<f32>,
 }
 
 impl Model {
@@ -192,6 +193,7 @@ impl Model {
             gguf: metadata,
             header,
             config: None,
+            int8_threshold: None,
         })
     }
 
@@ -202,7 +204,8 @@ impl Model {
         let files = vec![source];
         let Gathered { tensors, stored } = module::gather(tensors, &Files(&files), &settings)?;
         let (kind, gguf) = (Kind::Safetensors, gguf::Metadata::default());
-        Ok(Self { path: path.into(), kind, files, tensors, stored, gguf, header, config })
+        let int8_threshold = settings.int8_threshold();
+        Ok(Self { path: path.into(), kind, files, tensors, stored, gguf, header, config, int8_threshold })
     }
 
     fn from_index(path: &Path, folder: &Folder, name: &Path) -> Result<Self> {
@@ -222,7 +225,8 @@ impl Model {
         drop(index);
         let Gathered { tensors, stored } = module::gather(tensors, &Files(&files), &settings)?;
         let (gguf, kind, header) = (gguf::Metadata::default(), Kind::Sharded, header.unwrap_or_default());
-        Ok(Self { path: path.into(), kind, files, tensors, stored, gguf, header, config })
+        let int8_threshold = settings.int8_threshold();
+        Ok(Self { path: path.into(), kind, files, tensors, stored, gguf, header, config, int8_threshold })
     }
 
     /// The path as it was given, or the label.
@@ -263,6 +267,12 @@ impl Model {
     /// The `config.json` beside a safetensors file or index, if there is one.
     pub fn config(&self) -> Option<&serde_json::Value> {
         self.config.as_ref().map(checkpoint::Config::value)
+    }
+
+    /// The `llm_int8_threshold` of a checkpoint's settings: features of this magnitude or more stay out of LLM.int8's
+    /// integers, none if it is 0.
+    pub fn int8_threshold(&self) -> Option<f32> {
+        self.int8_threshold
     }
 
     /// The tensor of this name, or of this name with `.weight` appended.

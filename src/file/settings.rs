@@ -56,10 +56,12 @@ pub(crate) struct Settings {
     weight_quant_params: Option<HqqParams>,
     nbits: Option<f64>,
     axis: Option<f64>,
+    llm_int8_threshold: Option<f64>,
 }
 
 impl Settings {
-    /// Refuses a tool that is not known, whose codes would pass for matrices of integers, and groups of no size.
+    /// Refuses a tool that is not known, whose codes would pass for matrices of integers, groups of no size, and a threshold
+    /// of no magnitude.
     pub fn checked(self, path: &Path) -> Checked<Self> {
         if let Some(method) = self.method().filter(|method| !METHODS.contains(method)) {
             return Err(unsupported(format!("quant_method `{}`", shown(method))));
@@ -70,18 +72,22 @@ impl Settings {
         let ways = self.ways().filter_map(|way| way.group_size);
         let sizes = self.group_size().into_iter().chain(self.overrides().iter().filter_map(|o| o.group_size));
         let wrong = sizes.chain(ways).find(|size| *size != -1 && !(1..=i64::from(u32::MAX)).contains(size));
-        match wrong {
-            None => Ok(Self { found: true, ..self }),
-            Some(size) => Err(Error::Malformed {
-                file: path.display().to_string(),
-                what: "setting `group_size`".into(),
-                offset: 0,
-                problem: format!(
-                    "groups of {size} columns: 1 to {} belong here, or -1 for whole rows",
-                    u32::MAX
-                ),
-            }),
+        if let Some(size) = wrong {
+            let wanted = format!("1 to {} belong here, or -1 for whole rows", u32::MAX);
+            return Err(refused(path, "group_size", format!("groups of {size} columns: {wanted}")));
         }
+        match self.llm_int8_threshold.filter(|t| !(0.0..=f64::from(f32::MAX)).contains(t)) {
+            None => Ok(Self { found: true, ..self }),
+            Some(threshold) => {
+                let problem = format!("a threshold of {threshold:?}: 0 to {:e} belong here", f32::MAX);
+                Err(refused(path, "llm_int8_threshold", problem))
+            }
+        }
+    }
+
+    /// From which magnitude on LLM.int8 leaves an activation out of its integers; 0 for never.
+    pub fn int8_threshold(&self) -> Option<f32> {
+        self.llm_int8_threshold.map(|threshold| threshold as f32)
     }
 
     /// The tool, lower case.
@@ -148,6 +154,12 @@ impl Settings {
             _ => params.axis.map(Some),
         }
     }
+}
+
+/// Something that is wrong with a setting.
+fn refused(path: &Path, setting: &str, problem: String) -> Error {
+    let (file, what) = (path.display().to_string(), format!("setting `{setting}`"));
+    Error::Malformed { file, what, offset: 0, problem }
 }
 
 fn unsupported(format: String) -> Error {
