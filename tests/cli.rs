@@ -723,6 +723,37 @@ fn int8_activations_are_for_int8_weights() {
     assert!(text.contains("stage_int8") && !text.contains("WRONG"), "{text}");
 }
 
+/// The threshold of the settings, wherever they stand; one that is none is named with its file.
+#[test]
+fn int8_takes_the_threshold_of_the_settings() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let (x, y) = (folder.path().join("x.safetensors"), folder.path().join("y.safetensors"));
+    let mut values = [0.013f32; 32];
+    values[0] = 7.0;
+    write_f32(&x, "x", &[1, 32], &values).expect("a new file");
+    let codes = ("a.weight".to_owned(), safetensors::Dtype::I8, vec![2, 32], (1..65).collect());
+    let model = folder.path().join("model");
+    std::fs::create_dir(&model).expect("a folder");
+    write_tensors(&model.join("model.safetensors"), &[codes, f32_tensor("a.SCB", &[2], &[1.0, 1.0])]);
+    let paths = [&model, &x, &y].map(|path| path.display().to_string());
+    let args = ["matmul", &paths[0], "a", "--input", &paths[1], "--output", &paths[2], "--device", "cpu"];
+    let args = [&args[..], &["--activations", "int8"]].concat();
+    let run = |config: &str, more: &[&str]| {
+        std::fs::write(model.join("config.json"), config).expect("room");
+        output(&[&args[..], more].concat());
+        read_activations(&y).expect("a result").data
+    };
+    let none = run("{}", &["--int8-threshold", "0"]);
+    assert_ne!(run("{}", &[]), none);
+    let settings = r#"{"quantization_config":{"llm_int8_threshold":0.0}}"#;
+    assert_eq!(run(settings, &[]), none);
+    assert_eq!(run(&format!(r#"{{"text_config":{settings}}}"#), &[]), none);
+    std::fs::write(model.join("config.json"), settings.replace("0.0", "-3")).expect("room");
+    let (code, text) = failure(&args);
+    assert_eq!(code, 4, "{text}");
+    assert!(text.contains("config.json") && text.contains("llm_int8_threshold"), "{text}");
+}
+
 /// A checkpoint with a layer whose inputs have outliers, and a file of them, `[3, 64]`.
 fn checkpoint_and_captures(folder: &Path) -> [String; 2] {
     let (from, captures) = (folder.join("from"), folder.join("x.safetensors"));
