@@ -178,6 +178,22 @@ pub(crate) fn escape(c: char) -> impl Iterator<Item = char> {
     escaped.chain(keep.then_some(c))
 }
 
+/// A name from a file, fit for a terminal: control characters escaped, the middle of a very long one left out.
+pub(crate) fn shown(name: &str) -> String {
+    clipped(name, 120)
+}
+
+/// `text` with control characters escaped and at most about `limit` characters.
+pub(crate) fn clipped(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.chars().flat_map(escape).collect();
+    }
+    let head = text.chars().take(limit / 2).flat_map(escape).collect::<String>();
+    let mut tail: Vec<char> = text.chars().rev().take(limit / 4).collect();
+    tail.reverse();
+    format!("{head}…{}", tail.into_iter().flat_map(escape).collect::<String>())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,5 +207,12 @@ mod tests {
         assert_eq!(Error::Argument(error.to_string()).to_string(), error.to_string());
         let io = Error::io("opening", hostile)(std::io::ErrorKind::NotFound.into());
         assert!(!io.to_string().chars().any(char::is_control), "{io}");
+    }
+
+    #[test]
+    fn hostile_names_are_printed_short_and_plain() {
+        assert_eq!(shown("a\u{1b}[31m\n"), "a\\u{1b}[31m\\n");
+        let long = "é".repeat(100_000);
+        assert!(shown(&long).chars().count() < 120);
     }
 }

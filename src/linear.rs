@@ -3,7 +3,7 @@
 //! `y[n, m] = x[n, k] · w[m, k]ᵀ + bias[m] + Σ s · (x · a[r, k]ᵀ) · b[m, r]ᵀ` over the adapters (LoRA, Hu et al. 2021, section
 //! 4.1). Some columns of an INT8 weight may be kept in 16 bits: `+ x[n, columns] · kept[m, c]ᵀ`, and w is zero there. The weight stays packed as it is, as in the forward pass of QLoRA (Dettmers et al. 2023, equation 5).
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::format;
 use crate::tensor::PackedTensor;
 
@@ -22,13 +22,13 @@ impl LowRank {
     /// [`Error::Shape`] if they differ in rank or it is 0, [`Error::NonFinite`] if the scale is no number.
     pub fn new(a: PackedTensor, b: PackedTensor, scale: f64) -> Result<Self> {
         if a.rows() != b.cols() || a.rows() == 0 {
-            let what = format!("columns of `{}`, the rank", b.name());
-            let wanted = format!("{}, the rows of `{}`, and not 0", a.rows(), a.name());
+            let what = format!("columns of `{}`, the rank", shown(b.name()));
+            let wanted = format!("{}, the rows of `{}`, and not 0", a.rows(), shown(a.name()));
             return Err(Error::shape(what, wanted, b.cols()));
         }
         if !scale.is_finite() {
             return Err(Error::NonFinite {
-                what: format!("the scale of `{}`", b.name()),
+                what: format!("the scale of `{}`", shown(b.name())),
                 count: 1,
                 first: 0,
             });
@@ -72,11 +72,11 @@ impl KeptColumns {
     /// not rise.
     pub fn new(columns: Vec<u32>, weight: PackedTensor) -> Result<Self> {
         if weight.cols() != columns.len() {
-            let what = format!("columns of `{}`", weight.name());
+            let what = format!("columns of `{}`", shown(weight.name()));
             return Err(Error::shape(what, columns.len(), weight.cols()));
         }
         if let Some(problem) = not_rising(&columns) {
-            return Err(Error::Argument(format!("columns for `{}`: {problem}", weight.name())));
+            return Err(Error::Argument(format!("columns for `{}`: {problem}", shown(weight.name()))));
         }
         Ok(Self { columns, weight })
     }
@@ -141,7 +141,7 @@ impl Linear {
     /// [`Error::Shape`] if it has not as many as the weight has rows.
     pub fn with_bias(mut self, bias: PackedTensor) -> Result<Self> {
         if (bias.rows(), bias.cols()) != (1, self.weight.rows()) {
-            let what = format!("bias `{}` for `{}`", bias.name(), self.weight.name());
+            let what = format!("bias `{}` for `{}`", shown(bias.name()), shown(self.weight.name()));
             let wanted = format!("{} values", self.weight.rows());
             return Err(Error::shape(what, wanted, format!("{} x {}", bias.rows(), bias.cols())));
         }
@@ -156,12 +156,13 @@ impl Linear {
     /// columns already.
     pub fn with_kept(mut self, kept: KeptColumns) -> Result<Self> {
         if kept.weight.rows() != self.weight.rows() {
-            let what = format!("rows of `{}`", kept.weight.name());
-            let wanted = format!("{}, as `{}` has", self.weight.rows(), self.weight.name());
+            let what = format!("rows of `{}`", shown(kept.weight.name()));
+            let wanted = format!("{}, as `{}` has", self.weight.rows(), shown(self.weight.name()));
             return Err(Error::shape(what, wanted, kept.weight.rows()));
         }
         if self.kept.is_some() {
-            return Err(Error::Argument(format!("`{}` has kept columns already", self.weight.name())));
+            let name = shown(self.weight.name());
+            return Err(Error::Argument(format!("`{name}` has kept columns already")));
         }
         self.weight = self.weight.without_columns(&kept.columns)?;
         self.kept = Some(kept);
@@ -177,8 +178,8 @@ impl Linear {
         let pairs = [("columns", a, a.cols(), w.cols()), ("rows", b, b.rows(), w.rows())];
         for (what, tensor, got, wanted) in pairs {
             if got != wanted {
-                let what = format!("{what} of `{}`", tensor.name());
-                return Err(Error::shape(what, format!("{wanted}, as `{}` has", w.name()), got));
+                let what = format!("{what} of `{}`", shown(tensor.name()));
+                return Err(Error::shape(what, format!("{wanted}, as `{}` has", shown(w.name())), got));
             }
         }
         self.adapters.push(adapter);

@@ -1,6 +1,6 @@
 //! A packed weight matrix on the host.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::format::four_bit::{self, Recipe};
 use crate::format::storage::{BlockRows, Part, Picked};
 use crate::format::uniform::{self, Group};
@@ -41,7 +41,7 @@ impl PackedTensor {
         let bytes = row_bytes.checked_mul(rows);
         if bytes != Some(data.len()) {
             let wanted = bytes.map_or("more than the address space".into(), |b| format!("{b} bytes"));
-            let what = format!("tensor `{name}`: {rows} x {cols} weights in {}", format.name);
+            let what = format!("tensor `{}`: {rows} x {cols} weights in {}", shown(&name), format.name);
             return Err(Error::shape(what, wanted, format!("{} bytes", data.len())));
         }
         let storage = Arc::new(BlockRows { format, shape: [rows, cols], row_bytes, data });
@@ -89,7 +89,8 @@ impl PackedTensor {
         };
         let row_bytes = row_bytes(&name, format, cols)?;
         let Some(encode) = encode else {
-            return Err(Error::Argument(format!("tensor `{name}`: {} cannot be written yet", format.name)));
+            let (name, format) = (shown(&name), format.name);
+            return Err(Error::Argument(format!("tensor `{name}`: {format} cannot be written yet")));
         };
         let mut data = vec![0u8; rows * row_bytes];
         if !data.is_empty() {
@@ -134,8 +135,11 @@ impl PackedTensor {
             Some(grid) if group != Group::Columns(0) => {
                 Self::encoded(name, (rows, cols), uniform::encode(grid, (rows, cols), weights, group))
             }
-            Some(_) => Err(Error::Argument(format!("tensor `{name}`: groups of 0 columns"))),
-            None => Err(Error::Argument(format!("tensor `{name}`: {} has no groups to choose", format.name))),
+            Some(_) => Err(Error::Argument(format!("tensor `{}`: groups of 0 columns", shown(&name)))),
+            None => {
+                let (name, format) = (shown(&name), format.name);
+                Err(Error::Argument(format!("tensor `{name}`: {format} has no groups to choose")))
+            }
         }
     }
 
@@ -185,7 +189,11 @@ impl PackedTensor {
     /// [`Error::Shape`] if there is no such row.
     pub fn select_rows(&self, rows: &[usize]) -> Result<Self> {
         if let Some(row) = rows.iter().find(|row| **row >= self.rows) {
-            return Err(Error::shape(format!("row of `{}`", self.name), format!("below {}", self.rows), row));
+            return Err(Error::shape(
+                format!("row of `{}`", shown(&self.name)),
+                format!("below {}", self.rows),
+                row,
+            ));
         }
         let picked = rows.iter().map(|row| (0, *row as u32)).collect();
         let storage = Arc::new(Picked { sources: vec![self.storage.clone()], rows: picked });
@@ -198,11 +206,11 @@ impl PackedTensor {
     /// [`Error::Argument`] for other formats, [`Error::Shape`] if there is no such column.
     pub fn without_columns(&self, columns: &[u32]) -> Result<Self> {
         if let Some(column) = columns.iter().find(|column| **column as usize >= self.cols) {
-            let what = format!("column of `{}`", self.name);
+            let what = format!("column of `{}`", shown(&self.name));
             return Err(Error::shape(what, format!("below {}", self.cols), column));
         }
         let none = || {
-            let (name, format) = (&self.name, self.format.name);
+            let (name, format) = (shown(&self.name), self.format.name);
             Error::Argument(format!("`{name}`: columns are taken out of INT8 weights, these are {format}"))
         };
         let storage = self.storage.without_columns(columns).ok_or_else(none)?;
@@ -217,24 +225,25 @@ impl PackedTensor {
     pub fn stack(name: impl Into<String>, tensors: &[&Self]) -> Result<Self> {
         let name = name.into();
         let Some(first) = tensors.first() else {
-            return Err(Error::Argument(format!("`{name}` is to be a stack of no tensors")));
+            return Err(Error::Argument(format!("`{}` is to be a stack of no tensors", shown(&name))));
         };
         let (layout, words) = (first.layout(), first.layout().book.words());
         for other in tensors {
             if other.format != first.format {
                 let (a, b) = (first.format.name, other.format.name);
                 return Err(Error::Argument(format!(
-                    "`{name}`: {a} and {b} do not stack (`{}`)",
-                    other.name
+                    "`{}`: {a} and {b} do not stack (`{}`)",
+                    shown(&name),
+                    shown(&other.name)
                 )));
             }
             if other.cols != first.cols {
-                let what = format!("`{name}`: columns of `{}`", other.name);
+                let what = format!("`{}`: columns of `{}`", shown(&name), shown(&other.name));
                 return Err(Error::shape(what, first.cols, other.cols));
             }
             let its = other.layout();
             if its.constants != layout.constants || its.book.words() != words {
-                let (a, b) = (&first.name, &other.name);
+                let [name, a, b] = [&name, &first.name, &other.name].map(|name| shown(name));
                 return Err(Error::Argument(format!(
                     "`{name}`: `{a}` and `{b}` differ in block size or code book and do not stack"
                 )));
@@ -287,7 +296,7 @@ impl PackedTensor {
         match (0..self.rows).into_par_iter().find_first(bad) {
             None => Ok(()),
             Some(first) => Err(Error::NonFinite {
-                what: format!("tensor `{}` ({}, counted in rows)", self.name, self.format.name),
+                what: format!("tensor `{}` ({}, counted in rows)", shown(&self.name), self.format.name),
                 count,
                 first: first as u64,
             }),
@@ -298,7 +307,7 @@ impl PackedTensor {
 /// Refuses weights of another number, and those that are no numbers.
 fn check_weights(name: &str, shape: (usize, usize), weights: &[f32]) -> Result<()> {
     check_count(name, shape, weights.len())?;
-    check_finite(&format!("tensor `{name}`"), weights)
+    check_finite(&format!("tensor `{}`", shown(name)), weights)
 }
 
 /// Refuses blocks that finite weights have made infinite: F16, and scales in it, end at 65504. The index is that of a
@@ -312,14 +321,14 @@ fn check_encoded(name: &str, format: &Format, row_bytes: usize, data: &[u8]) -> 
     let bad = |block: &&[u8]| !(blocks.is_finite)(block);
     let count = data.par_chunks(blocks.bytes).filter(bad).count() as u64;
     let first = data.chunks(blocks.bytes).position(|block| bad(&block)).unwrap_or_default();
-    let what = format!("tensor `{name}` in {}", format.name);
+    let what = format!("tensor `{}` in {}", shown(name), format.name);
     Err(Error::NonFinite { what, count, first: (first * blocks.weights) as u64 })
 }
 
 pub(crate) fn check_count(name: &str, (rows, cols): (usize, usize), weights: usize) -> Result<()> {
     if rows.checked_mul(cols) != Some(weights) {
         let wanted = format!("{rows} x {cols}");
-        return Err(Error::shape(format!("tensor `{name}`: weights"), wanted, weights));
+        return Err(Error::shape(format!("tensor `{}`: weights", shown(name)), wanted, weights));
     }
     Ok(())
 }
@@ -331,16 +340,17 @@ pub(crate) fn four_bit_table(
     recipe: Recipe,
 ) -> Result<&'static four_bit::Table> {
     if let Some(fault) = recipe.fault() {
-        return Err(Error::Argument(format!("tensor `{name}`: {fault}")));
+        return Err(Error::Argument(format!("tensor `{}`: {fault}", shown(name))));
     }
-    let none = || Error::Argument(format!("tensor `{name}`: {} has no blocks to choose", format.name));
+    let none =
+        || Error::Argument(format!("tensor `{}`: {} has no blocks to choose", shown(name), format.name));
     four_bit::table(format).ok_or_else(none)
 }
 
 fn check_shape(name: &str, rows: usize, cols: usize) -> Result<()> {
     if u32::try_from(rows.max(cols)).is_err() {
         let wanted = format!("at most {} rows and columns", u32::MAX);
-        return Err(Error::shape(format!("tensor `{name}`"), wanted, format!("{rows} x {cols}")));
+        return Err(Error::shape(format!("tensor `{}`", shown(name)), wanted, format!("{rows} x {cols}")));
     }
     Ok(())
 }
@@ -368,6 +378,6 @@ fn row_bytes(name: &str, format: &Format, cols: usize) -> Result<usize> {
     }
     format.row_bytes(cols).ok_or_else(|| {
         let wanted = format!("columns divisible by {}", format.block_weights());
-        Error::shape(format!("tensor `{name}` in {}", format.name), wanted, cols)
+        Error::shape(format!("tensor `{}` in {}", shown(name), format.name), wanted, cols)
     })
 }

@@ -555,7 +555,7 @@ fn configs_that_lie() {
         ),
         (r#"{"text_config":{"quantization_config":{"llm_int8_threshold":1e300}}}"#, "a threshold of 1e300"),
         (r#"{"a":1e400}"#, "out of range"),
-        (&long, "quant_method `xxx"),
+        (&long, "config.json: settings at byte 0: quant_method `xxx"),
         (&ways, "more than 64"),
     ];
     for (config, words) in cases {

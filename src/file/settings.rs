@@ -64,10 +64,10 @@ impl Settings {
     /// of no magnitude.
     pub fn checked(self, path: &Path) -> Checked<Self> {
         if let Some(method) = self.method().filter(|method| !METHODS.contains(method)) {
-            return Err(unsupported(format!("quant_method `{}`", shown(method))));
+            return Err(unsupported(path, &format!("quant_method `{}`", shown(method))));
         }
         if self.is_marlin_format == Some(true) {
-            return Err(unsupported("Marlin (is_marlin_format)".into()));
+            return Err(unsupported(path, "Marlin (is_marlin_format)"));
         }
         let ways = self.ways().filter_map(|way| way.group_size);
         let sizes = self.group_size().into_iter().chain(self.overrides().iter().filter_map(|o| o.group_size));
@@ -162,8 +162,9 @@ fn refused(path: &Path, setting: &str, problem: String) -> Error {
     Error::Malformed { file, what, offset: 0, problem }
 }
 
-fn unsupported(format: String) -> Error {
-    Error::UnsupportedFormat { tensor: "quantization_config".into(), format, supported: METHODS.join(", ") }
+fn unsupported(path: &Path, scheme: &str) -> Error {
+    let problem = format!("{scheme} is not supported; supported: {}", METHODS.join(", "));
+    Error::Malformed { file: path.display().to_string(), what: "settings".into(), offset: 0, problem }
 }
 
 fn text(text: &Option<Text>) -> Option<&str> {
