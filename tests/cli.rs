@@ -754,6 +754,31 @@ fn int8_takes_the_threshold_of_the_settings() {
     assert!(text.contains("config.json") && text.contains("llm_int8_threshold"), "{text}");
 }
 
+/// A name may hold lines that look like ours, or be as long as a page.
+#[test]
+fn names_of_files_stay_names() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let paths = ["m", "x", "y"].map(|name| folder.path().join(name).display().to_string());
+    let [model, x, y] = &paths;
+    let (hostile, long) = ("a\nall 5 checks passed", "n".repeat(90_000));
+    let tensors = [
+        f32_tensor(&format!("{hostile}.weight"), &[2, 1], &[1.0; 2]),
+        f32_tensor(&format!("{hostile}.bias"), &[2], &[1.0; 2]),
+        f32_tensor("\u{202e}gnp.exe", &[1], &[1.0]),
+        f32_tensor(&format!("{long}.weight"), &[2, 1], &[1.0, f32::INFINITY]),
+    ];
+    write_tensors(model.as_ref(), &tensors);
+    write_f32(x.as_ref(), "x", &[1, 1], &[1.0]).expect("a new file");
+    let args = |name| ["matmul", model, name, "--input", x, "--output", y, "--device", "cpu"];
+    let said = qmatmul(&args(hostile)).assert().success().get_output().stderr.clone();
+    assert_eq!(String::from_utf8_lossy(&said), "with the bias `a\\nall 5 checks passed.bias`\n");
+    let table = output(&["inspect", model]);
+    assert!(table.contains("| \\u{202e}gnp.exe ") && !table.contains('\u{202e}'), "{table}");
+    let (code, text) = failure(&args(&long));
+    assert_eq!(code, 4, "{text:.1000}");
+    assert!(text.len() < 500 && text.contains("`nnn") && text.contains("1 non-finite"), "{text:.1000}");
+}
+
 /// A checkpoint with a layer whose inputs have outliers, and a file of them, `[3, 64]`.
 fn checkpoint_and_captures(folder: &Path) -> [String; 2] {
     let (from, captures) = (folder.join("from"), folder.join("x.safetensors"));

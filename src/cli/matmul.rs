@@ -1,7 +1,7 @@
 //! `qmatmul matmul FILE TENSOR` and `qmatmul dequantize FILE TENSOR`
 
 use super::{Common, Verdict, lora};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::file::{Batch, Model, activations_from_bytes, read_activations, write_f32, write_f32_to};
 use crate::gpu::Upload;
 use crate::kernel::reference;
@@ -38,11 +38,12 @@ impl Matmul {
         let packed = linear.weight();
         let x = read(&self.input)?;
         if x.k != packed.cols() {
-            let what = format!("activations `{}` for tensor `{}`", self.input.display(), packed.name());
+            let what =
+                format!("activations `{}` for tensor `{}`", self.input.display(), shown(packed.name()));
             return Err(Error::shape(what, format!("{} columns", packed.cols()), x.k));
         }
         if x.k == 0 && x.n > 0 {
-            let name = packed.name();
+            let name = shown(packed.name());
             return Err(Error::Argument(format!(
                 "tensor `{name}` has no columns, so there is nothing to multiply"
             )));
@@ -68,10 +69,11 @@ impl Matmul {
             false => model.linear(info)?,
         };
         if let Some(bias) = linear.bias() {
-            common.say(&format!("with the bias `{}`", bias.name()));
+            common.say(&format!("with the bias `{}`", shown(bias.name())));
         }
         if let Some(kept) = linear.kept() {
-            common.say(&format!("with {} columns of `{}`", kept.columns().len(), kept.weight().name()));
+            let (count, name) = (kept.columns().len(), shown(kept.weight().name()));
+            common.say(&format!("with {count} columns of `{name}`"));
         }
         let adapters = lora::open(common, &self.lora)?;
         adapters.iter().try_fold(linear, |linear, adapter| lora::add(linear, adapter, info))

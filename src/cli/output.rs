@@ -1,6 +1,6 @@
 //! Tables on standard output: Markdown for people, CSV and JSON for programs.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, escape};
 use std::io::Write;
 
 /// How tables are printed.
@@ -84,13 +84,18 @@ impl Cell {
     }
 }
 
-/// `text`, which may hold names from a file, without what moves a terminal's cursor or changes its colours.
+/// `text`, which may hold names from a file, without what moves a terminal's cursor, changes its colours or cannot be seen.
+/// Lines stay lines: a name that must not begin one is escaped before.
 pub fn plain(text: &str) -> String {
-    let escape = |c: char| match c.is_control() && c != '\n' {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    };
-    text.chars().map(escape).collect()
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            // What was escaped before stays as it is.
+            '\n' | '\\' => plain.push(c),
+            _ => plain.extend(escape(c)),
+        }
+    }
+    plain
 }
 
 /// Characters that a column is padded to at most.
@@ -227,6 +232,8 @@ mod tests {
         table.push(vec!["a\u{1b}[31m\nb".into()]);
         assert!(table.render(Style::Md).contains("| a\\u{1b}[31m\\nb |"), "{}", table.render(Style::Md));
         assert_eq!(plain("µ\u{7} · \\ \n"), "µ\\u{7} · \\ \n");
+        // Text that runs backwards, other ends of lines, and what has no width.
+        assert_eq!(plain("\u{202e}gnp.exe\u{2028}\u{200b}"), "\\u{202e}gnp.exe\\u{2028}\\u{200b}");
     }
 
     #[test]

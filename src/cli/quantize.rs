@@ -1,8 +1,8 @@
 //! `qmatmul quantize IN OUT --type TYPE`
 
-use super::output::{Table, plain};
+use super::output::Table;
 use super::{Common, Verdict, progress};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::file::{self, Captures, Keep, Report, Target};
 use crate::format::four_bit::{self, Recipe};
 use crate::format::{self, Coding, FORMATS, Format};
@@ -37,7 +37,7 @@ impl Quantize {
         let bar = progress::bar(model.tensors().len() as u64, common.quiet);
         let progress = |at: usize, tensor: &file::TensorInfo| {
             bar.set_position(at as u64);
-            bar.set_message(plain(&tensor.name));
+            bar.set_message(shown(&tensor.name));
         };
         let device = target.is_some() && common.device.is_some() && !common.on_cpu();
         let runtime = device.then(|| common.runtime()).transpose()?;
