@@ -2,8 +2,7 @@
 
 use super::output::plain;
 use crate::check::Outcome;
-use crate::error::{Error, Result};
-use crate::file::names::shown;
+use crate::error::{Error, Result, shown};
 use crate::file::output;
 use crate::gpu::{AdapterSummary, Options, TuningCache};
 use crate::kernel::Caps;

@@ -32,7 +32,7 @@ mod json;
 pub mod lora;
 mod lora_config;
 mod module;
-pub(crate) mod names;
+mod names;
 mod outlier_columns;
 pub mod output;
 pub mod quantize;
