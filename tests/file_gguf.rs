@@ -4,7 +4,7 @@ use bytes::Bytes;
 use qmatmul::Error;
 use qmatmul::file::gguf::{Value, ValueType};
 use qmatmul::file::gguf_write::{self, Entries, NewTensor};
-use qmatmul::file::{Kind, Model, OpenOptions, StoredType};
+use qmatmul::file::{Kind, Model, OpenOptions, StoredType, quantize};
 use qmatmul::format;
 use std::fs;
 use std::path::Path;
@@ -702,6 +702,19 @@ fn what_gguf_cannot_hold_is_refused_before_anything_is_written() {
     refused(&entries, &[], "key `general.alignment`: the alignment must be a multiple of 8");
     let mixed = entries.set_array("k", ValueType::U8, &[Value::U16(1)]).unwrap_err();
     assert!(mixed.to_string().contains("an array of U8 cannot hold U16"), "{mixed}");
+}
+
+/// Rows of no columns take no byte of the file, but would take a step each.
+#[test]
+fn quantize_copies_what_is_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.gguf");
+    let file = File::new(2, 0).tensor("a.weight", &[0, 1 << 62], F32, 0).tensor("b.weight", &[32, 0], F32, 0);
+    let q8_0 = format::by_name("Q8_0").unwrap();
+    let report = quantize(&file.data(32, 0).open(), &out, q8_0, |_, _| ()).unwrap();
+    assert!(report.tensors.iter().all(|t| t.why_not.as_deref() == Some("it is empty")), "{report:?}");
+    let written = Model::open(&out, &OpenOptions::default()).unwrap();
+    assert_eq!(written.find("a").unwrap().shape, [1 << 62, 0]);
 }
 
 #[test]
