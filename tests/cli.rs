@@ -516,6 +516,42 @@ fn activations_that_do_not_fit_leave_no_output() {
     assert_eq!(left.len(), 1, "only the input is left");
 }
 
+/// What is written never replaces what is read: not the file, a shard, the index or a file of an adapter, by any name.
+#[test]
+fn inputs_are_no_outputs() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let [file, one, _] = model_and_adapters(folder.path());
+    let inside = |name: &str| folder.path().join(name).display().to_string();
+    let (x, _) = write_x(folder.path(), 1, 64);
+    let index = inside("model.safetensors.index.json");
+    let map = r#"{"weight_map":{"a.q.weight":"model.safetensors"}}"#;
+    std::fs::write(&index, map).expect("a new file");
+    let lora = ["adapter_config.json", "adapter_model.safetensors"].map(|name| format!("{one}/{name}"));
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(&file, inside("link")).expect("a link");
+    let files = [&file, &index, &lora[0], &lora[1]];
+    let before = files.map(|file| std::fs::read(file).expect("there"));
+    let matmul = ["matmul", &file, "a.q", "--input", &x, "--lora", &one, "--device", "cpu", "--output"];
+    let quantize = |from, to| ["quantize", from, to, "--type", "q8_0"];
+    let dequantize = |from, to| ["dequantize", from, "a.q", "--device", "cpu", "--output", to];
+    for args in [
+        &quantize(&file, &file)[..],
+        &quantize(&index, &index),
+        &quantize(&inside("."), &file),
+        &dequantize(&file, &file),
+        &dequantize(&index, &index),
+        &[&matmul[..], &[&file]].concat(),
+        &[&matmul[..], &[&lora[0]]].concat(),
+        &[&matmul[..], &[&lora[1]]].concat(),
+        #[cfg(unix)]
+        &quantize(&file, &inside("link")),
+    ] {
+        let (code, text) = failure(args);
+        assert!(code == 2 && text.contains("which is being read"), "{args:?}: {code} {text}");
+    }
+    assert_eq!(files.map(|file| std::fs::read(file).expect("there")), before);
+}
+
 #[test]
 fn a_closed_pipe_is_no_error() {
     let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("qmatmul"))

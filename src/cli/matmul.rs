@@ -33,6 +33,7 @@ pub struct Matmul {
 impl Matmul {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
         let model = common.open(&self.file)?;
+        model.refuse_as_output(&self.output)?;
         let linear = self.linear(common, &model)?;
         let options = common.options(Some(&model))?;
         let packed = linear.weight();
@@ -76,6 +77,7 @@ impl Matmul {
             common.say(&format!("with {count} columns of `{name}`"));
         }
         let adapters = lora::open(common, &self.lora)?;
+        adapters.iter().try_for_each(|adapter| adapter.refuse_as_output(&self.output))?;
         adapters.iter().try_fold(linear, |linear, adapter| lora::add(linear, adapter, info))
     }
 }
@@ -94,6 +96,7 @@ pub struct Dequantize {
 impl Dequantize {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
         let model = common.open(&self.file)?;
+        model.refuse_as_output(&self.output)?;
         let packed = model.tensor(model.find(&self.tensor)?)?;
         let w = if common.on_cpu() {
             packed.dequantize()

@@ -86,6 +86,10 @@ impl Config {
         serde_json::from_str(&self.text).map_err(|e| json_error(&self.path, &self.text, &e))
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// All of it, parsed when it is first asked for.
     pub fn value(&self) -> &serde_json::Value {
         // That it is JSON was found out when it was opened.

@@ -5,9 +5,9 @@
 //! or `lora_alpha / sqrt(r)` with `use_rslora` (Kalajdzievski 2023). What would change that formula is refused by name.
 
 use super::folder::Folder;
-use super::lora_config::Config;
+use super::lora_config::{self, Config};
 use super::names::{hint, shown};
-use super::{Model, OpenOptions};
+use super::{Model, OpenOptions, output};
 use crate::error::{Error, Result};
 use crate::linear::LowRank;
 use bytes::Bytes;
@@ -91,6 +91,16 @@ impl Adapter {
             name: shown(name),
             hint: hint(name, self.modules.iter().map(|m| &*m.name)),
         })
+    }
+
+    /// Refuses to write what comes of the adapter over one of its own files.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] with the file.
+    #[cfg(feature = "cli")]
+    pub(crate) fn refuse_as_output(&self, path: &Path) -> Result<()> {
+        self.model.refuse_as_output(path)?;
+        output::refuse_input(path, [&*self.path.join(lora_config::NAME)].into_iter())
     }
 
     /// The matrices of a module.

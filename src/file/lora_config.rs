@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use std::path::PathBuf;
 
 /// The file's name.
-const NAME: &str = "adapter_config.json";
+pub(super) const NAME: &str = "adapter_config.json";
 /// The longest configuration.
 const MAX_CONFIG: u64 = 1 << 20;
 /// Bound of patterns times modules, which each look-up of a name goes through: more than a rank for each of 10,000 modules.

@@ -121,6 +121,8 @@ pub struct Model {
     stored: Vec<TensorInfo>,
     gguf: gguf::Metadata,
     header: TextMap,
+    /// The file that lists the shards.
+    index: Option<PathBuf>,
     config: Option<checkpoint::Config>,
     int8_threshold: Option<f32>,
 }
@@ -192,6 +194,7 @@ impl Model {
             stored: vec![],
             gguf: metadata,
             header,
+            index: None,
             config: None,
             int8_threshold: None,
         })
@@ -204,8 +207,19 @@ impl Model {
         let files = vec![source];
         let Gathered { tensors, stored } = module::gather(tensors, &Files(&files), &settings)?;
         let (kind, gguf) = (Kind::Safetensors, gguf::Metadata::default());
-        let int8_threshold = settings.int8_threshold();
-        Ok(Self { path: path.into(), kind, files, tensors, stored, gguf, header, config, int8_threshold })
+        let (index, int8_threshold) = (None, settings.int8_threshold());
+        Ok(Self {
+            path: path.into(),
+            kind,
+            files,
+            tensors,
+            stored,
+            gguf,
+            header,
+            index,
+            config,
+            int8_threshold,
+        })
     }
 
     fn from_index(path: &Path, folder: &Folder, name: &Path) -> Result<Self> {
@@ -225,8 +239,19 @@ impl Model {
         drop(index);
         let Gathered { tensors, stored } = module::gather(tensors, &Files(&files), &settings)?;
         let (gguf, kind, header) = (gguf::Metadata::default(), Kind::Sharded, header.unwrap_or_default());
-        let int8_threshold = settings.int8_threshold();
-        Ok(Self { path: path.into(), kind, files, tensors, stored, gguf, header, config, int8_threshold })
+        let (index, int8_threshold) = (Some(folder.join(name)), settings.int8_threshold());
+        Ok(Self {
+            path: path.into(),
+            kind,
+            files,
+            tensors,
+            stored,
+            gguf,
+            header,
+            index,
+            config,
+            int8_threshold,
+        })
     }
 
     /// The path as it was given, or the label.
@@ -380,6 +405,20 @@ impl Model {
             )));
         }
         Files(&self.files).range(info, range)
+    }
+
+    /// Refuses to write what comes of the model over one of its own files.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] with the file.
+    pub(crate) fn refuse_as_output(&self, path: &Path) -> Result<()> {
+        // In memory they have labels, not paths.
+        if self.files.iter().any(|file| file.in_memory().is_some()) {
+            return Ok(());
+        }
+        let beside =
+            self.index.as_deref().into_iter().chain(self.config.as_ref().map(checkpoint::Config::path));
+        output::refuse_input(path, self.files.iter().map(Source::path).chain(beside))
     }
 
     /// Something that is wrong with a tensor.

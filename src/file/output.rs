@@ -88,6 +88,26 @@ pub fn probe(path: &Path) -> Result<()> {
     }
 }
 
+/// True if both are there and the same, by links or not.
+pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
+    fs::canonicalize(a).ok().zip(fs::canonicalize(b).ok()).is_some_and(|(a, b)| a == b)
+}
+
+/// Refuses to write `path` if it is one of `files`, which are being read.
+///
+/// # Errors
+/// [`Error::Argument`] with both.
+pub(crate) fn refuse_input<'a>(path: &Path, mut files: impl Iterator<Item = &'a Path>) -> Result<()> {
+    match files.find(|file| same_file(file, path)) {
+        None => Ok(()),
+        Some(file) => Err(Error::Argument(format!(
+            "{}: it would replace {}, which is being read",
+            path.display(),
+            file.display()
+        ))),
+    }
+}
+
 fn replace(path: &Path, target: &Path, fill: impl FnOnce(&mut Sink<'_>) -> Result<()>) -> Result<()> {
     let mut temporary = temporary(path, target)?;
     fill_from(path, temporary.as_file_mut(), fill)?;
@@ -180,6 +200,18 @@ mod tests {
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         write(Path::new("/dev/null"), |sink| sink.put(b"new")).unwrap();
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_same_file_has_many_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, link, other] = ["file", "link", "other"].map(|name| dir.path().join(name));
+        fs::write(&file, b"").unwrap();
+        fs::write(&other, b"").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(same_file(&file, &link) && same_file(&file, &dir.path().join("./file")));
+        assert!(!same_file(&file, &other) && !same_file(&file, &dir.path().join("none")));
     }
 
     #[test]

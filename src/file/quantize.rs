@@ -49,7 +49,7 @@ pub struct TensorReport {
 /// before each tensor with its position and itself.
 ///
 /// # Errors
-/// [`Error::Argument`] if `format` has no encoder or place in GGUF files, [`Error::UnsupportedFormat`] for a tensor
+/// [`Error::Argument`] if `format` has no encoder or place in GGUF files or `out` is a file of the model, [`Error::UnsupportedFormat`] for a tensor
 /// whose type GGUF cannot hold, [`Error::NonFinite`] for a weight that is NaN or infinite, and those of
 /// [`gguf_write::write`].
 pub fn quantize(
@@ -61,6 +61,7 @@ pub fn quantize(
     if !format.has_encoder() || format.gguf_type.is_none() {
         return Err(Error::Argument(format!("{} cannot be written into a GGUF file", format.name)));
     }
+    model.refuse_as_output(out)?;
     let plan = model.tensors().iter().map(|t| plan(t, format)).collect::<Result<Vec<_>>>()?;
     let new: Vec<_> = model.tensors().iter().zip(&plan).map(|(t, plan)| new_tensor(t, plan)).collect();
     let report = report(model, plan);

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::file::names::shown;
 use crate::file::outlier_columns::Chosen;
-use crate::file::output::{self, Sink};
+use crate::file::output::{self, Sink, same_file};
 use crate::file::quantize::{Report, TensorReport};
 use crate::file::safetensors_write::{self, NewTensor};
 use crate::file::target::Target;
@@ -284,12 +284,12 @@ fn check_source(model: &Model) -> Result<()> {
 /// Refuses to write over the model itself, and beside files that would be taken for part of the checkpoint.
 fn check_target(model: &Model, out: &Path) -> Result<()> {
     let from = folder(model);
-    if same(&from, out) {
+    if same_file(&from, out) {
         return Err(Error::Argument(format!("{}: it is the folder of the model itself", out.display())));
     }
     // Links are followed when they are written to.
-    let weights = model.files().any(|(file, _)| same(file, &out.join(WEIGHTS)));
-    if weights || same(&from.join(CONFIG), &out.join(CONFIG)) {
+    let weights = model.files().any(|(file, _)| same_file(file, &out.join(WEIGHTS)));
+    if weights || same_file(&from.join(CONFIG), &out.join(CONFIG)) {
         return Err(Error::Argument(format!("{}: it links to files of the model itself", out.display())));
     }
     let Ok(entries) = fs::read_dir(out) else { return Ok(()) };
@@ -303,11 +303,6 @@ fn check_target(model: &Model, out: &Path) -> Result<()> {
         }
         None => Ok(()),
     }
-}
-
-/// True if both are there and the same.
-fn same(a: &Path, b: &Path) -> bool {
-    fs::canonicalize(a).ok().zip(fs::canonicalize(b).ok()).is_some_and(|(a, b)| a == b)
 }
 
 /// Where the model's config.json is; shards may lie in folders below.
