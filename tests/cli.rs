@@ -552,6 +552,24 @@ fn inputs_are_no_outputs() {
     assert_eq!(files.map(|file| std::fs::read(file).expect("there")), before);
 }
 
+/// A pipe that nobody writes to has no end, and would be waited for.
+#[cfg(unix)]
+#[test]
+fn pipes_are_no_files() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let [file, one, _] = model_and_adapters(folder.path());
+    let (x, _) = write_x(folder.path(), 1, 64);
+    let pipe = format!("{one}/adapter_config.json");
+    std::fs::remove_file(&pipe).expect("it is there");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("a tool of POSIX").success());
+    let lora = ["matmul", &file, "a.q", "--input", &x, "--output", "-", "--lora", &one, "--device", "cpu"];
+    for args in [&lora[..], &bench(&["--compare", &pipe, "--device", "cpu"])] {
+        let output = qmatmul(args).timeout(std::time::Duration::from_secs(60)).output().expect("it ends");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(4) && text.contains("not a regular file"), "{args:?}: {text}");
+    }
+}
+
 #[test]
 fn a_closed_pipe_is_no_error() {
     let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("qmatmul"))

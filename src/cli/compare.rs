@@ -3,6 +3,7 @@
 use super::measured::Measured;
 use super::output::Cell;
 use crate::error::{Error, Result};
+use crate::file::read_text;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,11 +17,14 @@ pub struct Earlier {
     pub origin: String,
 }
 
+/// The longest file; a record of a whole evening has a tenth of a megabyte.
+const LONGEST: u64 = 64 << 20;
+
 pub const HEADERS: &[&str] = &["was µs", "ratio"];
 
 impl Earlier {
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("reading", path))?;
+        let text = read_text(path, LONGEST)?;
         let file = path.display().to_string();
         let mut earlier = Self { micros: HashMap::new(), origin: String::new() };
         for row in rows(&file, &text)? {

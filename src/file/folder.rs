@@ -2,9 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::file::OpenOptions;
-use crate::file::source::Source;
+use crate::file::source::{Source, open_regular};
 use bytes::Bytes;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
@@ -87,19 +87,11 @@ impl<'a> Folder<'a> {
     /// The text of a file of at most `limit` bytes.
     pub fn text(&self, name: impl AsRef<Path>, limit: u64) -> Result<String> {
         let path = self.join(&name);
-        let bytes = match self {
-            Self::Disk { .. } => read_up_to(&path, limit + 1)?,
-            Self::Memory { .. } => match self.held(name.as_ref()) {
-                Some(bytes) => bytes[..bytes.len().min(limit as usize + 1)].to_vec(),
-                None => return Err(Error::io("opening", path)(ErrorKind::NotFound.into())),
-            },
-        };
-        if bytes.len() as u64 > limit {
-            return Err(malformed(&path, "file", limit, format!("it is longer than {limit} bytes")));
+        match (self, self.held(name.as_ref())) {
+            (Self::Disk { .. }, _) => read_text(&path, limit),
+            (_, Some(bytes)) => as_text(&path, bytes[..bytes.len().min(limit as usize + 1)].to_vec(), limit),
+            (_, None) => Err(Error::io("opening", path)(ErrorKind::NotFound.into())),
         }
-        String::from_utf8(bytes).map_err(|e| {
-            malformed(&path, "file", e.utf8_error().valid_up_to() as u64, "it is not UTF-8".into())
-        })
     }
 
     fn held(&self, name: &Path) -> Option<&'a Bytes> {
@@ -112,11 +104,20 @@ impl<'a> Folder<'a> {
     }
 }
 
-fn read_up_to(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let file = File::open(path).map_err(Error::io("opening", path))?;
+/// The text of a regular file of at most `limit` bytes.
+pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String> {
     let mut bytes = Vec::new();
-    file.take(limit).read_to_end(&mut bytes).map_err(Error::io("reading", path))?;
-    Ok(bytes)
+    let file = open_regular(path)?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(Error::io("reading", path))?;
+    as_text(path, bytes, limit)
+}
+
+fn as_text(path: &Path, bytes: Vec<u8>, limit: u64) -> Result<String> {
+    if bytes.len() as u64 > limit {
+        return Err(malformed(path, "file", limit, format!("it is longer than {limit} bytes")));
+    }
+    String::from_utf8(bytes)
+        .map_err(|e| malformed(path, "file", e.utf8_error().valid_up_to() as u64, "it is not UTF-8".into()))
 }
 
 /// Something that is wrong with a part of a file.

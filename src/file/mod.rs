@@ -47,6 +47,8 @@ mod target;
 mod tensors;
 
 pub use activations::{Batch, activations_from_bytes, read_activations, write_f32, write_f32_to};
+#[cfg(feature = "cli")]
+pub(crate) use folder::read_text;
 pub use module::Module;
 pub use outlier_columns::{Captures, Keep};
 pub use quantize::{Report, TensorReport, quantize};

@@ -27,14 +27,10 @@ enum Backing {
 }
 
 impl Source {
-    /// Opens a regular file; a pipe or a device has no length to check claims against.
+    /// Opens a regular file.
     pub fn open(path: &Path, mmap: bool) -> Result<Self> {
-        let io = |e| Error::io("opening", path)(e);
-        if !fs::metadata(path).map_err(io)?.is_file() {
-            return Err(io(std::io::Error::new(ErrorKind::InvalidInput, "not a regular file")));
-        }
-        let file = File::open(path).map_err(io)?;
-        let len = file.metadata().map_err(io)?.len();
+        let file = open_regular(path)?;
+        let len = file.metadata().map_err(Error::io("opening", path))?.len();
         let map = (mmap && len > 0).then(|| map(path, &file)).transpose()?;
         Ok(Self { path: path.into(), len, backing: Backing::File { file: file.into(), map } })
     }
@@ -123,6 +119,15 @@ impl Source {
     fn short_read(&self) -> Error {
         Error::io("reading", &self.path)(ErrorKind::UnexpectedEof.into())
     }
+}
+
+/// Opens a regular file; a pipe or a device has no length to check claims against, and may keep its reader waiting.
+pub(crate) fn open_regular(path: &Path) -> Result<File> {
+    let io = |e| Error::io("opening", path)(e);
+    if !fs::metadata(path).map_err(io)?.is_file() {
+        return Err(io(std::io::Error::new(ErrorKind::InvalidInput, "not a regular file")));
+    }
+    File::open(path).map_err(io)
 }
 
 #[cfg(unix)]
