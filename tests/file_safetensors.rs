@@ -623,6 +623,20 @@ fn tensors_listed_twice() {
     index_refused(index, "b", "listed twice");
 }
 
+/// Each look at a file takes a step for every folder above it, so deep paths would make many shards slow.
+#[test]
+fn shards_that_lie_deep() {
+    let deep = "a/".repeat(2000) + "s";
+    let index = format!(r#"{{"weight_map":{{"a":"{deep}"}}}}"#);
+    index_refused(&index, "a", "is a path of 2001 parts, the limit is 16");
+    let (folder, name) = ("a/".repeat(15), "a.weight");
+    let dir = sharded(&format!(r#"{{"weight_map":{{"{name}":"{folder}s"}}}}"#));
+    fs::create_dir_all(dir.path().join(&folder)).unwrap();
+    let shard = file(&format!("{{{}}}", entry(name, "U8", "[1]", "[0,1]")), 1);
+    fs::write(dir.path().join(folder + "s"), shard).unwrap();
+    assert_eq!(Model::open(dir.path(), &OpenOptions::default()).unwrap().tensors().len(), 1);
+}
+
 #[test]
 fn indexes_that_are_none() {
     for (index, offset, problem) in [

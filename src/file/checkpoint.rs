@@ -23,6 +23,8 @@ const MAX_INDEX: u64 = 100_000_000;
 const MAX_TENSORS: usize = 262_144;
 /// The most shards.
 const MAX_SHARDS: usize = 16_384;
+/// The most parts of a shard's path, since each look at a file takes a step for every one; real ones have one or two.
+const MAX_PARTS: usize = 16;
 /// The longest config.json; the longest that tools write, with settings for each expert, have a third of that.
 const MAX_CONFIG: u64 = 1 << 20;
 
@@ -158,8 +160,10 @@ impl Index {
                 fs::canonicalize(&path).unwrap_or_else(|_| path.components().collect())
             };
             let mut same = |path: &Path| seen.insert(file(path), shard);
+            let parts = path.components().count();
             let problem = match () {
                 _ if outside || shard.is_empty() => "is not a file name below the folder of the index".into(),
+                _ if parts > MAX_PARTS => format!("is a path of {parts} parts, the limit is {MAX_PARTS}"),
                 _ if !folder.has(path) => "is missing".into(),
                 _ => match same(path) {
                     Some(other) => format!("is the file of the shard `{}`", shown(other)),
