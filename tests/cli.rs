@@ -570,6 +570,27 @@ fn pipes_are_no_files() {
     }
 }
 
+/// As from /dev/zero: the first bytes say that no activations follow.
+#[test]
+fn standard_input_is_read_no_further_than_it_claims() {
+    let x_and_y = ["--input", "-", "--output", "-", "--device", "cpu"];
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("qmatmul"))
+        .args([&["matmul", &model(), "blk.0.attn_q"], &x_and_y[..]].concat())
+        .stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let mebibyte = vec![0; 1 << 20];
+    let taken = (0..64).take_while(|_| std::io::Write::write_all(&mut stdin, &mebibyte).is_ok()).count();
+    let output = child.wait_with_output().expect("the command ends");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        taken < 64 && output.status.code() == Some(4) && text.contains("standard input"),
+        "{taken} {text}"
+    );
+}
+
 #[test]
 fn a_closed_pipe_is_no_error() {
     let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("qmatmul"))

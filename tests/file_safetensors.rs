@@ -5,7 +5,8 @@ mod common;
 use qmatmul::check::{self, judge};
 use qmatmul::file::gguf::Value;
 use qmatmul::file::{
-    Kind, Model, OpenOptions, activations_from_bytes, quantize, read_activations, write_f32, write_f32_to,
+    Kind, Model, OpenOptions, activations_from_bytes, activations_from_stream, quantize, read_activations,
+    write_f32, write_f32_to,
 };
 use qmatmul::format;
 use qmatmul::kernel::MatmulOptions;
@@ -13,6 +14,7 @@ use qmatmul::tensor::PackedTensor;
 use qmatmul::{Activations, Error, Options};
 use safetensors::SafeTensors;
 use std::fs;
+use std::io::{self, Read};
 use std::path::Path;
 
 /// A file of this header and as many zero bytes of data.
@@ -413,6 +415,35 @@ fn no_mutation_panics_and_verdicts_match_the_safetensors_crate() {
         }
     }
     assert!((5_000..195_000).contains(&accepted), "{accepted} of 200000 accepted");
+}
+
+/// A stream may have no end: of one that goes on behind its tensors, one byte more is read.
+#[test]
+fn streams_are_read_as_far_as_they_claim() {
+    const REST: u64 = 1 << 20;
+    let read = |start: &[u8]| {
+        let mut rest = io::repeat(0).take(REST);
+        let batch = activations_from_stream("stream", &mut start.chain(&mut rest));
+        (batch, REST - rest.limit())
+    };
+    let good = file(&one("F32", "[2,1]", "[0,8]"), 8);
+    let batch = activations_from_stream("stream", &mut &good[..]).unwrap();
+    assert_eq!((batch.n, batch.k, batch.data), (2, 1, vec![0.0; 2]));
+    let bare = file(&one("F32", "[2,1]", "[0,8]"), 0);
+    for (start, taken, problem) in [
+        (&good[..], 1, "1 bytes follow that belong to no tensor"),
+        (&bare, 9, "1 bytes follow that belong to no tensor"),
+        (b"", 8, "does not start with `{`"),
+        (b"GGUF\x03\0\0\0", 0, "the limit is 100000000"),
+        (&good[..12], good.len() as u64 - 20, "expected"),
+    ] {
+        let (batch, got) = read(start);
+        let text = batch.unwrap_err().to_string();
+        assert!(got == taken && text.contains(problem) && text.contains("stream"), "{got} {text}");
+    }
+    for end in 0..good.len() {
+        assert!(activations_from_stream("stream", &mut &good[..end]).is_err(), "{end}");
+    }
 }
 
 // Checkpoints of several files.

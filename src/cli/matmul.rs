@@ -2,12 +2,11 @@
 
 use super::{Common, Verdict, lora};
 use crate::error::{Error, Result, shown};
-use crate::file::{Batch, Model, activations_from_bytes, read_activations, write_f32, write_f32_to};
+use crate::file::{Batch, Model, activations_from_stream, read_activations, write_f32, write_f32_to};
 use crate::gpu::Upload;
 use crate::kernel::reference;
 use crate::linear::Linear;
 use crate::tensor::check_finite;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -115,9 +114,7 @@ fn read(path: &Path) -> Result<Batch> {
     if path != Path::new("-") {
         return read_activations(path);
     }
-    let mut bytes = vec![];
-    std::io::stdin().lock().read_to_end(&mut bytes).map_err(Error::io("reading", "standard input"))?;
-    activations_from_bytes("standard input", bytes)
+    activations_from_stream("standard input", &mut std::io::stdin().lock())
 }
 
 /// One f32 tensor to a file that appears whole or not at all, or to standard output if it is called `-`.

@@ -2,11 +2,12 @@
 
 use crate::error::{Error, Result};
 use crate::file::output::{self, Sink};
+use crate::file::safetensors;
 use crate::file::safetensors_write::{self, NewTensor};
 use crate::file::tensors::TensorInfo;
 use crate::file::{Model, OpenOptions};
 use bytes::Bytes;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 /// Activations `x[n, k]`.
@@ -35,6 +36,14 @@ pub fn read_activations(path: &Path) -> Result<Batch> {
 /// As [`read_activations`].
 pub fn activations_from_bytes(label: &str, bytes: impl Into<Bytes>) -> Result<Batch> {
     from_model(&Model::from_bytes(label, bytes)?)
+}
+
+/// Reads activations from a stream of such a file, and no further than its header says; `label` names it in errors.
+///
+/// # Errors
+/// As [`read_activations`].
+pub fn activations_from_stream(label: &str, from: &mut dyn Read) -> Result<Batch> {
+    activations_from_bytes(label, safetensors::read_stream(Path::new(label), from)?)
 }
 
 fn from_model(model: &Model) -> Result<Batch> {

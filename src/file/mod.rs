@@ -46,7 +46,9 @@ mod stored;
 mod target;
 mod tensors;
 
-pub use activations::{Batch, activations_from_bytes, read_activations, write_f32, write_f32_to};
+pub use activations::{
+    Batch, activations_from_bytes, activations_from_stream, read_activations, write_f32, write_f32_to,
+};
 #[cfg(feature = "cli")]
 pub(crate) use folder::read_text;
 pub use module::Module;

@@ -14,10 +14,13 @@ use crate::file::source::Source;
 use crate::file::stored::StoredType;
 use crate::file::tensors::{MAX_TENSORS, TensorInfo, TensorTable};
 use ::safetensors::Dtype;
+use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use std::cell::RefCell;
 use std::fmt;
+use std::io::Read;
+use std::path::Path;
 
 /// The longest header, the crate's own limit.
 pub const MAX_HEADER: u64 = 100_000_000;
@@ -47,10 +50,26 @@ pub(crate) fn open(source: &Source) -> Result<Header> {
     Ok(Header { metadata, tensors })
 }
 
+/// Reads a file from a stream, and one byte at most beyond what its header claims, which tells that there is more: a stream may
+/// have no end.
+pub(crate) fn read_stream(label: &Path, from: &mut dyn Read) -> Result<Bytes> {
+    let mut bytes = Vec::new();
+    let mut read_up_to = |bytes: &mut Vec<u8>, end: u64| {
+        let missing = end.saturating_sub(bytes.len() as u64);
+        Read::take(&mut *from, missing).read_to_end(bytes).map_err(Error::io("reading", label))
+    };
+    read_up_to(&mut bytes, 8)?;
+    let length = bytes.first_chunk().map(|length| u64::from_le_bytes(*length));
+    read_up_to(&mut bytes, 8 + length.filter(|length| *length <= MAX_HEADER).unwrap_or(0))?;
+    let end = Text::read(&Source::from_bytes(label, bytes.clone().into()))?.claimed_end()?;
+    read_up_to(&mut bytes, end.saturating_add(1))?;
+    Ok(bytes.into())
+}
+
 /// The JSON of a header.
 struct Text<'a> {
     source: &'a Source,
-    bytes: bytes::Bytes,
+    bytes: Bytes,
 }
 
 impl<'a> Text<'a> {
@@ -85,6 +104,13 @@ impl<'a> Text<'a> {
     /// Offset of the data from the start of the file.
     fn data(&self) -> u64 {
         8 + self.bytes.len() as u64
+    }
+
+    /// Where the last tensor claims to end.
+    fn claimed_end(&self) -> Result<u64> {
+        let (_, tensors) = self.parse()?;
+        let ends = tensors.iter().map(|t| t.offset.saturating_add(t.bytes));
+        Ok(self.data().saturating_add(ends.max().unwrap_or(0)))
     }
 
     /// Metadata and tensors; their offsets are still relative to the data.
