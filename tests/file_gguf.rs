@@ -434,6 +434,8 @@ fn alignments_that_are_none() {
     let with = |n| File::new(0, 1).key("general.alignment", ValueType::U32).u32(n);
     with(8).open();
     with(0).refused("key `general.alignment`", 24, "got 0");
+    with((1 << 20) + 8).refused("key `general.alignment`", 24, "must be 1048576 at most, got 1048584");
+    with(u32::MAX - 7).refused("key `general.alignment`", 24, "got 4294967288");
     with(12).refused("key `general.alignment`", 24, "multiple of 8 above 0, got 12");
     let wide = File::new(0, 1).key("general.alignment", ValueType::U64).u64(32);
     wide.refused("key `general.alignment`", 24, "must be a U32, got U64");
@@ -441,7 +443,7 @@ fn alignments_that_are_none() {
 
 #[test]
 fn an_alignment_beyond_the_file() {
-    let head = File::new(1, 1).key("general.alignment", ValueType::U32).u32(u32::MAX - 7);
+    let head = File::new(1, 1).key("general.alignment", ValueType::U32).u32(1 << 20);
     let file = head.tensor("w", &[8], F32, 0);
     let at = file.len() - 8;
     file.data(32, 64).refused("tensor `w`", at, "end beyond the file");

@@ -26,6 +26,8 @@ use std::ops::Range;
 pub const MAGIC: &[u8; 4] = b"GGUF";
 /// Where a file says nothing else, tensors start at multiples of this.
 pub const DEFAULT_ALIGNMENT: u64 = 32;
+/// The most that a file may say instead, since each tensor of a file that is written is padded to it; real files have 32.
+const MAX_ALIGNMENT: u32 = 1 << 20;
 /// The key that says something else.
 pub const ALIGNMENT_KEY: &str = "general.alignment";
 /// The most keys of one file, which bounds the time to open it; real files have about 50.
@@ -358,6 +360,9 @@ fn alignment(source: &Source, metadata: &Metadata) -> Result<u64> {
 /// The alignment that `value` means, or what is wrong with it.
 pub(crate) fn check_alignment(value: Value<'_>) -> Result<u64, String> {
     match value {
+        Value::U32(n) if n > MAX_ALIGNMENT => {
+            Err(format!("the alignment must be {MAX_ALIGNMENT} at most, got {n}"))
+        }
         Value::U32(n) if n > 0 && n.is_multiple_of(8) => Ok(n.into()),
         Value::U32(n) => Err(format!("the alignment must be a multiple of 8 above 0, got {n}")),
         other => Err(format!("the alignment must be a U32, got {:?}", other.value_type())),
