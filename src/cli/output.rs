@@ -173,7 +173,7 @@ impl Table {
 }
 
 fn quoted(field: &str) -> String {
-    match field.contains([',', '"', '\n']) {
+    match field.contains([',', '"', '\n', '\r']) {
         true => format!("\"{}\"", field.replace('"', "\"\"")),
         false => field.into(),
     }
@@ -252,6 +252,16 @@ mod tests {
             table().render(Style::Md),
             "| name    | bytes |\n|---------|------:|\n| a,\"b\"\\| |    12 |\n"
         );
+    }
+
+    /// Readers of CSV end a row at any end of a line that is not quoted.
+    #[test]
+    fn ends_of_lines_in_fields_are_quoted() {
+        for field in ["a\rb", "a\nb", "a\r\nb"] {
+            let mut table = Table::new(&["name"]);
+            table.push(vec![field.into()]);
+            assert_eq!(table.render(Style::Csv), format!("name\n\"{field}\"\n"));
+        }
     }
 
     #[test]
