@@ -235,6 +235,12 @@ fn dequantize_streams_to_standard_output() {
         qmatmul::file::activations_from_bytes("standard output", cpu.clone()).expect("safetensors");
     assert_eq!((activations.n, activations.k), (2048, 256));
     assert!(cpu == gpu);
+    // A pipe by the name of a file, which no path leads to.
+    #[cfg(target_os = "linux")]
+    {
+        let args = ["dequantize", &model(), "token_embd", "--output", "/dev/stdout", "--device", "cpu"];
+        assert!(qmatmul(&args).assert().success().get_output().stdout == cpu);
+    }
 }
 
 #[test]

@@ -420,7 +420,7 @@ fn quantize_looks_at_what_is_in_the_folder() {
         quantize_checkpoint(&model, out, &Target::FourBit(nf4, Recipe::default()), &encode_on_cpu, |_, _| ())
             .map(drop)
     };
-    std::fs::write(to.join(".model.safetensorsAbC123.partial"), "half").expect("room");
+    std::fs::write(to.join(".qmatmul-AbC123.partial"), "half").expect("room");
     std::fs::write(to.join("model.safetensors"), "old").expect("room");
     run(&to).expect("nothing of another checkpoint is there");
     assert!(Model::open(&to, &OpenOptions::default()).is_ok() && !to.join("tf_model.h5").exists());

@@ -64,15 +64,13 @@ impl<'a> Sink<'a> {
 /// # Errors
 /// [`Error::Io`], or what `fill` returns.
 pub fn write(path: &Path, fill: impl FnOnce(&mut Sink<'_>) -> Result<()>) -> Result<()> {
-    // A link stays a link: the file that it leads to is replaced.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.into());
-    match fs::metadata(&target) {
-        Ok(meta) if !meta.is_file() && !meta.is_dir() => {
-            let mut file = File::options().write(true).open(&target).map_err(Error::io("opening", path))?;
-            fill_from(path, &mut file, fill)
-        }
-        _ => replace(path, &target, fill),
-    }
+    let Some(target) = target(path)? else {
+        let mut file = File::options().write(true).open(path).map_err(Error::io("opening", path))?;
+        return fill_from(path, &mut file, fill);
+    };
+    let mut temporary = temporary(path, &target)?;
+    fill_from(path, temporary.as_file_mut(), fill)?;
+    temporary.persist(target).map(drop).map_err(|e| Error::io("creating", path)(e.error))
 }
 
 /// Fails as [`write`] would, as far as that shows before there is anything to write.
@@ -80,11 +78,22 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut Sink<'_>) -> Result<()>) -> Res
 /// # Errors
 /// [`Error::Io`].
 pub fn probe(path: &Path) -> Result<()> {
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.into());
-    match fs::metadata(&target) {
-        Ok(meta) if meta.is_dir() => Err(Error::io("creating", path)(ErrorKind::IsADirectory.into())),
-        Ok(meta) if !meta.is_file() => Ok(()),
-        _ => temporary(path, &target).map(drop),
+    match target(path)? {
+        Some(folder) if folder.is_dir() => Err(Error::io("creating", path)(ErrorKind::IsADirectory.into())),
+        Some(target) => temporary(path, &target).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// The file that is replaced, or made: a link stays a link. None for a device or a pipe.
+fn target(path: &Path) -> Result<Option<PathBuf>> {
+    match fs::metadata(path) {
+        Ok(meta) if !meta.is_file() && !meta.is_dir() => Ok(None),
+        Ok(_) => fs::canonicalize(path).map(Some).map_err(Error::io("creating", path)),
+        Err(error) => match followed(path) {
+            circle if circle.is_symlink() => Err(Error::io("creating", path)(error)),
+            target => Ok(Some(target)),
+        },
     }
 }
 
@@ -108,21 +117,21 @@ pub(crate) fn refuse_input<'a>(path: &Path, mut files: impl Iterator<Item = &'a 
     }
 }
 
-fn replace(path: &Path, target: &Path, fill: impl FnOnce(&mut Sink<'_>) -> Result<()>) -> Result<()> {
-    let mut temporary = temporary(path, target)?;
-    fill_from(path, temporary.as_file_mut(), fill)?;
-    temporary.persist(target).map(drop).map_err(|e| Error::io("creating", path)(e.error))
-}
-
 /// A file beside the target that takes its name when it is persisted.
 fn temporary(path: &Path, target: &Path) -> Result<NamedTempFile> {
-    let mut name = PathBuf::from(".");
-    name.as_mut_os_string().push(target.file_name().unwrap_or_default());
     let mut builder = tempfile::Builder::new();
-    builder.prefix(name.as_os_str()).suffix(".partial");
+    // Short, since the target's name may be as long as names can be.
+    builder.prefix(".qmatmul-").suffix(".partial");
     #[cfg(unix)]
     builder.permissions(permissions(target));
     builder.tempfile_in(folder(target)).map_err(Error::io("creating", path))
+}
+
+/// Where a link leads to that leads to no file yet; a link again where links go round in a circle.
+fn followed(path: &Path) -> PathBuf {
+    // As many as Linux follows.
+    (0..40)
+        .fold(path.into(), |at: PathBuf, _| fs::read_link(&at).map_or(at.clone(), |to| folder(&at).join(to)))
 }
 
 fn fill_from(path: &Path, file: &mut File, fill: impl FnOnce(&mut Sink<'_>) -> Result<()>) -> Result<()> {
@@ -198,6 +207,14 @@ mod tests {
         write(&link, |sink| sink.put(b"new")).unwrap();
         assert_eq!(fs::read(&file).unwrap(), b"new");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        fs::remove_file(&file).unwrap();
+        write(&link, |sink| sink.put(b"newer")).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"newer");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink(), "it led nowhere before");
+        let circle = dir.path().join("circle");
+        std::os::unix::fs::symlink("circle", &circle).unwrap();
+        write(&circle, |sink| sink.put(b"new")).unwrap_err();
+        assert!(fs::symlink_metadata(&circle).unwrap().is_symlink());
         write(Path::new("/dev/null"), |sink| sink.put(b"new")).unwrap();
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
     }
@@ -212,6 +229,12 @@ mod tests {
         std::os::unix::fs::symlink(&file, &link).unwrap();
         assert!(same_file(&file, &link) && same_file(&file, &dir.path().join("./file")));
         assert!(!same_file(&file, &other) && !same_file(&file, &dir.path().join("none")));
+    }
+
+    #[test]
+    fn a_name_may_be_as_long_as_names_can_be() {
+        let dir = tempfile::tempdir().unwrap();
+        write(&dir.path().join("n".repeat(255)), |sink| sink.put(b"new")).unwrap();
     }
 
     #[test]
