@@ -7,6 +7,7 @@
 #![cfg(target_os = "linux")]
 
 use qmatmul::file::imatrix::Imatrix;
+use qmatmul::file::lora::Adapter;
 use qmatmul::file::{Model, OpenOptions};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -233,6 +234,50 @@ fn odd_names(count: u64, different: u64) -> Vec<u8> {
     safetensors(&(header + "}"))
 }
 
+/// Adapters of so many modules without a weight, whose names end as they are told to.
+fn modules(count: u64, end: &str) -> Vec<u8> {
+    let [a, b] = ["A", "B"].map(|side| format!("{end}.lora_{side}.weight"));
+    let mut header = String::from("{");
+    for i in 0..count {
+        for (name, shape) in [(&a, "[1,0]"), (&b, "[0,1]")] {
+            let name = format!("base_model.model.{i:x}{name}");
+            write!(header, r#""{name}":{{"dtype":"F16","shape":{shape},"data_offsets":[0,0]}},"#).unwrap();
+        }
+    }
+    header.pop();
+    safetensors(&(header + "}"))
+}
+
+/// A configuration of PEFT with one key more.
+fn lora_config(key: &str, value: &str) -> String {
+    format!(r#"{{"peft_type":"LORA","r":1,"lora_alpha":1,"{key}":{value}}}"#)
+}
+
+/// A pattern table of so many keys that end as they are told to.
+fn patterns(count: u64, end: &str) -> String {
+    let keys: Vec<String> = (0..count).map(|i| format!(r#""{i:x}{end}":1"#)).collect();
+    lora_config("alpha_pattern", &format!("{{{}}}", keys.join(",")))
+}
+
+/// Name, configuration and matrices of adapters, and whether they are valid.
+fn adapters() -> Vec<(&'static str, String, Vec<u8>, bool)> {
+    let end = "b".repeat(1000);
+    let (few, many) = (modules(1, ""), modules(65_536, ""));
+    let lists = |item: &str| format!("[{}]", vec![item; 1_048_000 / (item.len() + 1)].join(","));
+    let objects = format!("{{{}}}", vec![r#""":{"":0}"#; 104_000].join(","));
+    vec![
+        ("131,072 parts of empty modules", lora_config("x", "0"), many.clone(), true),
+        ("131,072 parts of modules, 65,536 patterns", patterns(65_536, ".x"), many.clone(), true),
+        ("131,072 parts of modules with patterns", patterns(65_536, ""), many, true),
+        ("1,000 long names, 1,000 long patterns", patterns(1000, &end), modules(1000, &end), true),
+        ("1,000 long names and no dot", patterns(1000, &end), modules(1000, &format!(".z{end}")), true),
+        ("262,000 lists in an adapter", lora_config("x", &lists("[0]")), few.clone(), true),
+        ("149,000 objects in an adapter", lora_config("x", &lists(r#"{"":0}"#)), few.clone(), true),
+        ("262,000 lists that are asked for", lora_config("r", &lists("[0]")), few.clone(), false),
+        ("104,000 patterns of objects", lora_config("rank_pattern", &objects), few, false),
+    ]
+}
+
 /// Name, bytes, and whether they are a valid file.
 fn cases() -> Vec<(&'static str, Vec<u8>, bool)> {
     vec![
@@ -329,9 +374,12 @@ fn child(path: &str, mmap: bool) {
     let options = OpenOptions { mmap };
     let mut valid = false;
     let time = timed(|| {
-        valid = match Imatrix::is_dat(path).expect("a file") {
-            true => Imatrix::open(path, &options).is_ok(),
-            false => Model::open(path, &options).is_ok(),
+        valid = match () {
+            _ if Path::new(path).join("adapter_config.json").exists() => {
+                Adapter::open(path, &options).is_ok()
+            }
+            _ if Imatrix::is_dat(path).expect("a file") => Imatrix::open(path, &options).is_ok(),
+            _ => Model::open(path, &options).is_ok(),
         }
     });
     let memory = status("VmHWM:") - before;
@@ -381,6 +429,12 @@ fn time_and_memory_are_bounded_by_the_file() {
         fs::write(&path, safetensors("{}")).unwrap();
         fs::write(dir.path().join("config.json"), &config).unwrap();
         failures.extend(exceeded(name, &path, config.len(), valid));
+    }
+    for (name, config, matrices, valid) in adapters() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("adapter_config.json"), &config).unwrap();
+        fs::write(folder.path().join("adapter_model.safetensors"), &matrices).unwrap();
+        failures.extend(exceeded(name, folder.path(), config.len() + matrices.len(), valid));
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

@@ -201,11 +201,14 @@ fn configurations_that_lie_or_ask_for_more_are_refused_by_name() {
         ("r", json!(1u64 << 40), &["1099511627776"]),
         ("r", Value::Null, &["got null"]),
         ("lora_alpha", json!("16"), &["a number"]),
-        ("rank_pattern", json!([1]), &["object", "[1]"]),
+        ("rank_pattern", json!([1]), &["object", "[…]"]),
+        ("modules_to_save", json!({"lm_head": true}), &["whole"]),
+        ("lora_alpha", json!([[1]]), &["a number", "[…]"]),
         ("rank_pattern", json!({"q_proj": 0}), &["q_proj", "got 0"]),
         ("rank_pattern", json!({"layers\\.\\d+\\.q_proj": 4}), &["regular expression", "\\d"]),
         ("alpha_pattern", json!({"q_proj|v_proj": 4}), &["regular expression", "q_proj|v_proj"]),
-        ("alpha_pattern", json!({"q_proj": "4"}), &["q_proj", "a number"]),
+        ("alpha_pattern", json!({"q_proj": "4"}), &["q_proj", "a number", "\"4\""]),
+        ("alpha_pattern", json!({"q_proj": 4, "q_proj$": 5}), &["`q_proj$` is given twice"]),
     ];
     let tensors = lora_tensors(MODULE, (4, 8), 4, 1);
     assert!(adapter(&good, &tensors).is_ok());
@@ -314,20 +317,29 @@ fn tensors_that_do_not_belong_are_refused_by_name() {
     report(&failures, done);
 }
 
+/// A table has a pattern for each module at most. `tests/file_bounds.rs` has the time that they take.
 #[test]
-fn too_many_patterns_are_refused_in_time() {
-    let patterns: serde_json::Map<_, _> = (0..30_000).map(|i| (format!("m{i:x}"), json!(1))).collect();
-    let config = with(lora_config(1, 1.0), "rank_pattern", patterns.into());
-    let tensors: Vec<_> = (0..5_000).flat_map(|i| lora_tensors(&format!("x{i}"), (1, 1), 1, 1)).collect();
-    let refusal = refused(
-        "patterns",
-        adapter(&config, &tensors),
-        "adapter_config.json",
-        "patterns",
-        &["30000", "5000"],
-    );
+fn too_many_patterns_are_refused() {
+    let tensors = lora_tensors("m7", (1, 1), 1, 1);
+    let with_patterns = |count: u32| {
+        let patterns: serde_json::Map<_, _> = (0..count).map(|i| (format!("m{i:x}"), json!(1))).collect();
+        adapter(&with(lora_config(1, 1.0), "rank_pattern", patterns.into()), &tensors)
+    };
+    assert!(with_patterns(65_536).is_ok());
+    let refusal =
+        refused("patterns", with_patterns(65_537), "adapter_config.json", "JSON", &["more than 65536"]);
     assert_eq!(refusal, None);
-    assert!(adapter(&config, &tensors[..2_000]).is_ok());
+}
+
+/// Dots stand for any character, and could leave every pattern possible to the end of a name.
+#[test]
+fn patterns_that_dots_leave_open_are_refused() {
+    let keys = (0..1u32 << 12).map(|i| (0..12).map(move |bit| if i >> bit & 1 == 0 { 'a' } else { '.' }));
+    let patterns: serde_json::Map<_, _> = keys.map(|key| (key.collect(), json!(1))).collect();
+    let config = with(lora_config(1, 1.0), "alpha_pattern", patterns.into());
+    let result = adapter(&config, &lora_tensors(&"a".repeat(100), (1, 1), 1, 1));
+    let words = ["dots leave too much open", "464 steps"];
+    assert_eq!(refused("dots", result, "adapter_config.json", "key `alpha_pattern`", &words), None);
 }
 
 /// Every prefix and many flipped bits of both real files: an error or an adapter, never a panic.

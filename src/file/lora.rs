@@ -11,7 +11,6 @@ use super::{Model, OpenOptions, output};
 use crate::error::{Error, Result};
 use crate::linear::LowRank;
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// An opened adapter: its modules by name, and their matrices on demand.
@@ -56,10 +55,9 @@ impl Adapter {
         let config = Config::open(folder)?;
         let name = Path::new("adapter_model.safetensors");
         let model = Model::open_in(&folder.join(name), folder, name)?;
-        let pairs = pairs(&model)?;
-        config.check_patterns(pairs.len())?;
-        let modules = pairs.into_iter().map(|(name, sides)| module(&config, &model, name, sides));
-        let modules = modules.collect::<Result<_>>()?;
+        let sides = sides(&model)?;
+        let of_modules = sides.chunk_by(|a, b| a.module == b.module);
+        let modules = of_modules.map(|sides| module(&config, &model, sides)).collect::<Result<_>>()?;
         Ok(Self { path: folder.path().into(), model, modules })
     }
 
@@ -113,18 +111,24 @@ impl Adapter {
     }
 }
 
-/// Positions of a and b by module.
-fn pairs(model: &Model) -> Result<BTreeMap<String, [Option<usize>; 2]>> {
-    let mut pairs: BTreeMap<String, [Option<usize>; 2]> = BTreeMap::new();
-    for (i, info) in model.tensors().iter().enumerate() {
-        let (module, side) = place(&info.name).ok_or_else(|| model.malformed(info, stranger(&info.name)))?;
-        let slot = &mut pairs.entry(module.into()).or_default()[side];
-        if slot.replace(i).is_some() {
-            let problem = format!("the module has two lora_{}; one adapter at a time", SIDES[side]);
-            return Err(model.malformed(info, problem));
-        }
+/// A tensor of the file: which module's it is, whether it is a (0) or b (1), and its position.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Side<'a> {
+    module: &'a str,
+    side: usize,
+    tensor: usize,
+}
+
+/// All tensors, sorted: those of a module lie beside each other.
+fn sides(model: &Model) -> Result<Vec<Side<'_>>> {
+    let mut sides = Vec::with_capacity(model.tensors().len());
+    for (tensor, info) in model.tensors().iter().enumerate() {
+        let place = place(&info.name).ok_or_else(|| model.malformed(info, stranger(&info.name)));
+        let (module, side) = place?;
+        sides.push(Side { module, side, tensor });
     }
-    Ok(pairs)
+    sides.sort_unstable();
+    Ok(sides)
 }
 
 const SIDES: [&str; 2] = ["A", "B"];
@@ -153,16 +157,10 @@ fn stranger(name: &str) -> &'static str {
 }
 
 /// The module, its matrices checked against each other and the configuration.
-fn module(config: &Config, model: &Model, name: String, sides: [Option<usize>; 2]) -> Result<Module> {
-    let [a, b] = match sides {
-        [Some(a), Some(b)] => [a, b],
-        [one, other] => {
-            let missing = SIDES[usize::from(other.is_none())];
-            let info = &model.tensors()[one.or(other).unwrap_or_default()];
-            return Err(model.malformed(info, format!("the module has no lora_{missing} beside it")));
-        }
-    };
-    let rank = config.rank(&name);
+fn module(config: &Config, model: &Model, sides: &[Side]) -> Result<Module> {
+    let [a, b] = both(model, sides)?;
+    let name = sides[0].module.to_owned();
+    let rank = config.rank(&name)?;
     for (side, (i, axis)) in [(a, 0), (b, 1)].into_iter().enumerate() {
         let info = &model.tensors()[i];
         if !["F32", "F16", "BF16"].contains(&info.dtype.name()) {
@@ -181,7 +179,24 @@ fn module(config: &Config, model: &Model, name: String, sides: [Option<usize>; 2
             return Err(model.malformed(info, problem));
         }
     }
-    Ok(Module { scale: config.scale(&name, rank), rank, name, tensors: [a, b] })
+    Ok(Module { scale: config.scale(&name, rank)?, rank, name, tensors: [a, b] })
+}
+
+/// The positions of a and b of a module, which must have one of each.
+fn both(model: &Model, sides: &[Side]) -> Result<[usize; 2]> {
+    let malformed = |at: &Side, problem| Err(model.malformed(&model.tensors()[at.tensor], problem));
+    let twice = sides.windows(2).find(|pair| pair[0].side == pair[1].side);
+    match (sides, twice) {
+        (_, Some(pair)) => {
+            let side = SIDES[pair[1].side];
+            malformed(&pair[1], format!("the module has two lora_{side}; one adapter at a time"))
+        }
+        ([a, b], None) => Ok([a.tensor, b.tensor]),
+        (alone, None) => {
+            let missing = SIDES[1 - alone[0].side];
+            malformed(&alone[0], format!("the module has no lora_{missing} beside it"))
+        }
+    }
 }
 
 #[cfg(test)]

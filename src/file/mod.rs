@@ -31,6 +31,8 @@ pub mod imatrix;
 mod json;
 pub mod lora;
 mod lora_config;
+mod lora_patterns;
+mod lora_value;
 mod module;
 mod names;
 mod outlier_columns;
