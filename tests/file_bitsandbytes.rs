@@ -410,8 +410,8 @@ fn quantize_refuses_models_that_are_quantized() {
 #[test]
 fn quantize_looks_at_what_is_in_the_folder() {
     let dir = tempfile::tempdir().expect("a folder");
-    let [from, to, links] = ["from", "to", "links"].map(|name| dir.path().join(name));
-    [&from, &to, &links].iter().for_each(|path| std::fs::create_dir(path).expect("a folder"));
+    let [from, to, links, other] = ["from", "to", "links", "other"].map(|name| dir.path().join(name));
+    [&from, &to, &links, &other].iter().for_each(|path| std::fs::create_dir(path).expect("a folder"));
     source(&from);
     std::fs::write(from.join("tf_model.h5"), "the same weights").expect("room");
     let model = Model::open(&from, &OpenOptions::default()).expect("valid");
@@ -421,8 +421,19 @@ fn quantize_looks_at_what_is_in_the_folder() {
             .map(drop)
     };
     std::fs::write(to.join(".qmatmul-AbC123.partial"), "half").expect("room");
-    std::fs::write(to.join("model.safetensors"), "old").expect("room");
+    std::fs::write(to.join("config.json"), "old").expect("room");
     run(&to).expect("nothing of another checkpoint is there");
+    for (name, path) in [("model.safetensors", &to), ("pytorch_model.bin", &other)] {
+        std::fs::write(path.join(name), "old").expect("room");
+        std::fs::write(path.join("config.json"), "old").expect("room");
+        let text = run(path).expect_err("another checkpoint").to_string();
+        assert!(text.contains("holds weights already") && text.contains(name), "{text}");
+        for name in [name, "config.json"] {
+            assert_eq!(std::fs::read(path.join(name)).expect("there"), b"old");
+        }
+        std::fs::remove_file(path.join(name)).expect("there");
+    }
+    run(&to).expect("only the weights matter");
     assert!(Model::open(&to, &OpenOptions::default()).is_ok() && !to.join("tf_model.h5").exists());
     #[cfg(unix)]
     for name in ["model.safetensors", "config.json"] {
@@ -432,6 +443,46 @@ fn quantize_looks_at_what_is_in_the_folder() {
         assert!(text.contains("links to files of the model"), "{text}");
         assert_eq!(std::fs::read(from.join(name)).expect("there"), before);
         std::fs::remove_file(links.join(name)).expect("there");
+    }
+}
+
+/// The weights come last, so that what fails before leaves no checkpoint, and no configuration of one that was there.
+#[test]
+fn quantize_writes_all_or_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let [from, to, taken] = ["from", "to", "taken"].map(|name| dir.path().join(name));
+    std::fs::create_dir(&from).expect("a folder");
+    source(&from);
+    let run = |out: &Path| {
+        let model = Model::open(&from, &OpenOptions::default())?;
+        let nf4 = format::by_name("NF4").expect("a format of the table");
+        let target = Target::FourBit(nf4, Recipe::default());
+        // As soon as the tensors are read, a file beside them is gone.
+        let read = model.tensors().len();
+        quantize_checkpoint(&model, out, &target, &encode_on_cpu, |i, _| {
+            if i + 1 == read {
+                std::fs::remove_file(from.join("tokenizer.json")).expect("there");
+            }
+        })
+        .map(drop)
+    };
+    for name in ["config.json", "tokenizer.json"] {
+        std::fs::create_dir_all(taken.join(name)).expect("a folder");
+        let text = run(&taken).expect_err("no place for a file").to_string();
+        assert!(text.contains(name) && text.contains("where a file belongs"), "{text}");
+        assert_eq!(std::fs::read_dir(&taken).expect("there").count(), 1, "nothing was written");
+        std::fs::remove_dir(taken.join(name)).expect("empty");
+    }
+    for out in [&to, &taken] {
+        std::fs::write(from.join("tokenizer.json"), "{}").expect("room");
+        let text = run(out).expect_err("a file is gone").to_string();
+        assert!(text.contains("tokenizer.json") && !out.join("model.safetensors").exists(), "{text}");
+    }
+    assert!(!to.exists() && std::fs::read_dir(&taken).expect("there").count() == 0);
+    for config in ["[null,null,null]", "[]", "7"] {
+        std::fs::write(from.join("config.json"), config).expect("room");
+        let text = run(&to).expect_err("no object").to_string();
+        assert!(text.contains("config.json") && text.contains("object") && !to.exists(), "{text}");
     }
 }
 

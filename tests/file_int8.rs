@@ -278,9 +278,10 @@ fn captured(folder: &Path, names: &[&str], k: usize) -> std::path::PathBuf {
 #[test]
 fn quantize_keeps_the_columns_of_outliers() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+    let from = folder.path().join("from");
     source(&from);
     let kept_by = |keep: Keep| {
+        let to = tempfile::tempdir_in(folder.path()).expect("a folder").keep();
         let model = quantize(&from, &to, &Target::Int8 { threshold: 4.3, keep });
         let linear = model.find("layers.0.up_proj").and_then(|info| model.linear(info)).expect("valid");
         let config = &model.config().expect("a config")["quantization_config"];

@@ -562,6 +562,7 @@ fn configs_that_lie() {
         ("{", "byte 1: EOF"),
         ("3", "integer `3`"),
         ("[1]", "config.json"),
+        (" [null,null,null]", "a list, an object belongs here"),
         (r#"{"quantization_config":"x"}"#, r#"string "x", expected an object of settings"#),
         (r#"{"quantization_config":{"quant_method":5}}"#, "integer `5`"),
         (r#"{"quantization_config":{"quant_method":["gptq"]}}"#, "sequence"),

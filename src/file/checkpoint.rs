@@ -81,6 +81,11 @@ impl Config {
         let text = folder.text(name, MAX_CONFIG)?;
         let config = Self { text, path: folder.join(name), value: OnceLock::new() };
         config.parse::<settings::Anything>()?;
+        // A list would pass for an object whose fields come in their order.
+        if config.text.trim_ascii_start().starts_with('[') {
+            let problem = "it is a list, an object belongs here".into();
+            return Err(malformed(&config.path, "JSON", 0, problem));
+        }
         Ok(Some(config))
     }
 

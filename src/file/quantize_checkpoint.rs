@@ -11,6 +11,7 @@ use crate::file::{Kind, Model, StoredType, TensorInfo};
 use crate::format::storage::Part;
 use crate::tensor::PackedTensor;
 use serde_json::{Value, json};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -22,11 +23,12 @@ pub type Encode<'a> = &'a dyn Fn(&str, &Target, (usize, usize), &[f32]) -> Resul
 /// among it, is copied.
 ///
 /// Linear layers are the F32, F16 and BF16 matrices that are named `…weight`, except embeddings, norms and output heads, which
-/// transformers keeps as they are. Everything goes into one file, `model.safetensors`. `encode` is
-/// [`Target::encode`] or a device's twin of it; `progress` is called before each tensor.
+/// transformers keeps as they are. Everything goes into one file, `model.safetensors`, which appears when all else is written, so that
+/// what fails or stops leaves no checkpoint behind. `encode` is [`Target::encode`] or a device's twin of it; `progress` is called
+/// before each tensor.
 ///
 /// # Errors
-/// [`Error::Argument`] if `model` is no safetensors checkpoint or quantized already, the target is none, or `out` holds another checkpoint;
+/// [`Error::Argument`] if `model` is no safetensors checkpoint or quantized already, the target is none, or `out` holds weights already;
 /// [`Error::NonFinite`] for a weight that is NaN or infinite; [`Error::Io`].
 pub fn quantize_checkpoint(
     model: &Model,
@@ -36,25 +38,35 @@ pub fn quantize_checkpoint(
     mut progress: impl FnMut(usize, &TensorInfo),
 ) -> Result<Report> {
     let job = Job { model, target, encode };
-    job.check(out)?;
+    job.check()?;
+    let others = others(model)?;
+    check_target(model, out, &others)?;
     let plan: Vec<Item> = model.tensors().iter().map(|t| job.item(t)).collect::<Result<_>>()?;
     target.check_kept(plan.iter().map(Item::kept_columns).sum())?;
     let order = order(&plan)?;
     let tensors: Vec<NewTensor> = order.iter().map(|at| plan[at.item].tensors[at.part].clone()).collect();
+    let config = config(&job, &plan)?;
     let is_new = !out.exists();
     fs::create_dir_all(out).map_err(Error::io("creating", out))?;
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     let written = safetensors_write::write(&out.join(WEIGHTS), Some(metadata), &tensors, |sink| {
-        job.fill(sink, &plan, &mut progress, out)
+        job.fill(sink, &plan, &mut progress, out)?;
+        copy_others(model, &others, out)?;
+        output::write(&out.join(CONFIG), |sink| sink.put(config.as_bytes()))
     });
     if written.is_err() && is_new {
-        // The error that led here says more than one of this would.
-        let _ = fs::remove_dir(out);
+        clear(out, &others);
     }
     written?;
-    copy_others(model, out)?;
-    write_config(&job, &plan, out)?;
     Ok(report(&job, &plan))
+}
+
+/// Takes away what was written into a new folder, and the folder. The error that led here says more than one of this would.
+fn clear(out: &Path, others: &[OsString]) {
+    for name in others.iter().map(OsString::as_os_str).chain([OsStr::new(CONFIG)]) {
+        let _ = fs::remove_file(out.join(name));
+    }
+    let _ = fs::remove_dir(out);
 }
 
 struct Job<'a> {
@@ -93,7 +105,7 @@ struct At {
 }
 
 impl Job<'_> {
-    fn check(&self, out: &Path) -> Result<()> {
+    fn check(&self) -> Result<()> {
         self.target.check()?;
         if matches!(self.model.kind(), Kind::Gguf(_)) {
             let path = self.model.path().display();
@@ -107,8 +119,7 @@ impl Job<'_> {
                 "{model_type} models keep their layers transposed (Conv1D)"
             )));
         }
-        check_source(self.model)?;
-        check_target(self.model, out)
+        check_source(self.model)
     }
 
     fn item<'t>(&self, info: &'t TensorInfo) -> Result<Item<'t>> {
@@ -281,26 +292,30 @@ fn check_source(model: &Model) -> Result<()> {
     Err(Error::Argument(format!("{}: the model is quantized already ({what})", model.path().display())))
 }
 
-/// Refuses to write over the model itself, and beside files that would be taken for part of the checkpoint.
-fn check_target(model: &Model, out: &Path) -> Result<()> {
-    let from = folder(model);
-    if same_file(&from, out) {
-        return Err(Error::Argument(format!("{}: it is the folder of the model itself", out.display())));
+/// Refuses to write over the model itself or another checkpoint, beside weights that would be taken for part of the new one, and
+/// where a file cannot be.
+fn check_target(model: &Model, out: &Path, others: &[OsString]) -> Result<()> {
+    let refuse = |what: String| Err(Error::Argument(format!("{}: {what}", out.display())));
+    if same_file(&folder(model), out) {
+        return refuse("it is the folder of the model itself".into());
     }
-    // Links are followed when they are written to.
-    let weights = model.files().any(|(file, _)| same_file(file, &out.join(WEIGHTS)));
-    if weights || same_file(&from.join(CONFIG), &out.join(CONFIG)) {
-        return Err(Error::Argument(format!("{}: it links to files of the model itself", out.display())));
+    for name in others.iter().map(OsString::as_os_str).chain([WEIGHTS, CONFIG].map(OsStr::new)) {
+        let path = out.join(name);
+        // Links are followed when they are written to.
+        if model.refuse_as_output(&path).is_err() {
+            return refuse("it links to files of the model itself".into());
+        }
+        if path.is_dir() {
+            return refuse(format!(
+                "its folder `{}` is where a file belongs",
+                shown(&name.to_string_lossy())
+            ));
+        }
     }
     let Ok(entries) = fs::read_dir(out) else { return Ok(()) };
-    let ends = [".safetensors", ".safetensors.index.json"];
-    let stale = |name: &str| name != WEIGHTS && ends.iter().any(|end| name.ends_with(end));
     let mut names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
-    match names.find(|name| stale(name)) {
-        Some(name) => {
-            let (out, name) = (out.display(), shown(&name));
-            Err(Error::Argument(format!("{out}: `{name}` would be taken for part of the new checkpoint")))
-        }
+    match names.find(|name| !name.starts_with('.') && is_weights(name)) {
+        Some(name) => refuse(format!("it holds weights already, `{}`", shown(&name))),
         None => Ok(()),
     }
 }
@@ -330,37 +345,48 @@ const OTHER_WEIGHTS: [&str; 11] = [
     ".onnx",
 ];
 
-/// Tokenizers and the like.
-fn copy_others(model: &Model, out: &Path) -> Result<()> {
+fn is_weights(name: &str) -> bool {
+    OTHER_WEIGHTS.iter().any(|end| name.ends_with(end))
+}
+
+/// The names of tokenizers and the like.
+fn others(model: &Model) -> Result<Vec<OsString>> {
     // A lone file is no checkpoint, and what lies beside it is not its own.
     if model.config().is_none() {
-        return Ok(());
+        return Ok(vec![]);
     }
-    let from = folder(model);
+    let (from, mut names) = (folder(model), vec![]);
     for entry in fs::read_dir(&from).map_err(Error::io("reading", &from))? {
         let entry = entry.map_err(Error::io("reading", &from))?;
         let name = entry.file_name();
         let text = name.to_string_lossy();
-        let skip = text == CONFIG || text.starts_with('.') || OTHER_WEIGHTS.iter().any(|w| text.ends_with(w));
-        if skip || !entry.path().is_file() {
-            continue;
+        let skip = text == CONFIG || text.starts_with('.') || is_weights(&text);
+        if !skip && entry.path().is_file() {
+            names.push(name);
         }
-        let mut file = File::open(entry.path()).map_err(Error::io("opening", entry.path()))?;
-        output::write(&out.join(&name), |sink| append(sink, &mut file, &from))?;
+    }
+    Ok(names)
+}
+
+fn copy_others(model: &Model, others: &[OsString], out: &Path) -> Result<()> {
+    let from = folder(model);
+    for name in others {
+        let path = from.join(name);
+        let mut file = File::open(&path).map_err(Error::io("opening", &path))?;
+        output::write(&out.join(name), |sink| append(sink, &mut file, &from))?;
     }
     Ok(())
 }
 
 /// The model's config.json with what transformers wants to know.
-fn write_config(job: &Job, plan: &[Item], out: &Path) -> Result<()> {
+fn config(job: &Job, plan: &[Item]) -> Result<String> {
     let mut config = job.model.config().cloned().unwrap_or_else(|| json!({}));
     let Some(fields) = config.as_object_mut() else {
         return Err(Error::Argument(format!("{}: its config.json is no object", job.model.path().display())));
     };
     fields.insert("quantization_config".into(), quantization_config(job, plan));
-    let text = serde_json::to_string_pretty(&config)
-        .map_err(|e| Error::Argument(format!("config.json cannot be written: {e}")))?;
-    output::write(&out.join(CONFIG), |sink| sink.put(text.as_bytes()))
+    serde_json::to_string_pretty(&config)
+        .map_err(|e| Error::Argument(format!("config.json cannot be written: {e}")))
 }
 
 fn quantization_config(job: &Job, plan: &[Item]) -> Value {
