@@ -131,6 +131,14 @@ fn check_writes_a_report() {
     assert_eq!((&product["operation"], &product["n"]), (&"matmul".into(), &3.into()));
     assert!(product["kernel"].as_str().is_some_and(|k| !k.is_empty()), "{product}");
     assert_eq!(product["comparison"]["passed"], true);
+    // The model itself.
+    let copy = dir.path().join("model.gguf");
+    std::fs::copy(model_path(), &copy).expect("room");
+    let before = std::fs::read(&copy).expect("a file");
+    let copied = copy.display().to_string();
+    let (code, text) = failure(&["check", &copied, "--report", &copied]);
+    assert!(code == 2 && text.contains("being read"), "{code}: {text}");
+    assert!(std::fs::read(&copy).expect("a file") == before);
     // A folder that is not there: the error names the file, before anything is checked.
     let missing = dir.path().join("no/report.json").display().to_string();
     let args = ["check", &model(), "--tensors", "blk.0.attn_q*", "-n", "1", "--report", &missing];

@@ -72,6 +72,10 @@ impl Check {
         };
         let model = common.open(file)?;
         let adapters = lora::open(common, &self.lora)?;
+        if let Some(report) = &self.report {
+            model.refuse_as_output(report)?;
+            adapters.iter().try_for_each(|adapter| adapter.refuse_as_output(report))?;
+        }
         let all: Vec<_> = match &adapters[..] {
             [] => model.tensors().iter().collect(),
             adapters => lora::tensors(&model, adapters)?,
