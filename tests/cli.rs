@@ -530,7 +530,8 @@ fn activations_that_do_not_fit_leave_no_output() {
     assert_eq!(left.len(), 1, "only the input is left");
 }
 
-/// What is written never replaces what is read: not the file, a shard, the index or a file of an adapter, by any name.
+/// What is written never replaces what is read: not the file, a shard, the index or a file of an adapter, by
+/// any name.
 #[test]
 fn inputs_are_no_outputs() {
     let folder = TempDir::new().expect("a temporary folder");

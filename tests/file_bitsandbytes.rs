@@ -446,7 +446,8 @@ fn quantize_looks_at_what_is_in_the_folder() {
     }
 }
 
-/// The weights come last, so that what fails before leaves no checkpoint, and no configuration of one that was there.
+/// The weights come last, so that what fails before leaves no checkpoint, and no configuration of one that
+/// was there.
 #[test]
 fn quantize_writes_all_or_nothing() {
     let dir = tempfile::tempdir().expect("a folder");

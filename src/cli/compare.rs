@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::file::read_text;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::Path;
 
 type Key = (String, String, u64, u64, u64);
@@ -24,7 +25,9 @@ pub const HEADERS: &[&str] = &["was µs", "ratio"];
 
 impl Earlier {
     pub fn read(path: &Path) -> Result<Self> {
-        let text = read_text(path, LONGEST)?;
+        // Which may be a pipe: `--compare <(git show HEAD:record.jsonl)`.
+        let file = File::open(path).map_err(Error::io("opening", path))?;
+        let text = read_text(path, file, LONGEST)?;
         let file = path.display().to_string();
         let mut earlier = Self { micros: HashMap::new(), origin: String::new() };
         for row in rows(&file, &text)? {

@@ -38,7 +38,8 @@ pub fn activations_from_bytes(label: &str, bytes: impl Into<Bytes>) -> Result<Ba
     from_model(&Model::from_bytes(label, bytes)?)
 }
 
-/// Reads activations from a stream of such a file, and no further than its header says; `label` names it in errors.
+/// Reads activations from a stream of such a file, and no further than its header says; `label` names it in
+/// errors.
 ///
 /// # Errors
 /// As [`read_activations`].

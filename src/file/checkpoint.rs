@@ -23,7 +23,8 @@ const MAX_INDEX: u64 = 100_000_000;
 const MAX_TENSORS: usize = 262_144;
 /// The most shards.
 const MAX_SHARDS: usize = 16_384;
-/// The most parts of a shard's path, since each look at a file takes a step for every one; real ones have one or two.
+/// The most parts of a shard's path, since each look at a file takes a step for every one; real ones have one
+/// or two.
 const MAX_PARTS: usize = 16;
 /// The longest config.json; the longest that tools write, with settings for each expert, have a third of that.
 const MAX_CONFIG: u64 = 1 << 20;

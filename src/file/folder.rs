@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::file::OpenOptions;
 use crate::file::source::{Source, open_regular};
 use bytes::Bytes;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
@@ -88,7 +88,7 @@ impl<'a> Folder<'a> {
     pub fn text(&self, name: impl AsRef<Path>, limit: u64) -> Result<String> {
         let path = self.join(&name);
         match (self, self.held(name.as_ref())) {
-            (Self::Disk { .. }, _) => read_text(&path, limit),
+            (Self::Disk { .. }, _) => read_text(&path, open_regular(&path)?, limit),
             (_, Some(bytes)) => as_text(&path, bytes[..bytes.len().min(limit as usize + 1)].to_vec(), limit),
             (_, None) => Err(Error::io("opening", path)(ErrorKind::NotFound.into())),
         }
@@ -104,10 +104,12 @@ impl<'a> Folder<'a> {
     }
 }
 
-/// The text of a regular file of at most `limit` bytes.
-pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String> {
+/// The text that an open file holds, of at most so many bytes.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Malformed`] for longer ones and what is no text.
+pub(crate) fn read_text(path: &Path, file: File, limit: u64) -> Result<String> {
     let mut bytes = Vec::new();
-    let file = open_regular(path)?;
     file.take(limit + 1).read_to_end(&mut bytes).map_err(Error::io("reading", path))?;
     as_text(path, bytes, limit)
 }

@@ -26,7 +26,8 @@ use std::ops::Range;
 pub const MAGIC: &[u8; 4] = b"GGUF";
 /// Where a file says nothing else, tensors start at multiples of this.
 pub const DEFAULT_ALIGNMENT: u64 = 32;
-/// The most that a file may say instead, since each tensor of a file that is written is padded to it; real files have 32.
+/// The most that a file may say instead, since each tensor of a file that is written is padded to it; real
+/// files have 32.
 const MAX_ALIGNMENT: u32 = 1 << 20;
 /// The key that says something else.
 pub const ALIGNMENT_KEY: &str = "general.alignment";

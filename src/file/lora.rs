@@ -5,9 +5,9 @@
 //! or `lora_alpha / sqrt(r)` with `use_rslora` (Kalajdzievski 2023). What would change that formula is refused by name.
 
 use super::folder::Folder;
-use super::lora_config::{self, Config};
+use super::lora_config::Config;
 use super::names::{hint, shown};
-use super::{Model, OpenOptions, output};
+use super::{Model, OpenOptions};
 use crate::error::{Error, Result};
 use crate::linear::LowRank;
 use bytes::Bytes;
@@ -98,7 +98,7 @@ impl Adapter {
     #[cfg(feature = "cli")]
     pub(crate) fn refuse_as_output(&self, path: &Path) -> Result<()> {
         self.model.refuse_as_output(path)?;
-        output::refuse_input(path, [&*self.path.join(lora_config::NAME)].into_iter())
+        super::output::refuse_input(path, [&*self.path.join(super::lora_config::NAME)].into_iter())
     }
 
     /// The matrices of a module.

@@ -5,11 +5,12 @@ use super::names::shown;
 use std::mem;
 use std::ops::Range;
 
-/// Values by patterns of modules. PEFT takes a key for a regular expression, `(^|.*\.)(key)$`, and the first that matches counts; here
-/// it is a name of modules, or the end of one from a dot on.
+/// Values by patterns of modules. PEFT takes a key for a regular expression, `(^|.*\.)(key)$`, and the first
+/// that matches counts; here it is a name of modules, or the end of one from a dot on.
 ///
-/// A look-up goes through a module's characters from the last to the first, and keeps those patterns that agree so far. As they are
-/// sorted by their characters in the same order, these are neighbours; since a dot in a key stands for any character, in a few places.
+/// A look-up goes through a module's characters from the last to the first, and keeps those patterns that
+/// agree so far. As they are sorted by their characters in the same order, these are neighbours; since a dot
+/// in a key stands for any character, in a few places.
 #[derive(Debug)]
 pub(super) struct Patterns<T> {
     /// The characters of all keys, each in reverse; `None` stands for any character, as `.` does.
@@ -82,7 +83,8 @@ impl<T: Copy> Patterns<T> {
     /// The value of the first pattern that matches.
     ///
     /// # Errors
-    /// A sentence, if dots let so many patterns agree in so many places that it takes no time in proportion to the name.
+    /// A sentence, if dots let so many patterns agree in so many places that it takes no time in proportion
+    /// to the name.
     pub fn find(&self, module: &str) -> Result<Option<T>, String> {
         let limit = 64 + 4 * module.len();
         let (mut agree, mut next, mut steps) = (vec![Range { start: 0, end: self.list.len() }], vec![], 0);

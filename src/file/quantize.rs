@@ -49,9 +49,9 @@ pub struct TensorReport {
 /// before each tensor with its position and itself.
 ///
 /// # Errors
-/// [`Error::Argument`] if `format` has no encoder or place in GGUF files or `out` is a file of the model, [`Error::UnsupportedFormat`] for a tensor
-/// whose type GGUF cannot hold, [`Error::NonFinite`] for a weight that is NaN or infinite, and those of
-/// [`gguf_write::write`].
+/// [`Error::Argument`] if `format` has no encoder or place in GGUF files or `out` is a file of the model,
+/// [`Error::UnsupportedFormat`] for a tensor whose type GGUF cannot hold, [`Error::NonFinite`] for a weight
+/// that is NaN or infinite, and those of [`gguf_write::write`].
 pub fn quantize(
     model: &Model,
     out: &Path,

@@ -23,12 +23,13 @@ pub type Encode<'a> = &'a dyn Fn(&str, &Target, (usize, usize), &[f32]) -> Resul
 /// among it, is copied.
 ///
 /// Linear layers are the F32, F16 and BF16 matrices that are named `…weight`, except embeddings, norms and output heads, which
-/// transformers keeps as they are. Everything goes into one file, `model.safetensors`, which appears when all else is written, so that
-/// what fails or stops leaves no checkpoint behind. `encode` is [`Target::encode`] or a device's twin of it; `progress` is called
-/// before each tensor.
+/// transformers keeps as they are. Everything goes into one file, `model.safetensors`, which appears when all
+/// else is written, so that what fails or stops leaves no checkpoint behind. `encode` is [`Target::encode`]
+/// or a device's twin of it; `progress` is called before each tensor.
 ///
 /// # Errors
-/// [`Error::Argument`] if `model` is no safetensors checkpoint or quantized already, the target is none, or `out` holds weights already;
+/// [`Error::Argument`] if `model` is no safetensors checkpoint or quantized already, the target is none, or
+/// `out` holds weights already;
 /// [`Error::NonFinite`] for a weight that is NaN or infinite; [`Error::Io`].
 pub fn quantize_checkpoint(
     model: &Model,
@@ -61,7 +62,8 @@ pub fn quantize_checkpoint(
     Ok(report(&job, &plan))
 }
 
-/// Takes away what was written into a new folder, and the folder. The error that led here says more than one of this would.
+/// Takes away what was written into a new folder, and the folder. The error that led here says more than one
+/// of this would.
 fn clear(out: &Path, others: &[OsString]) {
     for name in others.iter().map(OsString::as_os_str).chain([OsStr::new(CONFIG)]) {
         let _ = fs::remove_file(out.join(name));
@@ -292,8 +294,8 @@ fn check_source(model: &Model) -> Result<()> {
     Err(Error::Argument(format!("{}: the model is quantized already ({what})", model.path().display())))
 }
 
-/// Refuses to write over the model itself or another checkpoint, beside weights that would be taken for part of the new one, and
-/// where a file cannot be.
+/// Refuses to write over the model itself or another checkpoint, beside weights that would be taken for part
+/// of the new one, and where a file cannot be.
 fn check_target(model: &Model, out: &Path, others: &[OsString]) -> Result<()> {
     let refuse = |what: String| Err(Error::Argument(format!("{}: {what}", out.display())));
     if same_file(&folder(model), out) {

@@ -50,8 +50,8 @@ pub(crate) fn open(source: &Source) -> Result<Header> {
     Ok(Header { metadata, tensors })
 }
 
-/// Reads a file from a stream, and one byte at most beyond what its header claims, which tells that there is more: a stream may
-/// have no end.
+/// Reads a file from a stream, and one byte at most beyond what its header claims, which tells that there is
+/// more: a stream may have no end.
 pub(crate) fn read_stream(label: &Path, from: &mut dyn Read) -> Result<Bytes> {
     let mut bytes = Vec::new();
     let mut read_up_to = |bytes: &mut Vec<u8>, end: u64| {

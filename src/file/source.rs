@@ -121,7 +121,8 @@ impl Source {
     }
 }
 
-/// Opens a regular file; a pipe or a device has no length to check claims against, and may keep its reader waiting.
+/// Opens a regular file; a pipe or a device has no length to check claims against, and may keep its reader
+/// waiting.
 pub(crate) fn open_regular(path: &Path) -> Result<File> {
     let io = |e| Error::io("opening", path)(e);
     if !fs::metadata(path).map_err(io)?.is_file() {
