@@ -166,7 +166,8 @@ pub fn on_a_host_device() -> Runtime {
 /// The same with other limits.
 pub fn on_a_device_of(required_limits: wgpu::Limits) -> qmatmul::error::Result<Runtime> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
-    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
+    let backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY);
+    let adapters = pollster::block_on(instance.enumerate_adapters(backends));
     let adapter = adapters.first().expect("the tests need an adapter");
     let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("a plain device");
