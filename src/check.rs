@@ -549,7 +549,7 @@ fn worse(a: Comparison, b: Comparison) -> Comparison {
 /// Holds `got`, `[n, m]`, against `x · wᵀ`, with the bounds for these activations.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if `x` is not a whole number of columns.
+/// [`Error::Shape`] if `x` is not a whole number of columns.
 pub fn judge(
     got: &[f32],
     packed: &PackedTensor,

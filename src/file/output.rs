@@ -73,7 +73,7 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut Sink<'_>) -> Result<()>) -> Res
     temporary.persist(target).map(drop).map_err(|e| Error::io("creating", path)(e.error))
 }
 
-/// Fails as [`write`] would, as far as that shows before there is anything to write.
+/// Fails as [`write()`] would, as far as that shows before there is anything to write.
 ///
 /// # Errors
 /// [`Error::Io`].
