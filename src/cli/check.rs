@@ -5,7 +5,7 @@ use super::inspect::{glob, select};
 use super::list::List;
 use super::output::{Cell, Table, plain};
 use super::subjects::{Random, Stored, Subject};
-use super::{Common, Verdict, lora, progress};
+use super::{Common, Verdict, complain, is_broken_pipe, lora, progress};
 use crate::check::{self, Outcome};
 use crate::error::{Error, Result, shown};
 use crate::file::{Model, TensorInfo, output};
@@ -125,7 +125,7 @@ impl Check {
             }
             .write(path)
         });
-        checked.ending(common, [report.unwrap_or(Ok(())), printed])
+        checked.ending([report.unwrap_or(Ok(())), printed])
     }
 
     /// What a person wants to know in the end.
@@ -201,10 +201,10 @@ impl<'a> Checked<'a> {
     }
 
     /// How the command ends, given what became of its outputs: wrong numbers come first, then what could not be checked.
-    fn ending(self, common: &Common, outputs: [Result<()>; 2]) -> Result<Verdict> {
+    fn ending(self, outputs: [Result<()>; 2]) -> Result<Verdict> {
         if self.wrong_outcomes().next().is_some() {
-            let errors = outputs.into_iter().filter_map(Result::err);
-            errors.for_each(|error| common.say(&format!("error: {error}")));
+            let errors = outputs.iter().filter_map(|output| output.as_ref().err());
+            errors.filter(|error| !is_broken_pipe(error)).for_each(complain);
             return Ok(Verdict::CheckFailed);
         }
         if let Some((_, error)) = self.failed.into_iter().next() {

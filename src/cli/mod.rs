@@ -144,12 +144,20 @@ pub fn main() -> ExitCode {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,
         Ok(Verdict::CheckFailed) => ExitCode::from(1),
         // The reader of our output went away: not an error of ours.
-        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            output::write_stderr(&format!("error: {}", output::plain(&error.to_string())));
+            complain(&error);
             ExitCode::from(exit_code(&error))
         }
     }
+}
+
+fn is_broken_pipe(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn complain(error: &Error) {
+    output::write_stderr(&format!("error: {}", output::plain(&error.to_string())));
 }
 
 impl Verb {

@@ -207,56 +207,43 @@ impl Model {
     }
 
     fn from_safetensors(path: &Path, source: Source, folder: &Folder) -> Result<Self> {
-        let config = checkpoint::Config::of(folder)?;
-        let settings = checkpoint::quantization(folder, config.as_ref())?;
-        let Header { metadata: header, tensors } = safetensors::open(&source)?;
-        let files = vec![source];
-        let Gathered { tensors, stored } = module::gather(tensors, &Files(&files), &settings)?;
-        let (kind, gguf) = (Kind::Safetensors, gguf::Metadata::default());
-        let (index, int8_threshold) = (None, settings.int8_threshold());
-        Ok(Self {
-            path: path.into(),
-            kind,
-            files,
-            tensors,
-            stored,
-            gguf,
-            header,
-            index,
-            config,
-            int8_threshold,
-        })
+        let header = safetensors::open(&source)?;
+        Self::from_tensors(path, folder, vec![source], header)
     }
 
     fn from_index(path: &Path, folder: &Folder, name: &Path) -> Result<Self> {
         let index = checkpoint::Index::open(folder, name)?;
-        let config = checkpoint::Config::of(folder)?;
-        let settings = checkpoint::quantization(folder, config.as_ref())?;
-        let (mut files, mut tables, mut header) = (Vec::new(), Vec::new(), None);
+        let (mut files, mut tables, mut metadata) = (Vec::new(), Vec::new(), None);
         for shard in &index.shards {
             let source = folder.source(shard)?;
             let shard = safetensors::open(&source)?;
             files.push(source);
             tables.push(shard.tensors);
-            header.get_or_insert(shard.metadata);
+            metadata.get_or_insert(shard.metadata);
         }
-        let tensors = index.merge(tables)?;
+        let header = Header { tensors: index.merge(tables)?, metadata: metadata.unwrap_or_default() };
         // Its text and names would stand beside those of the weights.
         drop(index);
-        let Gathered { tensors, stored } = module::gather(tensors, &Files(&files), &settings)?;
-        let (gguf, kind, header) = (gguf::Metadata::default(), Kind::Sharded, header.unwrap_or_default());
-        let (index, int8_threshold) = (Some(folder.join(name)), settings.int8_threshold());
+        let model = Self::from_tensors(path, folder, files, header)?;
+        Ok(Self { kind: Kind::Sharded, index: Some(folder.join(name)), ..model })
+    }
+
+    /// The model of what safetensors files hold together, by the settings beside them.
+    fn from_tensors(path: &Path, folder: &Folder, files: Vec<Source>, header: Header) -> Result<Self> {
+        let config = checkpoint::Config::of(folder)?;
+        let settings = checkpoint::quantization(folder, config.as_ref())?;
+        let Gathered { tensors, stored } = module::gather(header.tensors, &Files(&files), &settings)?;
         Ok(Self {
             path: path.into(),
-            kind,
+            kind: Kind::Safetensors,
             files,
             tensors,
             stored,
-            gguf,
-            header,
-            index,
+            gguf: gguf::Metadata::default(),
+            header: header.metadata,
+            index: None,
             config,
-            int8_threshold,
+            int8_threshold: settings.int8_threshold(),
         })
     }
 
