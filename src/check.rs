@@ -14,7 +14,8 @@
 //!   f32 sum is far from it in its own terms.
 //! * Each row of a matmul by itself, in the same terms: at most [`NMSE_ROW`]. A weight may have rows a million times larger
 //!   than the others, and the whole then says nothing about those. In a mixture, each row of each expert.
-//! * A row whose products have a power near the largest f32 is not compared: sums on the way may be infinite on any device.
+//! * A row is skipped, and told to be, where sums on the way may be infinite on any device: where √(k · Σ(x·w)²), which no sum of
+//!   so many products exceeds, is beyond f32.
 //! * Activations that are rounded on the way: the same bounds against a CPU twin that rounds them alike, bit for bit. And
 //!   against the activations as they are, [`NMSE_F16`] or [`NMSE_Q8`], which says that what was rounded was the right thing. A
 //!   kernel that rounds weights to f16 as well, as cooperative matrices must, is held to [`NMSE_F16`] alone.
@@ -24,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::format::{Blocks, Format, Layout};
 use crate::gpu::{CANARY, Layer, Runtime, Task, Upload, Weights};
 use crate::kernel::{self, Activations, MatmulOptions, Request, reference};
-use crate::linear::Linear;
+use crate::linear::{Linear, LowRank};
 use crate::tensor::PackedTensor;
 use serde::Serializer;
 use std::fmt;
@@ -81,6 +82,8 @@ fn number<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
 pub struct Comparison {
     /// Number of values compared.
     pub count: usize,
+    /// Number of values that are not, as their sums might be beyond f32 on the way.
+    pub skipped: usize,
     /// Σ(got − want)² / Σ want²; infinite if one side alone is not finite.
     #[serde(serialize_with = "number")]
     pub nmse: f64,
@@ -100,7 +103,16 @@ pub struct Comparison {
 impl Comparison {
     /// No values, which are right.
     pub(crate) fn nothing() -> Self {
-        Self { count: 0, nmse: 0.0, different: 0, worst: None, intact: true, passed: true, refused: None }
+        Self {
+            count: 0,
+            skipped: 0,
+            nmse: 0.0,
+            different: 0,
+            worst: None,
+            intact: true,
+            passed: true,
+            refused: None,
+        }
     }
 
     /// Of an operation that the driver refuses to carry out, as it may refuse a shader: it failed, and others may not.
@@ -201,6 +213,9 @@ impl fmt::Display for Comparison {
         if let (Some(w), false) = (&self.worst, self.passed) {
             write!(f, ", index {}: got {}, want {}", w.index, w.got, w.want)?;
         }
+        if self.skipped > 0 {
+            write!(f, ", {} of {} beyond f32 not compared", self.skipped, self.skipped + self.count)?;
+        }
         if self.intact { Ok(()) } else { write!(f, ", wrote behind the result") }
     }
 }
@@ -280,6 +295,20 @@ pub fn tensor(
     options: &MatmulOptions,
     seed: u64,
 ) -> Result<Vec<Outcome>> {
+    let mut outcomes = vec![];
+    tensor_into(&mut outcomes, runtime, packed, batches, options, seed)?;
+    Ok(outcomes)
+}
+
+/// [`tensor`], whose outcomes are there even if an error follows them.
+pub(crate) fn tensor_into(
+    outcomes: &mut Vec<Outcome>,
+    runtime: &Runtime,
+    packed: &PackedTensor,
+    batches: &[usize],
+    options: &MatmulOptions,
+    seed: u64,
+) -> Result<()> {
     let finite = match packed.check_finite() {
         // Statistics are plain numbers; a packed weight with such a scale is broken.
         Err(error) if !packed.format().is_plain() => return Err(error),
@@ -291,18 +320,20 @@ pub fn tensor(
     };
     // A file of no bytes may claim so many rows of no columns that a device takes minutes to compare nothing.
     if packed.cols() == 0 && packed.rows() > CHECK_ELEMENTS {
-        return Ok(vec![decoded("dequantize", 0, Comparison::nothing())]);
+        outcomes.push(decoded("dequantize", 0, Comparison::nothing()));
+        return Ok(());
     }
     let weights = runtime.upload_with(packed, Upload { allow_non_finite: true, ..Upload::default() })?;
     let all = Comparison::or_refused(dequantize(runtime, packed, &weights))?;
+    outcomes.push(decoded("dequantize", 0, all));
     let rows = rows_to_look_up(packed.rows(), seed);
     let some = Comparison::or_refused(get_rows(runtime, packed, &weights, &rows))?;
-    let mut outcomes = vec![decoded("dequantize", 0, all), decoded("get_rows", rows.len(), some)];
+    outcomes.push(decoded("get_rows", rows.len(), some));
     let options = &applicable(packed, options);
     for &n in batches.iter().filter(|_| finite && packed.cols() > 0) {
         outcomes.push(product(runtime, packed, &weights, n, options, seed)?);
     }
-    Ok(outcomes)
+    Ok(())
 }
 
 /// Checks one matmul with `n` columns of random activations.
@@ -325,15 +356,15 @@ fn product(
 ///
 /// # Errors
 /// As [`tensor`].
-pub fn candidates(
+pub(crate) fn candidates_into(
+    outcomes: &mut Vec<Outcome>,
     runtime: &Runtime,
     packed: &PackedTensor,
     batches: &[usize],
     activations: Activations,
     seed: u64,
-) -> Result<Vec<Outcome>> {
+) -> Result<()> {
     let (layout, weights) = (packed.layout(), runtime.upload(packed)?);
-    let mut outcomes = vec![];
     for &n in batches {
         let request = Request {
             rows: packed.rows(),
@@ -351,7 +382,7 @@ pub fn candidates(
             outcomes.push(product(runtime, packed, &weights, n, &options, seed)?);
         }
     }
-    Ok(outcomes)
+    Ok(())
 }
 
 /// Checks one matmul with activations `x[n, k]` against the reference, and that nothing was written behind the result.
@@ -395,25 +426,29 @@ pub fn layer(
     }
     let rounds = runtime.rounds_weights(layer.weight(), &Task::Matmul(x, options))?;
     let power = reference::linear_power(linear, x)?;
-    let row = |output: usize| output % power.len();
+    let more = |adapters: usize, low_rank: &LowRank| adapters + low_rank.rank();
+    let kept = linear.kept().map_or(0, |kept| kept.columns().len());
+    let terms = linear.adapters().iter().fold(linear.weight().cols() + kept + 1, more);
+    let rows = Rows { power: &power, terms, of: &|output| output % power.len() };
     let want = |activations| reference::linear(linear, x, activations);
-    Ok(judge_against(&got, (&power, &row), options.activations, rounds, want)?.and(intact))
+    Ok(judge_against(&got, &rows, options.activations, rounds, want)?.and(intact))
 }
 
 /// Checks a weight with its bias, kept columns and adapters for each of `batches`, as [`tensor`] checks the weight alone.
 ///
 /// # Errors
 /// As [`tensor`].
-pub fn lora(
+pub(crate) fn lora_into(
+    outcomes: &mut Vec<Outcome>,
     runtime: &Runtime,
     linear: &Linear,
     batches: &[usize],
     options: &MatmulOptions,
     seed: u64,
-) -> Result<Vec<Outcome>> {
+) -> Result<()> {
     let (packed, uploaded) = (linear.weight(), runtime.upload_layer(linear)?);
     let options = applicable(packed, options);
-    let one = |&n: &usize| {
+    for &n in batches {
         let x = activations(n * packed.cols(), seed ^ n as u64);
         let ran = Ran {
             kernel: runtime.kernels(uploaded.weight(), n, &options)?,
@@ -421,9 +456,9 @@ pub fn lora(
             comparison: Comparison::or_refused(layer(runtime, linear, &uploaded, &x, &options))?,
         };
         let operation = if linear.adapters().is_empty() { "layer" } else { "lora" };
-        Ok(Outcome::new(packed, (operation, n), ran))
-    };
-    batches.iter().map(one).collect()
+        outcomes.push(Outcome::new(packed, (operation, n), ran));
+    }
+    Ok(())
 }
 
 /// True if activations can be taken so for weights of this layout.
@@ -498,9 +533,10 @@ pub fn matmul_experts(
     let (stack, rounds) = (weights.experts(), runtime.rounds_weights(weights, &task)?);
     let power = reference::experts_power(packed, stack, x, experts)?;
     let m = packed.rows() / stack;
-    let row = |output: usize| experts[output / m] as usize * m + output % m;
+    let of = |output: usize| experts[output / m] as usize * m + output % m;
+    let rows = Rows { power: &power, terms: packed.cols(), of: &of };
     let want = |activations| reference::matmul_experts(packed, stack, x, experts, activations);
-    Ok(judge_against(&got, (&power, &row), options.activations, rounds, want)?.and(intact))
+    Ok(judge_against(&got, &rows, options.activations, rounds, want)?.and(intact))
 }
 
 /// Checks a stack of experts as a mixture: `n` columns of random activations, each sent to two experts (one if there is but
@@ -558,17 +594,31 @@ pub fn judge(
     rounds_weights: bool,
 ) -> Result<Comparison> {
     let power = reference::row_power(packed, x)?;
-    let row = |output: usize| output % power.len();
-    judge_against(got, (&power, &row), activations, rounds_weights, |a| reference::matmul_with(packed, x, a))
+    let rows = Rows { power: &power, terms: packed.cols(), of: &|output| output % power.len() };
+    judge_against(got, &rows, activations, rounds_weights, |a| reference::matmul_with(packed, x, a))
 }
 
-/// The power of the products of each row, Σ(x·w)², and of which row each output is.
-type Rows<'a> = (&'a [f64], &'a dyn Fn(usize) -> usize);
+/// The rows that outputs belong to.
+struct Rows<'a> {
+    /// The power of the products of each, Σ(x·w)².
+    power: &'a [f64],
+    /// How many products one output has.
+    terms: usize,
+    /// Of which row an output is.
+    of: &'a dyn Fn(usize) -> usize,
+}
+
+impl Rows<'_> {
+    /// True if a sum of products of this row may be beyond f32, by the inequality of Cauchy and Schwarz.
+    fn may_overflow(&self, row: usize) -> bool {
+        self.terms as f64 * self.power[row] >= f64::from(f32::MAX).powi(2)
+    }
+}
 
 /// Holds `got` against what `want` says for these activations, and for exact ones.
 fn judge_against(
     got: &[f32],
-    rows: Rows,
+    rows: &Rows,
     activations: Activations,
     rounds_weights: bool,
     want: impl Fn(Activations) -> Result<Vec<f64>>,
@@ -581,28 +631,28 @@ fn judge_against(
     Ok(worse(compare_rows(got, &want(activations)?, rows, twin), against_exact))
 }
 
-/// A power of products whose sums, of up to 2^20 products, might be beyond f32 on the way.
-const OVERFLOWING: f64 = f32::MAX as f64 * f32::MAX as f64 / (1 << 20) as f64;
-
 /// Holds `got` against `want` as a whole at `bound`, and row by row.
-fn compare_rows(got: &[f32], want: &[f64], (power, row): Rows, bound: f64) -> Comparison {
-    let mut whole = Sums::default();
-    let mut rows = vec![Sums::default(); power.len()];
+fn compare_rows(got: &[f32], want: &[f64], rows: &Rows, bound: f64) -> Comparison {
+    let (mut whole, mut skipped) = (Sums::default(), 0);
+    let mut sums = vec![Sums::default(); rows.power.len()];
     for (index, (got, want)) in got.iter().zip(want).enumerate() {
-        let (value, row) = (Worst { index, got: f64::from(*got), want: *want }, row(index));
-        if power[row] < OVERFLOWING {
+        let (value, row) = (Worst { index, got: f64::from(*got), want: *want }, (rows.of)(index));
+        if rows.may_overflow(row) {
+            skipped += 1;
+        } else {
             whole.add(value);
-            rows[row].add(value);
+            sums[row].add(value);
         }
     }
-    let least_power = power.iter().filter(|power| **power < OVERFLOWING).sum();
+    let compared_rows = (0..rows.power.len()).filter(|row| !rows.may_overflow(*row));
+    let least_power = compared_rows.map(|row| rows.power[row]).sum();
     let compared = whole.compared(least_power, widened(bound, whole.count));
-    let compared = Comparison { passed: compared.passed && got.len() == want.len(), ..compared };
+    let compared = Comparison { passed: compared.passed && got.len() == want.len(), skipped, ..compared };
     let beyond = |(row, power): (&Sums, &f64)| row.nmse(*power) / widened(bound, row.count);
-    let worst = rows.iter().zip(power).max_by(|a, b| beyond(*a).total_cmp(&beyond(*b)));
+    let worst = sums.iter().zip(rows.power).max_by(|a, b| beyond(*a).total_cmp(&beyond(*b)));
     match worst {
         Some((row, power)) if compared.passed && beyond((row, power)) > ROW_FACTOR => {
-            Comparison { count: whole.count, ..row.compared(*power, 0.0) }
+            Comparison { count: whole.count, skipped, ..row.compared(*power, 0.0) }
         }
         _ => compared,
     }
@@ -772,6 +822,10 @@ impl Random {
 mod tests {
     use super::*;
 
+    fn rows<'a>(power: &'a [f64], of: &'a dyn Fn(usize) -> usize) -> Rows<'a> {
+        Rows { power, terms: 1, of }
+    }
+
     #[test]
     fn nan_never_passes() {
         assert!(!compare(&[f32::NAN], &[1.0], 1.0).passed);
@@ -798,7 +852,7 @@ mod tests {
     fn a_huge_row_hides_no_other() {
         let want = [1e6, 1.0, 1.0, 1.0];
         let power = want.map(|w| w * w);
-        let compare_rows = |got: &[f32]| compare_rows(got, &want, (&power, &|i| i), NMSE_F32);
+        let compare_rows = |got: &[f32]| compare_rows(got, &want, &rows(&power, &|i| i), NMSE_F32);
         assert!(compare_rows(&want.map(|w| w as f32)).passed);
         let wrong = compare_rows(&[1e6, 1.0, 1.001, 1.0]);
         assert!(!wrong.passed && wrong.worst.is_some_and(|w| w.index == 2), "{wrong}");
@@ -810,18 +864,32 @@ mod tests {
     fn a_wrong_row_is_placed_in_its_column() {
         let want = [1e6, 1.0, 1e6, 1.0, 1e6, 1.0];
         let got = [1e6, 1.0, 1e6, 1.0, 1e6, 1.5];
-        let wrong = compare_rows(&got, &want, (&[3e12, 3.0], &|i| i % 2), NMSE_F32);
+        let wrong = compare_rows(&got, &want, &rows(&[3e12, 3.0], &|i| i % 2), NMSE_F32);
         assert_eq!(wrong.worst, Some(Worst { index: 5, got: 1.5, want: 1.0 }), "{wrong}");
     }
 
     #[test]
     fn sums_beyond_f32_are_not_held_against_a_device() {
         let (want, power) = ([1.8e39, 1.0], [1e78, 1.0]);
-        let right = compare_rows(&[f32::NAN, 1.0], &want, (&power, &|i| i), NMSE_F32);
-        assert!(right.passed && right.count == 1, "{right:?}");
-        assert!(!compare_rows(&[f32::INFINITY, 1.5], &want, (&power, &|i| i), NMSE_F32).passed);
-        let nothing = compare_rows(&[f32::NAN], &want[..1], (&power[..1], &|i| i), NMSE_F32);
-        assert!(nothing.passed && nothing.count == 0);
+        let (both, first) = (rows(&power, &|i| i), rows(&power[..1], &|i| i));
+        let right = compare_rows(&[f32::NAN, 1.0], &want, &both, NMSE_F32);
+        assert!(right.passed && (right.count, right.skipped) == (1, 1), "{right:?}");
+        assert!(right.to_string().ends_with("1 of 2 beyond f32 not compared"), "{right}");
+        assert!(!compare_rows(&[f32::INFINITY, 1.5], &want, &both, NMSE_F32).passed);
+        let nothing = compare_rows(&[f32::NAN], &want[..1], &first, NMSE_F32);
+        assert!(nothing.passed && (nothing.count, nothing.skipped) == (0, 1));
+        // Seven products of 1e38 each have no larger sum than f32 holds only if their signs differ; three always.
+        let power = |terms: i32| [f64::from(terms) * 1e76];
+        let of =
+            |terms: i32, power: &[f64]| Rows { power, terms: terms as usize, of: &|i| i }.may_overflow(0);
+        assert!(of(7, &power(7)) && !of(3, &power(3)));
+    }
+
+    /// A weight that is no number leaves no room for a right result, but another's that is none.
+    #[test]
+    fn rows_without_numbers_are_compared() {
+        let power = [f64::NAN];
+        assert!(!compare_rows(&[1.0], &[f64::NAN], &rows(&power, &|i| i), NMSE_F32).passed);
     }
 
     #[test]

@@ -422,6 +422,7 @@ fn quantize_looks_at_what_is_in_the_folder() {
     };
     std::fs::write(to.join(".qmatmul-AbC123.partial"), "half").expect("room");
     std::fs::write(to.join("config.json"), "old").expect("room");
+    std::fs::write(to.join("training_args.bin"), "of another program").expect("room");
     run(&to).expect("nothing of another checkpoint is there");
     for (name, path) in [("model.safetensors", &to), ("pytorch_model.bin", &other)] {
         std::fs::write(path.join(name), "old").expect("room");

@@ -169,6 +169,11 @@ fn choices_of_several_processes_are_kept_together() {
         }
     });
     assert_eq!(kept_in(folder.path()).tuning().list().len(), 39, "none was lost");
+    // Whoever keeps the lock keeps nobody waiting for long.
+    let lock = std::fs::File::open(folder.path().join("tuning.lock")).expect("it is there");
+    lock.lock().expect("nobody has it");
+    a.tuning().set(choice(64, "unlocked")).expect("writable");
+    assert_eq!(kept_in(folder.path()).tuning().list().len(), 40);
 }
 
 #[test]

@@ -116,7 +116,7 @@ impl Check {
                 file: self.file.as_ref().map(|file| file.display().to_string()),
                 seed: common.seed,
                 verdict,
-                checks: checked.outcomes.len(),
+                checks: checked.checks(),
                 failed: checked.wrong_outcomes().count(),
                 not_checked: checked.failed.iter().map(|(name, e)| (&**name, e.to_string())).collect(),
                 findings: &findings,
@@ -130,9 +130,10 @@ impl Check {
 
     /// What a person wants to know in the end.
     fn verdict(&self, runtime: &Runtime, checked: &Checked, findings: &[Finding]) -> String {
-        let (checks, wrong) = (checked.outcomes.len(), checked.wrong_outcomes().count());
+        let (checks, wrong) = (checked.checks(), checked.wrong_outcomes().count());
         let tensors = checked.outcomes.iter().map(|o| &*o.tensor).collect::<HashSet<_>>().len();
         let (not_checked, what) = match checked.failed.len() {
+            0 if checked.skipped().next().is_some() => (String::new(), "for what was compared"),
             0 if self.file.is_some() => (String::new(), "for this file"),
             0 => (String::new(), "in every format"),
             failed => (format!(", {failed} could not be checked"), "for what was checked"),
@@ -163,20 +164,32 @@ impl Check {
 }
 
 impl<'a> Checked<'a> {
-    fn take(&mut self, subject: &'a Subject<'a>, mut outcomes: Vec<Outcome>) {
+    fn take(&mut self, subject: &'a Subject<'a>, mut outcomes: Vec<Outcome>, ended: Result<()>) {
         if !right(&outcomes) {
             self.wrong.push(subject);
         }
         // Nothing is not right: it is nothing.
-        outcomes.retain(|o| o.comparison.count > 0 || !o.comparison.passed);
-        if outcomes.is_empty() {
-            self.empty.push(subject.name());
+        outcomes.retain(|o| o.comparison.count + o.comparison.skipped > 0 || !o.comparison.passed);
+        match ended {
+            Err(error) => self.failed.push((subject.name(), error)),
+            Ok(()) if outcomes.is_empty() => self.empty.push(subject.name()),
+            Ok(()) => {}
         }
         self.outcomes.extend(outcomes);
     }
 
+    /// How many said anything.
+    fn checks(&self) -> usize {
+        self.outcomes.iter().filter(|o| o.comparison.count > 0 || !o.comparison.passed).count()
+    }
+
     fn wrong_outcomes(&self) -> impl Iterator<Item = &Outcome> {
         self.outcomes.iter().filter(|o| !o.comparison.passed)
+    }
+
+    /// Where not all was compared.
+    fn skipped(&self) -> impl Iterator<Item = &Outcome> {
+        self.outcomes.iter().filter(|o| o.comparison.skipped > 0)
     }
 
     /// What was wrong, and what is missing.
@@ -188,8 +201,13 @@ impl<'a> Checked<'a> {
         }
         let unmultiplied = no_matmul(&self.outcomes);
         if !unmultiplied.is_empty() {
-            let why = "weights not finite, or sums beyond f32";
-            common.say(&format!("not multiplied, {why}: {}", names(unmultiplied)));
+            common.say(&format!("not multiplied, weights not finite: {}", names(unmultiplied)));
+        }
+        for (i, o) in self.skipped().enumerate().take(MOST_DESCRIBED + 1) {
+            common.say(&match i {
+                MOST_DESCRIBED => format!("… and {} more", self.skipped().count() - i),
+                _ => format!("{}, {} n = {}: {}", shown(&o.tensor), o.operation, o.n, o.comparison),
+            });
         }
         self.wrong_outcomes().take(MOST_DESCRIBED).for_each(|o| common.say(&describe(o)));
         if let more @ 1.. = self.wrong_outcomes().count().saturating_sub(MOST_DESCRIBED) {
@@ -207,13 +225,14 @@ impl<'a> Checked<'a> {
             errors.filter(|error| !is_broken_pipe(error)).for_each(complain);
             return Ok(Verdict::CheckFailed);
         }
+        let checks = self.checks();
         if let Some((_, error)) = self.failed.into_iter().next() {
             return Err(error);
         }
         outputs.into_iter().collect::<Result<()>>()?;
-        match self.outcomes.is_empty() {
-            true => Err(Error::Argument("no tensor holds a value to compare".into())),
-            false => Ok(Verdict::Fine),
+        match checks {
+            0 => Err(Error::Argument("no tensor holds a value to compare".into())),
+            _ => Ok(Verdict::Fine),
         }
     }
 }
@@ -239,15 +258,11 @@ fn check_all<'a>(common: &Common, runtime: &Runtime, subjects: &'a [Subject<'a>]
     let mut checked = Checked { outcomes: vec![], wrong: vec![], empty: vec![], failed: vec![] };
     for subject in subjects {
         bar.set_message(plain(&subject.name()));
-        match subject.check(common, runtime) {
-            Ok(outcomes) => checked.take(subject, outcomes),
-            Err(error) => {
-                let over = matches!(error, Error::DeviceLost(_) | Error::TimedOut { .. });
-                checked.failed.push((subject.name(), error));
-                if over {
-                    break;
-                }
-            }
+        let (outcomes, ended) = subject.check(common, runtime);
+        let over = matches!(ended, Err(Error::DeviceLost(_) | Error::TimedOut { .. }));
+        checked.take(subject, outcomes, ended);
+        if over {
+            break;
         }
         bar.inc(1);
     }
@@ -269,7 +284,8 @@ fn findings(common: &Common, runtime: &Runtime, checked: &Checked) -> Vec<Findin
     let some = checked.wrong.iter().take(MOST_FINDINGS);
     let find = |subject: &&Subject| {
         diagnose::find(subject.name(), (&options, runtime.caps()), |options| {
-            Ok(right(&subject.check(common, &Runtime::with_options(options)?)?))
+            let (outcomes, ended) = subject.check(common, &Runtime::with_options(options)?);
+            ended.map(|()| right(&outcomes))
         })
     };
     some.map(find).collect()
@@ -278,7 +294,8 @@ fn findings(common: &Common, runtime: &Runtime, checked: &Checked) -> Vec<Findin
 fn table(outcomes: &[Outcome]) -> Table {
     let mut table = Table::new(&["tensor", "format", "m", "k", "operation", "n", "kernel", "nmse", "result"]);
     for o in outcomes {
-        let result = if o.comparison.passed { "ok".to_owned() } else { o.comparison.to_string() };
+        let all_right = o.comparison.passed && o.comparison.skipped == 0;
+        let result = if all_right { "ok".to_owned() } else { o.comparison.to_string() };
         table.push(vec![
             o.tensor.clone().into(),
             o.format.into(),

@@ -83,15 +83,19 @@ impl Random {
         check::random_tensor(format!("{} {m} x {k}", self.format.name), self.format, m, k, seed)
     }
 
-    fn check(&self, common: &Common, runtime: &Runtime) -> Result<Vec<Outcome>> {
-        let (packed, seed) = (self.packed(common.seed)?, common.seed);
+    fn check(&self, common: &Common, runtime: &Runtime, outcomes: &mut Vec<Outcome>) -> Result<()> {
+        let (packed, seed, batches) = (self.packed(common.seed)?, common.seed, &self.batches[..]);
         match self.how {
-            How::Chosen(a) => check::tensor(runtime, &packed, &self.batches, &MatmulOptions::with(a), seed),
-            How::Each(a) => check::candidates(runtime, &packed, &self.batches, a, seed),
+            How::Chosen(a) => {
+                check::tensor_into(outcomes, runtime, &packed, batches, &MatmulOptions::with(a), seed)
+            }
+            How::Each(a) => check::candidates_into(outcomes, runtime, &packed, batches, a, seed),
             How::Experts(stack) => {
                 let exact = MatmulOptions::default();
-                let one = |n: &usize| check::experts(runtime, &packed, (stack, *n), &exact, seed);
-                self.batches.iter().map(one).collect()
+                for n in batches {
+                    outcomes.push(check::experts(runtime, &packed, (stack, *n), &exact, seed)?);
+                }
+                Ok(())
             }
         }
     }
@@ -110,36 +114,44 @@ fn grid(shapes: &[(usize, usize)], batches: &[usize], how: How) -> Vec<Random> {
 }
 
 impl Stored<'_> {
-    fn check(&self, common: &Common, runtime: &Runtime) -> Result<Vec<Outcome>> {
+    fn check(&self, common: &Common, runtime: &Runtime, outcomes: &mut Vec<Outcome>) -> Result<()> {
         let packed = self.model.tensor(self.info)?;
         let options = common.options(Some(self.model))?;
-        let mut outcomes = check::tensor(runtime, &packed, self.batches, &options, common.seed)?;
-        outcomes.extend(self.experts(common, runtime, &packed)?);
-        outcomes.extend(self.layer(common, runtime)?);
-        Ok(outcomes)
+        check::tensor_into(outcomes, runtime, &packed, self.batches, &options, common.seed)?;
+        self.experts(common, runtime, &packed, outcomes)?;
+        self.layer(common, runtime, outcomes)
     }
 
     /// A tensor of three dimensions is a stack of experts, unless there is but one: checked as such too.
-    fn experts(&self, common: &Common, runtime: &Runtime, packed: &PackedTensor) -> Result<Vec<Outcome>> {
+    fn experts(
+        &self,
+        common: &Common,
+        runtime: &Runtime,
+        packed: &PackedTensor,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<()> {
         let options = common.options(None)?;
-        let [stack, m, k] = self.info.shape[..] else { return Ok(vec![]) };
+        let [stack, m, k] = self.info.shape[..] else { return Ok(()) };
         if stack < 2 || m * k == 0 || packed.check_finite().is_err() {
-            return Ok(vec![]);
+            return Ok(());
         }
-        let one = |n: &usize| check::experts(runtime, packed, (stack as usize, *n), &options, common.seed);
-        self.batches.iter().filter(|n| **n > 0).map(one).collect()
+        for n in self.batches.iter().filter(|n| **n > 0) {
+            outcomes.push(check::experts(runtime, packed, (stack as usize, *n), &options, common.seed)?);
+        }
+        Ok(())
     }
 
     /// A tensor with all that adapters add to it, and with the columns that its file keeps in 16 bits.
-    fn layer(&self, common: &Common, runtime: &Runtime) -> Result<Vec<Outcome>> {
+    fn layer(&self, common: &Common, runtime: &Runtime, outcomes: &mut Vec<Outcome>) -> Result<()> {
         let (model, info) = (self.model, self.info);
         let kept = info.module.as_ref().is_some_and(|module| module.has_kept_columns());
         if self.adapters.is_empty() && !kept {
-            return Ok(vec![]);
+            return Ok(());
         }
         let mut concerned = self.adapters.iter().filter(|adapter| adapter.get(&info.name).is_some());
         let linear = concerned.try_fold(model.linear(info)?, |linear, a| lora::add(linear, a, info))?;
-        check::lora(runtime, &linear, self.batches, &common.options(Some(model))?, common.seed)
+        let options = common.options(Some(model))?;
+        check::lora_into(outcomes, runtime, &linear, self.batches, &options, common.seed)
     }
 }
 
@@ -152,11 +164,13 @@ impl Subject<'_> {
         }
     }
 
-    /// All checks of it.
-    pub fn check(&self, common: &Common, runtime: &Runtime) -> Result<Vec<Outcome>> {
-        match self {
-            Self::Stored(stored) => stored.check(common, runtime),
-            Self::Random(random) => random.check(common, runtime),
-        }
+    /// All checks of it, and what ended them before their end, if anything did.
+    pub fn check(&self, common: &Common, runtime: &Runtime) -> (Vec<Outcome>, Result<()>) {
+        let mut outcomes = vec![];
+        let ended = match self {
+            Self::Stored(stored) => stored.check(common, runtime, &mut outcomes),
+            Self::Random(random) => random.check(common, runtime, &mut outcomes),
+        };
+        (outcomes, ended)
     }
 }

@@ -44,10 +44,11 @@ impl<T: Copy> Patterns<T> {
                 )
             })?;
         }
-        match patterns.sort() {
-            None => Ok(patterns),
-            Some(twice) => Err(format!("`{}` is given twice", shown(keys.get(twice)))),
+        if let Err(twice) = keys.index() {
+            return Err(format!("`{}` is given twice", shown(keys.get(twice))));
         }
+        patterns.sort();
+        Ok(patterns)
     }
 
     /// `None` if the key is more of a regular expression than a name.
@@ -69,15 +70,13 @@ impl<T: Copy> Patterns<T> {
         Some(())
     }
 
-    /// Puts the patterns into the order of their characters; the position of one that is given twice.
-    fn sort(&mut self) -> Option<usize> {
+    /// Puts the patterns into the order of their characters. Of those that mean the same, as `a` and `a$`, the first counts.
+    fn sort(&mut self) {
         let mut list = mem::take(&mut self.list);
         let key = |p: &Pattern<T>| (&self.chars[p.start as usize..][..p.len as usize], p.whole);
-        list.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
-        let twice = list.windows(2).find(|pair| key(&pair[0]) == key(&pair[1]));
-        let twice = twice.map(|pair| pair[0].position.max(pair[1].position) as usize);
+        list.sort_unstable_by(|a, b| (key(a), a.position).cmp(&(key(b), b.position)));
+        list.dedup_by(|later, first| key(later) == key(first));
         self.list = list;
-        twice
     }
 
     /// The value of the first pattern that matches.
@@ -173,8 +172,9 @@ mod tests {
         for key in [r"layers\.\d+.q", "q|k", "(q)", "q*", "q+", "[qk]", "a^b", "a$b", r"q\", "q?", "q{2}"] {
             assert!(table(&[key]).is_err(), "{key}");
         }
-        let twice = table(&["a", "b", "a$"]).expect_err("the same").contains("`a$` is given twice");
+        let twice = table(&["a", "b", "a"]).expect_err("the same").contains("`a` is given twice");
         assert!(twice && table(&["a", "^a", r"\.a", ".a"]).is_ok());
+        assert_eq!(table(&["b", "a$", "a"]).expect("different texts").find("x.a"), Ok(Some(1)));
     }
 
     /// Against the definition, key by key, over all short keys and modules of three characters.

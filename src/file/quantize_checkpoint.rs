@@ -47,7 +47,10 @@ pub fn quantize_checkpoint(
     let order = order(&plan)?;
     let tensors: Vec<NewTensor> = order.iter().map(|at| plan[at.item].tensors[at.part].clone()).collect();
     let config = config(&job, &plan)?;
-    let is_new = !out.exists();
+    let parent = out.parent().unwrap_or(Path::new(""));
+    fs::create_dir_all(parent).map_err(Error::io("creating", out))?;
+    // Who makes it may take it away again.
+    let is_new = fs::create_dir(out).is_ok();
     fs::create_dir_all(out).map_err(Error::io("creating", out))?;
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     let written = safetensors_write::write(&out.join(WEIGHTS), Some(metadata), &tensors, |sink| {
@@ -62,9 +65,12 @@ pub fn quantize_checkpoint(
     Ok(report(&job, &plan))
 }
 
-/// Takes away what was written into a new folder, and the folder. The error that led here says more than one
-/// of this would.
+/// Takes away what was written into a new folder, and the folder, unless somebody else has finished a checkpoint there. The error
+/// that led here says more than one of this would.
 fn clear(out: &Path, others: &[OsString]) {
+    if out.join(WEIGHTS).exists() {
+        return;
+    }
     for name in others.iter().map(OsString::as_os_str).chain([OsStr::new(CONFIG)]) {
         let _ = fs::remove_file(out.join(name));
     }
@@ -316,7 +322,13 @@ fn check_target(model: &Model, out: &Path, others: &[OsString]) -> Result<()> {
     }
     let Ok(entries) = fs::read_dir(out) else { return Ok(()) };
     let mut names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
-    match names.find(|name| !name.starts_with('.') && is_weights(name)) {
+    let ends = [".safetensors", ".safetensors.index.json"];
+    // What lies beside them may be anything: only these make a checkpoint.
+    let taken = |name: &str| {
+        let weights = name.starts_with("pytorch_model") || ends.iter().any(|end| name.ends_with(end));
+        weights && !name.starts_with('.')
+    };
+    match names.find(|name| taken(name)) {
         Some(name) => refuse(format!("it holds weights already, `{}`", shown(&name))),
         None => Ok(()),
     }

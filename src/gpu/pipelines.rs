@@ -213,10 +213,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Bindings 0..7: params, w, w4, x, y, book, routes, row scales.
 /// Those of the layout below.
 const STORAGE_BUFFERS: u64 = 7;
 
+/// Bindings 0..7: params, w, w4, x, y, book, routes, row scales.
 fn bind_group_layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
     let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
         binding,

@@ -7,8 +7,10 @@ use crate::format::Format;
 use crate::kernel::{Caps, Request};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 /// Where measured choices are kept.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -143,14 +145,16 @@ impl Tuning {
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.
     pub fn set(&self, tuned: Tuned) -> Result<()> {
-        let (mut table, key) = (self.lock(), tuned.key());
-        table.insert(key.clone(), tuned);
+        let key = tuned.key();
+        self.lock().insert(key.clone(), tuned);
         let Some(path) = &self.path else { return Ok(()) };
         let folder = path.parent().expect("the path was made by join");
         std::fs::create_dir_all(folder).map_err(Error::io("creating", folder))?;
-        let _alone = locked(&folder.join("tuning.lock"))?;
+        let _alone = locked(&folder.join("tuning.lock"));
         // What other processes have measured since this one read the file is newer than what is remembered here.
-        table.extend(read(path, &self.header).into_iter().filter(|(other, _)| *other != key));
+        let newer = read(path, &self.header).into_iter().filter(|(other, _)| *other != key);
+        let mut table = self.lock();
+        table.extend(newer);
         let file = File { header: self.header.clone(), choices: table.values().cloned().collect() };
         let text = serde_json::to_string_pretty(&file).expect("plain data");
         crate::file::output::write(path, |sink| sink.put(text.as_bytes()))
@@ -183,12 +187,26 @@ impl Tuning {
     }
 }
 
-/// One process at a time reads and writes choices, as long as this is held.
-fn locked(path: &Path) -> Result<std::fs::File> {
-    let file = std::fs::File::options().create(true).append(true).open(path);
-    let file = file.map_err(Error::io("opening", path))?;
-    file.lock().map_err(Error::io("locking", path))?;
-    Ok(file)
+/// How often a lock that others have is asked for, a hundredth of a second apart.
+const TRIES: usize = 200;
+
+/// One process at a time reads and writes choices, as long as this is held. Not every file system has locks, and who has one may
+/// never give it back: what is lost then is a measurement.
+fn locked(path: &Path) -> Option<std::fs::File> {
+    let mut options = std::fs::File::options();
+    // Another user's can be read at least, which is enough to lock it.
+    let file = options.create(true).append(true).open(path).or_else(|_| std::fs::File::open(path)).ok()?;
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Ok(()) => return Some(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+            Err(TryLockError::Error(error)) => {
+                log::debug!("{}: {error}", path.display());
+                return None;
+            }
+        }
+    }
+    None
 }
 
 /// The choices in a file; none if there is no such file or it is good for another device.
