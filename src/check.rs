@@ -301,7 +301,10 @@ pub fn tensor(
 }
 
 /// [`tensor`], whose outcomes are there even if an error follows them.
-pub(crate) fn tensor_into(
+///
+/// # Errors
+/// As there.
+pub fn tensor_into(
     outcomes: &mut Vec<Outcome>,
     runtime: &Runtime,
     packed: &PackedTensor,
@@ -356,7 +359,7 @@ fn product(
 ///
 /// # Errors
 /// As [`tensor`].
-pub(crate) fn candidates_into(
+pub fn candidates_into(
     outcomes: &mut Vec<Outcome>,
     runtime: &Runtime,
     packed: &PackedTensor,
@@ -438,7 +441,7 @@ pub fn layer(
 ///
 /// # Errors
 /// As [`tensor`].
-pub(crate) fn lora_into(
+pub fn lora_into(
     outcomes: &mut Vec<Outcome>,
     runtime: &Runtime,
     linear: &Linear,
