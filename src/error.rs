@@ -155,9 +155,10 @@ impl Error {
 }
 
 /// Text that may come from a file, fit for a terminal.
-struct Plain<'a>(&'a str);
+pub(crate) struct Plain<'a>(&'a str);
 
-fn plain(text: &str) -> Plain<'_> {
+/// `text` with what moves a terminal's cursor, changes its colours or cannot be seen as escapes.
+pub(crate) fn plain(text: &str) -> Plain<'_> {
     Plain(text)
 }
 

@@ -1,6 +1,6 @@
 //! Tables on standard output: Markdown for people, CSV and JSON for programs.
 
-use crate::error::{Error, Result, escape};
+use crate::error::{self, Error, Result};
 use std::io::Write;
 
 /// How tables are printed.
@@ -87,15 +87,8 @@ impl Cell {
 /// `text`, which may hold names from a file, without what moves a terminal's cursor, changes its colours or cannot be seen.
 /// Lines stay lines: a name that must not begin one is escaped before.
 pub fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            // What was escaped before stays as it is.
-            '\n' | '\\' => plain.push(c),
-            _ => plain.extend(escape(c)),
-        }
-    }
-    plain
+    let lines = text.split('\n').map(|line| error::plain(line).to_string());
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Characters that a column is padded to at most.

@@ -126,18 +126,19 @@ const HAND_OVER: Duration = Duration::from_millis(20);
 /// In the usual case without an error scope: wgpu keeps a few bytes for every thread that ever had one, and threads may be many.
 fn wait_for_map(runtime: &Runtime, Mapping { submission, mapped }: &Mapping) -> Result<()> {
     runtime.wait_for(submission)?;
-    let result = mapped.recv_timeout(HAND_OVER).or_else(|error| match error {
-        RecvTimeoutError::Timeout => {
+    let result = match mapped.recv_timeout(HAND_OVER) {
+        Err(RecvTimeoutError::Timeout) => {
             runtime.check_alive()?;
-            mapped.recv_timeout(runtime.timeout()).map_err(|_| failed("the device dropped the request"))
+            mapped.recv_timeout(runtime.timeout())
         }
-        RecvTimeoutError::Disconnected => Err(failed("the device dropped the request")),
-    });
-    match result {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => runtime.check_alive().and(Err(failed(error))),
-        Err(error) => runtime.check_alive().and(Err(error)),
-    }
+        other => other,
+    };
+    let error = match result {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => failed(error),
+        Err(_) => failed("the device dropped the request"),
+    };
+    runtime.check_alive().and(Err(error))
 }
 
 fn read(runtime: &Runtime, staging: &Buffer, count: usize) -> Result<Vec<f32>> {
