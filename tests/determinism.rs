@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{VARIANTS, Variant, open, report};
+use common::{VARIANTS, Variant, open, report, side_by_side};
 use qmatmul::check::{activations, random_tensor};
 use qmatmul::gpu::Upload;
 use qmatmul::kernel::{self, Activations, Candidate, Request};
@@ -71,8 +71,8 @@ fn kernels(candidates: Vec<Candidate>) -> Vec<Candidate> {
 
 #[test]
 fn fifty_runs_of_every_kernel_give_the_same_bits() {
-    let (mut failures, mut done) = (vec![], 0);
-    for variant in runtimes() {
+    let (failures, done) = side_by_side(runtimes(), |variant| {
+        let (mut failures, mut done) = (vec![], 0);
         let runtime = variant.runtime();
         for &(format, taken) in CASES {
             let packed = tensor(format, 100, 768, 1);
@@ -93,7 +93,8 @@ fn fifty_runs_of_every_kernel_give_the_same_bits() {
                 }
             }
         }
-    }
+        (failures, done)
+    });
     eprintln!("{done} cells, 50 runs each");
     report(&failures, done);
 }
@@ -101,9 +102,9 @@ fn fifty_runs_of_every_kernel_give_the_same_bits() {
 /// The same column at every position of a batch of random others, by every kernel.
 #[test]
 fn a_column_does_not_depend_on_its_position() {
-    let (mut failures, mut done) = (vec![], 0);
     let (m, k, n) = (70, 512, 33);
-    for variant in runtimes() {
+    let (failures, done) = side_by_side(runtimes(), |variant| {
+        let (mut failures, mut done) = (vec![], 0);
         let runtime = variant.runtime();
         for &(format, taken) in CASES {
             let packed = tensor(format, m, k, 1);
@@ -128,7 +129,8 @@ fn a_column_does_not_depend_on_its_position() {
                 }
             }
         }
-    }
+        (failures, done)
+    });
     eprintln!("{done} cells");
     report(&failures, done);
 }

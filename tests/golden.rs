@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Golden, VARIANTS, report};
+use common::{Golden, VARIANTS, report, side_by_side};
 use qmatmul::check::{NMSE_F32, compare, compare_bits};
 use qmatmul::file::{Model, OpenOptions};
 use qmatmul::format::{self, FORMATS, Format};
@@ -100,18 +100,15 @@ fn gpu_decodes_bit_for_bit() {
 
 #[test]
 fn gpu_multiplies_within_the_bound() {
-    let mut failures = vec![];
-    let mut done = 0;
-    for variant in &VARIANTS {
-        for v in vectors("gguf") {
-            let got = product(variant.runtime(), &v);
+    let all = vectors("gguf");
+    let (failures, done) = side_by_side(&VARIANTS, |variant| {
+        let failures = all.iter().filter_map(|v| {
+            let got = product(variant.runtime(), v);
             let comparison = compare(&got, &v.file.f64s("y_f64"), NMSE_F32);
-            done += 1;
-            if !comparison.passed {
-                failures.push(format!("{} on {}: {comparison}", v.file.name, variant.name));
-            }
-        }
-    }
+            (!comparison.passed).then(|| format!("{} on {}: {comparison}", v.file.name, variant.name))
+        });
+        (failures.collect(), all.len())
+    });
     report(&failures, done);
 }
 

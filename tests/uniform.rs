@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{VARIANTS, report};
+use common::{Tally, VARIANTS, Variant, report, side_by_side};
 use qmatmul::check;
 use qmatmul::format::uniform::Group;
 use qmatmul::kernel::MatmulOptions;
@@ -32,35 +32,39 @@ fn make(name: &str, (m, k): (usize, usize), group: Group, seed: u64) -> PackedTe
 
 #[test]
 fn every_layout_of_scales_on_every_kernel() {
+    let (failures, done) = side_by_side(VARIANTS.iter().enumerate(), |(v, variant)| {
+        // Pipelines take their time: with subgroups here, without them there.
+        let layouts = LAYOUTS.iter().enumerate().filter(|(i, _)| i % 2 == v % 2);
+        let (failures, done): (Vec<_>, Vec<_>) =
+            layouts.map(|(i, layout)| one_layout(variant, layout, i as u64)).unzip();
+        (failures.concat(), done.into_iter().sum())
+    });
+    report(&failures, done);
+}
+
+fn one_layout(variant: &Variant, layout: &(usize, usize, Group, usize, &str), seed: u64) -> Tally {
+    let &(m, k, group, n, why) = layout;
     let (mut failures, mut done) = (vec![], 0);
-    for (i, &(m, k, group, n, why)) in LAYOUTS.iter().enumerate() {
-        for name in FORMATS {
-            let packed = make(name, (m, k), group, i as u64);
-            // Pipelines take their time: with subgroups here, without them there.
-            for variant in VARIANTS.iter().skip(i % 2).step_by(2) {
-                for activations in [Activations::F32, Activations::Q8] {
-                    let options = MatmulOptions::with(activations);
-                    let fits = activations == Activations::F32 || packed.layout().has_integers();
-                    if !fits {
-                        continue;
-                    }
-                    let outcomes =
-                        check::tensor(variant.runtime(), &packed, &[n], &options, 3).expect("small");
-                    let bad = outcomes.iter().filter(|o| !o.comparison.passed);
-                    let line = |o: &check::Outcome| {
-                        let (kernels, activations) = (variant.name, activations.name());
-                        format!(
-                            "{name} {m}x{k} {group:?} ({why}), {kernels}, {activations}: {} {}",
-                            o.operation, o.comparison
-                        )
-                    };
-                    failures.extend(bad.map(line));
-                    done += outcomes.len();
-                }
+    for name in FORMATS {
+        let packed = make(name, (m, k), group, seed);
+        for activations in [Activations::F32, Activations::Q8] {
+            if activations == Activations::Q8 && !packed.layout().has_integers() {
+                continue;
             }
+            let options = MatmulOptions::with(activations);
+            let outcomes = check::tensor(variant.runtime(), &packed, &[n], &options, 3).expect("small");
+            let line = |o: &check::Outcome| {
+                let (kernels, activations) = (variant.name, activations.name());
+                format!(
+                    "{name} {m}x{k} {group:?} ({why}), {kernels}, {activations}: {} {}",
+                    o.operation, o.comparison
+                )
+            };
+            failures.extend(outcomes.iter().filter(|o| !o.comparison.passed).map(line));
+            done += outcomes.len();
         }
     }
-    report(&failures, done);
+    (failures, done)
 }
 
 /// The formulas of the textbooks, number by number: 1.2, -0.5, 4.3, 1.2, -3.1, 0.8, 2.4, 5.4 by hand.

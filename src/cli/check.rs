@@ -13,7 +13,10 @@ use crate::gpu::{Runtime, TuningCache};
 use crate::kernel::{Activations, Threshold};
 use globset::GlobMatcher;
 use std::collections::HashSet;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 
 #[derive(clap::Args)]
 pub struct Check {
@@ -43,6 +46,8 @@ const MOST_COLUMNS: usize = 1 << 16;
 /// Wrong tensors that switches are tried on, and wrong outcomes that are described.
 const MOST_FINDINGS: usize = 4;
 const MOST_DESCRIBED: usize = 8;
+/// Devices of a software adapter that work at a time. Each holds what it checks.
+const MOST_DEVICES: usize = 4;
 
 /// All that was checked.
 struct Checked<'a> {
@@ -252,22 +257,60 @@ fn largest_errors(outcomes: &[Outcome]) -> String {
     Activations::ALL.into_iter().chain([int8]).filter_map(largest).collect::<Vec<_>>().join(", ")
 }
 
-/// Goes on after what could not be checked, until the device is gone or silent.
+/// Goes on after what could not be checked, until a device is gone or silent.
 fn check_all<'a>(common: &Common, runtime: &Runtime, subjects: &'a [Subject<'a>]) -> Checked<'a> {
     let bar = progress::bar(subjects.len() as u64, common.quiet);
-    let mut checked = Checked { outcomes: vec![], wrong: vec![], empty: vec![], failed: vec![] };
-    for subject in subjects {
-        bar.set_message(plain(&subject.name()));
-        let (outcomes, ended) = subject.check(common, runtime);
-        let over = matches!(ended, Err(Error::DeviceLost(_) | Error::TimedOut { .. }));
-        checked.take(subject, outcomes, ended);
-        if over {
-            break;
+    let groups: Vec<_> = subjects.chunk_by(|a, b| a.shares_pipelines(b)).collect();
+    let (taken, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let next = || {
+        let i = taken.fetch_add(1, Ordering::Relaxed);
+        groups.get(i).map(|group| (i, *group))
+    };
+    let work = |runtime: &Runtime| {
+        let mut done = vec![];
+        while let Some((i, group)) = next() {
+            for subject in group.iter().take_while(|_| !over.load(Ordering::Relaxed)) {
+                bar.set_message(plain(&subject.name()));
+                let (outcomes, ended) = subject.check(common, runtime);
+                if matches!(ended, Err(Error::DeviceLost(_) | Error::TimedOut { .. })) {
+                    over.store(true, Ordering::Relaxed);
+                }
+                done.push((i, subject, outcomes, ended));
+                bar.inc(1);
+            }
         }
-        bar.inc(1);
-    }
+        done
+    };
+    let mut done = on_each(runtime, &other_devices(common, runtime, groups.len()), work);
     bar.finish_and_clear();
+    done.sort_by_key(|(i, ..)| *i);
+    let mut checked = Checked { outcomes: vec![], wrong: vec![], empty: vec![], failed: vec![] };
+    done.into_iter().for_each(|(_, subject, outcomes, ended)| checked.take(subject, outcomes, ended));
     checked
+}
+
+/// What `work` brings on each of these devices at once.
+fn on_each<T: Send>(first: &Runtime, others: &[Runtime], work: impl Fn(&Runtime) -> Vec<T> + Sync) -> Vec<T> {
+    let work = &work;
+    thread::scope(|scope| {
+        let threads: Vec<_> = others.iter().map(|runtime| scope.spawn(move || work(runtime))).collect();
+        let mut done = work(first);
+        for thread in threads {
+            done.extend(thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+        done
+    })
+}
+
+/// Software drivers compile with one core for each device, and checks are mostly that: more devices of the same adapter, so that every
+/// core works. None where memory is limited, which is a limit of one device.
+fn other_devices(common: &Common, runtime: &Runtime, subjects: usize) -> Vec<Runtime> {
+    let (options, cores) = (common.gpu_options(), thread::available_parallelism().map_or(1, usize::from));
+    let useful = match runtime.caps().software && options.memory_limit.is_none() {
+        true => cores.min(subjects).min(MOST_DEVICES),
+        false => 1,
+    };
+    (1..useful).map_while(|_| Runtime::with_options(&options).ok()).collect()
 }
 
 fn right(outcomes: &[Outcome]) -> bool {

@@ -164,6 +164,15 @@ impl Subject<'_> {
         }
     }
 
+    /// True if the two are multiplied by the same compiled pipelines, so that one device had better check both.
+    pub fn shares_pipelines(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Random(a), Self::Random(b)) => std::ptr::eq(a.format, b.format),
+            // Files have few formats and many tensors: the pipelines are compiled soon, the tensors shared out.
+            _ => false,
+        }
+    }
+
     /// All checks of it, and what ended them before their end, if anything did.
     pub fn check(&self, common: &Common, runtime: &Runtime) -> (Vec<Outcome>, Result<()>) {
         let mut outcomes = vec![];

@@ -7,6 +7,8 @@ use crate::format::{self, Codes, FORMATS, Format};
 #[cfg(feature = "cli")]
 use crate::tensor::PackedTensor;
 use naga::valid::{Capabilities, SubgroupOperationSet, ValidationFlags, Validator};
+#[cfg(feature = "cli")]
+use rayon::prelude::*;
 
 fn caps(software: bool, subgroup: Option<(u32, u32)>) -> Caps {
     Caps {
@@ -256,7 +258,7 @@ fn every_cell_translates_to_every_backend() {
     use crate::translate::{Target, translate};
     let spirv_val = std::process::Command::new("spirv-val").arg("--version").output().is_ok();
     let folder = std::env::var_os("QMATMUL_SHADERS").map(std::path::PathBuf::from);
-    for (i, (kernel, config, format, source)) in sources().into_iter().enumerate() {
+    sources().into_par_iter().enumerate().for_each(|(i, (kernel, config, format, source))| {
         let keep = |extension: &str, code: &[u8]| {
             if let Some(folder) = &folder {
                 let path = folder.join(format!("{i:04}.{}.{format}.{extension}", kernel.name));
@@ -278,7 +280,7 @@ fn every_cell_translates_to_every_backend() {
                 validate_spirv(&name, &code);
             }
         }
-    }
+    });
 }
 
 #[cfg(feature = "cli")]

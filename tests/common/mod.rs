@@ -5,7 +5,7 @@ use qmatmul::gpu::TuningCache;
 use qmatmul::{Options, Runtime};
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 /// One way to run: the switches of a runtime, by name.
 pub struct Variant {
@@ -110,6 +110,22 @@ pub fn report(failures: &[String], done: usize) {
     // `scripts/drivers.sh` adds them up.
     eprintln!("checks: {done}, failed: {}", failures.len());
     assert!(failures.is_empty(), "{} of {done} failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// What failed, and how much was done.
+pub type Tally = (Vec<String>, usize);
+
+/// Pieces of work, each with a device of its own, two at a time: a software driver compiles with one core for a device.
+pub fn side_by_side<T: Send>(pieces: impl IntoIterator<Item = T>, work: impl Fn(T) -> Tally + Sync) -> Tally {
+    let pieces = Mutex::new(pieces.into_iter().collect::<Vec<_>>().into_iter());
+    let next = || pieces.lock().expect("nothing fails with the lock held").next();
+    let some = || std::iter::from_fn(next).map(&work).collect::<Vec<_>>();
+    let tallies = std::thread::scope(|scope| {
+        let threads = [scope.spawn(some), scope.spawn(some)];
+        threads.map(|thread| thread.join().expect("it has said why"))
+    });
+    let (failures, done): (Vec<_>, Vec<_>) = tallies.into_iter().flatten().unzip();
+    (failures.concat(), done.into_iter().sum())
 }
 
 /// A tensor to be written: name, type, shape, bytes.
