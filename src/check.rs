@@ -321,8 +321,7 @@ pub fn tensor_into(
         let ran = Ran { kernel: operation.into(), activations: Activations::F32, comparison };
         Outcome::new(packed, (operation, n), ran)
     };
-    // A file of no bytes may claim so many rows of no columns that a device takes minutes to compare nothing.
-    if packed.cols() == 0 && packed.rows() > CHECK_ELEMENTS {
+    if is_vast_nothing(packed) {
         outcomes.push(decoded("dequantize", 0, Comparison::nothing()));
         return Ok(());
     }
@@ -337,6 +336,13 @@ pub fn tensor_into(
         outcomes.push(product(runtime, packed, &weights, n, options, seed)?);
     }
     Ok(())
+}
+
+/// A file of no bytes may claim so many rows of no columns that a device takes minutes to compare nothing, or so many columns
+/// of no rows that their activations take gigabytes.
+fn is_vast_nothing(packed: &PackedTensor) -> bool {
+    let (rows, cols) = (packed.rows(), packed.cols());
+    rows.min(cols) == 0 && rows.max(cols) > CHECK_ELEMENTS
 }
 
 /// Checks one matmul with `n` columns of random activations.
@@ -449,7 +455,11 @@ pub fn lora_into(
     options: &MatmulOptions,
     seed: u64,
 ) -> Result<()> {
-    let (packed, uploaded) = (linear.weight(), runtime.upload_layer(linear)?);
+    let packed = linear.weight();
+    if packed.rows().min(packed.cols()) == 0 {
+        return Ok(());
+    }
+    let uploaded = runtime.upload_layer(linear)?;
     let options = applicable(packed, options);
     for &n in batches {
         let x = activations(n * packed.cols(), seed ^ n as u64);

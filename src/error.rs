@@ -83,10 +83,10 @@ pub enum Error {
     #[error("{}", plain(.0))]
     Argument(String),
     /// No GPU, not even a software one.
-    #[error("{0}")]
+    #[error("{}", plain(.0))]
     NoAdapter(String),
     /// The adapter lacks what the request needs.
-    #[error("adapter `{adapter}` lacks {feature}")]
+    #[error("adapter `{}` lacks {}", plain(adapter), plain(feature))]
     MissingFeature {
         /// The adapter's name.
         adapter: String,
@@ -94,7 +94,7 @@ pub enum Error {
         feature: String,
     },
     /// The request is larger than the device allows.
-    #[error("{what} needs {wanted}, the device allows {limit}")]
+    #[error("{} needs {wanted}, the device allows {limit}", plain(what))]
     LimitExceeded {
         /// What was asked for, and for which tensor or shader.
         what: String,
@@ -104,7 +104,7 @@ pub enum Error {
         limit: u64,
     },
     /// The device could not hold an allocation.
-    #[error("{doing}: {}", no_room(*bytes, *left))]
+    #[error("{}: {}", plain(doing), no_room(*bytes, *left))]
     OutOfMemory {
         /// What the memory was for.
         doing: String,
@@ -114,7 +114,7 @@ pub enum Error {
         left: Option<u64>,
     },
     /// The device did not end its work in time. It may still do so: later calls wait again.
-    #[error("{doing}: no answer for {seconds} s")]
+    #[error("{}: no answer for {seconds} s", plain(doing))]
     TimedOut {
         /// What was being done.
         doing: String,
@@ -122,10 +122,10 @@ pub enum Error {
         seconds: f64,
     },
     /// The device went away; every later call on this runtime gives the same error.
-    #[error("the device was lost: {0}")]
+    #[error("the device was lost: {}", plain(.0))]
     DeviceLost(String),
     /// The driver or wgpu refused a call.
-    #[error("{doing}: {message}")]
+    #[error("{}: {message}", plain(doing))]
     Gpu {
         /// What was being done.
         doing: String,

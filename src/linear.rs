@@ -227,7 +227,8 @@ impl Linear {
     /// # Errors
     /// [`Error::NonFinite`] if b with its scale is beyond what f32 holds.
     pub(crate) fn joined(&self) -> Result<Option<[PackedTensor; 2]>> {
-        if self.adapters.is_empty() {
+        // Without an element they add nothing, and of no bytes a file may claim any rank.
+        if self.adapters.is_empty() || self.weight.rows() == 0 || self.weight.cols() == 0 {
             return Ok(None);
         }
         let name = self.weight.name();
@@ -286,6 +287,14 @@ mod tests {
         let [a, b] = linear.joined().expect("finite").expect("two adapters");
         assert_eq!(a.dequantize(), [0.0, 1.0, 2.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
         assert_eq!(b.dequantize(), [2.0, -0.5, -1.0, 4.0, -1.5, -2.0]);
+    }
+
+    #[test]
+    fn adapters_of_weights_without_elements_add_nothing() {
+        let rank = 1 << 31;
+        let adapter = LowRank::new(f32s("a", rank, 0, &[]), f32s("b", 0, rank, &[]), 1.0);
+        let linear = Linear::new(f32s("w", 0, 0, &[])).with_adapter(adapter.expect("ranks agree"));
+        assert!(linear.expect("fits").joined().expect("nothing to join").is_none());
     }
 
     #[test]

@@ -127,6 +127,7 @@ fn check_writes_a_report() {
     assert_eq!((&report["checks"], &report["failed"]), (&3.into(), &0.into()));
     assert_eq!((&report["switches"]["f16"], &report["switches"]["subgroups"]), (&false.into(), &true.into()));
     assert!(report["adapter"]["driver"].is_string() && report["verdict"].is_string());
+    assert_eq!(report["not_checked"], serde_json::json!({}));
     let product = &report["outcomes"][2];
     assert_eq!((&product["operation"], &product["n"]), (&"matmul".into(), &3.into()));
     assert!(product["kernel"].as_str().is_some_and(|k| !k.is_empty()), "{product}");
@@ -203,6 +204,69 @@ fn check_goes_on_after_what_it_cannot_check() {
     let report: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(&report).expect("it was written")).expect("JSON");
     assert!(report["not_checked"]["large"].is_string() && report["checks"] == 3, "{report}");
+}
+
+/// A verdict is about what was compared, and the report tells the rest.
+#[test]
+fn check_tells_what_it_left_out() {
+    let dir = TempDir::new().expect("a temporary folder");
+    let [file, report] = ["some.safetensors", "report.json"].map(|name| dir.path().join(name));
+    let tensors = [
+        f32_tensor("a", &[8, 64], &[1.0; 512]),
+        f32_tensor("nan", &[1, 64], &[f32::NAN; 64]),
+        ("flags".into(), safetensors::Dtype::BOOL, vec![4], vec![1; 4]),
+    ];
+    write_tensors(&file, &tensors);
+    let check = |file: &Path| {
+        let args = ["check", "-n", "1", "--activations", "f16", "--report", &report.display().to_string()];
+        let output = qmatmul(&args).arg(file).output().expect("it starts");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        let report = std::fs::read_to_string(&report).expect("it was written");
+        (text, serde_json::from_str::<serde_json::Value>(&report).expect("JSON"))
+    };
+    let (text, found) = check(&file);
+    assert!(text.contains("gives the right numbers for what was checked"), "{text}");
+    assert!(text.contains("not checked, format not supported: flags (BOOL)"), "{text}");
+    assert!(text.contains("not multiplied, weights not finite: nan"), "{text}");
+    // No product with exact activations was made.
+    assert!(!text.contains("(bound 1e-10)") && text.contains("with activations f16"), "{text}");
+    let names: Vec<_> = found["not_checked"].as_object().expect("names").keys().collect();
+    assert_eq!(names, ["flags (BOOL)", "nan"]);
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        let odd = dir.path().join(std::ffi::OsStr::from_bytes(b"a\xff.safetensors"));
+        write_f32(&odd, "a", &[8, 64], &[1.0; 512]).expect("a new file");
+        let (text, found) = check(&odd);
+        assert!(text.contains("for this file") && found["failed"] == 0, "{text}");
+    }
+}
+
+/// Shapes of no bytes whose columns would need gigabytes of activations.
+#[test]
+fn check_makes_nothing_of_nothing() {
+    let dir = TempDir::new().expect("a temporary folder");
+    let file = dir.path().join("nothing.safetensors");
+    write_f32(&file, "a.weight", &[0, 3_000_000_000], &[]).expect("a new file");
+    let start = std::time::Instant::now();
+    let (code, text) = failure(&["check", &file.display().to_string()]);
+    assert!(code == 2 && text.contains("nothing to compare: a.weight"), "{code} {text}");
+    assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
+
+    // An adapter without an element may claim any rank.
+    let rank = 4_294_967_295;
+    let base = dir.path().join("base.safetensors");
+    write_f32(&base, "a.weight", &[0, 0], &[]).expect("a new file");
+    let adapter = dir.path().join("adapter");
+    let matrix = |side: &str, shape: [usize; 2]| {
+        f32_tensor(&format!("base_model.model.a.lora_{side}.weight"), &shape, &[])
+    };
+    let tensors = [matrix("A", [rank, 0]), matrix("B", [0, rank])];
+    write_adapter(&adapter, &lora_config(rank, 1.0), &tensors);
+    let [base, adapter] = [base, adapter].map(|path| path.display().to_string());
+    let (code, text) = failure(&["check", &base, "--lora", &adapter]);
+    assert!(code == 2 && text.contains("nothing to compare: a.weight"), "{code} {text}");
 }
 
 /// A real file mixes types; a file of statistics holds NaN.
@@ -558,7 +622,9 @@ fn inputs_are_no_outputs() {
     let lora = ["adapter_config.json", "adapter_model.safetensors"].map(|name| format!("{one}/{name}"));
     #[cfg(unix)]
     std::os::unix::fs::symlink(&file, inside("link")).expect("a link");
-    let files = [&file, &index, &lora[0], &lora[1]];
+    let settings = inside("quantize_config.json");
+    std::fs::write(&settings, "{}").expect("a new file");
+    let files = [&file, &index, &lora[0], &lora[1], &x, &settings];
     let before = files.map(|file| std::fs::read(file).expect("there"));
     let matmul = ["matmul", &file, "a.q", "--input", &x, "--lora", &one, "--device", "cpu", "--output"];
     let quantize = |from, to| ["quantize", from, to, "--type", "q8_0"];
@@ -569,6 +635,8 @@ fn inputs_are_no_outputs() {
         &quantize(&inside("."), &file),
         &dequantize(&file, &file),
         &dequantize(&index, &index),
+        &dequantize(&file, &settings),
+        &[&matmul[..], &[&x]].concat(),
         &[&matmul[..], &[&file]].concat(),
         &[&matmul[..], &[&lora[0]]].concat(),
         &[&matmul[..], &[&lora[1]]].concat(),

@@ -517,6 +517,48 @@ fn a_device_that_does_not_answer_in_time() {
     assert_eq!(rows, packed.select_rows(&[0]).expect("a row").dequantize());
 }
 
+/// wgpu would wait for the work of a queue that is dropped, and for ever if it does not end.
+#[test]
+fn what_is_late_is_not_waited_for_when_it_is_dropped() {
+    let runtime = runtime_with(Duration::from_millis(1));
+    let w = again(|| runtime.upload(&tensor("w", 4096, 4096)));
+    let x = activations(256 * 4096, 1);
+    again(|| runtime.wait());
+    for _ in 0..8 {
+        assert!(matches!(runtime.matmul(&w, &x).map(drop), Err(Error::TimedOut { .. })));
+    }
+    // A test must not end with work on the way.
+    let device = runtime.device().clone();
+    let start = Instant::now();
+    drop((w, runtime));
+    let dropped = start.elapsed();
+    device.poll(wgpu::PollType::wait_indefinitely()).expect("it ends");
+    let worked = start.elapsed();
+    assert!(dropped < worked / 4, "dropped in {dropped:?} of {worked:?}");
+}
+
+/// wgpu panics where a driver refuses what it never should, as to begin a list of commands.
+#[test]
+fn a_call_that_panics_is_an_error() {
+    let runtime = runtime();
+    let packed = tensor("w", 8, 64);
+    let w = runtime.upload(&packed).expect("small");
+    let armed = std::sync::Arc::new(AtomicBool::new(true));
+    let arm = armed.clone();
+    runtime.set_hook(Box::new(move |point| {
+        if matches!(point, Point::Calling) && armed.swap(false, Ordering::Relaxed) {
+            panic!("out of hooks");
+        }
+    }));
+    for call in [CALLS[0], CALLS[1], CALLS[4]] {
+        arm.store(true, Ordering::Relaxed);
+        let error = (call.1)(&runtime, &w).expect_err("it panics");
+        assert!(matches!(&error, Error::Gpu { .. }) && error.to_string().contains("out of hooks"), "{error}");
+        (call.1)(&runtime, &w).expect("once only");
+    }
+    assert_eq!(runtime.dequantize(&w).expect("once only"), packed.dequantize());
+}
+
 fn runtime_with(timeout: Duration) -> Runtime {
     open(&Options { timeout: Some(timeout), ..VARIANTS[0].options() })
 }

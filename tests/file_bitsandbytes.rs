@@ -421,17 +421,32 @@ fn quantize_looks_at_what_is_in_the_folder() {
             .map(drop)
     };
     std::fs::write(to.join(".qmatmul-AbC123.partial"), "half").expect("room");
-    std::fs::write(to.join("config.json"), "old").expect("room");
     std::fs::write(to.join("training_args.bin"), "of another program").expect("room");
+    std::fs::write(from.join("tokenizer.json"), "tokens").expect("room");
+    for name in ["config.json", "tokenizer.json"] {
+        std::fs::write(to.join(name), "old").expect("room");
+        let text = run(&to).expect_err("another file").to_string();
+        assert!(text.contains(&format!("its `{name}` is another")), "{text}");
+        assert_eq!(std::fs::read(to.join(name)).expect("there"), b"old");
+        std::fs::remove_file(to.join(name)).expect("there");
+    }
+    // To the folder of the model by way of one that is not there yet, and to no folder at all.
+    let before = std::fs::read(from.join("model.safetensors")).expect("there");
+    for (out, why) in [(dir.path().join("new/../from"), "the folder of the model"), ("".into(), "no folder")]
+    {
+        let text = run(&out).expect_err("no target").to_string();
+        assert!(text.contains(why), "{text}");
+    }
+    assert_eq!(std::fs::read(from.join("model.safetensors")).expect("there"), before);
     run(&to).expect("nothing of another checkpoint is there");
+    std::fs::remove_file(to.join("model.safetensors")).expect("there");
+    run(&to).expect("what a run left that was killed is the same");
+    std::fs::remove_file(to.join("model.safetensors")).expect("there");
     for (name, path) in [("model.safetensors", &to), ("pytorch_model.bin", &other)] {
         std::fs::write(path.join(name), "old").expect("room");
-        std::fs::write(path.join("config.json"), "old").expect("room");
         let text = run(path).expect_err("another checkpoint").to_string();
         assert!(text.contains("holds weights already") && text.contains(name), "{text}");
-        for name in [name, "config.json"] {
-            assert_eq!(std::fs::read(path.join(name)).expect("there"), b"old");
-        }
+        assert_eq!(std::fs::read(path.join(name)).expect("there"), b"old");
         std::fs::remove_file(path.join(name)).expect("there");
     }
     run(&to).expect("only the weights matter");

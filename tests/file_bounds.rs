@@ -120,6 +120,27 @@ fn long_shape(count: usize) -> Vec<u8> {
     safetensors(&format!(r#"{{"w":{{"dtype":"U8","shape":[{shape}1],"data_offsets":[0,1]}}}}"#))
 }
 
+/// Headers with a long text where none belongs, in all places that a header has.
+fn long_texts(len: usize) -> Vec<Vec<u8>> {
+    // Which may become six in a message.
+    let text = format!("\"{}\"", "\u{7f}".repeat(len));
+    let tensor = |dtype: &str, shape: &str, offsets: &str| {
+        format!(r#"{{"w":{{"dtype":{dtype},"shape":{shape},"data_offsets":{offsets}}}}}"#)
+    };
+    let headers = [
+        format!(r#"{{"w":{text}}}"#),
+        format!(r#"{{"__metadata__":{text}}}"#),
+        tensor(&text, "[0]", "[0,0]"),
+        tensor("\"U8\"", &text, "[0,0]"),
+        tensor("\"U8\"", &format!("[{text}]"), "[0,0]"),
+        tensor("\"U8\"", "[0]", &text),
+        tensor("\"U8\"", "[0]", &format!("[{text},0]")),
+    ];
+    let indexes =
+        [format!(r#"{{"weight_map":{text}}}"#), format!(r#"{{"a":0,"weight_map":{{"a":{text}}}}}"#)];
+    headers.iter().map(|header| safetensors(header)).chain(indexes.map(String::into_bytes)).collect()
+}
+
 /// An index of so many tensors in one missing shard, or in as many.
 fn index(count: u64, many: bool) -> Vec<u8> {
     let mut text = String::from(r#"{"weight_map":{"#);
@@ -259,6 +280,27 @@ fn patterns(count: u64, end: &str) -> String {
     lora_config("alpha_pattern", &format!("{{{}}}", keys.join(",")))
 }
 
+/// The longest table of patterns of which many agree with a short name in many places, as dots stand for any character.
+fn dotted() -> String {
+    let letters =
+        |i: u32| -> String { (0..8).map(|at| ['a', 'c', '.'][(i / 3u32.pow(at) % 3) as usize]).collect() };
+    let keys: Vec<String> = (0..6561).map(|i| format!(r#""{}":1"#, letters(i))).collect();
+    let more: Vec<String> =
+        (0..60_000).map(|i| format!(r#""q{}":1"#, letters(i % 6561) + &format!("{i:x}"))).collect();
+    lora_config("alpha_pattern", &format!("{{{}}}", [&keys[..], &more[..40_000]].concat().join(",")))
+}
+
+/// Empty matrices of so many modules with names of two letters.
+fn short(count: u64) -> Vec<u8> {
+    let name = |i: u64| -> String { (0..16).map(|at| if i >> at & 1 == 0 { 'a' } else { 'c' }).collect() };
+    let entry = |i: u64, side: &str, shape: &str| {
+        let name = name(i);
+        format!(r#""{name}.lora_{side}.weight":{{"dtype":"F32","shape":{shape},"data_offsets":[0,0]}}"#)
+    };
+    let all: Vec<_> = (0..count).flat_map(|i| [entry(i, "A", "[1,0]"), entry(i, "B", "[0,1]")]).collect();
+    safetensors(&format!("{{{}}}", all.join(",")))
+}
+
 /// Name, configuration and matrices of adapters, and whether they are valid.
 fn adapters() -> Vec<(&'static str, String, Vec<u8>, bool)> {
     let end = "b".repeat(1000);
@@ -269,6 +311,7 @@ fn adapters() -> Vec<(&'static str, String, Vec<u8>, bool)> {
         ("131,072 parts of empty modules", lora_config("x", "0"), many.clone(), true),
         ("131,072 parts of modules, 65,536 patterns", patterns(65_536, ".x"), many.clone(), true),
         ("131,072 parts of modules with patterns", patterns(65_536, ""), many, true),
+        ("131,072 parts of modules, dots everywhere", dotted(), short(65_536), true),
         ("1,000 long names, 1,000 long patterns", patterns(1000, &end), modules(1000, &end), true),
         ("1,000 long names and no dot", patterns(1000, &end), modules(1000, &format!(".z{end}")), true),
         ("262,000 lists in an adapter", lora_config("x", &lists("[0]")), few.clone(), true),
@@ -280,7 +323,11 @@ fn adapters() -> Vec<(&'static str, String, Vec<u8>, bool)> {
 
 /// Name, bytes, and whether they are a valid file.
 fn cases() -> Vec<(&'static str, Vec<u8>, bool)> {
-    vec![
+    let slashes = format!(r#"{{"weight_map":{{"a":"x{}y"}}}}"#, "/".repeat(20_000_000)).into_bytes();
+    let texts =
+        long_texts(4_000_000).into_iter().map(|bytes| ("a long text where none belongs", bytes, false));
+    let mut cases = vec![
+        ("a path of 20,000,000 slashes", slashes, false),
         ("131,072 parts of FP8 weights", fp8(131_072), true),
         ("32,768 FP8 weights alone", fp8_alone(32_768), true),
         ("131,072 FP8 weights alone", fp8_alone(131_072), false),
@@ -311,7 +358,9 @@ fn cases() -> Vec<(&'static str, Vec<u8>, bool)> {
         ("262,144 shards in an index", index(262_144, true), false),
         ("a shape of a million ones", long_shape(1_000_000), false),
         ("a claim of a header of 100 MB", 100_000_000u64.to_le_bytes().to_vec(), false),
-    ]
+    ];
+    cases.extend(texts);
+    cases
 }
 
 fn lying_strings(count: u64) -> Vec<u8> {

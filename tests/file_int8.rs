@@ -172,7 +172,8 @@ fn source(folder: &Path) {
     ];
     std::fs::create_dir_all(folder).expect("a folder");
     write_tensors(&folder.join("model.safetensors"), &tensors);
-    std::fs::write(folder.join("config.json"), r#"{"model_type":"llama"}"#).expect("room");
+    let config = r#"{"model_type":"llama","factor":1.5699999332427979}"#;
+    std::fs::write(folder.join("config.json"), config).expect("room");
 }
 
 fn quantize(from: &Path, to: &Path, target: &Target) -> Model {
@@ -204,11 +205,33 @@ fn quantize_writes_what_bitsandbytes_would() {
         let size = (part.dtype.bits_per_weight() / 8.0) as u64;
         assert!(part.offset.is_multiple_of(size), "`{}` at byte {}", part.name, part.offset);
     }
+    let text = std::fs::read_to_string(to.join("config.json")).expect("it was written");
+    assert!(text.contains("\"factor\": 1.5699999332427979"), "numbers stay what they are: {text}");
     let config = &written.config().expect("a config")["quantization_config"];
     assert_eq!(config["quant_method"], "bitsandbytes");
     assert_eq!((&config["load_in_8bit"], &config["load_in_4bit"]), (&true.into(), &false.into()));
     assert_eq!(config["llm_int8_threshold"].to_string(), "4.3");
     assert_eq!(config["llm_int8_skip_modules"], serde_json::json!(["lm_head"]));
+}
+
+/// Of which the weight would be made again with other columns.
+#[test]
+fn quantize_copies_nothing_that_would_be_kept_columns() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+    std::fs::create_dir(&from).expect("a folder");
+    let tensors = [
+        common::f32_tensor("a.weight", &[2, 64], &[1.0; 128]),
+        common::f32_tensor("a.outlier_weight", &[2, 1], &[3.0; 2]),
+    ];
+    common::write_tensors(&from.join("model.safetensors"), &tensors);
+    let model = Model::open(&from, &OpenOptions::default()).expect("valid");
+    let target = Target::Int8 { threshold: 6.0, keep: Keep::Nothing };
+    let encode = |name: &str, target: &Target, shape, weights: &[f32]| target.encode(name, shape, weights);
+    let error =
+        quantize_checkpoint(&model, &to, &target, &encode, |_, _| ()).map(drop).expect_err("taken for");
+    assert!(error.to_string().contains("`a.outlier_weight` would be taken for"), "{error}");
+    assert!(!to.exists());
 }
 
 /// A vector with two columns kept: [`parts`] with a list of them and their weights.

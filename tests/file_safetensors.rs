@@ -586,6 +586,7 @@ fn configs_that_lie() {
             "`llm_int8_threshold` at byte 0: a threshold of -3.0",
         ),
         (r#"{"text_config":{"quantization_config":{"llm_int8_threshold":1e300}}}"#, "a threshold of 1e300"),
+        (r#"{"quantization_config":{"llm_int8_threshold":1e-50}}"#, "a threshold of 1e-50"),
         (r#"{"a":1e400}"#, "out of range"),
         (&long, "config.json: settings at byte 0: quant_method `xxx"),
         (&ways, "more than 64"),

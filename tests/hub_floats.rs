@@ -391,6 +391,9 @@ mod fp8 {
         let mut smooth = rows.clone();
         smooth.push(("a.pre_quant_scale".into(), Dtype::F32, vec![256], vec![0; 1024]));
         refused(&smooth, &no, "a.pre_quant_scale", &["activations", "not supported"]);
+        // A layer saved alone.
+        smooth.iter_mut().for_each(|t| t.0 = t.0.trim_start_matches("a.").to_owned());
+        refused(&smooth, &no, "pre_quant_scale", &["activations", "not supported"]);
     }
 
     /// The names of DeepSeek's newer files, and groups of which one size of several fits.

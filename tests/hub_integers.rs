@@ -610,6 +610,15 @@ fn parts_that_the_index_does_not_list() {
     packed.push(("a.weight_zero_point", Dtype::I32, vec![1, 1], words(1, 1)));
     packed.push(("a.weight_g_idx", Dtype::I32, vec![32], vec![0; 128]));
     let alone: Tensors = vec![("weight", Dtype::F32, vec![8, 1], vec![0; 32]), bias("bias")];
+    let smooth: Tensors = vec![
+        ("a.weight", Dtype::F32, vec![8, 8], vec![0; 256]),
+        ("a.pre_quant_scale", Dtype::F32, vec![8], vec![0; 32]),
+    ];
+    let int8: Tensors = vec![
+        ("a.weight", Dtype::I8, vec![8, 8], vec![1; 64]),
+        ("a.SCB", Dtype::F32, vec![8], vec![0; 32]),
+        ("a.weight_format", Dtype::U8, vec![], vec![0]),
+    ];
     let cases = [
         (&of_gptq, "a.qweight", "a.g_idx"),
         (&of_gptq, "a.qweight", "a.qzeros"),
@@ -617,9 +626,14 @@ fn parts_that_the_index_does_not_list() {
         (&packed, "a.weight_packed", "a.weight_zero_point"),
         (&packed, "a.weight_packed", "a.weight_g_idx"),
         (&alone, "weight", "bias"),
+        (&smooth, "a.weight", "a.pre_quant_scale"),
+        (&int8, "a.weight", "a.weight_format"),
     ];
     for (tensors, weight, part) in cases {
-        unlisted(tensors, "").unwrap_or_else(|e| panic!("{weight}: {e}"));
+        // Which is not supported by itself.
+        if part != "a.pre_quant_scale" {
+            unlisted(tensors, "").unwrap_or_else(|e| panic!("{weight}: {e}"));
+        }
         let error = unlisted(tensors, part).expect_err(part).to_string();
         let words = [format!("tensor `{weight}`"), format!("`{part}`"), "does not list".into()];
         assert!(words.iter().all(|word| error.contains(word)), "{error}");

@@ -107,10 +107,10 @@ impl Bench {
         let runtime = if common.on_cpu() { None } else { Some(common.runtime()?) };
         let ceilings = runtime.as_ref().map_or(Ok(Ceilings::default()), |r| self.ceilings(r))?;
         let cases = self.measure(common, runtime.as_ref(), &formats, &shapes, &options)?;
-        table(&cases, ceilings.copy, earlier.as_ref()).print(common.style)?;
-        self.draw(&cases, runtime.as_ref(), &ceilings)?;
+        let printed = table(&cases, ceilings.copy, earlier.as_ref()).print(common.style);
+        let drawn = self.draw(&cases, runtime.as_ref(), &ceilings);
         let passed = cases.iter().all(|case| case.comparison.passed);
-        Ok(if passed { Verdict::Fine } else { Verdict::CheckFailed })
+        Verdict::of(passed, [printed, drawn])
     }
 
     fn shapes(&self) -> Vec<Shape> {

@@ -1,22 +1,20 @@
 //! `qmatmul check [FILE]`
 
+use super::check_devices::{self as devices, Done};
 use super::diagnose::{self, Finding, Report, describe};
 use super::inspect::{glob, select};
 use super::list::List;
 use super::output::{Cell, Table, plain};
 use super::subjects::{Random, Stored, Subject};
-use super::{Common, Verdict, complain, is_broken_pipe, lora, progress};
+use super::{Common, Verdict, lora};
 use crate::check::{self, Outcome};
 use crate::error::{Error, Result, shown};
 use crate::file::{Model, TensorInfo, output};
 use crate::gpu::{Runtime, TuningCache};
 use crate::kernel::{Activations, Threshold};
 use globset::GlobMatcher;
-use std::collections::HashSet;
-use std::panic::resume_unwind;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
 
 #[derive(clap::Args)]
 pub struct Check {
@@ -46,10 +44,11 @@ const MOST_COLUMNS: usize = 1 << 16;
 /// Wrong tensors that switches are tried on, and wrong outcomes that are described.
 const MOST_FINDINGS: usize = 4;
 const MOST_DESCRIBED: usize = 8;
-/// Devices of a software adapter that work at a time. Each holds what it checks.
-const MOST_DEVICES: usize = 4;
+/// Names in a line of them.
+const MOST_NAMED: usize = 20;
 
 /// All that was checked.
+#[derive(Default)]
 struct Checked<'a> {
     outcomes: Vec<Outcome>,
     /// Those of which something was wrong.
@@ -58,6 +57,10 @@ struct Checked<'a> {
     empty: Vec<String>,
     /// Names of those that could not be checked, and why.
     failed: Vec<(String, Error)>,
+    /// Names of those that no device was left for.
+    unreached: Vec<String>,
+    /// Names of those in formats that are not supported.
+    unsupported: Vec<String>,
 }
 
 impl Check {
@@ -73,7 +76,8 @@ impl Check {
                 true => Random::full(common.activations(None)?),
                 false => Random::quick(&self.n.0, common.activations(None)?),
             };
-            return self.finish(common, &runtime, &grid.into_iter().map(Subject::Random).collect::<Vec<_>>());
+            let subjects: Vec<_> = grid.into_iter().map(Subject::Random).collect();
+            return self.finish(common, &runtime, &subjects, vec![]);
         };
         let model = common.open(file)?;
         let adapters = lora::open(common, &self.lora)?;
@@ -92,19 +96,25 @@ impl Check {
             let file = file.display().to_string();
             return Err(Error::Argument(format!("{file} holds no tensor in a supported format")));
         }
-        if !unknown.is_empty() {
-            let name = |t: &&TensorInfo| format!("{} ({})", shown(&t.name), t.dtype.name());
-            let names: Vec<_> = unknown.iter().map(name).collect();
-            common.say(&format!("not checked, format not supported: {}", names.join(", ")));
-        }
+        let name = |t: &TensorInfo| format!("{} ({})", t.name, t.dtype.name());
+        let unsupported: Vec<_> = unknown.into_iter().map(name).collect();
         let (model, adapters, batches): (&Model, _, _) = (&model, &adapters[..], &self.n.0[..]);
         let stored = |info| Subject::Stored(Stored { model, info, adapters, batches });
-        self.finish(common, &runtime, &known.into_iter().map(stored).collect::<Vec<_>>())
+        let subjects: Vec<_> = known.into_iter().map(stored).collect();
+        self.finish(common, &runtime, &subjects, unsupported)
     }
 
     /// Checks all of it, and says what came out.
-    fn finish(&self, common: &Common, runtime: &Runtime, subjects: &[Subject]) -> Result<Verdict> {
-        let checked = check_all(common, runtime, subjects);
+    fn finish(
+        &self,
+        common: &Common,
+        runtime: &Runtime,
+        subjects: &[Subject],
+        unsupported: Vec<String>,
+    ) -> Result<Verdict> {
+        let mut checked = Checked { unsupported, ..Checked::default() };
+        let done = devices::check_all(common, runtime, subjects);
+        done.into_iter().zip(subjects).for_each(|(done, subject)| checked.take(subject, done));
         let printed = table(&checked.outcomes).print(common.style);
         let findings = findings(common, runtime, &checked);
         checked.describe(common);
@@ -115,7 +125,7 @@ impl Check {
             Report {
                 version: env!("CARGO_PKG_VERSION"),
                 platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-                command: std::env::args().collect(),
+                command: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
                 adapter: runtime.adapter(),
                 switches: (&common.gpu_options()).into(),
                 file: self.file.as_ref().map(|file| file.display().to_string()),
@@ -123,7 +133,7 @@ impl Check {
                 verdict,
                 checks: checked.checks(),
                 failed: checked.wrong_outcomes().count(),
-                not_checked: checked.failed.iter().map(|(name, e)| (&**name, e.to_string())).collect(),
+                not_checked: checked.not_checked(),
                 findings: &findings,
                 wrong: checked.wrong_outcomes().collect(),
                 outcomes: &checked.outcomes,
@@ -137,8 +147,9 @@ impl Check {
     fn verdict(&self, runtime: &Runtime, checked: &Checked, findings: &[Finding]) -> String {
         let (checks, wrong) = (checked.checks(), checked.wrong_outcomes().count());
         let tensors = checked.outcomes.iter().map(|o| &*o.tensor).collect::<HashSet<_>>().len();
-        let (not_checked, what) = match checked.failed.len() {
+        let (not_checked, what) = match checked.failed.len() + checked.unreached.len() {
             0 if checked.skipped().next().is_some() => (String::new(), "for what was compared"),
+            0 if !checked.not_checked().is_empty() => (String::new(), "for what was checked"),
             0 if self.file.is_some() => (String::new(), "for this file"),
             0 => (String::new(), "in every format"),
             failed => (format!(", {failed} could not be checked"), "for what was checked"),
@@ -150,12 +161,16 @@ impl Check {
         }
         if wrong == 0 {
             return format!(
-                "all {checks} checks on {tensors} tensors passed{not_checked}: dequantize and get_rows equal bit for bit, \
-                 matmul nmse at most {}\n{device} gives the right numbers {what}.",
+                "all {checks} checks on {tensors} tensors passed{not_checked}: dequantize and get_rows equal bit for bit\
+                 {}\n{device} gives the right numbers {what}.",
                 largest_errors(&checked.outcomes)
             );
         }
         let cure = match &diagnose::cures(findings)[..] {
+            _ if checked.is_over() => "The device was gone before a switch could be tried.".to_owned(),
+            _ if findings.iter().any(|finding| finding.unsteady) => {
+                "It comes and goes: something was right when it was checked once more.".to_owned()
+            }
             [] => "No single switch makes all of it right.".to_owned(),
             [first, ..] if findings.len() < checked.wrong.len() => {
                 format!("With {first} the first {} are right; the others were not tried.", findings.len())
@@ -169,7 +184,11 @@ impl Check {
 }
 
 impl<'a> Checked<'a> {
-    fn take(&mut self, subject: &'a Subject<'a>, mut outcomes: Vec<Outcome>, ended: Result<()>) {
+    fn take(&mut self, subject: &'a Subject<'a>, done: Option<Done>) {
+        let Some((mut outcomes, ended)) = done else {
+            self.unreached.push(subject.name());
+            return;
+        };
         if !right(&outcomes) {
             self.wrong.push(subject);
         }
@@ -181,6 +200,34 @@ impl<'a> Checked<'a> {
             Ok(()) => {}
         }
         self.outcomes.extend(outcomes);
+    }
+
+    /// True if the device was gone before the end.
+    fn is_over(&self) -> bool {
+        self.failed.iter().any(|(_, error)| devices::is_gone(error))
+    }
+
+    /// Names of what was not checked, or not all of it, and why.
+    fn not_checked(&self) -> BTreeMap<&str, String> {
+        let failed = self.failed.iter().map(|(name, error)| (&**name, error.to_string()));
+        let others = [
+            (strs(&self.unreached), "the device was gone"),
+            (strs(&self.unsupported), "its format is not supported"),
+            (self.unmultiplied(), "not multiplied: its weights are not finite"),
+        ];
+        let named =
+            others.into_iter().flat_map(|(names, why)| names.into_iter().map(move |name| (name, why)));
+        named.map(|(name, why)| (name, why.to_owned())).chain(failed).collect()
+    }
+
+    /// Tensors that were decoded but not multiplied.
+    fn unmultiplied(&self) -> Vec<&str> {
+        let names = |operation| move |o: &&Outcome| o.operation == operation;
+        let multiplied: HashSet<_> =
+            self.outcomes.iter().filter(names("matmul")).map(|o| &*o.tensor).collect();
+        let failed: HashSet<_> = self.failed.iter().map(|(name, _)| &**name).collect();
+        let decoded = self.outcomes.iter().filter(names("dequantize")).map(|o| &*o.tensor);
+        decoded.filter(|name| !multiplied.contains(name) && !failed.contains(name)).collect()
     }
 
     /// How many said anything.
@@ -199,14 +246,20 @@ impl<'a> Checked<'a> {
 
     /// What was wrong, and what is missing.
     fn describe(&self, common: &Common) {
-        let names = |names: Vec<&str>| names.into_iter().map(shown).collect::<Vec<_>>().join(", ");
-        if !self.empty.is_empty() {
-            let empty = names(self.empty.iter().map(|name| &**name).collect());
-            common.say(&format!("nothing to compare: {empty}"));
-        }
-        let unmultiplied = no_matmul(&self.outcomes);
-        if !unmultiplied.is_empty() {
-            common.say(&format!("not multiplied, weights not finite: {}", names(unmultiplied)));
+        for (what, names) in [
+            ("not checked, format not supported", strs(&self.unsupported)),
+            ("nothing to compare", strs(&self.empty)),
+            ("not multiplied, weights not finite", self.unmultiplied()),
+            ("not reached, the device was gone", strs(&self.unreached)),
+        ] {
+            if !names.is_empty() {
+                let shown: Vec<_> = names.iter().take(MOST_NAMED).map(|name| shown(name)).collect();
+                let more = match names.len() - shown.len() {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                common.say(&format!("{what}: {}{more}", shown.join(", ")));
+            }
         }
         for (i, o) in self.skipped().enumerate().take(MOST_DESCRIBED + 1) {
             common.say(&match i {
@@ -226,9 +279,7 @@ impl<'a> Checked<'a> {
     /// How the command ends, given what became of its outputs: wrong numbers come first, then what could not be checked.
     fn ending(self, outputs: [Result<()>; 2]) -> Result<Verdict> {
         if self.wrong_outcomes().next().is_some() {
-            let errors = outputs.iter().filter_map(|output| output.as_ref().err());
-            errors.filter(|error| !is_broken_pipe(error)).for_each(complain);
-            return Ok(Verdict::CheckFailed);
+            return Verdict::of(false, outputs);
         }
         let checks = self.checks();
         if let Some((_, error)) = self.failed.into_iter().next() {
@@ -242,75 +293,23 @@ impl<'a> Checked<'a> {
     }
 }
 
-/// The largest error of a matmul for each way that activations were taken, and its bound.
+/// The largest error of a matmul for each way that activations were taken, and its bound; nothing without any.
 fn largest_errors(outcomes: &[Outcome]) -> String {
     let int8 = Activations::Int8(Threshold::default());
+    let is_product =
+        |o: &&Outcome| !["dequantize", "get_rows"].contains(&o.operation) && o.comparison.count > 0;
+    let products = outcomes.iter().filter(is_product);
     let largest = |activations: Activations| {
         let errors =
-            outcomes.iter().filter(|o| o.activations == activations.name()).map(|o| o.comparison.nmse);
+            products.clone().filter(|o| o.activations == activations.name()).map(|o| o.comparison.nmse);
         let bound = check::bound(activations);
         errors.reduce(f64::max).map(|error| match activations {
             Activations::F32 => format!("{error:.1e} (bound {bound:.0e})"),
             rounded => format!("{error:.1e} with activations {} (bound {bound:.0e})", rounded.name()),
         })
     };
-    Activations::ALL.into_iter().chain([int8]).filter_map(largest).collect::<Vec<_>>().join(", ")
-}
-
-/// Goes on after what could not be checked, until a device is gone or silent.
-fn check_all<'a>(common: &Common, runtime: &Runtime, subjects: &'a [Subject<'a>]) -> Checked<'a> {
-    let bar = progress::bar(subjects.len() as u64, common.quiet);
-    let groups: Vec<_> = subjects.chunk_by(|a, b| a.shares_pipelines(b)).collect();
-    let (taken, over) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let next = || {
-        let i = taken.fetch_add(1, Ordering::Relaxed);
-        groups.get(i).map(|group| (i, *group))
-    };
-    let work = |runtime: &Runtime| {
-        let mut done = vec![];
-        while let Some((i, group)) = next() {
-            for subject in group.iter().take_while(|_| !over.load(Ordering::Relaxed)) {
-                bar.set_message(plain(&subject.name()));
-                let (outcomes, ended) = subject.check(common, runtime);
-                if matches!(ended, Err(Error::DeviceLost(_) | Error::TimedOut { .. })) {
-                    over.store(true, Ordering::Relaxed);
-                }
-                done.push((i, subject, outcomes, ended));
-                bar.inc(1);
-            }
-        }
-        done
-    };
-    let mut done = on_each(runtime, &other_devices(common, runtime, groups.len()), work);
-    bar.finish_and_clear();
-    done.sort_by_key(|(i, ..)| *i);
-    let mut checked = Checked { outcomes: vec![], wrong: vec![], empty: vec![], failed: vec![] };
-    done.into_iter().for_each(|(_, subject, outcomes, ended)| checked.take(subject, outcomes, ended));
-    checked
-}
-
-/// What `work` brings on each of these devices at once.
-fn on_each<T: Send>(first: &Runtime, others: &[Runtime], work: impl Fn(&Runtime) -> Vec<T> + Sync) -> Vec<T> {
-    let work = &work;
-    thread::scope(|scope| {
-        let threads: Vec<_> = others.iter().map(|runtime| scope.spawn(move || work(runtime))).collect();
-        let mut done = work(first);
-        for thread in threads {
-            done.extend(thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        }
-        done
-    })
-}
-
-/// Software drivers compile with one core for each device, and checks are mostly that: more devices of the same adapter, so that every
-/// core works. None where memory is limited, which is a limit of one device.
-fn other_devices(common: &Common, runtime: &Runtime, subjects: usize) -> Vec<Runtime> {
-    let (options, cores) = (common.gpu_options(), thread::available_parallelism().map_or(1, usize::from));
-    let useful = match runtime.caps().software && options.memory_limit.is_none() {
-        true => cores.min(subjects).min(MOST_DEVICES),
-        false => 1,
-    };
-    (1..useful).map_while(|_| Runtime::with_options(&options).ok()).collect()
+    let all: Vec<_> = Activations::ALL.into_iter().chain([int8]).filter_map(largest).collect();
+    if all.is_empty() { all.concat() } else { format!(", matmul nmse at most {}", all.join(", ")) }
 }
 
 fn right(outcomes: &[Outcome]) -> bool {
@@ -319,6 +318,9 @@ fn right(outcomes: &[Outcome]) -> bool {
 
 /// Tries the command's switches on some of what was wrong, each on a device of its own.
 fn findings(common: &Common, runtime: &Runtime, checked: &Checked) -> Vec<Finding> {
+    if checked.is_over() {
+        return vec![];
+    }
     let mut options = common.gpu_options();
     if runtime.tuning().list().is_empty() {
         // Not worth a try.
@@ -354,10 +356,6 @@ fn table(outcomes: &[Outcome]) -> Table {
     table
 }
 
-/// Tensors that were decoded but not multiplied.
-fn no_matmul(outcomes: &[Outcome]) -> Vec<&str> {
-    let multiplied: HashSet<_> =
-        outcomes.iter().filter(|o| o.operation == "matmul").map(|o| &*o.tensor).collect();
-    let decoded = outcomes.iter().filter(|o| o.operation == "dequantize").map(|o| &*o.tensor);
-    decoded.filter(|name| !multiplied.contains(name)).collect()
+fn strs(names: &[String]) -> Vec<&str> {
+    names.iter().map(|name| &**name).collect()
 }

@@ -48,6 +48,8 @@ const SWITCHES: &[Switch] = &[
 pub struct Finding {
     /// What was wrong.
     pub tensor: String,
+    /// True if nothing was wrong when it was tried once more as it was: a fault that comes and goes, of which switches tell nothing.
+    pub unsteady: bool,
     /// Switches that make it right.
     pub right_with: Vec<&'static str>,
     /// Those that do not.
@@ -56,13 +58,18 @@ pub struct Finding {
     pub not_tried: Vec<(&'static str, String)>,
 }
 
-/// Tries each switch that matters on something that was wrong; `check` says whether it is right with these options.
+/// Tries each switch that matters on something that was wrong, if it is wrong again without one; `check` says whether it is right with
+/// these options.
 pub fn find(
     tensor: String,
     (options, caps): (&Options, &Caps),
     check: impl Fn(&Options) -> Result<bool>,
 ) -> Finding {
-    let mut finding = Finding { tensor, right_with: vec![], wrong_with: vec![], not_tried: vec![] };
+    let unsteady = matches!(check(options), Ok(true));
+    let mut finding = Finding { tensor, unsteady, right_with: vec![], wrong_with: vec![], not_tried: vec![] };
+    if unsteady {
+        return finding;
+    }
     for switch in SWITCHES.iter().filter(|switch| (switch.matters)(options, caps)) {
         let mut options = options.clone();
         (switch.set)(&mut options);
@@ -79,6 +86,9 @@ impl Finding {
     /// A line for people.
     pub fn line(&self) -> String {
         let (name, tried) = (shown(&self.tensor), |names: &[&str]| names.join(", "));
+        if self.unsteady {
+            return format!("{name}: right when it was checked once more, without a switch");
+        }
         let mut line = match (&self.right_with[..], &self.wrong_with[..]) {
             ([], []) => format!("{name}: no switch of this command changes anything on this device"),
             ([], wrong) => format!("{name}: still wrong with each of {}", tried(wrong)),
@@ -229,6 +239,14 @@ mod tests {
         assert_eq!(cures(&[finding])[0], "--no-tuning");
     }
 
+    /// The first try fails, whatever it is, and no other.
+    #[test]
+    fn a_fault_that_comes_and_goes_has_no_cure() {
+        let finding = find("w".into(), (&Options::default(), &caps()), |_| Ok(true));
+        assert!(finding.unsteady && finding.line().contains("once more"));
+        assert!(cures(&[finding]).is_empty());
+    }
+
     #[test]
     fn what_cannot_be_tried_is_told() {
         let error = || Error::DeviceLost("gone".into());
@@ -246,6 +264,7 @@ mod tests {
     fn a_cure_is_one_for_all() {
         let of = |right: &[&'static str]| Finding {
             tensor: "w".into(),
+            unsteady: false,
             right_with: right.to_vec(),
             wrong_with: vec![],
             not_tried: vec![],

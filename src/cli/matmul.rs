@@ -2,6 +2,7 @@
 
 use super::{Common, Verdict, lora};
 use crate::error::{Error, Result, shown};
+use crate::file::output::refuse_input;
 use crate::file::{Batch, Model, activations_from_stream, read_activations, write_f32, write_f32_to};
 use crate::gpu::Upload;
 use crate::kernel::reference;
@@ -33,6 +34,7 @@ impl Matmul {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
         let model = common.open(&self.file)?;
         model.refuse_as_output(&self.output)?;
+        refuse_input(&self.output, [&*self.input].into_iter().filter(|input| input.is_file()))?;
         let linear = self.linear(common, &model)?;
         let options = common.options(Some(&model))?;
         let packed = linear.weight();

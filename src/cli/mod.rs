@@ -3,6 +3,7 @@
 mod bench;
 mod chart;
 mod check;
+mod check_devices;
 mod compare;
 mod devices;
 mod diagnose;
@@ -134,6 +135,18 @@ enum Verb {
 enum Verdict {
     Fine,
     CheckFailed,
+}
+
+impl Verdict {
+    /// How a verb ends, given what became of its outputs: that something is wrong comes first.
+    fn of(right: bool, outputs: impl IntoIterator<Item = Result<()>>) -> Result<Self> {
+        if right {
+            return outputs.into_iter().collect::<Result<()>>().map(|()| Self::Fine);
+        }
+        let errors = outputs.into_iter().filter_map(Result::err);
+        errors.filter(|error| !is_broken_pipe(error)).for_each(|error| complain(&error));
+        Ok(Self::CheckFailed)
+    }
 }
 
 /// Parses the command line, runs the verb, and maps the outcome to an exit code.

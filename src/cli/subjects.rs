@@ -168,7 +168,6 @@ impl Subject<'_> {
     pub fn shares_pipelines(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Random(a), Self::Random(b)) => std::ptr::eq(a.format, b.format),
-            // Files have few formats and many tensors: the pipelines are compiled soon, the tensors shared out.
             _ => false,
         }
     }

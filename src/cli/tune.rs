@@ -42,11 +42,10 @@ impl Tune {
         } else if self.list {
             list(&runtime).print(common.style)?;
         } else {
-            let (table, all_chosen) = self.measure(common, &runtime)?;
-            if !all_chosen {
-                verdict = Verdict::CheckFailed;
-            }
-            table.print(common.style).or_else(|error| if all_chosen { Err(error) } else { Ok(()) })?;
+            let (mut table, mut all_chosen) = (Table::new(COLUMNS), true);
+            let measured = self.measure(common, &runtime, &mut table, &mut all_chosen);
+            // What was measured before an error is chosen from then on.
+            verdict = Verdict::of(all_chosen, [measured, table.print(common.style)])?;
         }
         if let (Some(path), false) = (runtime.tuning().path(), self.clear) {
             common.say(&format!("choices: {}", path.display()));
@@ -54,16 +53,19 @@ impl Tune {
         Ok(verdict)
     }
 
-    /// What was measured, and whether there is a kernel that is right for each case.
-    fn measure(&self, common: &Common, runtime: &Runtime) -> Result<(Table, bool)> {
+    /// Adds what was measured to the table; `all_chosen` stays true if there is a kernel that is right for each case.
+    fn measure(
+        &self,
+        common: &Common,
+        runtime: &Runtime,
+        table: &mut Table,
+        all_chosen: &mut bool,
+    ) -> Result<()> {
         let formats = bench::formats(&self.types, common.activations)?;
         let cases = formats.len() * self.m.0.len() * self.k.0.len() * self.n.0.len();
         let bar = progress::bar(cases as u64, common.quiet);
         let effort =
             Effort { seconds: self.seconds.clamp(0.0, 60.0), seed: common.seed, ..Effort::default() };
-        let mut all_chosen = true;
-        let mut table =
-            Table::new(&["type", "activations", "m", "k", "n", "kernel", "µs", "chosen", "result"]);
         for format in formats {
             for (&m, &k, &n) in self
                 .m
@@ -84,7 +86,7 @@ impl Tune {
                     gathered: false,
                 };
                 let trials = tune::tune(runtime, format, &request, &effort)?;
-                all_chosen &= trials.iter().any(|trial| trial.chosen);
+                *all_chosen &= trials.iter().any(|trial| trial.chosen);
                 for trial in trials {
                     table.push(vec![
                         format.name.into(),
@@ -105,9 +107,11 @@ impl Tune {
             }
         }
         bar.finish_and_clear();
-        Ok((table, all_chosen))
+        Ok(())
     }
 }
+
+const COLUMNS: &[&str] = &["type", "activations", "m", "k", "n", "kernel", "µs", "chosen", "result"];
 
 /// The choices of before.
 fn list(runtime: &Runtime) -> Table {

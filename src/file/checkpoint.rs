@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::file::folder::{Folder, malformed};
-use crate::file::json::{self, Append, Texts};
+use crate::file::json::{self, Append, Compound, Texts};
 use crate::file::module::CODES;
 use crate::file::names::{NameIndex, shown};
 use crate::file::scales::{module_of_part, module_of_scale};
@@ -105,16 +105,17 @@ impl Config {
     }
 }
 
-/// How a checkpoint was quantized: `quantization_config` of its config.json, or the quantize_config.json of older tools.
-pub(crate) fn quantization(folder: &Folder, config: Option<&Config>) -> Result<Settings> {
+/// How a checkpoint was quantized: `quantization_config` of its config.json, or the quantize_config.json of older tools, whose path
+/// comes with it.
+pub(crate) fn quantization(folder: &Folder, config: Option<&Config>) -> Result<(Settings, Option<PathBuf>)> {
     if let Some(config) = config
         && let Some(settings) = config.parse::<settings::Config>()?.settings()
     {
-        return settings.checked(&config.path);
+        return Ok((settings.checked(&config.path)?, None));
     }
     match Config::open(folder, "quantize_config.json")? {
-        Some(config) => config.parse::<Settings>()?.checked(&config.path),
-        None => Ok(Settings::default()),
+        Some(config) => Ok((config.parse::<Settings>()?.checked(&config.path)?, Some(config.path))),
+        None => Ok((Settings::default(), None)),
     }
 }
 
@@ -140,8 +141,9 @@ impl Index {
     /// Reads and checks an index; the shards are not opened.
     pub fn open(folder: &Folder, name: &Path) -> Result<Self> {
         let (path, text) = (folder.join(name), folder.text(name, MAX_INDEX)?);
-        let parsed: IndexJson = serde_json::from_str(&text).map_err(|e| json_error(&path, &text, &e))?;
-        let WeightMap { shards, tensors, shard_of } = parsed.weight_map;
+        let parsed: Compound<IndexJson> =
+            serde_json::from_str(&text).map_err(|e| json_error(&path, &text, &e))?;
+        let WeightMap { shards, tensors, shard_of } = parsed.0.weight_map;
         let (index, duplicate) = match tensors.index() {
             Ok(index) => (index, None),
             Err(i) => (NameIndex::default(), Some(i)),
@@ -248,6 +250,7 @@ fn beside<'a>(table: &'a TensorTable, module: &str, name: &str) -> Option<&'a Te
     }
 }
 
+/// What it holds beside `weight_map` is passed over.
 #[derive(Deserialize)]
 struct IndexJson {
     weight_map: WeightMap,
@@ -271,11 +274,16 @@ fn normal(path: &str) -> Cow<'_, str> {
     if !path.contains('/') {
         return path.into();
     }
-    let parts: Vec<&str> = path.split('/').collect();
-    let last = parts.len() - 1;
-    // What begins or ends with a slash or a dot is no plain path.
-    let kept = |(i, part): &(usize, &&str)| !["", "."].contains(*part) || *i == 0 || *i == last;
-    parts.iter().enumerate().filter(kept).map(|(_, part)| *part).collect::<Vec<_>>().join("/").into()
+    let (mut normal, mut parts) = (String::new(), path.split('/').enumerate().peekable());
+    while let Some((i, part)) = parts.next() {
+        // What begins or ends with a slash or a dot is no plain path.
+        let is_end = i == 0 || parts.peek().is_none();
+        if is_end || !["", "."].contains(&part) {
+            normal.extend((i > 0).then_some('/'));
+            normal.push_str(part);
+        }
+    }
+    normal.into()
 }
 
 /// The shards that were named so far, and their numbers in the order of their first tensors.
@@ -315,6 +323,10 @@ impl<'de> Visitor<'de> for WeightMapVisitor {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a map from tensors to files")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<WeightMap, E> {
+        Err(json::no_text(&self))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WeightMap, A::Error> {

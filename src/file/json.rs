@@ -1,8 +1,13 @@
 //! What the JSON parts of checkpoints need beside serde_json: offsets for errors, and texts held compactly.
 
 use crate::file::names::{NameIndex, clipped};
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error as _, Expected, MapAccess, SeqAccess, Unexpected,
+    Visitor,
+};
 use std::fmt;
+use std::marker::PhantomData;
 
 /// Offset in `text` of an error, and what it says.
 pub(crate) fn fault(text: &str, error: &serde_json::Error) -> (u64, String) {
@@ -63,6 +68,69 @@ impl Texts {
     /// Their positions by text, or the first that occurred before.
     pub fn index(&self) -> Result<NameIndex, usize> {
         NameIndex::new(self.len(), |i| self.get(i).as_bytes())
+    }
+}
+
+/// That a text is where none belongs. serde says so with the whole text, in which each byte may become six.
+pub(crate) fn no_text<E: serde::de::Error>(expected: &dyn Expected) -> E {
+    E::invalid_type(Unexpected::Other("a text"), expected)
+}
+
+/// An object or a list, which is what a derived reader reads: it alone would repeat a text in its error.
+pub(crate) struct Compound<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Compound<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(CompoundVisitor(PhantomData))
+    }
+}
+
+struct CompoundVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for CompoundVisitor<T> {
+    type Value = Compound<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object or a list")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Compound<T>, E> {
+        Err(no_text(&self))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Compound<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Compound)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Compound<T>, A::Error> {
+        T::deserialize(SeqAccessDeserializer::new(seq)).map(Compound)
+    }
+}
+
+/// A number of things.
+pub(crate) struct Count(pub u64);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_u64(CountVisitor)
+    }
+}
+
+struct CountVisitor;
+
+impl Visitor<'_> for CountVisitor {
+    type Value = Count;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("u64")
+    }
+
+    fn visit_u64<E>(self, count: u64) -> Result<Count, E> {
+        Ok(Count(count))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Count, E> {
+        Err(no_text(&self))
     }
 }
 
@@ -131,6 +199,10 @@ impl<'de> Visitor<'de> for TextMapVisitor {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a map from strings to strings")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<TextMap, E> {
+        Err(no_text(&self))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TextMap, A::Error> {

@@ -172,7 +172,11 @@ impl Text {
         let pairs = match self.get(key) {
             None | Some(Value::Null) => &none,
             Some(Value::Object(pairs)) => pairs,
-            Some(other) => return Err(self.malformed(key, format!("wanted an object, got {other}"))),
+            Some(other) => {
+                return Err(
+                    self.malformed(key, format!("wanted an object, got {}", shown(&other.to_string())))
+                );
+            }
         };
         let wrong = |pattern: &str, got: &str| {
             self.malformed(key, format!("`{}`: wanted {wanted}, got {}", shown(pattern), shown(got)))

@@ -95,7 +95,10 @@ impl<T: Copy> Patterns<T> {
             let Some(c) = before else { break };
             let both = |range: &Range<usize>| [Some(c), None].map(|c| self.narrowed(range.clone(), depth, c));
             next.clear();
-            next.extend(agree.iter().flat_map(both).filter(|range| !range.is_empty()));
+            for (range, looks) in agree.iter().flat_map(both) {
+                steps += looks;
+                next.extend(Some(range).filter(|range| !range.is_empty()));
+            }
             mem::swap(&mut agree, &mut next);
             steps += agree.len();
             if steps > limit {
@@ -117,23 +120,23 @@ impl<T: Copy> Patterns<T> {
         &all[..count]
     }
 
-    /// Those of a range whose character at `depth` is `c`; all have one there.
-    fn narrowed(&self, range: Range<usize>, depth: usize, c: Option<char>) -> Range<usize> {
+    /// Those of a range whose character at `depth` is `c`; all have one there. And how many were looked at in a search.
+    fn narrowed(&self, range: Range<usize>, depth: usize, c: Option<char>) -> (Range<usize>, usize) {
         let at = |pattern: &Pattern<T>| self.chars[pattern.start as usize + depth];
         let all = &self.list[range.clone()];
         let [Some(first), Some(last)] = [all.first(), all.last()].map(|end| end.map(at)) else {
-            return range;
+            return (range, 0);
         };
         match () {
             // Most often all agree, or none does, which takes no search.
-            _ if first == c && last == c => range,
-            _ if c < first || last < c => range.start..range.start,
+            _ if first == c && last == c => (range, 0),
+            _ if c < first || last < c => (range.start..range.start, 0),
             _ => {
                 let [start, end] = [
                     all.partition_point(|pattern| at(pattern) < c),
                     all.partition_point(|pattern| at(pattern) <= c),
                 ];
-                range.start + start..range.start + end
+                (range.start + start..range.start + end, all.len().ilog2() as usize)
             }
         }
     }

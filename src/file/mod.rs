@@ -130,6 +130,8 @@ pub struct Model {
     /// The file that lists the shards.
     index: Option<PathBuf>,
     config: Option<checkpoint::Config>,
+    /// The file of the settings, where that is another.
+    settings: Option<PathBuf>,
     int8_threshold: Option<f32>,
 }
 
@@ -202,6 +204,7 @@ impl Model {
             header,
             index: None,
             config: None,
+            settings: None,
             int8_threshold: None,
         })
     }
@@ -231,7 +234,7 @@ impl Model {
     /// The model of what safetensors files hold together, by the settings beside them.
     fn from_tensors(path: &Path, folder: &Folder, files: Vec<Source>, header: Header) -> Result<Self> {
         let config = checkpoint::Config::of(folder)?;
-        let settings = checkpoint::quantization(folder, config.as_ref())?;
+        let (settings, beside) = checkpoint::quantization(folder, config.as_ref())?;
         let Gathered { tensors, stored } = module::gather(header.tensors, &Files(&files), &settings)?;
         Ok(Self {
             path: path.into(),
@@ -243,6 +246,7 @@ impl Model {
             header: header.metadata,
             index: None,
             config,
+            settings: beside,
             int8_threshold: settings.int8_threshold(),
         })
     }
@@ -409,8 +413,8 @@ impl Model {
         if self.files.iter().any(|file| file.in_memory().is_some()) {
             return Ok(());
         }
-        let beside =
-            self.index.as_deref().into_iter().chain(self.config.as_ref().map(checkpoint::Config::path));
+        let config = self.config.as_ref().map(checkpoint::Config::path);
+        let beside = [self.index.as_deref(), config, self.settings.as_deref()].into_iter().flatten();
         output::refuse_input(path, self.files.iter().map(Source::path).chain(beside))
     }
 

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::file::names::shown;
-use crate::file::outlier_columns::Chosen;
+use crate::file::outlier_columns::{Chosen, LIST, WEIGHT as KEPT_WEIGHT};
 use crate::file::output::{self, Sink, same_file};
 use crate::file::quantize::{Report, TensorReport};
 use crate::file::safetensors_write::{self, NewTensor};
@@ -11,9 +11,10 @@ use crate::file::{Kind, Model, StoredType, TensorInfo};
 use crate::format::storage::Part;
 use crate::tensor::PackedTensor;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 /// Encodes `[rows, cols]` weights of a name.
@@ -41,17 +42,14 @@ pub fn quantize_checkpoint(
     let job = Job { model, target, encode };
     job.check()?;
     let others = others(model)?;
-    check_target(model, out, &others)?;
     let plan: Vec<Item> = model.tensors().iter().map(|t| job.item(t)).collect::<Result<_>>()?;
     target.check_kept(plan.iter().map(Item::kept_columns).sum())?;
+    check_kept_columns(model, &plan)?;
     let order = order(&plan)?;
     let tensors: Vec<NewTensor> = order.iter().map(|at| plan[at.item].tensors[at.part].clone()).collect();
     let config = config(&job, &plan)?;
-    let parent = out.parent().unwrap_or(Path::new(""));
-    fs::create_dir_all(parent).map_err(Error::io("creating", out))?;
-    // Who makes it may take it away again.
-    let is_new = fs::create_dir(out).is_ok();
-    fs::create_dir_all(out).map_err(Error::io("creating", out))?;
+    check_target(model, out, &others, &config)?;
+    let is_new = make_folder(model, out, &others, &config)?;
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     let written = safetensors_write::write(&out.join(WEIGHTS), Some(metadata), &tensors, |sink| {
         job.fill(sink, &plan, &mut progress, out)?;
@@ -63,6 +61,20 @@ pub fn quantize_checkpoint(
     }
     written?;
     Ok(report(&job, &plan))
+}
+
+/// Makes the folder; true if it was not there, and may be taken away again. A path through another that was missing leads somewhere
+/// only now, so the target is looked at once more.
+fn make_folder(model: &Model, out: &Path, others: &[OsString], config: &str) -> Result<bool> {
+    let parent = out.parent().unwrap_or(Path::new(""));
+    fs::create_dir_all(parent).map_err(Error::io("creating", out))?;
+    let is_new = fs::create_dir(out).is_ok();
+    fs::create_dir_all(out).map_err(Error::io("creating", out))?;
+    let checked = check_target(model, out, others, config);
+    if checked.is_err() && is_new {
+        let _ = fs::remove_dir(out);
+    }
+    checked.map(|()| is_new)
 }
 
 /// Takes away what was written into a new folder, and the folder, unless somebody else has finished a checkpoint there. The error
@@ -300,10 +312,13 @@ fn check_source(model: &Model) -> Result<()> {
     Err(Error::Argument(format!("{}: the model is quantized already ({what})", model.path().display())))
 }
 
-/// Refuses to write over the model itself or another checkpoint, beside weights that would be taken for part
+/// Refuses to write over the model itself, another checkpoint or another file, beside weights that would be taken for part
 /// of the new one, and where a file cannot be.
-fn check_target(model: &Model, out: &Path, others: &[OsString]) -> Result<()> {
+fn check_target(model: &Model, out: &Path, others: &[OsString], config: &str) -> Result<()> {
     let refuse = |what: String| Err(Error::Argument(format!("{}: {what}", out.display())));
+    if out.as_os_str().is_empty() {
+        return refuse("it names no folder".into());
+    }
     if same_file(&folder(model), out) {
         return refuse("it is the folder of the model itself".into());
     }
@@ -313,15 +328,28 @@ fn check_target(model: &Model, out: &Path, others: &[OsString]) -> Result<()> {
         if model.refuse_as_output(&path).is_err() {
             return refuse("it links to files of the model itself".into());
         }
+        let shown = shown(&name.to_string_lossy());
         if path.is_dir() {
-            return refuse(format!(
-                "its folder `{}` is where a file belongs",
-                shown(&name.to_string_lossy())
-            ));
+            return refuse(format!("its folder `{shown}` is where a file belongs"));
+        }
+        let is_kept = match name {
+            name if name == CONFIG => holds(&path, config.as_bytes()),
+            // Weights are looked for by more names below.
+            name if name == WEIGHTS => true,
+            name => fs::read(folder(model).join(name)).is_ok_and(|new| holds(&path, &new)),
+        };
+        // A run that was killed leaves what is the same.
+        if path.exists() && !is_kept {
+            return refuse(format!("its `{shown}` is another"));
         }
     }
-    let Ok(entries) = fs::read_dir(out) else { return Ok(()) };
-    let mut names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
+    let entries = match fs::read_dir(out) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(Error::io("reading", out))?,
+    };
+    let names = entries.map(|e| Ok(e.map_err(Error::io("reading", out))?.file_name()));
+    let names: Vec<_> = names.collect::<Result<_>>()?;
+    let mut names = names.into_iter().filter_map(|name| name.into_string().ok());
     let ends = [".safetensors", ".safetensors.index.json"];
     // What lies beside them may be anything: only these make a checkpoint.
     let taken = |name: &str| {
@@ -331,6 +359,34 @@ fn check_target(model: &Model, out: &Path, others: &[OsString]) -> Result<()> {
     match names.find(|name| taken(name)) {
         Some(name) => refuse(format!("it holds weights already, `{}`", shown(&name))),
         None => Ok(()),
+    }
+}
+
+/// True if a file holds these bytes.
+fn holds(path: &Path, bytes: &[u8]) -> bool {
+    let as_long = fs::metadata(path).is_ok_and(|meta| meta.len() == bytes.len() as u64);
+    as_long && fs::read(path).is_ok_and(|held| held == bytes)
+}
+
+/// Refuses a model in which something has the name of columns that are kept beside a weight that is encoded: it would be taken for them.
+fn check_kept_columns(model: &Model, plan: &[Item]) -> Result<()> {
+    let encoded: HashSet<_> = plan
+        .iter()
+        .filter(|i| i.target.is_some())
+        .filter_map(|i| i.info.name.strip_suffix(".weight"))
+        .collect();
+    let is_kept = |name: &str| {
+        let module = [LIST, KEPT_WEIGHT].into_iter().find_map(|end| name.strip_suffix(end));
+        module.is_some_and(|module| encoded.contains(module))
+    };
+    let mut copied = plan.iter().filter(|i| i.target.is_none()).map(|i| &i.info.name);
+    match copied.find(|name| is_kept(name)) {
+        None => Ok(()),
+        Some(name) => Err(Error::Argument(format!(
+            "{}: `{}` would be taken for columns of its weight that are kept in 16 bits",
+            model.path().display(),
+            shown(name)
+        ))),
     }
 }
 

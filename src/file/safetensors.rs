@@ -8,7 +8,7 @@
 pub use crate::file::json::TextMap;
 
 use crate::error::{Error, Result};
-use crate::file::json;
+use crate::file::json::{self, Compound, Count};
 use crate::file::names::shown;
 use crate::file::source::Source;
 use crate::file::stored::StoredType;
@@ -208,13 +208,17 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
         f.write_str("a map from names to tensors")
     }
 
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Self::Value, E> {
+        Err(json::no_text(&self))
+    }
+
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let (mut metadata, mut tensors) = (None, Vec::new());
         while let Some(name) = map.next_key::<String>()? {
             self.current.replace(name);
             if *self.current.borrow() != METADATA {
-                let entry = map.next_value::<Entry>()?;
-                tensors.push(entry.into_info(self).map_err(A::Error::custom)?);
+                let entry = map.next_value::<Compound<Entry>>()?;
+                tensors.push(entry.0.into_info(self).map_err(A::Error::custom)?);
             } else if metadata.replace(map.next_value::<Option<TextMap>>()?).is_some() {
                 return Err(A::Error::custom("it is given twice"));
             }
@@ -232,7 +236,7 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
 struct Entry {
     dtype: Dtype,
     shape: Shape,
-    data_offsets: (u64, u64),
+    data_offsets: Compound<(Count, Count)>,
 }
 
 impl Entry {
@@ -240,7 +244,7 @@ impl Entry {
     fn into_info(self, seed: HeaderSeed<'_>) -> Result<TensorInfo, String> {
         let dtype = seed.stored(self.dtype)?;
         let bytes = dtype.bytes_of(&self.shape.0)?;
-        let (start, end) = self.data_offsets;
+        let Compound((Count(start), Count(end))) = self.data_offsets;
         if end.checked_sub(start) != Some(bytes) {
             let shape = self.shape.0;
             return Err(format!(
@@ -280,9 +284,13 @@ impl<'de> Visitor<'de> for ShapeVisitor {
         f.write_str("a list of dimensions")
     }
 
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Shape, E> {
+        Err(json::no_text(&self))
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
         let mut dims = Vec::with_capacity(2);
-        while let Some(dim) = seq.next_element()? {
+        while let Some(Count(dim)) = seq.next_element()? {
             if dims.len() == MAX_DIMS {
                 return Err(A::Error::custom(format!("its shape has more than {MAX_DIMS} dimensions")));
             }

@@ -26,7 +26,7 @@ pub(super) fn module_of_scale(name: &str) -> Option<&str> {
 }
 
 /// What else lies in a module. Without it the module would be read, but as another weight, so that no index may leave it out.
-const PARTS: [&str; 14] = [
+const PARTS: [&str; 16] = [
     "absmax",
     "axis",
     "bias",
@@ -34,10 +34,12 @@ const PARTS: [&str; 14] = [
     "nbits",
     "outlier_columns",
     "outlier_weight",
+    "pre_quant_scale",
     "quant_map",
     "quant_scale",
     "quant_zero",
     "qzeros",
+    "weight_format",
     "weight_g_idx",
     "weight_zero_point",
     "zero",
@@ -111,8 +113,8 @@ pub(super) fn refuse_unclaimed<'a>(
     let bare: Vec<&TensorInfo> = unclaimed.filter(|t| t.dtype.name() == "I8" && t.shape.len() > 1).collect();
     refuse_unscaled(checkpoint, &bare)?;
     refuse_int8(checkpoint, &bare)?;
-    let mut smooth = checkpoint.ending(".pre_quant_scale");
-    match smooth.find(|(_, module)| checkpoint.beside(module, ".weight").is_some()) {
+    let mut smooth = checkpoint.named("pre_quant_scale");
+    match smooth.find(|(_, module)| checkpoint.beside(module, "weight").is_some()) {
         None => Ok(()),
         Some((scale, _)) => {
             let problem =

@@ -76,7 +76,10 @@ impl Settings {
             let wanted = format!("1 to {} belong here, or -1 for whole rows", u32::MAX);
             return Err(refused(path, "group_size", format!("groups of {size} columns: {wanted}")));
         }
-        match self.llm_int8_threshold.filter(|t| !(0.0..=f64::from(f32::MAX)).contains(t)) {
+        // What f32 has no number for but zero would be none, and mean the opposite.
+        let vanishes = |t: f64| t > 0.0 && t as f32 == 0.0;
+        let is_wrong = |t: &f64| !(0.0..=f64::from(f32::MAX)).contains(t) || vanishes(*t);
+        match self.llm_int8_threshold.filter(is_wrong) {
             None => Ok(Self { found: true, ..self }),
             Some(threshold) => {
                 let problem = format!("a threshold of {threshold:?}: 0 to {:e} belong here", f32::MAX);

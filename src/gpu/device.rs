@@ -221,10 +221,12 @@ pub(super) fn open(adapter: &wgpu::Adapter, options: &Options) -> Result<(wgpu::
         },
         ..Default::default()
     });
-    pollster::block_on(request).map_err(|e| Error::Gpu {
-        doing: format!("opening a device on `{}`", adapter.get_info().name),
-        message: e.to_string(),
-    })
+    pollster::block_on(request).map_err(|e| Error::Gpu { doing: opening(adapter), message: e.to_string() })
+}
+
+/// What is being done there, for errors.
+pub(super) fn opening(adapter: &wgpu::Adapter) -> String {
+    format!("opening a device on `{}`", adapter.get_info().name)
 }
 
 /// Edge of the largest square matrices that the adapter multiplies with f16 in and f32 sums.

@@ -2,8 +2,9 @@
 
 use super::hooks::{Hook, Point};
 use crate::error::{Error, Result};
-use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ pub(super) struct Faults {
     uncaught: Arc<Mutex<Option<String>>>,
     /// Submissions that have ended.
     finished: Arc<AtomicU64>,
+    /// True from a wait that took too long until one that ends, and for good once a call into the driver has panicked.
+    silent: Arc<AtomicBool>,
+    broken: Arc<AtomicBool>,
     /// Time in which a submission must end.
     timeout: Duration,
     hook: Arc<OnceLock<Hook>>,
@@ -29,7 +33,15 @@ impl Faults {
         device.set_device_lost_callback(move |reason, message| {
             let _ = sink.set(format!("{reason:?}: {message}"));
         });
-        Self { lost, uncaught: Arc::default(), finished: Arc::default(), timeout, hook: Arc::default() }
+        Self {
+            lost,
+            timeout,
+            uncaught: Arc::default(),
+            finished: Arc::default(),
+            silent: Arc::default(),
+            broken: Arc::default(),
+            hook: Arc::default(),
+        }
     }
 
     /// Keeps errors that no scope caught away from wgpu's default handler, which panics, for the next call to report. Scopes are
@@ -87,7 +99,10 @@ impl Faults {
         let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
         let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let value = call();
+        let value = catch_unwind(AssertUnwindSafe(|| {
+            self.at(Point::Calling);
+            call()
+        }));
         let memory = pollster::block_on(memory.pop());
         let internal = pollster::block_on(internal.pop());
         let validation = pollster::block_on(validation.pop());
@@ -98,10 +113,20 @@ impl Faults {
         if memory.is_some() {
             return Err(Error::OutOfMemory { doing: doing(), bytes, left: None });
         }
-        match internal.or(validation) {
-            Some(error) => Err(Error::Gpu { doing: doing(), message: error.to_string() }),
-            None => Ok(value),
+        match (internal.or(validation), value) {
+            (Some(error), _) => Err(Error::Gpu { doing: doing(), message: error.to_string() }),
+            (None, Ok(value)) => Ok(value),
+            (None, Err(panic)) => {
+                self.broken.store(true, Ordering::Relaxed);
+                self.check_alive(device)?;
+                Err(Error::Gpu { doing: doing(), message: panicked(&panic) })
+            }
         }
+    }
+
+    /// True if the end of the device is not to be waited for, as it may never come.
+    pub fn is_unreliable(&self) -> bool {
+        self.silent.load(Ordering::Relaxed) || self.broken.load(Ordering::Relaxed)
     }
 
     /// Counts the end of what `encoder` records.
@@ -131,7 +156,10 @@ impl Faults {
         let polled = until_done(&self.finished, || self.poll(device, last));
         self.check()?;
         match polled {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.silent.store(false, Ordering::Relaxed);
+                Ok(())
+            }
             Err(wgpu::PollError::Timeout) => Err(self.timed_out()),
             Err(e) => {
                 // What is submitted to a device that is about to be lost is dropped without a word.
@@ -142,6 +170,7 @@ impl Faults {
     }
 
     pub fn timed_out(&self) -> Error {
+        self.silent.store(true, Ordering::Relaxed);
         Error::TimedOut { doing: "waiting for the device".into(), seconds: self.timeout.as_secs_f64() }
     }
 
@@ -157,7 +186,7 @@ impl Faults {
             let (submission_index, timeout) = (last.cloned(), Some(self.timeout));
             device.poll(wgpu::PollType::Wait { submission_index, timeout })
         };
-        std::panic::catch_unwind(AssertUnwindSafe(poll)).unwrap_or_else(|panic| {
+        catch_unwind(AssertUnwindSafe(poll)).unwrap_or_else(|panic| {
             match self.check_alive(device) {
                 Ok(()) => resume_unwind(panic),
                 // Which the caller finds out.
@@ -177,6 +206,13 @@ impl Faults {
     pub fn set_hook(&self, hook: Hook) {
         let _ = self.hook.set(hook);
     }
+}
+
+/// What wgpu says where it panics: at what few errors of drivers it has no value for.
+pub(super) fn panicked(panic: &Box<dyn Any + Send>) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or(panic.downcast_ref::<&str>().copied());
+    format!("the call panicked: {}", text.unwrap_or("without a word"))
 }
 
 /// Polls until what is waited for is done. A time-out ends that only if nothing has `finished` meanwhile.

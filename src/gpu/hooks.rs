@@ -6,6 +6,8 @@
 pub enum Point<'a> {
     /// About to compile this text.
     Compiling(&'a mut String),
+    /// Within a call of wgpu whose errors are caught.
+    Calling,
     /// About to submit commands.
     Submitting,
     /// About to map the buffer of a result, its commands submitted.

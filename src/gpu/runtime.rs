@@ -1,7 +1,7 @@
 //! The runtime: a device, its pipelines, and the operations on weights that lie on it.
 
 use super::device::{self, AdapterSummary, Options};
-use super::errors::Faults;
+use super::errors::{Faults, panicked};
 use super::hooks::{Hook, Point};
 use super::memory::{self, Buffer, Ledger};
 use super::pipelines::Pipelines;
@@ -16,6 +16,7 @@ use crate::format::{Format, Layout};
 use crate::kernel::{self, Candidate, Caps, Config, Kernel, MatmulOptions, Request, plan, reference};
 use crate::tensor::{PackedTensor, check_finite};
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -39,6 +40,16 @@ struct Inner {
     ledger: Arc<Ledger>,
     /// How the device was opened, if it was not the host's.
     options: Option<Options>,
+}
+
+impl Drop for Inner {
+    /// wgpu waits for a queue when it is dropped, without bound and not for a device that has stopped answering: such a one keeps what
+    /// it has until the process ends.
+    fn drop(&mut self) {
+        if self.faults.is_unreliable() {
+            std::mem::forget((self.device.clone(), self.queue.clone()));
+        }
+    }
 }
 
 /// A request with one result.
@@ -77,8 +88,14 @@ impl Runtime {
     /// As [`Runtime::new`].
     pub fn with_options(options: &Options) -> Result<Self> {
         let adapter = device::choose(&options.select)?;
-        let (device, queue) = device::open(&adapter, options)?;
-        Self::assemble(device, queue, &adapter, options, Some(options.clone()))
+        let open = || {
+            let (device, queue) = device::open(&adapter, options)?;
+            Self::assemble(device, queue, &adapter, options, Some(options.clone()))
+        };
+        // wgpu panics where a driver refuses what no driver should.
+        catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| {
+            Err(Error::Gpu { doing: device::opening(&adapter), message: panicked(&panic) })
+        })
     }
 
     /// Works on a device of the caller's. The features that qmatmul uses where it finds them are `SUBGROUP`, `SHADER_F16`,
@@ -103,11 +120,17 @@ impl Runtime {
     /// the host. The same calls then give the same bits. The old runtime and its weights may be dropped in any order.
     ///
     /// # Errors
-    /// As [`Runtime::with_options`]; [`Error::Argument`] for a runtime on a device of the host's, who has to open another.
+    /// As [`Runtime::with_options`]; [`Error::NoAdapter`] if the adapter is gone, even if there is another;
+    /// [`Error::Argument`] for a runtime on a device of the host's, who has to open another.
     pub fn rebuild(&self) -> Result<Self> {
         match &self.inner.options {
             Some(options) => {
                 let new = Self::with_options(options)?;
+                let is = |of: &Self| [&of.inner.adapter.name, &of.inner.adapter.backend].map(String::clone);
+                if is(&new) != is(self) {
+                    let [was, now] = [self, &new].map(|of| is(of).join(", "));
+                    return Err(Error::NoAdapter(format!("the adapter {was} is gone; there is {now}")));
+                }
                 // Another process may have measured other kernels, whose sums differ.
                 new.inner.tuning.take_over(&self.inner.tuning);
                 Ok(new)
@@ -336,6 +359,7 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::dequantize`].
     pub async fn dequantize_async(&self, w: &Weights) -> Result<Vec<f32>> {
+        self.owns(w)?;
         let mut out = vec![];
         for rows in self.row_steps(w, 0..w.rows()) {
             out.append(&mut self.run_async(w, &Task::Dequantize(rows)).await?);
@@ -348,6 +372,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::Shape`] if there are not so many rows, and the device's errors.
     pub fn dequantize_rows(&self, w: &Weights, rows: Range<usize>) -> Result<Vec<f32>> {
+        self.owns(w)?;
         if rows.start > rows.end || rows.end > w.rows() {
             return Err(Error::shape(
                 format!("rows of `{}`", w.name()),
@@ -612,7 +637,11 @@ impl Runtime {
     pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<wgpu::SubmissionIndex> {
         self.at(Point::Submitting);
         self.inner.faults.count(&encoder);
-        self.guard(|| "submitting work".into(), 0, || self.queue().submit([encoder.finish()]))
+        let submit = || self.queue().submit([encoder.finish()]);
+        let submitted =
+            self.guard(|| "submitting work".into(), 0, || catch_unwind(AssertUnwindSafe(submit)))?;
+        // wgpu runs callbacks there, of which one may be the host's.
+        submitted.map_err(|panic| self.check_alive().err().unwrap_or_else(|| resume_unwind(panic)))
     }
 
     /// Waits until everything submitted is done.

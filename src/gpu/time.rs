@@ -86,7 +86,7 @@ pub(super) fn rounds(runtime: &Runtime, prepared: &[Vec<Prepared>], least: f64) 
 
 /// Runs everything once. A clock that works, and the shortest time that was seen.
 fn warmed_up(runtime: &Runtime, prepared: &[Vec<Prepared>]) -> Result<(Clock, f64)> {
-    let mut clock = Clock::new(runtime);
+    let mut clock = Clock::new(runtime)?;
     let mut once = f64::INFINITY;
     for p in prepared {
         once = once.min(clock.pass(runtime, |pass| p.iter().for_each(|p| p.record(pass)))?);
@@ -131,9 +131,9 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub fn new(runtime: &Runtime) -> Self {
+    pub fn new(runtime: &Runtime) -> Result<Self> {
         let device = runtime.device();
-        let queries = device.features().contains(wgpu::Features::TIMESTAMP_QUERY).then(|| {
+        let make = || {
             let set = device.create_query_set(&wgpu::QuerySetDescriptor {
                 label: Some("timing"),
                 ty: wgpu::QueryType::Timestamp,
@@ -146,8 +146,12 @@ impl Clock {
                 mapped_at_creation: false,
             });
             (set, resolve)
-        });
-        Self { queries }
+        };
+        let queries = match device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+            true => Some(runtime.guard(|| "making room for timestamps".into(), 256, make)?),
+            false => None,
+        };
+        Ok(Self { queries })
     }
 
     /// True if the device itself takes the times.

@@ -68,7 +68,7 @@ const MOST_UNITS: u32 = 4096;
 
 impl<'r> Lab<'r> {
     pub fn new(runtime: &'r Runtime) -> Result<Self> {
-        let device = runtime.device();
+        let (device, clock) = (runtime.device(), Clock::new(runtime)?);
         runtime.guard(
             || "preparing to measure".into(),
             0,
@@ -79,7 +79,7 @@ impl<'r> Lab<'r> {
                     bind_group_layouts: &[Some(&bindings)],
                     immediate_size: 0,
                 });
-                Self { runtime, clock: Clock::new(runtime), bindings, layout }
+                Self { runtime, clock, bindings, layout }
             },
         )
     }
