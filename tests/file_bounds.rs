@@ -280,22 +280,20 @@ fn patterns(count: u64, end: &str) -> String {
     lora_config("alpha_pattern", &format!("{{{}}}", keys.join(",")))
 }
 
-/// The longest table of patterns of which many agree with a short name in many places, as dots stand for any character.
-fn dotted() -> String {
-    let letters =
-        |i: u32| -> String { (0..8).map(|at| ['a', 'c', '.'][(i / 3u32.pow(at) % 3) as usize]).collect() };
-    let keys: Vec<String> = (0..6561).map(|i| format!(r#""{}":1"#, letters(i))).collect();
-    let more: Vec<String> =
-        (0..60_000).map(|i| format!(r#""q{}":1"#, letters(i % 6561) + &format!("{i:x}"))).collect();
-    lora_config("alpha_pattern", &format!("{{{}}}", [&keys[..], &more[..40_000]].concat().join(",")))
+/// Patterns of which thousands agree with the end of a name in several places, as dots stand for any character.
+fn dotted(count: usize) -> String {
+    let end = |i: usize| -> String { [i % 3, i / 3 % 3].iter().map(|at| ["a", "c", "."][*at]).collect() };
+    let keys: Vec<String> = (0..count).map(|i| format!(r#""{i:x}{}":1"#, end(i))).collect();
+    lora_config("alpha_pattern", &format!("{{{}}}", keys.join(",")))
 }
 
-/// Empty matrices of so many modules with names of two letters.
-fn short(count: u64) -> Vec<u8> {
-    let name = |i: u64| -> String { (0..16).map(|at| if i >> at & 1 == 0 { 'a' } else { 'c' }).collect() };
-    let entry = |i: u64, side: &str, shape: &str| {
-        let name = name(i);
-        format!(r#""{name}.lora_{side}.weight":{{"dtype":"F32","shape":{shape},"data_offsets":[0,0]}}"#)
+/// Empty matrices of so many modules whose names end in two letters that such patterns have.
+fn lettered(count: usize) -> Vec<u8> {
+    let entry = |i: usize, side: &str, shape: &str| {
+        let (start, end) = (i / 4, ["aa", "ac", "ca", "cc"][i % 4]);
+        format!(
+            r#""base_model.model.{start:x}z{end}.lora_{side}.weight":{{"dtype":"F32","shape":{shape},"data_offsets":[0,0]}}"#
+        )
     };
     let all: Vec<_> = (0..count).flat_map(|i| [entry(i, "A", "[1,0]"), entry(i, "B", "[0,1]")]).collect();
     safetensors(&format!("{{{}}}", all.join(",")))
@@ -311,7 +309,7 @@ fn adapters() -> Vec<(&'static str, String, Vec<u8>, bool)> {
         ("131,072 parts of empty modules", lora_config("x", "0"), many.clone(), true),
         ("131,072 parts of modules, 65,536 patterns", patterns(65_536, ".x"), many.clone(), true),
         ("131,072 parts of modules with patterns", patterns(65_536, ""), many, true),
-        ("131,072 parts of modules, dots everywhere", dotted(), short(65_536), true),
+        ("131,072 parts of modules, many dots", dotted(65_536), lettered(65_536), true),
         ("1,000 long names, 1,000 long patterns", patterns(1000, &end), modules(1000, &end), true),
         ("1,000 long names and no dot", patterns(1000, &end), modules(1000, &format!(".z{end}")), true),
         ("262,000 lists in an adapter", lora_config("x", &lists("[0]")), few.clone(), true),

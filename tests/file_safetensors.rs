@@ -203,7 +203,7 @@ fn metadata_that_is_not_text() {
     refused(
         &file(r#"{"__metadata__":[]}"#, 0),
         "key `__metadata__`",
-        23,
+        25,
         "expected a map from strings to strings",
     );
 }

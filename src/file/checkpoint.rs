@@ -265,7 +265,7 @@ struct WeightMap {
 
 impl<'de> Deserialize<'de> for WeightMap {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(WeightMapVisitor)
+        deserializer.deserialize_any(WeightMapVisitor)
     }
 }
 
@@ -274,14 +274,17 @@ fn normal(path: &str) -> Cow<'_, str> {
     if !path.contains('/') {
         return path.into();
     }
-    let (mut normal, mut parts) = (String::new(), path.split('/').enumerate().peekable());
-    while let Some((i, part)) = parts.next() {
-        // What begins or ends with a slash or a dot is no plain path.
-        let is_end = i == 0 || parts.peek().is_none();
-        if is_end || !["", "."].contains(&part) {
-            normal.extend((i > 0).then_some('/'));
+    // What begins or ends with a slash or a dot is no plain path.
+    let (first, mut rest) = path.split_at(path.find('/').unwrap_or(path.len()));
+    let mut normal = first.to_owned();
+    while !rest.is_empty() {
+        let after = rest.trim_start_matches('/');
+        let (part, next) = after.split_at(after.find('/').unwrap_or(after.len()));
+        if part != "." || next.is_empty() {
+            normal.push('/');
             normal.push_str(part);
         }
+        rest = next;
     }
     normal.into()
 }

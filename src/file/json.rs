@@ -71,7 +71,8 @@ impl Texts {
     }
 }
 
-/// That a text is where none belongs. serde says so with the whole text, in which each byte may become six.
+/// That a text is where none belongs. serde_json says so with the whole text, in which each byte may become six, unless it is asked for
+/// any value and the visitor is left to refuse it.
 pub(crate) fn no_text<E: serde::de::Error>(expected: &dyn Expected) -> E {
     E::invalid_type(Unexpected::Other("a text"), expected)
 }
@@ -112,7 +113,7 @@ pub(crate) struct Count(pub u64);
 
 impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_u64(CountVisitor)
+        deserializer.deserialize_any(CountVisitor)
     }
 }
 
@@ -188,7 +189,7 @@ impl TextMap {
 
 impl<'de> Deserialize<'de> for TextMap {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(TextMapVisitor)
+        deserializer.deserialize_any(TextMapVisitor)
     }
 }
 

@@ -85,7 +85,7 @@ impl<T: Copy> Patterns<T> {
     /// A sentence, if dots let so many patterns agree in so many places that it takes no time in proportion
     /// to the name.
     pub fn find(&self, module: &str) -> Result<Option<T>, String> {
-        let limit = 64 + 4 * module.len();
+        let limit = 128 + 4 * module.len();
         let (mut agree, mut next, mut steps) = (vec![Range { start: 0, end: self.list.len() }], vec![], 0);
         let mut found: Option<&Pattern<T>> = None;
         for (depth, before) in module.chars().rev().map(Some).chain([None]).enumerate() {
@@ -208,7 +208,7 @@ mod tests {
             .map(|i| (0..12).map(|bit| if i >> bit & 1 == 0 { 'a' } else { '.' }).collect())
             .collect();
         let table = table(&keys.iter().map(|key| &**key).collect::<Vec<_>>()).expect("all different");
-        let problem = table.find(&"a".repeat(100)).expect_err("too many").contains("more than 464 steps");
+        let problem = table.find(&"a".repeat(100)).expect_err("too many").contains("more than 528 steps");
         assert!(problem && table.find(&"b".repeat(100)) == Ok(None));
     }
 }

@@ -208,10 +208,6 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
         f.write_str("a map from names to tensors")
     }
 
-    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Self::Value, E> {
-        Err(json::no_text(&self))
-    }
-
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let (mut metadata, mut tensors) = (None, Vec::new());
         while let Some(name) = map.next_key::<String>()? {
@@ -271,7 +267,7 @@ struct Shape(Vec<u64>);
 
 impl<'de> Deserialize<'de> for Shape {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(ShapeVisitor)
+        deserializer.deserialize_any(ShapeVisitor)
     }
 }
 
