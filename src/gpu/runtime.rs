@@ -31,7 +31,8 @@ struct Inner {
     /// Told apart from other runtimes: buffers of one mean something else on another.
     id: u64,
     device: wgpu::Device,
-    queue: wgpu::Queue,
+    /// Until it is dropped.
+    queue: Option<wgpu::Queue>,
     adapter: AdapterSummary,
     caps: Caps,
     pipelines: Pipelines,
@@ -43,11 +44,13 @@ struct Inner {
 }
 
 impl Drop for Inner {
-    /// wgpu waits for a queue when it is dropped, without bound and not for a device that has stopped answering: such a one keeps what
-    /// it has until the process ends.
+    /// wgpu waits for the work of a queue that is dropped, without bound: one that does not answer keeps what it has until the
+    /// process ends. And it panics there over commands that a driver failed to record.
     fn drop(&mut self) {
-        if self.faults.is_unreliable() {
-            std::mem::forget((self.device.clone(), self.queue.clone()));
+        let queue = self.queue.take();
+        match self.faults.is_unreliable() {
+            true => std::mem::forget((self.device.clone(), queue)),
+            false => drop(catch_unwind(AssertUnwindSafe(|| drop(queue)))),
         }
     }
 }
@@ -168,7 +171,7 @@ impl Runtime {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let ledger = Ledger::new(options.memory_limit);
-        let options = reopen;
+        let (options, queue) = (reopen, Some(queue));
         let inner = Inner { id, device, queue, adapter, caps, pipelines, tuning, faults, ledger, options };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -190,7 +193,7 @@ impl Runtime {
 
     /// Its queue.
     pub fn queue(&self) -> &wgpu::Queue {
-        &self.inner.queue
+        self.inner.queue.as_ref().expect("it is there until the runtime is dropped")
     }
 
     /// Bytes of device memory in buffers of this runtime: weights, code books, and what calls use until their work has ended.
