@@ -9,10 +9,11 @@
 export XDG_RUNTIME_DIR ?= $(CURDIR)/target
 
 MODEL := tests/data/storybook-3.7M-Q4_K_M.gguf
-QMATMUL := target/release/qmatmul
+PROFILE := release
+QMATMUL := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/qmatmul
 
 demo:
-	cargo build --release
+	cargo build --profile $(PROFILE)
 	scripts/vulkan.sh $(QMATMUL)
 	$(QMATMUL) devices
 	$(QMATMUL) inspect $(MODEL)

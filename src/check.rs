@@ -283,7 +283,8 @@ const CHECK_ELEMENTS: usize = 16 << 20;
 
 /// Checks a tensor on the device against the CPU: all weights bit for bit, some rows by number, a matmul for each of `batches`.
 ///
-/// A plain tensor with NaN or infinity, as files of statistics hold, and one without columns are not multiplied. Activations come from `seed`. Activations `q8` do not apply to plain numbers, which are then taken as they are.
+/// A plain tensor with NaN or infinity, as files of statistics hold, and one without columns are not multiplied, nor is one of millions of
+/// columns and no rows. Activations come from `seed`. Activations `q8` do not apply to plain numbers, which are then taken as they are.
 ///
 /// # Errors
 /// The device's errors, but for those of a single operation: one that is refused, as one with a wrong result, is an [`Outcome`] that

@@ -82,7 +82,7 @@ pub enum Error {
     /// An argument makes no sense by itself.
     #[error("{}", plain(.0))]
     Argument(String),
-    /// No GPU, not even a software one.
+    /// No GPU, not even a software one, or none that was asked for.
     #[error("{}", plain(.0))]
     NoAdapter(String),
     /// The adapter lacks what the request needs.

@@ -232,8 +232,9 @@ fn check_tells_what_it_left_out() {
     // No product with exact activations was made.
     assert!(!text.contains("(bound 1e-10)") && text.contains("with activations f16"), "{text}");
     let names: Vec<_> = found["not_checked"].as_object().expect("names").keys().collect();
-    assert_eq!(names, ["flags (BOOL)", "nan"]);
-    #[cfg(unix)]
+    assert_eq!(names, ["flags", "nan"]);
+    // Not every file system takes such a name.
+    #[cfg(target_os = "linux")]
     {
         use std::os::unix::ffi::OsStrExt;
         let odd = dir.path().join(std::ffi::OsStr::from_bytes(b"a\xff.safetensors"));

@@ -198,10 +198,16 @@ fn a_panic_of_the_hosts_callback_is_the_hosts() {
     let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
     let x = activations(64, 1);
     let y = runtime.matmul(&w, &x).expect("small");
-    runtime.queue().on_submitted_work_done(|| resume_unwind(Box::new("the host's")));
-    let call = AssertUnwindSafe(|| runtime.matmul(&w, &x));
-    let panic = catch_unwind(call).expect_err("nobody else can handle it");
-    assert_eq!(panic.downcast_ref(), Some(&"the host's"));
+    for (name, call) in [CALLS[0], CALLS[1]] {
+        runtime.queue().on_submitted_work_done(|| resume_unwind(Box::new("the host's")));
+        let panic = catch_unwind(AssertUnwindSafe(|| {
+            call(&runtime, &w)?;
+            // For a call that does not wait.
+            runtime.wait()
+        }));
+        let panic = panic.expect_err("nobody else can handle it");
+        assert_eq!(panic.downcast_ref(), Some(&"the host's"), "{name}");
+    }
     assert_eq!(runtime.matmul(&w, &x).expect("the device is not to blame"), y);
 }
 

@@ -426,14 +426,17 @@ fn quantize_looks_at_what_is_in_the_folder() {
     for name in ["config.json", "tokenizer.json"] {
         std::fs::write(to.join(name), "old").expect("room");
         let text = run(&to).expect_err("another file").to_string();
-        assert!(text.contains(&format!("its `{name}` is another")), "{text}");
+        assert!(text.contains(&format!("`{name}` there is another file")), "{text}");
         assert_eq!(std::fs::read(to.join(name)).expect("there"), b"old");
         std::fs::remove_file(to.join(name)).expect("there");
     }
     // To the folder of the model by way of one that is not there yet, and to no folder at all.
     let before = std::fs::read(from.join("model.safetensors")).expect("there");
-    for (out, why) in [(dir.path().join("new/../from"), "the folder of the model"), ("".into(), "no folder")]
-    {
+    for (out, why) in [
+        (dir.path().join("new/../from"), "the folder of the model"),
+        ("".into(), "no folder"),
+        (from.join("config.json"), "no folder"),
+    ] {
         let text = run(&out).expect_err("no target").to_string();
         assert!(text.contains(why), "{text}");
     }

@@ -232,6 +232,9 @@ fn quantize_copies_nothing_that_would_be_kept_columns() {
         quantize_checkpoint(&model, &to, &target, &encode, |_, _| ()).map(drop).expect_err("taken for");
     assert!(error.to_string().contains("`a.outlier_weight` would be taken for"), "{error}");
     assert!(!to.exists());
+    // Weights of four bits have no such columns.
+    let nf4 = Target::FourBit(qmatmul::format::by_name("NF4").expect("a format"), Default::default());
+    quantize_checkpoint(&model, &to, &nf4, &encode, |_, _| ()).map(drop).expect("copied");
 }
 
 /// A vector with two columns kept: [`parts`] with a list of them and their weights.

@@ -59,8 +59,8 @@ struct Checked<'a> {
     failed: Vec<(String, Error)>,
     /// Names of those that no device was left for.
     unreached: Vec<String>,
-    /// Names of those in formats that are not supported.
-    unsupported: Vec<String>,
+    /// Those in formats that are not supported.
+    unsupported: Vec<&'a TensorInfo>,
 }
 
 impl Check {
@@ -96,12 +96,10 @@ impl Check {
             let file = file.display().to_string();
             return Err(Error::Argument(format!("{file} holds no tensor in a supported format")));
         }
-        let name = |t: &TensorInfo| format!("{} ({})", t.name, t.dtype.name());
-        let unsupported: Vec<_> = unknown.into_iter().map(name).collect();
         let (model, adapters, batches): (&Model, _, _) = (&model, &adapters[..], &self.n.0[..]);
         let stored = |info| Subject::Stored(Stored { model, info, adapters, batches });
         let subjects: Vec<_> = known.into_iter().map(stored).collect();
-        self.finish(common, &runtime, &subjects, unsupported)
+        self.finish(common, &runtime, &subjects, unknown)
     }
 
     /// Checks all of it, and says what came out.
@@ -110,7 +108,7 @@ impl Check {
         common: &Common,
         runtime: &Runtime,
         subjects: &[Subject],
-        unsupported: Vec<String>,
+        unsupported: Vec<&TensorInfo>,
     ) -> Result<Verdict> {
         let mut checked = Checked { unsupported, ..Checked::default() };
         let done = devices::check_all(common, runtime, subjects);
@@ -167,7 +165,7 @@ impl Check {
             );
         }
         let cure = match &diagnose::cures(findings)[..] {
-            _ if checked.is_over() => "The device was gone before a switch could be tried.".to_owned(),
+            _ if checked.is_silent() => "It fell silent, so no switch was tried.".to_owned(),
             _ if findings.iter().any(|finding| finding.unsteady) => {
                 "It comes and goes: something was right when it was checked once more.".to_owned()
             }
@@ -202,22 +200,24 @@ impl<'a> Checked<'a> {
         self.outcomes.extend(outcomes);
     }
 
-    /// True if the device was gone before the end.
-    fn is_over(&self) -> bool {
-        self.failed.iter().any(|(_, error)| devices::is_gone(error))
+    /// True if the device fell silent, as others of the same driver may.
+    fn is_silent(&self) -> bool {
+        self.failed.iter().any(|(_, error)| matches!(error, Error::TimedOut { .. }))
     }
 
     /// Names of what was not checked, or not all of it, and why.
     fn not_checked(&self) -> BTreeMap<&str, String> {
         let failed = self.failed.iter().map(|(name, error)| (&**name, error.to_string()));
+        let unsupported =
+            |t: &&'a TensorInfo| (&*t.name, format!("its type {} is not supported", t.dtype.name()));
         let others = [
             (strs(&self.unreached), "the device was gone"),
-            (strs(&self.unsupported), "its format is not supported"),
             (self.unmultiplied(), "not multiplied: its weights are not finite"),
         ];
         let named =
             others.into_iter().flat_map(|(names, why)| names.into_iter().map(move |name| (name, why)));
-        named.map(|(name, why)| (name, why.to_owned())).chain(failed).collect()
+        let named = named.map(|(name, why)| (name, why.to_owned()));
+        named.chain(self.unsupported.iter().map(unsupported)).chain(failed).collect()
     }
 
     /// Tensors that were decoded but not multiplied.
@@ -246,8 +246,10 @@ impl<'a> Checked<'a> {
 
     /// What was wrong, and what is missing.
     fn describe(&self, common: &Common) {
+        let with_type = |t: &&TensorInfo| format!("{} ({})", t.name, t.dtype.name());
+        let unsupported: Vec<_> = self.unsupported.iter().map(with_type).collect();
         for (what, names) in [
-            ("not checked, format not supported", strs(&self.unsupported)),
+            ("not checked, format not supported", strs(&unsupported)),
             ("nothing to compare", strs(&self.empty)),
             ("not multiplied, weights not finite", self.unmultiplied()),
             ("not reached, the device was gone", strs(&self.unreached)),
@@ -312,13 +314,14 @@ fn largest_errors(outcomes: &[Outcome]) -> String {
     if all.is_empty() { all.concat() } else { format!(", matmul nmse at most {}", all.join(", ")) }
 }
 
-fn right(outcomes: &[Outcome]) -> bool {
+/// True if nothing was found wrong.
+pub fn right(outcomes: &[Outcome]) -> bool {
     outcomes.iter().all(|o| o.comparison.passed)
 }
 
-/// Tries the command's switches on some of what was wrong, each on a device of its own.
+/// Tries the command's switches on some of what was wrong, each on a device of its own, unless those would be waited for in vain.
 fn findings(common: &Common, runtime: &Runtime, checked: &Checked) -> Vec<Finding> {
-    if checked.is_over() {
+    if checked.is_silent() {
         return vec![];
     }
     let mut options = common.gpu_options();

@@ -3,6 +3,7 @@
 //! Software drivers compile with one core for each device, and compiling is most of what a check of random weights takes: they get a
 //! device for each core. Only the first one decides anything: what another is lost with is left to it.
 
+use super::check;
 use super::output::plain;
 use super::subjects::Subject;
 use super::{Common, progress};
@@ -28,37 +29,46 @@ pub fn is_gone(error: &Error) -> bool {
 
 /// Goes on after what could not be checked, until the device is gone: what is not reached then is nothing.
 pub fn check_all(common: &Common, runtime: &Runtime, subjects: &[Subject]) -> Vec<Option<Done>> {
-    let others = others(common, runtime, subjects);
+    let groups = groups(subjects);
+    let others = others(common, runtime, subjects, groups.len());
+    check_on(common, (runtime, &others), subjects, groups)
+}
+
+fn check_on(
+    common: &Common,
+    (first, others): (&Runtime, &[Runtime]),
+    subjects: &[Subject],
+    groups: Vec<Range<usize>>,
+) -> Vec<Option<Done>> {
     let work = Work {
         common,
         subjects,
-        groups: Mutex::new(groups(subjects).into_iter()),
+        groups: Mutex::new(groups.into_iter()),
         is_over: AtomicBool::new(false),
         bar: progress::bar(subjects.len() as u64, common.quiet),
     };
     let done = thread::scope(|scope| {
         let threads: Vec<_> = others.iter().map(|other| scope.spawn(|| work.help(other))).collect();
-        let mut done = work.lead(runtime);
+        let mut done = work.lead(first);
         // One that panicked has said so.
         done.extend(threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()));
         done
     });
     let mut all: Vec<_> = subjects.iter().map(|_| None).collect();
     done.into_iter().for_each(|(i, done)| all[i] = Some(done));
-    let left = |i: &usize| all[*i].is_none();
-    let left: Vec<_> = (0..subjects.len()).filter(left).collect();
-    work.each(runtime, left).into_iter().for_each(|(i, done)| all[i] = Some(done));
+    let left: Vec<_> = (0..subjects.len()).filter(|i| all[*i].is_none()).collect();
+    work.each(first, left).into_iter().for_each(|(i, done)| all[i] = Some(done));
     work.bar.finish_and_clear();
     all
 }
 
 /// More devices of the same adapter. None for files, which have few formats and large tensors: they would compile the same twice, and
 /// hold twice as much. None where memory is limited, which is a limit of one device.
-fn others(common: &Common, runtime: &Runtime, subjects: &[Subject]) -> Vec<Runtime> {
+fn others(common: &Common, runtime: &Runtime, subjects: &[Subject], groups: usize) -> Vec<Runtime> {
     let (options, cores) = (common.gpu_options(), thread::available_parallelism().map_or(1, usize::from));
     let pays = runtime.caps().software && options.memory_limit.is_none();
     let useful = match subjects {
-        [Subject::Random(_), ..] if pays => cores.min(groups(subjects).len()).min(MOST_DEVICES),
+        [Subject::Random(_), ..] if pays => cores.min(groups).min(MOST_DEVICES),
         _ => 1,
     };
     (1..useful).map_while(|_| Runtime::with_options(&options).ok()).collect()
@@ -107,7 +117,7 @@ impl Work<'_> {
         done
     }
 
-    /// On another device, until it fails: what it leaves is the first one's.
+    /// On another device, until it is gone: what it leaves is the first one's.
     fn help(&self, runtime: &Runtime) -> Vec<(usize, Done)> {
         let mut done = vec![];
         for i in std::iter::from_fn(|| self.next()).flatten() {
@@ -115,10 +125,13 @@ impl Work<'_> {
                 break;
             }
             let one = self.one(runtime, i);
-            if one.1.is_err() {
+            let (is_gone, is_wrong) = (one.1.as_ref().is_err_and(is_gone), !check::right(&one.0));
+            if !is_gone || is_wrong {
+                done.push((i, one));
+            }
+            if is_gone {
                 break;
             }
-            done.push((i, one));
         }
         done
     }
@@ -128,5 +141,56 @@ impl Work<'_> {
         let done = self.subjects[i].check(self.common, runtime);
         self.bar.inc(1);
         done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Cli;
+    use crate::cli::subjects::Random;
+    use crate::gpu::Point;
+    use crate::kernel::Activations;
+    use clap::Parser;
+
+    /// Checks formats on two devices, of which the first or the second is lost at a submission; how each subject ended.
+    fn ends(lost: Option<usize>) -> Vec<Option<bool>> {
+        let common = Cli::try_parse_from(["qmatmul", "-q", "check"]).expect("a command line").common;
+        let devices = [(); 2].map(|()| Runtime::with_options(&common.gpu_options()).expect("an adapter"));
+        if let Some(i) = lost {
+            let (device, count) = (devices[i].device().clone(), std::sync::atomic::AtomicUsize::new(0));
+            devices[i].set_hook(Box::new(move |point| {
+                if matches!(point, Point::Submitting) && count.fetch_add(1, Ordering::Relaxed) == 4 {
+                    device.destroy();
+                }
+            }));
+        }
+        let random = Random::quick(&[1], Activations::F32).into_iter().take(12);
+        let subjects: Vec<_> = random.map(Subject::Random).collect();
+        let done = check_on(&common, (&devices[0], &devices[1..]), &subjects, groups(&subjects));
+        let end = |(outcomes, ended): Done| ended.is_ok() && outcomes.len() == 3 && check::right(&outcomes);
+        done.into_iter().map(|done| done.map(end)).collect()
+    }
+
+    #[test]
+    fn what_another_device_leaves_the_first_one_checks() {
+        assert_eq!(ends(None), [Some(true); 12]);
+        assert_eq!(ends(Some(1)), [Some(true); 12]);
+    }
+
+    #[test]
+    fn all_ends_with_the_first_device() {
+        let ends = ends(Some(0));
+        assert_eq!(ends.iter().filter(|end| **end == Some(false)).count(), 1, "{ends:?}");
+        assert!(ends.contains(&None), "{ends:?}");
+    }
+
+    #[test]
+    fn a_format_is_checked_by_one_device() {
+        let subjects: Vec<_> =
+            Random::quick(&[1], Activations::F32).into_iter().map(Subject::Random).collect();
+        let groups = groups(&subjects);
+        assert!(groups.iter().all(|group| group.len() == 3) && groups.len() * 3 == subjects.len());
+        assert!(groups.windows(2).all(|two| two[0].end == two[1].start));
     }
 }

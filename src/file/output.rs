@@ -79,7 +79,6 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut Sink<'_>) -> Result<()>) -> Res
 /// [`Error::Io`].
 pub fn probe(path: &Path) -> Result<()> {
     match target(path)? {
-        Some(folder) if folder.is_dir() => Err(Error::io("creating", path)(ErrorKind::IsADirectory.into())),
         Some(target) => temporary(path, &target).map(drop),
         None => Ok(()),
     }
@@ -88,7 +87,8 @@ pub fn probe(path: &Path) -> Result<()> {
 /// The file that is replaced, or made: a link stays a link. None for a device or a pipe.
 fn target(path: &Path) -> Result<Option<PathBuf>> {
     match fs::metadata(path) {
-        Ok(meta) if !meta.is_file() && !meta.is_dir() => Ok(None),
+        Ok(meta) if meta.is_dir() => Err(Error::io("creating", path)(ErrorKind::IsADirectory.into())),
+        Ok(meta) if !meta.is_file() => Ok(None),
         Ok(_) => fs::canonicalize(path).map(Some).map_err(Error::io("creating", path)),
         Err(error) => match followed(path) {
             circle if circle.is_symlink() => Err(Error::io("creating", path)(error)),
@@ -194,6 +194,7 @@ mod tests {
         probe(&path).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert!(probe(dir.path()).is_err(), "a folder");
+        write(dir.path(), |_| panic!("an hour of work")).unwrap_err();
         assert!(probe(&dir.path().join("no/y.bin")).unwrap_err().to_string().contains("y.bin"));
     }
 

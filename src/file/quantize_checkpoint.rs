@@ -30,7 +30,7 @@ pub type Encode<'a> = &'a dyn Fn(&str, &Target, (usize, usize), &[f32]) -> Resul
 ///
 /// # Errors
 /// [`Error::Argument`] if `model` is no safetensors checkpoint or quantized already, the target is none, or
-/// `out` holds weights already;
+/// `out` is no folder or holds weights already, or another file of a name that is written;
 /// [`Error::NonFinite`] for a weight that is NaN or infinite; [`Error::Io`].
 pub fn quantize_checkpoint(
     model: &Model,
@@ -44,7 +44,9 @@ pub fn quantize_checkpoint(
     let others = others(model)?;
     let plan: Vec<Item> = model.tensors().iter().map(|t| job.item(t)).collect::<Result<_>>()?;
     target.check_kept(plan.iter().map(Item::kept_columns).sum())?;
-    check_kept_columns(model, &plan)?;
+    if matches!(target, Target::Int8 { .. }) {
+        check_kept_columns(model, &plan)?;
+    }
     let order = order(&plan)?;
     let tensors: Vec<NewTensor> = order.iter().map(|at| plan[at.item].tensors[at.part].clone()).collect();
     let config = config(&job, &plan)?;
@@ -63,8 +65,8 @@ pub fn quantize_checkpoint(
     Ok(report(&job, &plan))
 }
 
-/// Makes the folder; true if it was not there, and may be taken away again. A path through another that was missing leads somewhere
-/// only now, so the target is looked at once more.
+/// Makes the folder and those above it; true if it was not there, and may be taken away again. A path through another that was missing leads
+/// somewhere only now, so the target is looked at once more.
 fn make_folder(model: &Model, out: &Path, others: &[OsString], config: &str) -> Result<bool> {
     let parent = out.parent().unwrap_or(Path::new(""));
     fs::create_dir_all(parent).map_err(Error::io("creating", out))?;
@@ -316,8 +318,8 @@ fn check_source(model: &Model) -> Result<()> {
 /// of the new one, and where a file cannot be.
 fn check_target(model: &Model, out: &Path, others: &[OsString], config: &str) -> Result<()> {
     let refuse = |what: String| Err(Error::Argument(format!("{}: {what}", out.display())));
-    if out.as_os_str().is_empty() {
-        return refuse("it names no folder".into());
+    if out.as_os_str().is_empty() || out.is_file() {
+        return refuse("it is no folder".into());
     }
     if same_file(&folder(model), out) {
         return refuse("it is the folder of the model itself".into());
@@ -332,15 +334,15 @@ fn check_target(model: &Model, out: &Path, others: &[OsString], config: &str) ->
         if path.is_dir() {
             return refuse(format!("its folder `{shown}` is where a file belongs"));
         }
-        let is_kept = match name {
-            name if name == CONFIG => holds(&path, config.as_bytes()),
+        let is_other = match name {
             // Weights are looked for by more names below.
-            name if name == WEIGHTS => true,
-            name => fs::read(folder(model).join(name)).is_ok_and(|new| holds(&path, &new)),
+            name if name == WEIGHTS => false,
+            name if name == CONFIG => differs(&path, &mut config.as_bytes()),
+            name => File::open(folder(model).join(name)).is_ok_and(|mut new| differs(&path, &mut new)),
         };
         // A run that was killed leaves what is the same.
-        if path.exists() && !is_kept {
-            return refuse(format!("its `{shown}` is another"));
+        if is_other {
+            return refuse(format!("`{shown}` there is another file"));
         }
     }
     let entries = match fs::read_dir(out) {
@@ -362,10 +364,24 @@ fn check_target(model: &Model, out: &Path, others: &[OsString], config: &str) ->
     }
 }
 
-/// True if a file holds these bytes.
-fn holds(path: &Path, bytes: &[u8]) -> bool {
-    let as_long = fs::metadata(path).is_ok_and(|meta| meta.len() == bytes.len() as u64);
-    as_long && fs::read(path).is_ok_and(|held| held == bytes)
+/// True if there is a file that does not hold what `new` does.
+fn differs(path: &Path, new: &mut dyn Read) -> bool {
+    if !path.exists() {
+        return false;
+    }
+    let chunk = |from: &mut dyn Read| {
+        let mut bytes = vec![];
+        from.take(1 << 20).read_to_end(&mut bytes).map(|_| bytes)
+    };
+    let Ok(mut old) = File::open(path) else { return true };
+    loop {
+        match (chunk(&mut old), chunk(new)) {
+            (Ok(old), Ok(new)) if old != new => return true,
+            (Ok(old), Ok(_)) if old.is_empty() => return false,
+            (Ok(_), Ok(_)) => {}
+            _ => return true,
+        }
+    }
 }
 
 /// Refuses a model in which something has the name of columns that are kept beside a weight that is encoded: it would be taken for them.

@@ -146,10 +146,9 @@ fn upload_floats(runtime: &Runtime, to: &wgpu::Buffer, weights: &[f32]) -> Resul
     let bytes: &[u8] = bytemuck::cast_slice(weights);
     for (i, chunk) in bytes.chunks(upload::CHUNK).enumerate() {
         let doing = || "uploading weights to encode".into();
-        runtime.guard(doing, chunk.len() as u64, || {
-            runtime.queue().write_buffer(to, (i * upload::CHUNK) as u64, chunk);
-            runtime.queue().submit([]);
-        })?;
+        let write = || runtime.queue().write_buffer(to, (i * upload::CHUNK) as u64, chunk);
+        runtime.guard(doing, chunk.len() as u64, write)?;
+        runtime.submit_all(doing, chunk.len() as u64, [])?;
     }
     Ok(())
 }

@@ -17,9 +17,8 @@ pub(super) struct Faults {
     uncaught: Arc<Mutex<Option<String>>>,
     /// Submissions that have ended.
     finished: Arc<AtomicU64>,
-    /// True from a wait that took too long until one that ends, and for good once a call into the driver has panicked.
+    /// True from a wait that took too long until one that ends.
     silent: Arc<AtomicBool>,
-    broken: Arc<AtomicBool>,
     /// Time in which a submission must end.
     timeout: Duration,
     hook: Arc<OnceLock<Hook>>,
@@ -39,7 +38,6 @@ impl Faults {
             uncaught: Arc::default(),
             finished: Arc::default(),
             silent: Arc::default(),
-            broken: Arc::default(),
             hook: Arc::default(),
         }
     }
@@ -87,7 +85,7 @@ impl Faults {
         }
     }
 
-    /// Runs `call`, turning device errors into values. `bytes` is what it allocates, for the message.
+    /// Runs `call`, turning device errors and panics of wgpu into values. `bytes` is what it allocates, for the message.
     pub fn guard<T>(
         &self,
         device: &wgpu::Device,
@@ -117,7 +115,6 @@ impl Faults {
             (Some(error), _) => Err(Error::Gpu { doing: doing(), message: error.to_string() }),
             (None, Ok(value)) => Ok(value),
             (None, Err(panic)) => {
-                self.broken.store(true, Ordering::Relaxed);
                 self.check_alive(device)?;
                 Err(Error::Gpu { doing: doing(), message: panicked(&panic) })
             }
@@ -125,8 +122,8 @@ impl Faults {
     }
 
     /// True if the end of the device is not to be waited for, as it may never come.
-    pub fn is_unreliable(&self) -> bool {
-        self.silent.load(Ordering::Relaxed) || self.broken.load(Ordering::Relaxed)
+    pub fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
     }
 
     /// Counts the end of what `encoder` records.

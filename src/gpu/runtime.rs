@@ -48,7 +48,7 @@ impl Drop for Inner {
     /// process ends. And it panics there over commands that a driver failed to record.
     fn drop(&mut self) {
         let queue = self.queue.take();
-        match self.faults.is_unreliable() {
+        match self.faults.is_silent() {
             true => std::mem::forget((self.device.clone(), queue)),
             false => drop(catch_unwind(AssertUnwindSafe(|| drop(queue)))),
         }
@@ -90,14 +90,17 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::new`].
     pub fn with_options(options: &Options) -> Result<Self> {
-        let adapter = device::choose(&options.select)?;
+        Self::open(&device::choose(&options.select)?, options)
+    }
+
+    fn open(adapter: &wgpu::Adapter, options: &Options) -> Result<Self> {
         let open = || {
-            let (device, queue) = device::open(&adapter, options)?;
-            Self::assemble(device, queue, &adapter, options, Some(options.clone()))
+            let (device, queue) = device::open(adapter, options)?;
+            Self::assemble(device, queue, adapter, options, Some(options.clone()))
         };
         // wgpu panics where a driver refuses what no driver should.
         catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| {
-            Err(Error::Gpu { doing: device::opening(&adapter), message: panicked(&panic) })
+            Err(Error::Gpu { doing: device::opening(adapter), message: panicked(&panic) })
         })
     }
 
@@ -128,12 +131,7 @@ impl Runtime {
     pub fn rebuild(&self) -> Result<Self> {
         match &self.inner.options {
             Some(options) => {
-                let new = Self::with_options(options)?;
-                let is = |of: &Self| [&of.inner.adapter.name, &of.inner.adapter.backend].map(String::clone);
-                if is(&new) != is(self) {
-                    let [was, now] = [self, &new].map(|of| is(of).join(", "));
-                    return Err(Error::NoAdapter(format!("the adapter {was} is gone; there is {now}")));
-                }
+                let new = Self::open(&device::again(&self.inner.adapter)?, options)?;
                 // Another process may have measured other kernels, whose sums differ.
                 new.inner.tuning.take_over(&self.inner.tuning);
                 Ok(new)
@@ -640,10 +638,18 @@ impl Runtime {
     pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<wgpu::SubmissionIndex> {
         self.at(Point::Submitting);
         self.inner.faults.count(&encoder);
-        let submit = || self.queue().submit([encoder.finish()]);
-        let submitted =
-            self.guard(|| "submitting work".into(), 0, || catch_unwind(AssertUnwindSafe(submit)))?;
-        // wgpu runs callbacks there, of which one may be the host's.
+        self.submit_all(|| "submitting work".into(), 0, [encoder.finish()])
+    }
+
+    /// Hands commands to the queue, and starts what was written to it before. wgpu runs callbacks there: a panic in one is the host's.
+    pub(super) fn submit_all(
+        &self,
+        doing: impl Fn() -> String,
+        bytes: u64,
+        commands: impl IntoIterator<Item = wgpu::CommandBuffer>,
+    ) -> Result<wgpu::SubmissionIndex> {
+        let submit = || self.queue().submit(commands);
+        let submitted = self.guard(doing, bytes, || catch_unwind(AssertUnwindSafe(submit)))?;
         submitted.map_err(|panic| self.check_alive().err().unwrap_or_else(|| resume_unwind(panic)))
     }
 

@@ -99,10 +99,9 @@ pub fn upload(lab: &Lab, seconds: f64) -> Result<(f64, f64)> {
 fn write(lab: &Lab, target: &wgpu::Buffer, source: &[u8]) -> Result<()> {
     for (number, chunk) in source.chunks(CHUNK).enumerate() {
         let doing = || "measuring the upload".into();
-        lab.runtime.guard(doing, chunk.len() as u64, || {
-            lab.runtime.queue().write_buffer(target, (number * CHUNK) as u64, chunk);
-            lab.runtime.queue().submit([]);
-        })?;
+        let write = || lab.runtime.queue().write_buffer(target, (number * CHUNK) as u64, chunk);
+        lab.runtime.guard(doing, chunk.len() as u64, write)?;
+        lab.runtime.submit_all(doing, chunk.len() as u64, [])?;
     }
     Ok(())
 }
