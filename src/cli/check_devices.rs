@@ -21,6 +21,8 @@ pub type Done = (Vec<Outcome>, Result<()>);
 
 /// Devices that work at a time. Each holds what it checks.
 const MOST_DEVICES: usize = 4;
+/// Groups that a device of a software adapter checks before another takes its place: such a driver keeps megabytes for each pipeline.
+const MOST_GROUPS: usize = 8;
 
 /// True if the device will not answer after this.
 pub fn is_gone(error: &Error) -> bool {
@@ -30,13 +32,19 @@ pub fn is_gone(error: &Error) -> bool {
 /// Goes on after what could not be checked, until the device is gone: what is not reached then is nothing.
 pub fn check_all(common: &Common, runtime: &Runtime, subjects: &[Subject]) -> Vec<Option<Done>> {
     let groups = groups(subjects);
-    let others = others(common, runtime, subjects, groups.len());
-    check_on(common, (runtime, &others), subjects, groups)
+    // Files have few formats and large tensors: more devices would compile the same again, and hold more.
+    let is_random = matches!(subjects, [Subject::Random(_), ..]);
+    let (most_groups, others) = match runtime.caps().software && is_random {
+        true => (MOST_GROUPS, others(common, groups.len())),
+        false => (usize::MAX, vec![]),
+    };
+    check_on(common, (runtime, &others), most_groups, subjects, groups)
 }
 
 fn check_on(
     common: &Common,
     (first, others): (&Runtime, &[Runtime]),
+    most_groups: usize,
     subjects: &[Subject],
     groups: Vec<Range<usize>>,
 ) -> Vec<Option<Done>> {
@@ -44,6 +52,7 @@ fn check_on(
         common,
         subjects,
         groups: Mutex::new(groups.into_iter()),
+        most_groups,
         is_over: AtomicBool::new(false),
         bar: progress::bar(subjects.len() as u64, common.quiet),
     };
@@ -62,15 +71,10 @@ fn check_on(
     all
 }
 
-/// More devices of the same adapter. None for files, which have few formats and large tensors: they would compile the same twice, and
-/// hold twice as much. None where memory is limited, which is a limit of one device.
-fn others(common: &Common, runtime: &Runtime, subjects: &[Subject], groups: usize) -> Vec<Runtime> {
+/// More devices of the same adapter, for so many groups; none where memory is limited, which is a limit of one device.
+fn others(common: &Common, groups: usize) -> Vec<Runtime> {
     let (options, cores) = (common.gpu_options(), thread::available_parallelism().map_or(1, usize::from));
-    let pays = runtime.caps().software && options.memory_limit.is_none();
-    let useful = match subjects {
-        [Subject::Random(_), ..] if pays => cores.min(groups).min(MOST_DEVICES),
-        _ => 1,
-    };
+    let useful = if options.memory_limit.is_none() { cores.min(groups).min(MOST_DEVICES) } else { 1 };
     (1..useful).map_while(|_| Runtime::with_options(&options).ok()).collect()
 }
 
@@ -90,18 +94,37 @@ struct Work<'a> {
     common: &'a Common,
     subjects: &'a [Subject<'a>],
     groups: Mutex<vec::IntoIter<Range<usize>>>,
+    most_groups: usize,
     is_over: AtomicBool,
     bar: ProgressBar,
 }
 
 impl Work<'_> {
-    fn next(&self) -> Option<Range<usize>> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner).next()
+    /// Hands out groups until `check` returns false, with the device to check them on: this one, and new ones after it.
+    fn share(&self, first: &Runtime, mut check: impl FnMut(&Runtime, Range<usize>) -> bool) {
+        let next = || self.groups.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let mut new = None;
+        for count in 0.. {
+            let Some(group) = next() else { break };
+            if count > 0 && count % self.most_groups == 0 {
+                // Before the new one is opened.
+                drop(new.take());
+                new = Runtime::with_options(&self.common.gpu_options()).ok();
+            }
+            if !check(new.as_ref().unwrap_or(first), group) {
+                break;
+            }
+        }
     }
 
     /// On the first device, at whose loss all ends.
     fn lead(&self, runtime: &Runtime) -> Vec<(usize, Done)> {
-        std::iter::from_fn(|| self.next()).flat_map(|group| self.each(runtime, group)).collect()
+        let mut done = vec![];
+        self.share(runtime, |runtime, group| {
+            done.extend(self.each(runtime, group));
+            !self.is_over.load(Ordering::Relaxed)
+        });
+        done
     }
 
     /// These, until all is over.
@@ -120,19 +143,19 @@ impl Work<'_> {
     /// On another device, until it is gone: what it leaves is the first one's.
     fn help(&self, runtime: &Runtime) -> Vec<(usize, Done)> {
         let mut done = vec![];
-        for i in std::iter::from_fn(|| self.next()).flatten() {
-            if self.is_over.load(Ordering::Relaxed) {
-                break;
-            }
-            let one = self.one(runtime, i);
-            let (is_gone, is_wrong) = (one.1.as_ref().is_err_and(is_gone), !check::right(&one.0));
-            if !is_gone || is_wrong {
-                done.push((i, one));
-            }
-            if is_gone {
-                break;
-            }
-        }
+        self.share(runtime, |runtime, mut group| {
+            group.all(|i| {
+                if self.is_over.load(Ordering::Relaxed) {
+                    return false;
+                }
+                let one = self.one(runtime, i);
+                let (is_gone, is_wrong) = (one.1.as_ref().is_err_and(is_gone), !check::right(&one.0));
+                if !is_gone || is_wrong {
+                    done.push((i, one));
+                }
+                !is_gone
+            })
+        });
         done
     }
 
@@ -154,7 +177,7 @@ mod tests {
     use clap::Parser;
 
     /// Checks formats on two devices, of which the first or the second is lost at a submission; how each subject ended.
-    fn ends(lost: Option<usize>) -> Vec<Option<bool>> {
+    fn ends(lost: Option<usize>, most_groups: usize) -> Vec<Option<bool>> {
         let common = Cli::try_parse_from(["qmatmul", "-q", "check"]).expect("a command line").common;
         let devices = [(); 2].map(|()| Runtime::with_options(&common.gpu_options()).expect("an adapter"));
         if let Some(i) = lost {
@@ -167,20 +190,25 @@ mod tests {
         }
         let random = Random::quick(&[1], Activations::F32).into_iter().take(12);
         let subjects: Vec<_> = random.map(Subject::Random).collect();
-        let done = check_on(&common, (&devices[0], &devices[1..]), &subjects, groups(&subjects));
+        let done = check_on(&common, (&devices[0], &devices[1..]), most_groups, &subjects, groups(&subjects));
         let end = |(outcomes, ended): Done| ended.is_ok() && outcomes.len() == 3 && check::right(&outcomes);
         done.into_iter().map(|done| done.map(end)).collect()
     }
 
     #[test]
     fn what_another_device_leaves_the_first_one_checks() {
-        assert_eq!(ends(None), [Some(true); 12]);
-        assert_eq!(ends(Some(1)), [Some(true); 12]);
+        assert_eq!(ends(Some(1), 8), [Some(true); 12]);
+    }
+
+    /// Each group on a device of its own.
+    #[test]
+    fn devices_take_turns() {
+        assert_eq!(ends(None, 1), [Some(true); 12]);
     }
 
     #[test]
     fn all_ends_with_the_first_device() {
-        let ends = ends(Some(0));
+        let ends = ends(Some(0), 8);
         assert_eq!(ends.iter().filter(|end| **end == Some(false)).count(), 1, "{ends:?}");
         assert!(ends.contains(&None), "{ends:?}");
     }

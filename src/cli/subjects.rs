@@ -62,8 +62,7 @@ impl Random {
     /// Every format on all shapes; where nothing else was asked for, also rounded activations, experts, and every kernel and variant
     /// that the device could be given.
     pub fn full(activations: Activations) -> Vec<Self> {
-        let mut all = grid(SHAPES, BATCHES, How::Chosen(activations));
-        all.extend(grid(MORE_SHAPES, BATCHES, How::Chosen(activations)));
+        let mut all = grid(&[SHAPES, MORE_SHAPES].concat(), BATCHES, How::Chosen(activations));
         if activations == Activations::F32 {
             let rounded = [Activations::F16, Activations::Q8, Activations::Int8(Threshold::default())];
             for rounded in rounded {
