@@ -337,7 +337,7 @@ fn patterns_that_dots_leave_open_are_refused() {
     let patterns: serde_json::Map<_, _> = keys.map(|key| (key.collect(), json!(1))).collect();
     let config = with(lora_config(1, 1.0), "alpha_pattern", patterns.into());
     let result = adapter(&config, &lora_tensors(&"a".repeat(100), (1, 1), 1, 1));
-    let words = ["dots leave too much open", "464 steps"];
+    let words = ["dots leave too much open", "528 steps"];
     assert_eq!(refused("dots", result, "adapter_config.json", "key `alpha_pattern`", &words), None);
 }
 
