@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Tally, VARIANTS, Variant, report, side_by_side};
+use common::{Tally, VARIANTS, Variant, report, side_by_side, total};
 use qmatmul::check;
 use qmatmul::format::uniform::Group;
 use qmatmul::kernel::MatmulOptions;
@@ -35,9 +35,7 @@ fn every_layout_of_scales_on_every_kernel() {
     let (failures, done) = side_by_side(VARIANTS.iter().enumerate(), |(v, variant)| {
         // Pipelines take their time: with subgroups here, without them there.
         let layouts = LAYOUTS.iter().enumerate().filter(|(i, _)| i % 2 == v % 2);
-        let (failures, done): (Vec<_>, Vec<_>) =
-            layouts.map(|(i, layout)| one_layout(variant, layout, i as u64)).unzip();
-        (failures.concat(), done.into_iter().sum())
+        total(layouts.map(|(i, layout)| one_layout(variant, layout, i as u64)))
     });
     report(&failures, done);
 }

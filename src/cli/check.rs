@@ -311,7 +311,7 @@ fn largest_errors(outcomes: &[Outcome]) -> String {
         })
     };
     let all: Vec<_> = Activations::ALL.into_iter().chain([int8]).filter_map(largest).collect();
-    if all.is_empty() { all.concat() } else { format!(", matmul nmse at most {}", all.join(", ")) }
+    if all.is_empty() { String::new() } else { format!(", matmul nmse at most {}", all.join(", ")) }
 }
 
 /// True if nothing was found wrong.

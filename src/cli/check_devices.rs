@@ -25,7 +25,7 @@ const MOST_DEVICES: usize = 4;
 const MOST_GROUPS: usize = 8;
 
 /// True if the device will not answer after this.
-pub fn is_gone(error: &Error) -> bool {
+fn is_gone(error: &Error) -> bool {
     matches!(error, Error::DeviceLost(_) | Error::TimedOut { .. })
 }
 
@@ -176,18 +176,18 @@ mod tests {
     use crate::kernel::Activations;
     use clap::Parser;
 
-    /// Checks formats on two devices, of which the first or the second is lost at a submission; how each subject ended.
-    fn ends(lost: Option<usize>, most_groups: usize) -> Vec<Option<bool>> {
+    /// Checks four formats, each a group of nine submissions, on so many devices, of which one is lost at a submission; how each subject
+    /// ended.
+    fn ends(count: usize, (lost, at): (usize, usize), most_groups: usize) -> Vec<Option<bool>> {
         let common = Cli::try_parse_from(["qmatmul", "-q", "check"]).expect("a command line").common;
-        let devices = [(); 2].map(|()| Runtime::with_options(&common.gpu_options()).expect("an adapter"));
-        if let Some(i) = lost {
-            let (device, count) = (devices[i].device().clone(), std::sync::atomic::AtomicUsize::new(0));
-            devices[i].set_hook(Box::new(move |point| {
-                if matches!(point, Point::Submitting) && count.fetch_add(1, Ordering::Relaxed) == 4 {
-                    device.destroy();
-                }
-            }));
-        }
+        let open = |_| Runtime::with_options(&common.gpu_options()).expect("an adapter");
+        let devices: Vec<_> = (0..count).map(open).collect();
+        let (device, submitted) = (devices[lost].device().clone(), std::sync::atomic::AtomicUsize::new(0));
+        devices[lost].set_hook(Box::new(move |point| {
+            if matches!(point, Point::Submitting) && submitted.fetch_add(1, Ordering::Relaxed) == at {
+                device.destroy();
+            }
+        }));
         let random = Random::quick(&[1], Activations::F32).into_iter().take(12);
         let subjects: Vec<_> = random.map(Subject::Random).collect();
         let done = check_on(&common, (&devices[0], &devices[1..]), most_groups, &subjects, groups(&subjects));
@@ -197,18 +197,19 @@ mod tests {
 
     #[test]
     fn what_another_device_leaves_the_first_one_checks() {
-        assert_eq!(ends(Some(1), 8), [Some(true); 12]);
+        assert_eq!(ends(2, (1, 4), 8), [Some(true); 12]);
     }
 
-    /// Each group on a device of its own.
+    /// Each group on a device of its own, so that none comes to its tenth submission.
     #[test]
     fn devices_take_turns() {
-        assert_eq!(ends(None, 1), [Some(true); 12]);
+        assert_eq!(ends(1, (0, 9), 1), [Some(true); 12]);
+        assert_eq!(ends(1, (0, 9), 2)[2..5], [Some(true), Some(false), None]);
     }
 
     #[test]
     fn all_ends_with_the_first_device() {
-        let ends = ends(Some(0), 8);
+        let ends = ends(2, (0, 4), 8);
         assert_eq!(ends.iter().filter(|end| **end == Some(false)).count(), 1, "{ends:?}");
         assert!(ends.contains(&None), "{ends:?}");
     }

@@ -345,23 +345,29 @@ fn check_target(model: &Model, out: &Path, others: &[OsString], config: &str) ->
             return refuse(format!("`{shown}` there is another file"));
         }
     }
-    let entries = match fs::read_dir(out) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(Error::io("reading", out))?,
-    };
-    let names = entries.map(|e| Ok(e.map_err(Error::io("reading", out))?.file_name()));
-    let names: Vec<_> = names.collect::<Result<_>>()?;
-    let mut names = names.into_iter().filter_map(|name| name.into_string().ok());
-    let ends = [".safetensors", ".safetensors.index.json"];
-    // What lies beside them may be anything: only these make a checkpoint.
-    let taken = |name: &str| {
-        let weights = name.starts_with("pytorch_model") || ends.iter().any(|end| name.ends_with(end));
-        weights && !name.starts_with('.')
-    };
-    match names.find(|name| taken(name)) {
+    match weights_in(out)? {
         Some(name) => refuse(format!("it holds weights already, `{}`", shown(&name))),
         None => Ok(()),
     }
+}
+
+/// The name of a file in a folder that makes it a checkpoint, if there is one. What lies there besides may be anything.
+fn weights_in(folder: &Path) -> Result<Option<String>> {
+    let reading = || Error::io("reading", folder);
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        entries => entries.map_err(reading())?,
+    };
+    let ends = [".safetensors", ".safetensors.index.json"];
+    for entry in entries {
+        let name = entry.map_err(reading())?.file_name();
+        let Some(name) = name.to_str() else { continue };
+        let is_weights = name.starts_with("pytorch_model") || ends.iter().any(|end| name.ends_with(end));
+        if is_weights && !name.starts_with('.') {
+            return Ok(Some(name.into()));
+        }
+    }
+    Ok(None)
 }
 
 /// True if there is a file that does not hold what `new` does.

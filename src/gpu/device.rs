@@ -189,13 +189,14 @@ pub(super) fn choose(select: &Select) -> Result<wgpu::Adapter> {
     }
 }
 
-/// The adapter of this name and backend, which was there before.
-pub(super) fn again(before: &AdapterSummary) -> Result<wgpu::Adapter> {
+/// The adapter of this name and backend, which was there before: of several, the one that is selected.
+pub(super) fn again(select: &Select, before: &AdapterSummary) -> Result<wgpu::Adapter> {
     let is_it = |adapter: &wgpu::Adapter| {
         let now = summary(adapter);
         (now.name, now.backend) == (before.name.clone(), before.backend.clone())
     };
-    enumerate().into_iter().find(is_it).ok_or_else(|| {
+    let selected = choose(select).ok().filter(is_it);
+    selected.or_else(|| enumerate().into_iter().find(is_it)).ok_or_else(|| {
         let AdapterSummary { name, backend, .. } = before;
         Error::NoAdapter(format!("the adapter `{name}` ({backend}) is gone"))
     })

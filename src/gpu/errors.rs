@@ -184,12 +184,15 @@ impl Faults {
             device.poll(wgpu::PollType::Wait { submission_index, timeout })
         };
         catch_unwind(AssertUnwindSafe(poll)).unwrap_or_else(|panic| {
-            match self.check_alive(device) {
-                Ok(()) => resume_unwind(panic),
-                // Which the caller finds out.
-                Err(_) => Err(wgpu::PollError::Timeout),
-            }
+            // The caller finds it out again.
+            let _lost = self.lost_or_panic(device, panic);
+            Err(wgpu::PollError::Timeout)
         })
+    }
+
+    /// The error of a lost device, over which wgpu has panicked. Otherwise it was a callback of the host's, and the panic goes on.
+    pub fn lost_or_panic(&self, device: &wgpu::Device, panic: Box<dyn Any + Send>) -> Error {
+        self.check_alive(device).err().unwrap_or_else(|| resume_unwind(panic))
     }
 
     /// Tells the hook of a test where we are.

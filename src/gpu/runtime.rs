@@ -16,7 +16,7 @@ use crate::format::{Format, Layout};
 use crate::kernel::{self, Candidate, Caps, Config, Kernel, MatmulOptions, Request, plan, reference};
 use crate::tensor::{PackedTensor, check_finite};
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -131,7 +131,7 @@ impl Runtime {
     pub fn rebuild(&self) -> Result<Self> {
         match &self.inner.options {
             Some(options) => {
-                let new = Self::open(&device::again(&self.inner.adapter)?, options)?;
+                let new = Self::open(&device::again(&options.select, &self.inner.adapter)?, options)?;
                 // Another process may have measured other kernels, whose sums differ.
                 new.inner.tuning.take_over(&self.inner.tuning);
                 Ok(new)
@@ -650,7 +650,7 @@ impl Runtime {
     ) -> Result<wgpu::SubmissionIndex> {
         let submit = || self.queue().submit(commands);
         let submitted = self.guard(doing, bytes, || catch_unwind(AssertUnwindSafe(submit)))?;
-        submitted.map_err(|panic| self.check_alive().err().unwrap_or_else(|| resume_unwind(panic)))
+        submitted.map_err(|panic| self.inner.faults.lost_or_panic(self.device(), panic))
     }
 
     /// Waits until everything submitted is done.

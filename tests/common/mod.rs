@@ -124,7 +124,12 @@ pub fn side_by_side<T: Send>(pieces: impl IntoIterator<Item = T>, work: impl Fn(
         let threads = [scope.spawn(some), scope.spawn(some)];
         threads.map(|thread| thread.join().expect("it has said why"))
     });
-    let (failures, done): (Vec<_>, Vec<_>) = tallies.into_iter().flatten().unzip();
+    total(tallies.into_iter().flatten())
+}
+
+/// All of them together.
+pub fn total(tallies: impl Iterator<Item = Tally>) -> Tally {
+    let (failures, done): (Vec<_>, Vec<_>) = tallies.unzip();
     (failures.concat(), done.into_iter().sum())
 }
 
