@@ -16,8 +16,10 @@ pub enum Target {
     Spirv,
     /// Metal Shading Language 3.1.
     Msl,
-    /// HLSL for shader model 6.2.
+    /// HLSL for shader model 6.2, which is DXC's.
     Hlsl,
+    /// HLSL for shader model 5.1, as wgpu hands it to FXC: registers, no run-time checks.
+    Hlsl51,
 }
 
 /// The composed shader in another language.
@@ -28,7 +30,7 @@ pub fn translate(source: &Source, target: Target) -> Result<Vec<u8>> {
     if target == Target::Wgsl {
         return Ok(source.text.clone().into_bytes());
     }
-    let (module, info) = validate(source)?;
+    let (module, info) = validate(source, capabilities(target))?;
     let fail = |message: String| Error::Gpu { doing: format!("translating to {target:?}"), message };
     match target {
         Target::Wgsl => unreachable!("returned above"),
@@ -44,11 +46,14 @@ pub fn translate(source: &Source, target: Target) -> Result<Vec<u8>> {
                 .map_err(|e| fail(e.to_string()))?;
             Ok(text.into_bytes())
         }
-        Target::Hlsl => {
-            let options = hlsl::Options {
-                shader_model: hlsl::ShaderModel::V6_2,
-                fake_missing_bindings: true,
-                ..Default::default()
+        Target::Hlsl | Target::Hlsl51 => {
+            let options = match target {
+                Target::Hlsl51 => shader_model_5_1(&module),
+                _ => hlsl::Options {
+                    shader_model: hlsl::ShaderModel::V6_2,
+                    fake_missing_bindings: true,
+                    ..Default::default()
+                },
             };
             let pipeline = Default::default();
             let mut text = String::new();
@@ -60,22 +65,53 @@ pub fn translate(source: &Source, target: Target) -> Result<Vec<u8>> {
     }
 }
 
+/// What wgpu sets for FXC and trusted shaders. Registers are counted by kind, in the order of bindings.
+fn shader_model_5_1(module: &naga::Module) -> hlsl::Options {
+    let mut bindings: Vec<_> =
+        module.global_variables.iter().filter_map(|(_, v)| Some((v.binding?, v.space))).collect();
+    bindings.sort_by_key(|(binding, _)| (binding.group, binding.binding));
+    let writes = |space: &naga::AddressSpace| matches!(space, naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE));
+    let kind = |space: &naga::AddressSpace| (*space == naga::AddressSpace::Uniform, writes(space));
+    let same = |at: usize| bindings[..at].iter().filter(|(_, s)| kind(s) == kind(&bindings[at].1)).count();
+    let target = |register| hlsl::BindTarget { register: register as u32, ..Default::default() };
+    let uniforms = bindings.iter().filter(|(_, space)| *space == naga::AddressSpace::Uniform).count();
+    hlsl::Options {
+        shader_model: hlsl::ShaderModel::V5_1,
+        fake_missing_bindings: false,
+        binding_map: (0..bindings.len()).map(|at| (bindings[at].0, target(same(at)))).collect(),
+        // The number of workgroups.
+        special_constants_binding: Some(target(uniforms)),
+        zero_initialize_workgroup_memory: false,
+        restrict_indexing: false,
+        force_loop_bounding: false,
+        ..Default::default()
+    }
+}
+
+/// What a shader may use there.
+fn capabilities(target: Target) -> Capabilities {
+    match target {
+        Target::Hlsl51 => Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+        _ => {
+            Capabilities::SUBGROUP
+                | Capabilities::SHADER_FLOAT16_IN_FLOAT32
+                | Capabilities::SHADER_FLOAT16
+                | Capabilities::SHADER_INT64
+                | Capabilities::COOPERATIVE_MATRIX
+        }
+    }
+}
+
 /// Parses and validates a composed shader.
-///
-/// # Errors
-/// As [`translate`].
-pub fn validate(source: &Source) -> Result<(naga::Module, ModuleInfo)> {
+fn validate(source: &Source, capabilities: Capabilities) -> Result<(naga::Module, ModuleInfo)> {
     let module = naga::front::wgsl::parse_str(&source.text)
         .map_err(|e| located(source, e.location(&source.text).map(|l| l.line_number), e.message()))?;
-    let capabilities = Capabilities::SUBGROUP
-        | Capabilities::SHADER_FLOAT16_IN_FLOAT32
-        | Capabilities::SHADER_FLOAT16
-        | Capabilities::SHADER_INT64
-        | Capabilities::COOPERATIVE_MATRIX;
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
-    validator
-        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
-        .subgroup_operations(SubgroupOperationSet::all());
+    if capabilities.contains(Capabilities::SUBGROUP) {
+        validator
+            .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+            .subgroup_operations(SubgroupOperationSet::all());
+    }
     let info = validator.validate(&module).map_err(|e| {
         let line = e.location(&source.text).map(|l| l.line_number);
         located(source, line, &e.emit_to_string(&source.text))

@@ -59,8 +59,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
     }
 
     for (var r = 0u; r < LANE_ROWS; r++) {
-        for (var c = 0u; c < 4u; c++) {
-            put(t, tr + ROW_LANES * r, tc + COL_LANES * c, sums[r][c]);
-        }
+        let row = tr + ROW_LANES * r;
+        put(t, row, tc, sums[r].x);
+        put(t, row, tc + COL_LANES, sums[r].y);
+        put(t, row, tc + 2u * COL_LANES, sums[r].z);
+        put(t, row, tc + 3u * COL_LANES, sums[r].w);
     }
 }

@@ -27,9 +27,11 @@ fn fill(t: Tile, lane: u32, k: u32) {
         let col = j / 3u;
         let part = j % 3u;
         let v = x[(params.x_offset + x_column(t, col) * params.x_stride) / 4u + (k >> 5u) * 3u + part];
-        for (var i = 0u; i < 4u; i++) {
-            x_tile[col * PITCH + 4u * part + i] = v[i];
-        }
+        let at = col * PITCH + 4u * part;
+        x_tile[at] = v.x;
+        x_tile[at + 1u] = v.y;
+        x_tile[at + 2u] = v.z;
+        x_tile[at + 3u] = v.w;
     }
 }
 
@@ -82,8 +84,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
     }
 
     for (var r = 0u; r < LANE_ROWS; r++) {
-        for (var c = 0u; c < 4u; c++) {
-            put(t, tr + ROW_LANES * r, tc + COL_LANES * c, sums[r][c]);
-        }
+        let row = tr + ROW_LANES * r;
+        put(t, row, tc, sums[r].x);
+        put(t, row, tc + COL_LANES, sums[r].y);
+        put(t, row, tc + 2u * COL_LANES, sums[r].z);
+        put(t, row, tc + 3u * COL_LANES, sums[r].w);
     }
 }

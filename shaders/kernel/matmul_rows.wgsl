@@ -53,8 +53,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
     }
 
     for (var i = 0u; i < COLS; i++) {
-        for (var r = 0u; r < 4u; r++) {
-            put(t, lane + r * SUBGROUP, i, sums[i][r]);
-        }
+        put(t, lane, i, sums[i].x);
+        put(t, lane + SUBGROUP, i, sums[i].y);
+        put(t, lane + 2u * SUBGROUP, i, sums[i].z);
+        put(t, lane + 3u * SUBGROUP, i, sums[i].w);
     }
 }

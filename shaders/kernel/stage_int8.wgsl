@@ -32,7 +32,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
             if (k < params.cols && ((outliers >> j) & 1u) == 0u) {
                 let q = code(x[first + k], inverse);
                 codes[j >> 2u] |= (bitcast<u32>(q) & 255u) << (8u * (j & 3u));
-                sums[j >> 4u] += q;
+                sums += select(vec2<i32>(0, q), vec2<i32>(q, 0), j < 16u);
             }
         }
         let to = (params.y_offset + col * params.y_stride) / 4u + chunk * 3u;

@@ -46,7 +46,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
             } else {
                 let q = code(v, inverse);
                 codes[j >> 2u] |= (bitcast<u32>(q) & 255u) << (8u * (j & 3u));
-                sums[j >> 4u] += q;
+                sums += select(vec2<i32>(0, q), vec2<i32>(q, 0), j < 16u);
             }
         }
         let to = chunk * 12u;

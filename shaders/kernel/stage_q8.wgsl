@@ -19,6 +19,11 @@ fn scales(top: u32) -> vec2<f32> {
     return select(vec2<f32>(0.0), scaled, e >= 16u);
 }
 
+// Activation `at` of a column; zero behind the last.
+fn element(first: u32, at: u32) -> f32 {
+    return select(0.0, x[first + min(at, params.cols - 1u)], at < params.cols);
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
@@ -30,16 +35,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
     }
     let first = params.x_offset + col * params.x_stride;
     var v: array<vec4<f32>, 8>;
-    var top = 0u;
-    for (var j = 0u; j < 32u; j++) {
-        let at = chunk * 32u + j;
-        let value = select(0.0, x[first + min(at, params.cols - 1u)], at < params.cols);
-        v[j >> 2u][j & 3u] = value;
-        top = max(top, bitcast<u32>(value) & 0x7fffffffu);
+    var top = vec4<u32>(0u);
+    for (var j = 0u; j < 8u; j++) {
+        let at = chunk * 32u + 4u * j;
+        v[j] = vec4<f32>(element(first, at), element(first, at + 1u), element(first, at + 2u), element(first, at + 3u));
+        top = max(top, bitcast<vec4<u32>>(v[j]) & vec4<u32>(0x7fffffffu));
     }
-    let d = scales(top);
+    let d = scales(max(max(top.x, top.y), max(top.z, top.w)));
     var codes: array<u32, 8>;
-    var sums = vec2<i32>(0);
+    var sums: array<i32, 2>;
     for (var j = 0u; j < 8u; j++) {
         let q = vec4<i32>(round(v[j] * d.y));
         codes[j] = pack4xI8(q);
@@ -48,5 +52,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
     let to = params.y_offset / 4u + i * 3u;
     y[to] = vec4<u32>(codes[0], codes[1], codes[2], codes[3]);
     y[to + 1u] = vec4<u32>(codes[4], codes[5], codes[6], codes[7]);
-    y[to + 2u] = vec4<u32>(bitcast<u32>(d.x), bitcast<vec2<u32>>(sums), 0u);
+    y[to + 2u] = vec4<u32>(bitcast<u32>(d.x), bitcast<u32>(sums[0]), bitcast<u32>(sums[1]), 0u);
 }

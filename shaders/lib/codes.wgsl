@@ -122,7 +122,7 @@ struct Shared {
 
 // The two bytes of a chunk.
 fn pair_of(s: Shared, k: u32) -> u32 {
-    return (s.pairs[(k >> 6u) & 3u] >> (((k >> 5u) & 1u) * 16u)) & 0xffffu;
+    return (component(s.pairs, (k >> 6u) & 3u) >> (((k >> 5u) & 1u) * 16u)) & 0xffffu;
 }
 
 // The same as f16.

@@ -32,15 +32,30 @@ fn group_index(id: vec3<u32>, grid: vec3<u32>) -> u32 {
     return id.x + id.y * grid.x;
 }
 
+// v[i]. No shader indexes a vector by a variable: FXC, DirectX's older compiler, makes a dot product of a read, which loses the sign of
+// -0 and makes NaN of the neighbours of what is not finite, and refuses a write in a loop. A test enforces it.
+fn component(v: vec4<u32>, i: u32) -> u32 {
+    return select(select(v.x, v.y, i == 1u), select(v.z, v.w, i == 3u), i >= 2u);
+}
+
+// Planes are constants at every call, so these are one load each.
+fn plane_offset(plane: u32) -> u32 {
+    return component(params.plane_offset, plane);
+}
+
+fn plane_stride(plane: u32) -> u32 {
+    return component(params.plane_stride, plane);
+}
+
 // Where 16 bytes of a row of a plane lie, number `i`, counted in 16 bytes. In planes of SIDE_BY_SIDE those of four rows, TILE_LANES apart, lie together:
 // one lane takes these rows, and a processor follows few streams of memory at a time.
 fn plane_16_bytes(plane: u32, row: u32, i: u32) -> u32 {
     if (((SIDE_BY_SIDE >> plane) & 1u) == 0u) {
-        return ((params.plane_offset[plane] + row * params.plane_stride[plane]) >> 2u) + i;
+        return ((plane_offset(plane) + row * plane_stride(plane)) >> 2u) + i;
     }
     let lanes = max(TILE_LANES, 1u);
     let first = 4u * (row / (4u * lanes) * lanes + row % lanes);
-    return ((params.plane_offset[plane] + first * params.plane_stride[plane]) >> 2u) + 4u * i + row / lanes % 4u;
+    return ((plane_offset(plane) + first * plane_stride(plane)) >> 2u) + 4u * i + row / lanes % 4u;
 }
 
 // Word `i` of a row of a plane.
@@ -48,7 +63,7 @@ fn plane_word(plane: u32, row: u32, i: u32) -> u32 {
     if (((SIDE_BY_SIDE >> plane) & 1u) == 1u) {
         return w[4u * plane_16_bytes(plane, row, i >> 2u) + (i & 3u)];
     }
-    return w[params.plane_offset[plane] + row * params.plane_stride[plane] + i];
+    return w[plane_offset(plane) + row * plane_stride(plane) + i];
 }
 
 // Number `i` of a row of a plane of f16 pairs.

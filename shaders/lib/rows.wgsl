@@ -13,11 +13,16 @@ fn place(at: u32) -> u32 {
 fn store32(to: u32, k: u32, weights: array<vec4<f32>, 8>) {
     let first = params.y_offset + to * params.y_stride;
     for (var i = 0u; i < 8u; i++) {
-        for (var j = 0u; j < 4u; j++) {
-            let at = k + 4u * i + j;
-            if (at < params.cols) {
-                y[first + place(at)] = weights[i][j];
-            }
-        }
+        let at = k + 4u * i;
+        store(first, at, weights[i].x);
+        store(first, at + 1u, weights[i].y);
+        store(first, at + 2u, weights[i].z);
+        store(first, at + 3u, weights[i].w);
+    }
+}
+
+fn store(first: u32, at: u32, weight: f32) {
+    if (at < params.cols) {
+        y[first + place(at)] = weight;
     }
 }

@@ -28,7 +28,7 @@ mod stage_int8_one;
 pub mod stage_q8;
 mod sum_splits;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::error::{Error, Result};
 use crate::format::{Codes, Format, Layout};

@@ -4,10 +4,8 @@ use super::compose::compose;
 use super::plan::{self, Params, Weight};
 use super::*;
 use crate::format::{self, Codes, FORMATS, Format};
-#[cfg(feature = "cli")]
 use crate::tensor::PackedTensor;
 use naga::valid::{Capabilities, SubgroupOperationSet, ValidationFlags, Validator};
-#[cfg(feature = "cli")]
 use rayon::prelude::*;
 
 fn caps(software: bool, subgroup: Option<(u32, u32)>) -> Caps {
@@ -195,7 +193,6 @@ fn bindings_are_where_the_device_layer_puts_them() {
 }
 
 /// Cells whose tensors are laid out in another way than most: other constants, so other shaders.
-#[cfg(feature = "cli")]
 fn layouts() -> Vec<Layout> {
     use crate::format::four_bit::Recipe;
     use crate::format::uniform::Group;
@@ -220,7 +217,6 @@ fn layouts() -> Vec<Layout> {
 }
 
 /// Every cell as composed text: all of [`cells`], and for other layouts one configuration of the kernels that have an addressing of their own.
-#[cfg(feature = "cli")]
 fn sources() -> Vec<(&'static Kernel, Config, &'static str, compose::Source)> {
     let mut seen = std::collections::HashSet::new();
     let mut all = vec![];
@@ -280,7 +276,100 @@ fn every_cell_translates_to_every_backend() {
                 validate_spirv(&name, &code);
             }
         }
+        match translate(&source, Target::Hlsl51) {
+            Ok(code) => keep("hlsl51", &code),
+            Err(e) => assert!(beyond_shader_model_5_1(&config), "{} of {format} to FXC: {e}", kernel.name),
+        }
     });
+}
+
+/// The lines on which a shader reads or writes a component of a vector at an index that is not constant.
+///
+/// FXC, which compiles for DirectX 12 wherever there is no DXC, makes a dot product with a row of the unit matrix of such a read: -0
+/// becomes 0, and one value that is not finite makes NaN of its neighbours. In a loop it refuses such a write (X3511).
+pub(crate) fn variable_components(text: &str) -> Vec<u32> {
+    let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(text)));
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
+    validator
+        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+        .subgroup_operations(SubgroupOperationSet::all());
+    let info = validator.validate(&module).unwrap_or_else(|e| panic!("{}", e.emit_to_string(text)));
+    let functions = module.functions.iter().map(|(handle, function)| (function, &info[handle]));
+    let entries = module.entry_points.iter().enumerate();
+    let entries = entries.map(|(i, entry)| (&entry.function, info.get_entry_point(i)));
+    let mut lines = vec![];
+    for (function, info) in functions.chain(entries) {
+        for (handle, expression) in function.expressions.iter() {
+            let naga::Expression::Access { base, .. } = expression else { continue };
+            if is_vector(info[*base].ty.inner_with(&module.types), &module.types) {
+                lines.push(function.expressions.get_span(handle).location(text).line_number);
+            }
+        }
+    }
+    lines
+}
+
+/// A vector, or a pointer to one.
+fn is_vector(ty: &naga::TypeInner, types: &naga::UniqueArena<naga::Type>) -> bool {
+    match ty {
+        naga::TypeInner::Pointer { base, .. } => is_vector(&types[*base].inner, types),
+        naga::TypeInner::ValuePointer { size, .. } => size.is_some(),
+        naga::TypeInner::Vector { .. } => true,
+        _ => false,
+    }
+}
+
+#[test]
+fn vectors_are_indexed_by_constants() {
+    let sources = sources();
+    let found: std::collections::BTreeSet<String> = sources
+        .par_iter()
+        .flat_map_iter(|(_, _, _, source)| {
+            let lines = variable_components(&source.text);
+            lines.into_iter().map(|line| {
+                let (path, line) = source.locate(line as usize);
+                format!("{path}:{line}")
+            })
+        })
+        .collect();
+    assert!(found.is_empty(), "components of vectors at indices that are not constant: {found:#?}");
+    for edge in [8, 16] {
+        assert_eq!(variable_components(&compose::cooperative_probe(edge, 64)), [0; 0]);
+    }
+}
+
+/// What that test must see, planted in a shader that it passes.
+#[test]
+fn variable_components_of_every_kind_are_found() {
+    let kernel = by_name("dequantize").expect("a kernel of the table");
+    let config = (kernel.configs)(&caps(false, None), &request(256, 1)).swap_remove(0);
+    let text = compose(kernel, &config, &format::by_name("Q4_0").expect("a format").layout(COLS)).text;
+    let at = "    decode_init(lane);\n";
+    assert_eq!(text.matches(at).count(), 1);
+    let lines = |code: &str| variable_components(&text.replace(at, &format!("{code}{at}")));
+    for (code, found) in [
+        ("let a = vec4<f32>(1.0); let b = a[lane & 3u];", 1),
+        ("var a = vec2<i32>(0); let b = a[lane & 1u];", 1),
+        ("var a = vec2<i32>(0); a[lane & 1u] += 1;", 1),
+        ("var a: array<vec4<f32>, 8>; a[lane & 7u][lane & 3u] = 1.0;", 1),
+        ("var a: array<vec4<f32>, 8>; for (var i = 0u; i < 4u; i++) { a[0][i] = 1.0; }", 1),
+        ("var a = vec3<u32>(0u); let p = &a; (*p)[group.x] = 1u;", 1),
+        ("let b = params.plane_offset[lane & 3u];", 1),
+        ("let b = w4[lane][lane & 3u];", 1),
+        ("let b = group[grid.x & 1u];", 1),
+        ("const TWO = 2u; var a = vec4<f32>(1.0); a[TWO] = a[1]; let b = group[0];", 0),
+        ("var a: array<f32, 4>; a[lane & 3u] = 1.0; var b: array<vec4<u32>, 8>; b[lane & 7u].x = 1u;", 0),
+    ] {
+        assert_eq!(lines(code).len(), found, "{code}");
+    }
+}
+
+/// Whether only devices with subgroups, f16 or 64-bit integers are offered a configuration: under DirectX 12 those with DXC.
+#[cfg(feature = "cli")]
+fn beyond_shader_model_5_1(config: &Config) -> bool {
+    let parts = ["reduce_subgroup", "x_quads", "lookup_shuffle", "words_64", "x_share_64"];
+    let of_config = config.parts.iter().chain([&config.lookup, &config.words]).map(|part| part.path);
+    !config.enables.is_empty() || of_config.into_iter().any(|path| parts.iter().any(|p| path.contains(p)))
 }
 
 #[cfg(feature = "cli")]

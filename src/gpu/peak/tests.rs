@@ -55,6 +55,14 @@ fn probes_translate_to_every_backend() {
 }
 
 #[test]
+fn vectors_are_indexed_by_constants() {
+    for shader in shaders() {
+        let lines = crate::kernel::tests::variable_components(&shader.compose());
+        assert_eq!(lines, [0; 0], "{}", shader.name);
+    }
+}
+
+#[test]
 fn params_are_laid_out_as_in_the_shader() {
     let module = parse(&shaders()[0]);
     let (_, ty) = module.types.iter().find(|(_, t)| t.name.as_deref() == Some("Params")).expect("declared");
