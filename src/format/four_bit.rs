@@ -444,6 +444,12 @@ fn nearest(map: &[f32], x: f32) -> u8 {
     (above - usize::from((x - low).abs() <= (high - x).abs())) as u8
 }
 
+/// a · b + c, rounded once. `f32::mul_add` is the C library's `fmaf` where the target has no such instruction, and that of mingw rounds
+/// more than once. Here f64 holds product and sum exactly: all their bits lie between 1 and 2^-30.
+fn fused(a: f32, b: f32, c: f32) -> f32 {
+    (f64::from(a) * f64::from(b) + f64::from(c)) as f32
+}
+
 /// bitsandbytes' signed 8-bit map: decades of seven widths, each with twice as many steps as the one below, zero and one
 /// (`functional.create_dynamic_map`).
 pub(crate) fn dynamic_map() -> Vec<f32> {
@@ -453,8 +459,8 @@ pub(crate) fn dynamic_map() -> Vec<f32> {
         let step = (1.0f32 - 0.1) / steps as f32;
         // As PyTorch's linspace: from both ends to the middle, rounded once.
         let edge = |j: usize| match 2 * j <= steps {
-            true => step.mul_add(j as f32, 0.1),
-            false => step.mul_add(-((steps - j) as f32), 1.0),
+            true => fused(step, j as f32, 0.1),
+            false => fused(step, -((steps - j) as f32), 1.0),
         };
         let decade = 10f64.powi(i - 6) as f32;
         map.extend((0..steps).map(|j| decade * ((edge(j) + edge(j + 1)) / 2.0)).flat_map(|v| [v, -v]));
