@@ -90,6 +90,8 @@ fn target(path: &Path) -> Result<Option<PathBuf>> {
         Ok(meta) if meta.is_dir() => Err(Error::io("creating", path)(ErrorKind::IsADirectory.into())),
         Ok(meta) if !meta.is_file() => Ok(None),
         Ok(_) => fs::canonicalize(path).map(Some).map_err(Error::io("creating", path)),
+        // Devices of Windows, as `NUL` in any folder: there is nothing to know about them, but they can be written.
+        Err(_) if File::options().write(true).open(path).is_ok() => Ok(None),
         Err(error) => match followed(path) {
             circle if circle.is_symlink() => Err(Error::io("creating", path)(error)),
             target => Ok(Some(target)),
@@ -218,6 +220,17 @@ mod tests {
         assert!(fs::symlink_metadata(&circle).unwrap().is_symlink());
         write(Path::new("/dev/null"), |sink| sink.put(b"new")).unwrap();
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn the_null_device_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in ["NUL".into(), r"\\.\NUL".into(), dir.path().join("NUL")] {
+            probe(&path).unwrap();
+            write(&path, |sink| sink.put(b"new")).unwrap();
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[cfg(unix)]
