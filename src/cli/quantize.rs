@@ -6,6 +6,7 @@ use crate::error::{Error, Result, shown};
 use crate::file::{self, Captures, Keep, Report, Target};
 use crate::format::four_bit::{self, Recipe};
 use crate::format::{self, Coding, FORMATS, Format};
+use crate::gpu::Runtime;
 use crate::kernel::Threshold;
 use std::path::PathBuf;
 
@@ -39,8 +40,7 @@ impl Quantize {
             bar.set_position(at as u64);
             bar.set_message(shown(&tensor.name));
         };
-        let device = target.is_some() && common.device.is_some() && !common.on_cpu();
-        let runtime = device.then(|| common.runtime()).transpose()?;
+        let runtime = self.device(common, target.as_ref())?;
         let report = match &target {
             None => file::quantize(&model, &self.output, format, progress)?,
             Some(target) => {
@@ -61,6 +61,20 @@ impl Quantize {
         bar.finish_and_clear();
         print(common, &report)?;
         Ok(Verdict::Fine)
+    }
+
+    /// The device that encodes, where one is named and can.
+    fn device(&self, common: &Common, target: Option<&Target>) -> Result<Option<Runtime>> {
+        match &common.device {
+            Some(device) if !common.on_cpu() => match target {
+                Some(_) => common.runtime().map(Some),
+                None => Err(Error::Argument(format!(
+                    "`--device {device}` has no effect on `--type {}`: devices encode NF4, FP4 and INT8, the CPU all other types",
+                    self.format
+                ))),
+            },
+            _ => Ok(None),
+        }
     }
 
     /// What becomes of a checkpoint; none for GGUF.
