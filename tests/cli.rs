@@ -50,6 +50,28 @@ fn devices_lists_an_adapter() {
 }
 
 #[test]
+fn devices_are_chosen_by_number_backend_and_name() {
+    let text = output(&["devices", "-o", "json"]);
+    let devices: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let field = |key: &str| devices[0][key].as_str().expect("text").to_owned();
+    let (name, backend) = (field("name"), field("backend"));
+    for device in ["0".to_owned(), backend.to_lowercase(), format!("{backend}:{}", name.to_uppercase())] {
+        let args = ["dequantize", &model(), "output_norm", "--device", &device, "--output", "-"];
+        let said = qmatmul(&args).assert().success().get_output().stderr.clone();
+        let said = String::from_utf8(said).expect("text");
+        assert!(said.contains(&format!("device: {name} ({backend}")), "{device}: {said}");
+    }
+    let metal_or_dx12 = if backend == "Metal" { "dx12" } else { "metal" };
+    for wanted in ["4090", metal_or_dx12, &format!("{metal_or_dx12}:{name}"), "no such device"] {
+        let (code, text) = failure(&["bench", "--device", wanted]);
+        assert!(
+            code == 3 && text.contains(wanted) && text.contains(&format!("0 {name} ({backend}")),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn inspect_shows_every_tensor() {
     let lines = output(&["inspect", &model(), "-o", "jsonl"]);
     let rows: Vec<serde_json::Value> =
@@ -396,6 +418,14 @@ fn quantize_gives_the_same_files_on_every_device() {
     let out = folder.path().join("none").display().to_string();
     let (code, text) = failure(&["quantize", &f32_file, &out, "--type", "nf4", "--device", "no such device"]);
     assert!(code == 3 && !Path::new(&out).exists(), "{text}");
+    // What the CPU alone encodes, whatever the device is called.
+    let out = folder.path().join("q4_0.gguf").display().to_string();
+    for device in ["0", "no such device"] {
+        let (code, text) =
+            failure(&["quantize", &f32_file, &out, "--type", "q4_0", "--device", device, "--quiet"]);
+        assert!(code == 2 && text.contains("has no effect") && !Path::new(&out).exists(), "{text}");
+    }
+    output(&["quantize", &f32_file, &out, "--type", "q8_0", "--device", "cpu"]);
 }
 
 /// A bench of small cases, with more arguments.

@@ -153,7 +153,8 @@ impl Check {
             failed => (format!(", {failed} could not be checked"), "for what was checked"),
         };
         let adapter = runtime.adapter();
-        let device = plain(&format!("{} with {}", adapter.name, adapter.driver));
+        let compiler = adapter.compiler.as_ref().map(|c| format!(" and {}", c.name)).unwrap_or_default();
+        let device = plain(&format!("{} with {}{compiler}", adapter.name, adapter.driver));
         if checks == 0 {
             return format!("nothing was compared{not_checked}");
         }

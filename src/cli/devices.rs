@@ -16,6 +16,7 @@ pub fn run(common: &Common) -> Result<Verdict> {
         "backend",
         "kind",
         "driver",
+        "compiler",
         "subgroup",
         "features",
         "binding",
@@ -35,6 +36,7 @@ pub fn run(common: &Common) -> Result<Verdict> {
             a.backend.clone().into(),
             a.kind.clone().into(),
             a.driver.clone().into(),
+            a.compiler.as_ref().map_or_else(|| "-".into(), ToString::to_string).into(),
             subgroup.into(),
             a.features.join(" ").into(),
             human_bytes(a.max_binding).into(),
@@ -44,5 +46,6 @@ pub fn run(common: &Common) -> Result<Verdict> {
         ]);
     }
     table.print(common.style)?;
+    gpu::advice(&adapters).iter().for_each(|line| common.say(line));
     Ok(Verdict::Fine)
 }

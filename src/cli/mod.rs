@@ -42,8 +42,9 @@ struct Cli {
 /// Flags of every verb.
 #[derive(Args)]
 struct Common {
-    /// Adapter: `cpu` (the reference path), a number of `qmatmul devices`, or part of a name
-    #[arg(long, global = true, value_name = "cpu|NUMBER|NAME")]
+    /// Adapter: `cpu` (the reference path), a number of `qmatmul devices`, or part of a name; `vulkan`, `metal` or `dx12` takes the first
+    /// of that backend, and before a colon narrows a name to it, as in `dx12:radeon`
+    #[arg(long, global = true, value_name = "cpu|NUMBER|[BACKEND:]NAME")]
     device: Option<String>,
     /// Output as a Markdown table, CSV, JSON, or JSON lines
     #[arg(
@@ -114,7 +115,8 @@ enum Verb {
     Dequantize(matmul::Dequantize),
     /// Weights into a packed format: to GGUF, or to a checkpoint of bitsandbytes for NF4, FP4 and INT8
     ///
-    /// The CPU encodes, as it is faster than a copy to a device and back; where `--device` names one, it encodes, to the same bytes.
+    /// The CPU encodes, as it is faster than a copy to a device and back; where `--device` names one, it encodes NF4, FP4 and INT8, to the
+    /// same bytes.
     Quantize(quantize::Quantize),
     /// Shader throughput, result checked first
     Bench(bench::Bench),
@@ -248,7 +250,7 @@ impl Common {
         }
         let runtime = Runtime::with_options(&self.gpu_options())?;
         let adapter = runtime.adapter();
-        self.say(&format!("device: {} ({}, {})", adapter.name, adapter.backend, adapter.driver));
+        self.say(&format!("device: {adapter}"));
         if self.activations != Activations::F32 {
             self.say(&format!("activations: rounded to {}", self.activations.name()));
         }
@@ -257,10 +259,7 @@ impl Common {
 
     /// The device of `--device`, and what of it may be used.
     fn gpu_options(&self) -> Options {
-        let select = match self.device.as_deref() {
-            None => Select::Best,
-            Some(device) => device.parse().map_or_else(|_| Select::Name(device.into()), Select::Number),
-        };
+        let Ok(select) = self.device.as_deref().map_or(Ok(Select::Best), str::parse);
         Options {
             select,
             subgroups: !self.no_subgroups,

@@ -1,21 +1,10 @@
-//! Choice of an adapter, opening a device on it, and what it can do as plain [`Caps`].
+//! Opening a device on an adapter, and what it can do as plain [`Caps`].
 
+use super::adapters::Select;
 use super::tuning::TuningCache;
 use crate::error::{Error, Result};
 use crate::kernel::Caps;
 use std::time::Duration;
-
-/// Which adapter to take.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Select {
-    /// The best: discrete before integrated before virtual before software. `WGPU_ADAPTER_NAME` narrows the choice.
-    #[default]
-    Best,
-    /// The adapter with this number in [`adapters`], or with this number in its name.
-    Number(usize),
-    /// The first adapter whose name contains this, in any case.
-    Name(String),
-}
 
 /// How a [`Runtime`](super::Runtime) is opened. The defaults are right; the switches exist for tests and for finding driver bugs.
 #[derive(Clone, Debug)]
@@ -76,41 +65,6 @@ impl Default for Options {
     }
 }
 
-/// An adapter, in words and numbers.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct AdapterSummary {
-    /// The driver's name for the device.
-    pub name: String,
-    /// `Vulkan`, `Metal`, `Dx12`, …
-    pub backend: String,
-    /// `DiscreteGpu`, `IntegratedGpu`, `Cpu`, …
-    pub kind: String,
-    /// Driver name and version.
-    pub driver: String,
-    /// Features that matter here and are present.
-    pub features: Vec<&'static str>,
-    /// Smallest and largest subgroup, where there are subgroup operations.
-    pub subgroup: Option<(u32, u32)>,
-    /// Bytes of one storage binding; larger matrices are split.
-    pub max_binding: u64,
-    /// Bytes of one buffer.
-    pub max_buffer: u64,
-    /// Bytes of workgroup memory.
-    pub max_workgroup_memory: u32,
-    /// Invocations of a workgroup.
-    pub max_workgroup: u32,
-}
-
-/// Features that are used or shown, by name.
-const FEATURES: &[(&str, wgpu::Features)] = &[
-    ("subgroup", wgpu::Features::SUBGROUP),
-    ("f16", wgpu::Features::SHADER_F16),
-    ("int64", wgpu::Features::SHADER_INT64),
-    ("timestamps", wgpu::Features::TIMESTAMP_QUERY),
-    ("pipeline-cache", wgpu::Features::PIPELINE_CACHE),
-    ("cooperative-matrix", wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
-];
-
 /// What a device is asked for, where the adapter has it.
 fn wanted_features() -> wgpu::Features {
     wgpu::Features::SUBGROUP
@@ -118,104 +72,6 @@ fn wanted_features() -> wgpu::Features {
         | wgpu::Features::PIPELINE_CACHE
         | wgpu::Features::SHADER_F16
         | wgpu::Features::SHADER_INT64
-}
-
-/// Every adapter of this machine, in the order that [`Select::Number`] counts.
-pub fn adapters() -> Vec<AdapterSummary> {
-    enumerate().iter().map(summary).collect()
-}
-
-pub(super) fn summary(adapter: &wgpu::Adapter) -> AdapterSummary {
-    let (info, limits) = (adapter.get_info(), adapter.limits());
-    let features = adapter.features();
-    AdapterSummary {
-        name: info.name.clone(),
-        backend: format!("{:?}", info.backend),
-        kind: format!("{:?}", info.device_type),
-        driver: [info.driver.as_str(), info.driver_info.as_str()].join(" ").trim().to_owned(),
-        features: FEATURES.iter().filter(|(_, f)| features.contains(*f)).map(|(name, _)| *name).collect(),
-        subgroup: features
-            .contains(wgpu::Features::SUBGROUP)
-            .then_some((info.subgroup_min_size, info.subgroup_max_size)),
-        max_binding: limits.max_storage_buffer_binding_size,
-        max_buffer: limits.max_buffer_size,
-        max_workgroup_memory: limits.max_compute_workgroup_storage_size,
-        max_workgroup: limits.max_compute_invocations_per_workgroup,
-    }
-}
-
-fn enumerate() -> Vec<wgpu::Adapter> {
-    let backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY);
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-        backends,
-        ..wgpu::InstanceDescriptor::new_without_display_handle_from_env()
-    });
-    let mut adapters = pollster::block_on(instance.enumerate_adapters(backends));
-    adapters.retain(|a| a.get_info().backend != wgpu::Backend::Noop);
-    adapters.sort_by_key(|a| rank(a.get_info().device_type));
-    adapters
-}
-
-fn rank(kind: wgpu::DeviceType) -> u8 {
-    match kind {
-        wgpu::DeviceType::DiscreteGpu => 0,
-        wgpu::DeviceType::IntegratedGpu => 1,
-        wgpu::DeviceType::VirtualGpu => 2,
-        wgpu::DeviceType::Other => 3,
-        wgpu::DeviceType::Cpu => 4,
-    }
-}
-
-/// The adapter that `select` means.
-pub(super) fn choose(select: &Select) -> Result<wgpu::Adapter> {
-    let mut adapters = enumerate();
-    let names: Vec<String> = adapters.iter().map(|a| a.get_info().name).collect();
-    if adapters.is_empty() {
-        return Err(Error::NoAdapter(no_adapter_hint()));
-    }
-    let from_env = std::env::var("WGPU_ADAPTER_NAME").ok().filter(|name| !name.is_empty());
-    let wanted = match select {
-        Select::Number(number) if *number < adapters.len() => return Ok(adapters.swap_remove(*number)),
-        // As in "4090".
-        Select::Number(number) => Some(number.to_string()),
-        Select::Name(name) => Some(name.clone()),
-        Select::Best => from_env,
-    };
-    let Some(wanted) = wanted else { return Ok(adapters.swap_remove(0)) };
-    let lower = wanted.to_lowercase();
-    match names.iter().position(|name| name.to_lowercase().contains(&lower)) {
-        Some(at) => Ok(adapters.swap_remove(at)),
-        None => Err(no_match(&format!("`{wanted}`"), &names)),
-    }
-}
-
-/// The adapter of this name and backend, which was there before: of several, the one that is selected.
-pub(super) fn again(select: &Select, before: &AdapterSummary) -> Result<wgpu::Adapter> {
-    let is_it = |adapter: &wgpu::Adapter| {
-        let now = summary(adapter);
-        (now.name, now.backend) == (before.name.clone(), before.backend.clone())
-    };
-    let selected = choose(select).ok().filter(is_it);
-    selected.or_else(|| enumerate().into_iter().find(is_it)).ok_or_else(|| {
-        let AdapterSummary { name, backend, .. } = before;
-        Error::NoAdapter(format!("the adapter `{name}` ({backend}) is gone"))
-    })
-}
-
-fn no_match(wanted: &str, names: &[String]) -> Error {
-    Error::NoAdapter(format!("no adapter matches {wanted}; there are: {}", names.join(", ")))
-}
-
-fn no_adapter_hint() -> String {
-    let hint = match std::env::consts::OS {
-        "linux" => {
-            "install a Vulkan driver for your GPU, or a software one: \
-             on Debian and Ubuntu `apt-get install libvulkan1 mesa-vulkan-drivers`"
-        }
-        "macos" => "Metal needs macOS 10.15 or later",
-        _ => "install a Vulkan or DirectX 12 driver",
-    };
-    format!("no GPU adapter found, not even a software one; {hint}")
 }
 
 /// Opens a device with the adapter's own limits and the features that are used here.

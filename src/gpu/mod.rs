@@ -1,7 +1,9 @@
 //! Everything that names wgpu: the device, uploads, pipelines, recording, reading back, timing.
 
+mod adapters;
 mod call;
 mod device;
+mod dx12;
 mod encode;
 mod errors;
 mod hooks;
@@ -21,7 +23,11 @@ mod upload;
 mod warm_up;
 mod weights;
 
-pub use device::{AdapterSummary, Options, Select, adapters};
+#[cfg(feature = "cli")]
+pub(crate) use adapters::advice;
+pub use adapters::{AdapterSummary, Select, adapters};
+pub use device::Options;
+pub use dx12::ShaderCompiler;
 #[doc(hidden)]
 pub use hooks::{Hook, Point};
 #[cfg(feature = "cli")]

@@ -1,6 +1,7 @@
 //! The runtime: a device, its pipelines, and the operations on weights that lie on it.
 
-use super::device::{self, AdapterSummary, Options};
+use super::adapters::{self, AdapterSummary};
+use super::device::{self, Options};
 use super::errors::{Faults, panicked};
 use super::hooks::{Hook, Point};
 use super::memory::{self, Buffer, Ledger};
@@ -90,7 +91,7 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::new`].
     pub fn with_options(options: &Options) -> Result<Self> {
-        Self::open(&device::choose(&options.select)?, options)
+        Self::open(&adapters::choose(&options.select)?, options)
     }
 
     fn open(adapter: &wgpu::Adapter, options: &Options) -> Result<Self> {
@@ -106,6 +107,9 @@ impl Runtime {
 
     /// Works on a device of the caller's. The features that qmatmul uses where it finds them are `SUBGROUP`, `SHADER_F16`,
     /// `SHADER_INT64`, `EXPERIMENTAL_COOPERATIVE_MATRIX`, `TIMESTAMP_QUERY` and `PIPELINE_CACHE`; ask for the adapter's limits, or matrices are split at WebGPU's defaults.
+    ///
+    /// Under DirectX 12 the shader compiler is the one that the host's `wgpu::Instance` was made with (`Dx12BackendOptions::shader_compiler`): with
+    /// FXC the device has none of the first three features.
     ///
     /// The device's lost callback is replaced, and errors of qmatmul's own calls are caught in scopes; the handler of
     /// uncaught errors stays the host's.
@@ -131,7 +135,7 @@ impl Runtime {
     pub fn rebuild(&self) -> Result<Self> {
         match &self.inner.options {
             Some(options) => {
-                let new = Self::open(&device::again(&options.select, &self.inner.adapter)?, options)?;
+                let new = Self::open(&adapters::again(&options.select, &self.inner.adapter)?, options)?;
                 // Another process may have measured other kernels, whose sums differ.
                 new.inner.tuning.take_over(&self.inner.tuning);
                 Ok(new)
@@ -164,7 +168,7 @@ impl Runtime {
                 .filter(|e| probe::cooperative(&device, &queue, &faults, *e));
         }
         let pipelines = Pipelines::new(&device, &info, &faults, options)?;
-        let adapter = device::summary(adapter);
+        let adapter = adapters::summary(adapter);
         let tuning = Tuning::open(&adapter, &caps, &options.tuning);
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! Which kernel is the fastest on this adapter: measured once for a class of requests, and kept in a file.
 
-use super::device::AdapterSummary;
+use super::adapters::AdapterSummary;
 use super::pipelines::cache_folder;
 use crate::error::{Error, Result};
 use crate::format::Format;
@@ -83,6 +83,9 @@ struct Header {
     adapter: String,
     backend: String,
     driver: String,
+    /// Under DirectX 12.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    compiler: Option<String>,
     subgroup: Option<(u32, u32)>,
     f16: bool,
     int64: bool,
@@ -105,6 +108,7 @@ impl Tuning {
             adapter: adapter.name.clone(),
             backend: adapter.backend.clone(),
             driver: adapter.driver.clone(),
+            compiler: adapter.compiler.as_ref().map(|c| c.name.to_owned()),
             subgroup: caps.subgroup,
             f16: caps.f16,
             int64: caps.int64,
@@ -222,7 +226,9 @@ fn file_name(header: &Header) -> String {
         [header.subgroup.is_some(), header.f16, header.int64, header.int_dot, header.cooperative.is_some()];
     let switches: String = has.iter().zip("shidc".chars()).filter(|(has, _)| **has).map(|(_, c)| c).collect();
     // What is short comes first: names of drivers have no end.
-    let text = format!("{switches} {} {} {}", header.backend, header.adapter, header.driver).to_lowercase();
+    let compiler = header.compiler.as_deref().unwrap_or_default();
+    let backend = format!("{} {compiler}", header.backend);
+    let text = format!("{switches} {} {} {}", backend.trim(), header.adapter, header.driver).to_lowercase();
     let mut slug: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     slug.truncate(160);
     format!("tuning-{slug}.json")
