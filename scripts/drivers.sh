@@ -5,7 +5,8 @@
 #   sid{,-128,-512}        the newest Mesa of Debian, with cooperative matrices at 8
 #   swiftshader, gl        the low end: subgroups of 4 without f16; neither subgroups nor f16
 #   lavapipe-layer, sid-layer   under the Vulkan validation layer, which must be silent
-#   tint, dxc, msl, spirv, spirv-sid   compilers and validators on what naga reads and writes
+#   tint, dxc, fxc, msl, spirv, spirv-sid   compilers and validators on what naga reads and writes
+#   dx12                   the command for Windows on Wine's Direct3D 12: every format, all activations, the models of this repository (root only)
 #
 # Sets up what is missing below target/drivers from Debian's packages and one of npm, without installing anything. What must fail stands
 # in drivers/expected.txt with its reason. Results go to target/drivers/results, a table to standard output; the exit status is not 0
@@ -28,7 +29,7 @@ all=("${quick[@]}" bitsandbytes uniform hub_floats hub_integers encode int8 lora
 # Fewer, as in TESTS=grid.
 [ -z "${TESTS:-}" ] || read -ra all <<<"$TESTS"
 [ -z "${TESTS:-}" ] || quick=("${all[@]}")
-runs=(tint dxc msl spirv spirv-sid sid swiftshader gl lavapipe sid-128 sid-512 lavapipe-128 lavapipe-512 sid-layer lavapipe-layer)
+runs=(tint dxc fxc msl spirv spirv-sid dx12 sid swiftshader gl lavapipe sid-128 sid-512 lavapipe-128 lavapipe-512 sid-layer lavapipe-layer)
 [ $# = 0 ] || runs=("$@")
 mkdir -p "$results" "$here/cache"
 export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-$here} RUST_BACKTRACE=0
@@ -64,11 +65,10 @@ set_up_tools() {
     touch "$tools/done"
 }
 
-# A root of Debian sid, with libraries only: nothing in it is started but the dynamic linker, so it needs no chroot.
-set_up_sid() {
-    [ -e "$sid/done" ] && return
-    say "fetching the newest Mesa (80 MB) ..."
-    local mirror base=$here/sid
+# fetch_sid FOLDER PACKAGE...: packages of Debian sid with all they depend on, unpacked into FOLDER/root.
+fetch_sid() {
+    local mirror base=$1
+    shift
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 2>>"$here/setup.log" | grep -m 1 '/debian/*$')
     [ -n "$mirror" ] || return 1
     mkdir -p "$base"/{lists,cache/archives}/partial
@@ -76,9 +76,19 @@ set_up_sid() {
     echo "deb [trusted=yes check-valid-until=no] $mirror sid main" >"$base/sources.list"
     local options=(-o Dir::Etc::sourcelist="$base/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$base/lists"
         -o Dir::State::status="$base/status" -o Dir::Cache="$base/cache" -o Acquire::Languages=none)
-    apt "${options[@]}" update && apt "${options[@]}" install -y --download-only --no-install-recommends \
-        mesa-vulkan-drivers libvulkan1 libstdc++6 vulkan-validationlayers spirv-tools &&
-        unpack "$base/cache/archives" "$sid" && touch "$sid/done"
+    apt "${options[@]}" update && apt "${options[@]}" install -y --download-only --no-install-recommends "$@" || return 1
+    # The package with the links from /bin to /usr/bin comes first.
+    for first in "$base"/cache/archives/base-files_*.deb; do
+        [ ! -e "$first" ] || { mkdir -p "$base/root" && dpkg -x "$first" "$base/root"; } || return 1
+    done
+    unpack "$base/cache/archives" "$base/root"
+}
+
+# Libraries only: nothing in this root is started but the dynamic linker, so it needs no chroot.
+set_up_sid() {
+    [ -e "$sid/done" ] && return
+    say "fetching the newest Mesa (80 MB) ..."
+    fetch_sid "$here/sid" mesa-vulkan-drivers libvulkan1 libstdc++6 vulkan-validationlayers spirv-tools && touch "$sid/done"
 }
 
 # Chromium's WebGPU for node, and Microsoft's compiler, which it ships for Windows.
@@ -89,16 +99,19 @@ set_up_webgpu() {
 }
 
 set_up_dxc() {
-    [ -e "$here/dxc/done" ] && return
+    [ "$here/dxc/done" -nt "$scripts/fxc.c" ] && [ "$here/dxc/done" -nt "$scripts/dxc.c" ] && return
     set_up_tools && set_up_webgpu || return 1
     mkdir -p "$here/dxc"
-    cp "$here/package/dist/win32-x64/dxcompiler.dll" "$tools/usr/x86_64-w64-mingw32/lib/zlib1.dll" "$here/dxc" &&
-        PATH=$tools/usr/bin:$PATH x86_64-w64-mingw32-gcc-win32 -O1 -Wall "$scripts/dxc.c" -o "$here/dxc/dxc.exe" &&
-        wine "$here/dxc/dxc.exe" && touch "$here/dxc/done" # the first start makes Wine's own folder
+    cp "$here/package/dist/win32-x64"/{dxcompiler,d3dcompiler_47}.dll "$tools/usr/x86_64-w64-mingw32/lib/zlib1.dll" "$here/dxc" || return 1
+    local compiler
+    for compiler in dxc fxc; do
+        PATH=$tools/usr/bin:$PATH x86_64-w64-mingw32-gcc-win32 -O1 -Wall "$scripts/$compiler.c" -o "$here/dxc/$compiler.exe" || return 1
+    done
+    wine "$here/dxc/dxc.exe" && touch "$here/dxc/done" # the first start makes Wine's own folder
 }
 
 wine() {
-    WINEPREFIX=$here/wine WINEDEBUG=-all WINEDLLOVERRIDES="mscoree,mshtml=" LD_LIBRARY_PATH=$tools/$libraries \
+    WINEPREFIX=$here/wine WINEDEBUG=-all WINEDLLOVERRIDES="mscoree,mshtml=;d3dcompiler_47=n" LD_LIBRARY_PATH=$tools/$libraries \
         "$tools/usr/lib/wine/wine64" "$@" 2>>"$here/setup.log"
 }
 
@@ -217,6 +230,7 @@ run_compiler() {
     # What must be refused: else the compiler checks nothing.
     "control_$run" 2>>"$results/$run.log" | grep -q '^FAIL ' || echo "FAIL $run: takes a shader that is wrong" >>"$results/$run.lines"
     compiler "$run" >"$results/$run.device"
+    [ "$run" != fxc ] || fxc_times | tee "$results/fxc.times" >&2
     row "$run" $((SECONDS - start))
 }
 
@@ -229,6 +243,33 @@ in_parts() {
 compile_tint() { in_parts tint ./*.wgsl; }
 compile_dxc() { in_parts dxc ./*.hlsl | sed -u 's/\r$//'; }
 dxc() { wine "$here/dxc/dxc.exe" "$@"; }
+# What is offered to devices without DXC, some at a time on each core.
+compile_fxc() {
+    local core files=(./*.hlsl51)
+    for ((core = 0; core < jobs; core++)); do
+        fxc_part $(for ((i = core; i < ${#files[@]}; i += jobs)); do echo "${files[i]}"; done) >"$here/fxc.$core" &
+    done
+    wait
+    for ((core = 0; core < jobs; core++)); do cat "$here/fxc.$core"; done
+}
+# It ends where a shader takes too long: the others are taken up again behind it.
+fxc_part() {
+    local lines
+    while [ $# -gt 0 ]; do
+        lines=$(fxc "${@:1:60}")
+        [ -n "$lines" ] || { echo "FAIL $1: FXC died"; shift; continue; }
+        printf '%s\n' "$lines"
+        shift "$(wc -l <<<"$lines")"
+    done
+}
+fxc() { wine "$here/dxc/fxc.exe" "$@" | sed -u 's/\r$//'; }
+# The time that FXC takes for a shader, by kernel: shaders, median and longest.
+fxc_times() {
+    sed -nE 's/^pass [0-9]+\.([a-z_0-9]+)\..*: ([0-9]+) ms$/\1 \2/p' "$results/fxc.lines" | sort -k1,1 -k2,2n |
+        awk '{ if ($1 != kernel) { tell(); kernel = $1; n = 0 } time[n++] = $2 }
+            function tell() { if (n) printf "%s: %d shaders, median %d ms, longest %d ms\n", kernel, n, time[int(n / 2)], time[n - 1] }
+            END { tell() }'
+}
 compile_msl() { printf '%s\0' ./*.metal | xargs -0 -n 50 -P "$jobs" "$scripts/msl/check.sh" "$clang"; }
 compile_spirv() { spirv_val spirv-val ./*.spv; }
 compile_spirv-sid() { spirv_val "$newest_spirv_val" ./*.spv; }
@@ -263,6 +304,11 @@ control_tint() {
     tint "$(control wgsl '@compute @workgroup_size(8) fn main(@builtin(local_invocation_index) i: u32) { if (i < 4u) { workgroupBarrier(); } }')"
 }
 control_dxc() { wine "$here/dxc/dxc.exe" "$(control hlsl '[numthreads(8, 1, 1)] void main(uint3 i) { }')"; }
+# A component at an index that only the device knows: it compiles, and is wrong.
+control_fxc() {
+    wine "$here/dxc/fxc.exe" "$(control hlsl51 'ByteAddressBuffer x : register(t0); RWByteAddressBuffer y : register(u0);
+[numthreads(4, 1, 1)] void main(uint3 i : SV_DispatchThreadID) { float4 v = asfloat(x.Load4(0)); y.Store(4 * i.x, asuint(v[x.Load(16 + 4 * i.x) & 3])); }')"
+}
 control_msl() {
     "$scripts/msl/check.sh" "$clang" "$(control metal '#include <metal_stdlib>
 kernel void main_(device metal::float4& y, device metal::uint4 const& x) { y = x; }')"
@@ -277,6 +323,7 @@ compiler() {
     case $1 in
     tint) echo "Tint of Dawn for node $(sed -nE 's/^ *"version": "(.*)",/\1/p' "$here/package/package.json"), $(sed -n 's/^Dawn //p' "$results/tint.log" | head -n 1)" ;;
     dxc) echo "DXC of the same package, under $(wine --version)" ;;
+    fxc) echo "FXC of the same package, under $(wine --version)" ;;
     msl) echo "$("$clang" --version | head -n 1), a header for Metal" ;;
     spirv) spirv-val --version | head -n 1 ;;
     spirv-sid) $newest_spirv_val --version | head -n 1 ;;
@@ -339,6 +386,9 @@ cannot() {
     touch "$results/$1.not-run"
 }
 
+. "$scripts/windows.sh"
+trap stop_windows EXIT
+
 build || exit 1
 for run in "${runs[@]}"; do
     case $run in
@@ -346,14 +396,16 @@ for run in "${runs[@]}"; do
     lavapipe-layer | swiftshader) set_up_tools || { cannot "$run" "packages cannot be fetched (target/drivers/setup.log)"; continue; } ;;
     sid*) set_up_sid || { cannot "$run" "Debian sid cannot be fetched (target/drivers/setup.log)"; continue; } ;;
     tint) set_up_sid && set_up_webgpu || { cannot "$run" "Dawn or Mesa cannot be fetched (target/drivers/setup.log)"; continue; } ;;
-    dxc) set_up_dxc || { cannot "$run" "Wine, mingw-w64 or DXC cannot be fetched or do not start (target/drivers/setup.log)"; continue; } ;;
+    dxc | fxc) set_up_dxc || { cannot "$run" "Wine, mingw-w64 or DXC cannot be fetched or do not start (target/drivers/setup.log)"; continue; } ;;
+    dx12) set_up_windows || { cannot "$run" "packages cannot be fetched, or this is not root (target/drivers/setup.log)"; continue; } ;;
     spirv) command -v spirv-val >/dev/null || { cannot "$run" "spirv-val (package spirv-tools) is not installed"; continue; } ;;
     msl) set_up_tools || { cannot "$run" "clang cannot be fetched (target/drivers/setup.log)"; continue; } ;;
     esac
     case $run in
     lavapipe | sid | swiftshader | gl) run_tests "$run" "${all[@]}" ;;
     lavapipe* | sid*) run_tests "$run" "${quick[@]}" ;;
-    tint | dxc | msl | spirv | spirv-sid) run_compiler "$run" ;;
+    tint | dxc | fxc | msl | spirv | spirv-sid) run_compiler "$run" ;;
+    dx12) run_dx12 "$run" ;;
     *) say "no run is called $run"; exit 2 ;;
     esac
 done

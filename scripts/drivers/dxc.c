@@ -2,9 +2,7 @@
 // dxcompiler.dll.   dxc.exe SHADER.hlsl...
 #define COBJMACROS
 #include <windows.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "files.h"
 
 // Just enough of dxcapi.h, which mingw-w64 does not have: the functions that are called stand at their places in the tables.
 static const GUID CLSID_Compiler = {0x73e22d93, 0xe6ce, 0x47f3, {0xb5, 0xbf, 0xf0, 0x66, 0x4f, 0x39, 0xc1, 0xb0}};
@@ -36,24 +34,6 @@ struct TextTable {
     const char *(WINAPI *string)(Text *);
 };
 
-static char *read_file(const char *path, SIZE_T *size) {
-    FILE *file = fopen(path, "rb");
-    if (!file) return NULL;
-    fseek(file, 0, SEEK_END);
-    *size = ftell(file);
-    rewind(file);
-    char *text = malloc(*size + 1);
-    *size = fread(text, 1, *size, file);
-    fclose(file);
-    return text;
-}
-
-// The message in one line.
-static void print_line(const char *text) {
-    for (; *text; text++) putchar(*text == '\n' || *text == '\r' ? ' ' : *text);
-    putchar('\n');
-}
-
 int main(int argc, char **argv) {
     HMODULE dll = LoadLibraryA("dxcompiler.dll");
     HRESULT (WINAPI *create)(REFIID, REFIID, void **) = dll ? (void *)GetProcAddress(dll, "DxcCreateInstance") : NULL;
@@ -64,11 +44,12 @@ int main(int argc, char **argv) {
     }
     LPCWSTR arguments[] = {L"-E", L"main", L"-T", L"cs_6_6", L"-enable-16bit-types", L"-HV", L"2018", L"-Wno-parentheses-equality"};
     for (int i = 1; i < argc; i++) {
-        const char *name = strrchr(argv[i], '/');
-        name = name ? name + 1 : argv[i];
+        const char *name = base_name(argv[i]);
         Buffer source = {0};
         source.encoding = UTF8;
-        source.ptr = read_file(argv[i], &source.size);
+        size_t size = 0;
+        source.ptr = read_file(argv[i], &size);
+        source.size = size;
         Result *result = NULL;
         HRESULT status = E_FAIL;
         if (source.ptr && SUCCEEDED(compiler->table->compile(compiler, &source, arguments, 8, NULL, &IID_Result, (void **)&result)))
