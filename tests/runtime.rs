@@ -49,6 +49,29 @@ fn handles_may_go_to_other_threads() {
     is_send_sync::<Error>();
 }
 
+/// A component of a vector that is read by a dot product with a row of the unit matrix makes NaN of its neighbours.
+#[test]
+fn a_token_that_overflows_spoils_no_other() {
+    let w = q4_0(64, 64);
+    for variant in &VARIANTS {
+        let weights = variant.runtime().upload(&w).expect("small");
+        for (kind, n) in [("f32", 2), ("f32", 8), ("f32", 64), ("f16", 8), ("f16", 64), ("q8", 8), ("q8", 64)] {
+            let options = MatmulOptions::with(kind.parse().expect("a kind of activations"));
+            let product = |x: &[f32]| variant.runtime().matmul_with(&weights, x, &options).expect("small");
+            let (mut x, bad) = (activations(n * 64, 3), n / 2);
+            let before = product(&x);
+            x[bad * 64..][..64].iter_mut().for_each(|v| *v = v.signum() * 3e38);
+            let after = product(&x);
+            let name = format!("{}, {kind}, n = {n}", variant.name);
+            assert!(after[bad * 64..][..64].iter().any(|y| !y.is_finite()), "{name}: nothing overflowed");
+            for token in (0..n).filter(|token| *token != bad) {
+                let of = |y: &[f32]| y[token * 64..][..64].iter().map(|y| y.to_bits()).collect::<Vec<_>>();
+                assert_eq!(of(&after), of(&before), "{name}: token {token}");
+            }
+        }
+    }
+}
+
 #[test]
 fn recorded_work_chains_without_readback() {
     for variant in &VARIANTS {
