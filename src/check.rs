@@ -102,7 +102,7 @@ pub struct Comparison {
 
 impl Comparison {
     /// No values, which are right.
-    pub(crate) fn nothing() -> Self {
+    pub fn nothing() -> Self {
         Self {
             count: 0,
             skipped: 0,
@@ -476,7 +476,7 @@ pub fn lora_into(
 }
 
 /// True if activations can be taken so for weights of this layout.
-pub(crate) fn applies(layout: &Layout, activations: Activations) -> bool {
+pub fn applies(layout: &Layout, activations: Activations) -> bool {
     match activations {
         Activations::F32 | Activations::F16 => true,
         Activations::Q8 => layout.has_integers(),

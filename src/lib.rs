@@ -31,8 +31,6 @@
 #![warn(missing_docs)]
 
 pub mod check;
-#[cfg(feature = "cli")]
-pub mod cli;
 pub mod error;
 pub mod file;
 pub mod format;
@@ -40,7 +38,7 @@ pub mod gpu;
 pub mod kernel;
 pub mod linear;
 pub mod tensor;
-#[cfg(feature = "cli")]
+#[cfg(any(test, feature = "translate"))]
 pub mod translate;
 pub mod tune;
 

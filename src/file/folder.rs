@@ -108,7 +108,7 @@ impl<'a> Folder<'a> {
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Malformed`] for longer ones and what is no text.
-pub(crate) fn read_text(path: &Path, file: File, limit: u64) -> Result<String> {
+pub fn read_text(path: &Path, file: File, limit: u64) -> Result<String> {
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes).map_err(Error::io("reading", path))?;
     as_text(path, bytes, limit)

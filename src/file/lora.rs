@@ -95,8 +95,7 @@ impl Adapter {
     ///
     /// # Errors
     /// [`Error::Argument`] with the file.
-    #[cfg(feature = "cli")]
-    pub(crate) fn refuse_as_output(&self, path: &Path) -> Result<()> {
+    pub fn refuse_as_output(&self, path: &Path) -> Result<()> {
         self.model.refuse_as_output(path)?;
         super::output::refuse_input(path, [&*self.path.join(super::lora_config::NAME)].into_iter())
     }

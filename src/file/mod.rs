@@ -51,8 +51,7 @@ mod tensors;
 pub use activations::{
     Batch, activations_from_bytes, activations_from_stream, read_activations, write_f32, write_f32_to,
 };
-#[cfg(feature = "cli")]
-pub(crate) use folder::read_text;
+pub use folder::read_text;
 pub use module::Module;
 pub use outlier_columns::{Captures, Keep};
 pub use quantize::{Report, TensorReport, quantize};
@@ -408,7 +407,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Argument`] with the file.
-    pub(crate) fn refuse_as_output(&self, path: &Path) -> Result<()> {
+    pub fn refuse_as_output(&self, path: &Path) -> Result<()> {
         // In memory they have labels, not paths.
         if self.files.iter().any(|file| file.in_memory().is_some()) {
             return Ok(());

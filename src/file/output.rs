@@ -108,7 +108,7 @@ pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
 ///
 /// # Errors
 /// [`Error::Argument`] with both.
-pub(crate) fn refuse_input<'a>(path: &Path, mut files: impl Iterator<Item = &'a Path>) -> Result<()> {
+pub fn refuse_input<'a>(path: &Path, mut files: impl Iterator<Item = &'a Path>) -> Result<()> {
     match files.find(|file| same_file(file, path)) {
         None => Ok(()),
         Some(file) => Err(Error::Argument(format!(

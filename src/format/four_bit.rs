@@ -311,6 +311,11 @@ fn layout_of(format: &'static Format, cols: usize, block: usize) -> Layout {
     }
 }
 
+/// Whether a format has codes of four bits that are indices: NF4 and FP4.
+pub fn is_four_bit(format: &Format) -> bool {
+    table(format).is_some()
+}
+
 /// The table of a format of four bits.
 pub(crate) fn table(format: &Format) -> Option<&'static Table> {
     [&super::nf4::TABLE, &super::fp4::TABLE].into_iter().find(|table| table.format == format)

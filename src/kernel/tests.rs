@@ -248,7 +248,6 @@ fn sources() -> Vec<(&'static Kernel, Config, &'static str, compose::Source)> {
 
 /// Every composed shader in every language. Where `QMATMUL_SHADERS` names a folder they are left there, for the compilers that
 /// `scripts/drivers.sh` runs over them.
-#[cfg(feature = "cli")]
 #[test]
 fn every_cell_translates_to_every_backend() {
     use crate::translate::{Target, translate};
@@ -365,14 +364,12 @@ fn variable_components_of_every_kind_are_found() {
 }
 
 /// Whether only devices with subgroups, f16 or 64-bit integers are offered a configuration: under DirectX 12 those with DXC.
-#[cfg(feature = "cli")]
 fn beyond_shader_model_5_1(config: &Config) -> bool {
     let parts = ["reduce_subgroup", "x_quads", "lookup_shuffle", "words_64", "x_share_64"];
     let of_config = config.parts.iter().chain([&config.lookup, &config.words]).map(|part| part.path);
     !config.enables.is_empty() || of_config.into_iter().any(|path| parts.iter().any(|p| path.contains(p)))
 }
 
-#[cfg(feature = "cli")]
 fn validate_spirv(name: &str, code: &[u8]) {
     use std::io::Write;
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");

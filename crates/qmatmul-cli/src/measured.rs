@@ -1,9 +1,9 @@
 //! One measured case of `bench`: what it did, how long it took, and its row in the table.
 
 use super::output::Cell;
-use crate::check::Comparison;
-use crate::gpu::Timing;
-use crate::kernel::Activations;
+use qmatmul::check::Comparison;
+use qmatmul::gpu::Timing;
+use qmatmul::kernel::Activations;
 
 /// A matmul `y[n, m] = x[n, k] · w[m, k]ᵀ`, measured.
 pub struct Measured {

@@ -2,8 +2,8 @@
 
 use super::measured::Measured;
 use super::output::Cell;
-use crate::error::{Error, Result};
-use crate::file::read_text;
+use qmatmul::error::{Error, Result};
+use qmatmul::file::read_text;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::fs::File;
@@ -165,9 +165,9 @@ fn origin(adapter: &Value, commit: Option<&Value>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check;
-    use crate::gpu::Timing;
-    use crate::kernel::Activations;
+    use qmatmul::check;
+    use qmatmul::gpu::Timing;
+    use qmatmul::kernel::Activations;
 
     fn read(text: &str) -> Result<Earlier> {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");

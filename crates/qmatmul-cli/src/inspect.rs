@@ -2,10 +2,10 @@
 
 use super::output::{Cell, Style, Table, human_bytes};
 use super::{Common, Verdict};
-use crate::error::{Error, Result};
-use crate::file::TensorInfo;
-use crate::file::imatrix::{Imatrix, Importance};
 use globset::{Glob, GlobMatcher};
+use qmatmul::error::{Error, Result};
+use qmatmul::file::TensorInfo;
+use qmatmul::file::imatrix::{Imatrix, Importance};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

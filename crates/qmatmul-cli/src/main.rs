@@ -21,11 +21,11 @@ mod shader;
 mod subjects;
 mod tune;
 
-use crate::error::{Error, Result};
-use crate::file::{Model, OpenOptions};
-use crate::gpu::{Options, Runtime, Select, TuningCache};
-use crate::kernel::{Activations, MatmulOptions, Threshold};
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use qmatmul::error::{Error, Result};
+use qmatmul::file::{Model, OpenOptions};
+use qmatmul::gpu::{Options, Runtime, Select, TuningCache};
+use qmatmul::kernel::{Activations, MatmulOptions, Threshold};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -152,7 +152,7 @@ impl Verdict {
 }
 
 /// Parses the command line, runs the verb, and maps the outcome to an exit code.
-pub fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
     init_log(cli.common.verbose);
     match cli.verb.run(&cli.common) {

@@ -1,14 +1,14 @@
 //! What `qmatmul check` checks at a time: a tensor of a file, or random weights of a format.
 
 use super::{Common, lora};
-use crate::check::{self, Outcome};
-use crate::error::Result;
-use crate::file::lora::Adapter;
-use crate::file::{Model, TensorInfo};
-use crate::format::{FORMATS, Format};
-use crate::gpu::Runtime;
-use crate::kernel::{Activations, MatmulOptions, Threshold};
-use crate::tensor::PackedTensor;
+use qmatmul::check::{self, Outcome};
+use qmatmul::error::Result;
+use qmatmul::file::lora::Adapter;
+use qmatmul::file::{Model, TensorInfo};
+use qmatmul::format::{FORMATS, Format};
+use qmatmul::gpu::Runtime;
+use qmatmul::kernel::{Activations, MatmulOptions, Threshold};
+use qmatmul::tensor::PackedTensor;
 
 /// Something to check.
 pub enum Subject<'a> {

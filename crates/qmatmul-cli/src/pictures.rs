@@ -2,9 +2,9 @@
 
 use super::chart::{Chart, Dot, Line};
 use super::measured::Measured;
-use crate::error::Result;
-use crate::file::output;
-use crate::gpu::{AdapterSummary, Peak};
+use qmatmul::error::Result;
+use qmatmul::file::output;
+use qmatmul::gpu::{AdapterSummary, Peak};
 use std::path::Path;
 
 /// Writes `chart` whole or not at all.
@@ -47,7 +47,7 @@ fn ceilings(peak: &Peak, intensities: impl Iterator<Item = f64>) -> Vec<Line> {
         let at = |x: f64| (x, x * gb_per_s * 1e-3);
         Line { label: format!("{name} {gb_per_s:.1} GB/s"), from: at(low), to: at(end) }
     };
-    let level = |a: &crate::gpu::Arithmetic| Line {
+    let level = |a: &qmatmul::gpu::Arithmetic| Line {
         label: format!("{} {:.3} Tops/s", a.kind, a.tera_ops),
         from: (ridge(a.tera_ops, steepest).max(low), a.tera_ops),
         to: (high, a.tera_ops),
@@ -101,7 +101,7 @@ fn proportional(dots: &mut [Dot]) -> Vec<Line> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::{Arithmetic, Bandwidth};
+    use qmatmul::gpu::{Arithmetic, Bandwidth};
 
     fn peak() -> Peak {
         let bandwidth = |operation, gb_per_s| Bandwidth { operation, bytes: 1 << 28, gb_per_s };

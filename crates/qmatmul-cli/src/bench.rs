@@ -5,12 +5,12 @@ use super::list::List;
 use super::measured::{self, Measured};
 use super::output::Table;
 use super::{Common, Verdict, peak, pictures, progress};
-use crate::check::{self, Comparison};
-use crate::error::{Error, Result};
-use crate::format::{self, FORMATS, Format};
-use crate::gpu::{self, Peak, Runtime, Timing, Weights};
-use crate::kernel::{self, Activations, Kernel, MatmulOptions, reference};
-use crate::tensor::PackedTensor;
+use qmatmul::check::{self, Comparison};
+use qmatmul::error::{Error, Result};
+use qmatmul::format::{self, FORMATS, Format};
+use qmatmul::gpu::{self, Peak, Runtime, Timing, Weights};
+use qmatmul::kernel::{self, Activations, Kernel, MatmulOptions, reference};
+use qmatmul::tensor::PackedTensor;
 use std::path::PathBuf;
 use std::time::Instant;
 

@@ -7,10 +7,10 @@ use super::check;
 use super::output::plain;
 use super::subjects::Subject;
 use super::{Common, progress};
-use crate::check::Outcome;
-use crate::error::{Error, Result};
-use crate::gpu::Runtime;
 use indicatif::ProgressBar;
+use qmatmul::check::Outcome;
+use qmatmul::error::{Error, Result};
+use qmatmul::gpu::Runtime;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -170,11 +170,11 @@ impl Work<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::Cli;
-    use crate::cli::subjects::Random;
-    use crate::gpu::Point;
-    use crate::kernel::Activations;
+    use crate::Cli;
+    use crate::subjects::Random;
     use clap::Parser;
+    use qmatmul::gpu::Point;
+    use qmatmul::kernel::Activations;
 
     /// Checks four formats, each a group of nine submissions, on so many devices, of which one is lost at a submission; how each subject
     /// ended.

@@ -2,12 +2,12 @@
 
 use super::output::Table;
 use super::{Common, Verdict, progress};
-use crate::error::{Error, Result, shown};
-use crate::file::{self, Captures, Keep, Report, Target};
-use crate::format::four_bit::{self, Recipe};
-use crate::format::{self, Coding, FORMATS, Format};
-use crate::gpu::Runtime;
-use crate::kernel::Threshold;
+use qmatmul::error::{Error, Result, shown};
+use qmatmul::file::{self, Captures, Keep, Report, Target};
+use qmatmul::format::four_bit::{Recipe, is_four_bit};
+use qmatmul::format::{self, Coding, FORMATS, Format};
+use qmatmul::gpu::Runtime;
+use qmatmul::kernel::Threshold;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -115,7 +115,7 @@ impl Quantize {
             Some(name) => (name, true),
             None => (&*name, false),
         };
-        let format = format::by_name(name).filter(|f| if double { four_bit(f) } else { writable(f) });
+        let format = format::by_name(name).filter(|f| if double { is_four_bit(f) } else { writable(f) });
         let format = format.ok_or_else(|| {
             let names = FORMATS.iter().filter(|f| writable(f)).map(|f| f.name).collect::<Vec<_>>();
             let (name, names) = (&self.format, names.join(", "));
@@ -131,13 +131,9 @@ fn is_int8(format: &Format) -> bool {
     format.name == "INT8"
 }
 
-fn four_bit(format: &Format) -> bool {
-    four_bit::table(format).is_some()
-}
-
 /// True if there is an encoder, and a file to put its bytes into.
 fn writable(format: &Format) -> bool {
-    four_bit(format) || is_int8(format) || format.gguf_type.is_some() && format.has_encoder()
+    is_four_bit(format) || is_int8(format) || format.gguf_type.is_some() && format.has_encoder()
 }
 
 fn print(common: &Common, report: &Report) -> Result<()> {

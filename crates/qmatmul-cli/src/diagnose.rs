@@ -1,11 +1,11 @@
 //! What to do about a wrong result: which switches of the command make it right, and a report to attach to a driver's bug.
 
 use super::output::plain;
-use crate::check::Outcome;
-use crate::error::{Error, Result, shown};
-use crate::file::output;
-use crate::gpu::{AdapterSummary, Options, TuningCache};
-use crate::kernel::Caps;
+use qmatmul::check::Outcome;
+use qmatmul::error::{Error, Result, shown};
+use qmatmul::file::output;
+use qmatmul::gpu::{AdapterSummary, Options, TuningCache};
+use qmatmul::kernel::Caps;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -197,7 +197,7 @@ impl Report<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{Comparison, Worst};
+    use qmatmul::check::{Comparison, Worst};
 
     fn caps() -> Caps {
         Caps {

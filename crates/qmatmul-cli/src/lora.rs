@@ -1,10 +1,10 @@
 //! The adapters of `--lora`.
 
 use super::Common;
-use crate::error::{Error, Result};
-use crate::file::lora::Adapter;
-use crate::file::{Model, TensorInfo};
-use crate::linear::Linear;
+use qmatmul::error::{Error, Result};
+use qmatmul::file::lora::Adapter;
+use qmatmul::file::{Model, TensorInfo};
+use qmatmul::linear::Linear;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub fn open(common: &Common, folders: &[PathBuf]) -> Result<Vec<Adapter>> {
 /// The layer with what `adapter` adds to it.
 ///
 /// # Errors
-/// [`Error::NotFound`](crate::Error::NotFound) if it has no such module.
+/// [`Error::NotFound`](qmatmul::Error::NotFound) if it has no such module.
 pub fn add(linear: Linear, adapter: &Adapter, info: &TensorInfo) -> Result<Linear> {
     linear.with_adapter(adapter.low_rank(adapter.find(&info.name)?)?)
 }

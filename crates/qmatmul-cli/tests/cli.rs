@@ -1,5 +1,6 @@
 //! The command as a person or a script sees it: output, exit codes, files left behind.
 
+#[path = "../../../tests/common/mod.rs"]
 mod common;
 
 use assert_cmd::Command;
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 
 fn qmatmul(args: &[&str]) -> Command {
     let mut command = Command::cargo_bin("qmatmul").expect("the binary is built with the tests");
-    command.args(args).env_remove("RUST_LOG");
+    command.args(args).current_dir(common::root()).env_remove("RUST_LOG");
     command
 }
 

@@ -1,10 +1,10 @@
 //! `qmatmul shader FORMAT KERNEL`: the composed WGSL, or what naga makes of it for a backend.
 
 use super::{Common, Verdict, output};
-use crate::error::{Error, Result};
-use crate::format::{self, Layout};
-use crate::kernel::{self, Activations, Caps, Config, Kernel, MatmulOptions, Operation, Request, compose};
-use crate::translate::{Target, translate};
+use qmatmul::error::{Error, Result};
+use qmatmul::format::{self, Layout};
+use qmatmul::kernel::{self, Activations, Caps, Config, Kernel, MatmulOptions, Operation, Request, compose};
+use qmatmul::translate::{Target, translate};
 
 #[derive(clap::Args)]
 pub struct Shader {
@@ -12,9 +12,10 @@ pub struct Shader {
     format: String,
     /// Kernel: dequantize, get_rows, gemv, gemm, gemm_q8, gemm_coop, matmul_rows, …
     kernel: String,
-    /// What to print
+    /// What to print: the shader as composed, SPIR-V 1.3, Metal's language 3.1, HLSL for shader model 6.2 (DXC), or HLSL for shader model
+    /// 5.1 as wgpu hands it to FXC
     #[arg(long, default_value = "wgsl")]
-    emit: Target,
+    emit: Emit,
     /// Batch columns to configure for
     #[arg(short, default_value_t = 1)]
     n: u32,
@@ -35,6 +36,28 @@ pub struct Shader {
     subgroup: u32,
 }
 
+/// The languages, by their names on the command line.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Emit {
+    Wgsl,
+    Spirv,
+    Msl,
+    Hlsl,
+    Hlsl51,
+}
+
+impl Emit {
+    fn target(self) -> Target {
+        match self {
+            Self::Wgsl => Target::Wgsl,
+            Self::Spirv => Target::Spirv,
+            Self::Msl => Target::Msl,
+            Self::Hlsl => Target::Hlsl,
+            Self::Hlsl51 => Target::Hlsl51,
+        }
+    }
+}
+
 impl Shader {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
         let format = format::by_name(&self.format).ok_or_else(|| {
@@ -47,7 +70,7 @@ impl Shader {
         let layout = format.layout(self.k as usize);
         let config = self.config(common, kernel, &layout)?;
         let source = compose::compose(kernel, &config, &layout);
-        output::write_stdout(&translate(&source, self.emit)?)?;
+        output::write_stdout(&translate(&source, self.emit.target())?)?;
         Ok(Verdict::Fine)
     }
 

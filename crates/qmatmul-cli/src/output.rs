@@ -1,6 +1,6 @@
 //! Tables on standard output: Markdown for people, CSV and JSON for programs.
 
-use crate::error::{self, Error, Result};
+use qmatmul::error::{self, Error, Result};
 use std::io::Write;
 
 /// How tables are printed.

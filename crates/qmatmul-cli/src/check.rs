@@ -7,12 +7,12 @@ use super::list::List;
 use super::output::{Cell, Table, plain};
 use super::subjects::{Random, Stored, Subject};
 use super::{Common, Verdict, lora};
-use crate::check::{self, Outcome};
-use crate::error::{Error, Result, shown};
-use crate::file::{Model, TensorInfo, output};
-use crate::gpu::{Runtime, TuningCache};
-use crate::kernel::{Activations, Threshold};
 use globset::GlobMatcher;
+use qmatmul::check::{self, Outcome};
+use qmatmul::error::{Error, Result, shown};
+use qmatmul::file::{Model, TensorInfo, output};
+use qmatmul::gpu::{Runtime, TuningCache};
+use qmatmul::kernel::{Activations, Threshold};
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 

@@ -3,10 +3,10 @@
 use super::list::List;
 use super::output::{Cell, Table};
 use super::{Common, Verdict, bench, progress};
-use crate::error::Result;
-use crate::gpu::Runtime;
-use crate::kernel::Request;
-use crate::tune::{self, Effort};
+use qmatmul::error::Result;
+use qmatmul::gpu::Runtime;
+use qmatmul::kernel::Request;
+use qmatmul::tune::{self, Effort};
 
 #[derive(clap::Args)]
 pub struct Tune {

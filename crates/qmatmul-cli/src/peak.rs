@@ -2,8 +2,8 @@
 
 use super::output::{Cell, Table};
 use super::{Common, Verdict};
-use crate::error::{Error, Result};
-use crate::gpu;
+use qmatmul::error::{Error, Result};
+use qmatmul::gpu;
 
 #[derive(clap::Args)]
 pub struct Peak {

@@ -2,8 +2,8 @@
 
 use super::output::{Table, human_bytes};
 use super::{Common, Verdict};
-use crate::error::Result;
-use crate::gpu;
+use qmatmul::error::Result;
+use qmatmul::gpu;
 
 pub fn run(common: &Common) -> Result<Verdict> {
     let adapters = gpu::adapters();

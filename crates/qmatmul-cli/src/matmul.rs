@@ -1,13 +1,13 @@
 //! `qmatmul matmul FILE TENSOR` and `qmatmul dequantize FILE TENSOR`
 
 use super::{Common, Verdict, lora};
-use crate::error::{Error, Result, shown};
-use crate::file::output::refuse_input;
-use crate::file::{Batch, Model, activations_from_stream, read_activations, write_f32, write_f32_to};
-use crate::gpu::Upload;
-use crate::kernel::reference;
-use crate::linear::Linear;
-use crate::tensor::check_finite;
+use qmatmul::error::{Error, Result, shown};
+use qmatmul::file::output::refuse_input;
+use qmatmul::file::{Batch, Model, activations_from_stream, read_activations, write_f32, write_f32_to};
+use qmatmul::gpu::Upload;
+use qmatmul::kernel::reference;
+use qmatmul::linear::Linear;
+use qmatmul::tensor::check_finite;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
