@@ -45,6 +45,6 @@ pub mod tune;
 pub use error::{Error, Result};
 pub use gpu::{Layer, Options, Runtime, Weights};
 pub use kernel::{Activations, MatmulOptions};
-pub use linear::{KeptColumns, Linear, LowRank};
+pub use linear::{Linear, Lora, OutlierColumns};
 pub use tensor::PackedTensor;
 pub use wgpu;

@@ -10,7 +10,7 @@ use crate::file::outlier_columns;
 use crate::file::tensors::TensorInfo;
 use crate::format::uniform;
 use crate::format::{Format, by_name};
-use crate::linear::KeptColumns;
+use crate::linear::OutlierColumns;
 use crate::tensor::PackedTensor;
 use std::sync::Arc;
 
@@ -103,11 +103,11 @@ impl Scheme for Int8Module {
     }
 
     /// The columns that were kept, if any were.
-    fn kept(&self, parts: &[&TensorInfo], files: &Files) -> Result<Option<KeptColumns>> {
+    fn kept(&self, parts: &[&TensorInfo], files: &Files) -> Result<Option<OutlierColumns>> {
         let (Some(weight), false) = (parts.last(), self.kept.is_empty()) else { return Ok(None) };
         let f16 = by_name("F16").expect("a format of the table");
         let bytes = files.bytes(weight)?;
         let packed = PackedTensor::new(&*weight.name, f16, self.rows, self.kept.len(), bytes)?;
-        KeptColumns::new(self.kept.clone(), packed).map(Some)
+        OutlierColumns::new(self.kept.clone(), packed).map(Some)
     }
 }

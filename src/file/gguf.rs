@@ -16,7 +16,7 @@ pub use crate::file::gguf_value::{Array, Metadata, Value, ValueType};
 use crate::error::{Error, Result};
 use crate::file::names::shown;
 use crate::file::source::Source;
-use crate::file::stored::StoredType;
+use crate::file::stored::DType;
 use crate::file::tensors::{MAX_TENSORS, TensorInfo, TensorTable};
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -319,7 +319,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn shape_and_type(&mut self) -> Result<(Vec<u64>, StoredType, u64, u64), Fault> {
+    fn shape_and_type(&mut self) -> Result<(Vec<u64>, DType, u64, u64), Fault> {
         let shape_at = self.offset();
         let dims = self.u32()?;
         if dims > MAX_DIMS {
@@ -331,7 +331,7 @@ impl<'a> Reader<'a> {
         let mut shape = (0..dims).map(|_| self.u64()).collect::<Result<Vec<_>, _>>()?;
         shape.reverse();
         let type_at = self.offset();
-        let dtype = StoredType::from_gguf(self.u32()?).map_err(|problem| Fault::bad(type_at, problem))?;
+        let dtype = DType::from_gguf(self.u32()?).map_err(|problem| Fault::bad(type_at, problem))?;
         let bytes = dtype.bytes_of_rows(&shape).map_err(|problem| Fault::bad(shape_at, problem))?;
         Ok((shape, dtype, bytes, self.u64()?))
     }

@@ -6,7 +6,7 @@ use crate::file::gguf::{
 };
 use crate::file::names::{NameIndex, shown};
 use crate::file::output::{self, Sink};
-use crate::file::stored::StoredType;
+use crate::file::stored::DType;
 use bytes::Bytes;
 use std::path::Path;
 
@@ -92,7 +92,7 @@ pub struct NewTensor {
     /// The name.
     pub name: String,
     /// How it is stored.
-    pub dtype: StoredType,
+    pub dtype: DType,
     /// Outermost dimension first; at most four.
     pub shape: Vec<u64>,
 }

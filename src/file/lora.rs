@@ -9,7 +9,7 @@ use super::lora_config::Config;
 use super::names::{hint, shown};
 use super::{Model, OpenOptions};
 use crate::error::{Error, Result};
-use crate::linear::LowRank;
+use crate::linear::Lora;
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
 
@@ -104,9 +104,9 @@ impl Adapter {
     ///
     /// # Errors
     /// [`Error::Io`] if they cannot be read.
-    pub fn low_rank(&self, module: &Module) -> Result<LowRank> {
+    pub fn low_rank(&self, module: &Module) -> Result<Lora> {
         let [a, b] = module.tensors.map(|i| self.model.tensor(&self.model.tensors()[i]));
-        LowRank::new(a?, b?, module.scale)
+        Lora::new(a?, b?, module.scale)
     }
 }
 

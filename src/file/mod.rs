@@ -56,7 +56,7 @@ pub use module::Module;
 pub use outlier_columns::{Captures, Keep};
 pub use quantize::{Report, TensorReport, quantize};
 pub use quantize_checkpoint::quantize_checkpoint;
-pub use stored::{OtherType, StoredType};
+pub use stored::{DType, OtherType};
 pub use target::Target;
 pub use tensors::TensorInfo;
 

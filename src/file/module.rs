@@ -4,11 +4,11 @@ use crate::error::{Error, Result};
 use crate::file::names::{self, shown};
 use crate::file::settings::Settings;
 use crate::file::source::Source;
-use crate::file::stored::StoredType;
+use crate::file::stored::DType;
 use crate::file::tensors::{TensorInfo, TensorTable};
 use crate::file::{awq, bitsandbytes, bitsandbytes_int8, compressed_tensors, float4, fp8, gptq, hqq, scales};
 use crate::format::Format;
-use crate::linear::KeptColumns;
+use crate::linear::OutlierColumns;
 use crate::tensor::PackedTensor;
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -54,7 +54,7 @@ pub(super) trait Scheme: std::fmt::Debug + Send + Sync {
     }
 
     /// Those columns.
-    fn kept(&self, _parts: &[&TensorInfo], _files: &Files) -> Result<Option<KeptColumns>> {
+    fn kept(&self, _parts: &[&TensorInfo], _files: &Files) -> Result<Option<OutlierColumns>> {
         Ok(None)
     }
 }
@@ -98,7 +98,7 @@ impl Module {
         let (offset, file) = parts().next().map_or((0, 0), |codes| (codes.offset, codes.file));
         TensorInfo {
             name,
-            dtype: StoredType::Supported(format),
+            dtype: DType::Supported(format),
             shape,
             offset,
             bytes: parts().map(|p| p.bytes).sum(),
@@ -113,7 +113,7 @@ impl Module {
     }
 
     /// Columns that the file holds in 16 bits besides.
-    pub(super) fn kept(&self, stored: &[TensorInfo], files: &Files) -> Result<Option<KeptColumns>> {
+    pub(super) fn kept(&self, stored: &[TensorInfo], files: &Files) -> Result<Option<OutlierColumns>> {
         self.scheme.kept(&self.parts(stored), files)
     }
 }

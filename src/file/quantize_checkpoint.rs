@@ -7,7 +7,7 @@ use crate::file::output::{self, Sink, same_file};
 use crate::file::quantize::{Report, TensorReport};
 use crate::file::safetensors_write::{self, NewTensor};
 use crate::file::target::Target;
-use crate::file::{Kind, Model, StoredType, TensorInfo};
+use crate::file::{DType, Kind, Model, TensorInfo};
 use crate::format::storage::Part;
 use crate::tensor::PackedTensor;
 use serde_json::{Value, json};
@@ -498,7 +498,7 @@ fn report(job: &Job, plan: &[Item]) -> Report {
     let tensors = plan.iter().map(|item| TensorReport {
         name: item.info.name.clone(),
         from: item.info.dtype,
-        to: item.target.as_ref().map_or(item.info.dtype, |(t, _)| StoredType::Supported(t.format())),
+        to: item.target.as_ref().map_or(item.info.dtype, |(t, _)| DType::Supported(t.format())),
         kept_columns: item.kept_columns(),
         why_not: item.why_not.clone(),
     });

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::file::json::{self, Compound, Count};
 use crate::file::names::shown;
 use crate::file::source::Source;
-use crate::file::stored::StoredType;
+use crate::file::stored::DType;
 use crate::file::tensors::{MAX_TENSORS, TensorInfo, TensorTable};
 use ::safetensors::Dtype;
 use bytes::Bytes;
@@ -178,16 +178,16 @@ struct HeaderSeed<'a> {
     /// The tensor being read, for errors.
     current: &'a RefCell<String>,
     /// The types that were found so far: a file has few, and many tensors.
-    types: &'a RefCell<Vec<(Dtype, StoredType)>>,
+    types: &'a RefCell<Vec<(Dtype, DType)>>,
 }
 
 impl HeaderSeed<'_> {
-    fn stored(self, dtype: Dtype) -> Result<StoredType, String> {
+    fn stored(self, dtype: Dtype) -> Result<DType, String> {
         if let Some((_, stored)) = self.types.borrow().iter().find(|(known, _)| *known == dtype) {
             return Ok(*stored);
         }
         let name = dtype.to_string();
-        let stored = StoredType::from_dtype(&name).ok_or_else(|| format!("its dtype {name} is unknown"))?;
+        let stored = DType::from_dtype(&name).ok_or_else(|| format!("its dtype {name} is unknown"))?;
         self.types.borrow_mut().push((dtype, stored));
         Ok(stored)
     }
@@ -328,7 +328,7 @@ mod tests {
         ];
         for name in names {
             let dtype: Dtype = serde_json::from_value(name.into()).unwrap();
-            let stored = StoredType::from_dtype(&dtype.to_string()).expect(name);
+            let stored = DType::from_dtype(&dtype.to_string()).expect(name);
             assert_eq!(stored.bits_per_weight(), dtype.bitsize() as f64, "{name}");
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// The type of a tensor's bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum StoredType {
+pub enum DType {
     /// A format this crate can compute with.
     Supported(&'static Format),
     /// A type that can be listed and copied, but not computed with: those of safetensors alone, as U8 and F8_E4M3.
@@ -57,7 +57,7 @@ static REMOVED: &[(u32, &str)] = &[
     (38, "IQ4_NL_8_8"),
 ];
 
-impl StoredType {
+impl DType {
     /// The type with this GGUF number, or why there is none.
     pub(crate) fn from_gguf(id: u32) -> Result<Self, String> {
         if let Some(format) = format::by_gguf_type(id) {
@@ -142,7 +142,7 @@ impl StoredType {
         (elements / block).checked_mul(self.block_bytes() as u64).ok_or_else(overflow)
     }
 
-    /// As [`StoredType::bytes_of`], for files in which no block crosses a row.
+    /// As [`DType::bytes_of`], for files in which no block crosses a row.
     pub(crate) fn bytes_of_rows(self, shape: &[u64]) -> Result<u64, String> {
         let (cols, block) = (shape.last().copied().unwrap_or(1), self.block_weights() as u64);
         if !cols.is_multiple_of(block) {
@@ -152,7 +152,7 @@ impl StoredType {
     }
 }
 
-impl fmt::Display for StoredType {
+impl fmt::Display for DType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn every_type_of_gguf_is_a_format_of_its_size() {
         for &(id, name, block_weights, block_bytes) in GGUF {
-            let stored = StoredType::from_gguf(id).expect(name);
+            let stored = DType::from_gguf(id).expect(name);
             let format = stored.format().expect(name);
             assert_eq!((format.name, stored.gguf_type()), (name, Some(id)));
             assert_eq!(
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn sizes_are_exact_or_refused() {
-        let q8_0 = StoredType::from_gguf(8).unwrap();
+        let q8_0 = DType::from_gguf(8).unwrap();
         assert_eq!(q8_0.bytes_of_rows(&[3, 64]), Ok(204));
         assert_eq!(q8_0.bytes_of_rows(&[]), Err("Q8_0 needs columns divisible by 32, got 1".into()));
         assert!(q8_0.bytes_of_rows(&[64, 33]).is_err());
@@ -232,8 +232,8 @@ mod tests {
     #[test]
     fn removed_and_unknown_numbers_are_told_apart() {
         for (id, name) in REMOVED {
-            assert!(StoredType::from_gguf(*id).unwrap_err().contains(name));
+            assert!(DType::from_gguf(*id).unwrap_err().contains(name));
         }
-        assert!(StoredType::from_gguf(4711).unwrap_err().contains("unknown"));
+        assert!(DType::from_gguf(4711).unwrap_err().contains("unknown"));
     }
 }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::file::module::Module;
 use crate::file::names::{NameIndex, hint, shown};
-use crate::file::stored::StoredType;
+use crate::file::stored::DType;
 use std::sync::Arc;
 
 /// The most tensors of one file. The largest models have under 100,000 in all, experts counted one by one; without a
@@ -16,7 +16,7 @@ pub struct TensorInfo {
     /// The name in the file.
     pub name: String,
     /// How it is stored.
-    pub dtype: StoredType,
+    pub dtype: DType,
     /// Outermost dimension first; empty for a scalar.
     pub shape: Vec<u64>,
     /// Offset of the bytes from the start of the file.

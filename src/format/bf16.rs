@@ -2,7 +2,7 @@
 //!
 //! `w[i] = f32 with bits w[i] << 16`; encoded by rounding to nearest even, NaN made quiet.
 
-use super::{Blocks, Book, Codes, Coding, Format, Plane, bits};
+use super::{Blocks, Codebook, Codes, Coding, Format, Plane, bits};
 
 pub static FORMAT: Format = Format {
     name: "BF16",
@@ -18,7 +18,7 @@ pub static FORMAT: Format = Format {
         planes: &[Plane::new("w", 256 * 16)],
         pack: bits::pack_halves,
         unpack: bits::unpack_halves,
-        book: Book::None,
+        book: Codebook::None,
     }),
     shader: include_str!("../../shaders/decode/bf16.wgsl"),
 };

@@ -2,7 +2,7 @@
 //!
 //! `w[i] = w[i]`
 
-use super::{Blocks, Book, Codes, Coding, Format, Plane};
+use super::{Blocks, Codebook, Codes, Coding, Format, Plane};
 
 pub static FORMAT: Format = Format {
     name: "F32",
@@ -18,7 +18,7 @@ pub static FORMAT: Format = Format {
         planes: &[Plane::new("w", 256 * 32)],
         pack: |row, planes| planes[0].iter_mut().zip(words(row)).for_each(|(to, w)| *to = w),
         unpack: |planes, row| row.copy_from_slice(&bytemuck::cast_slice(planes[0])[..row.len()]),
-        book: Book::None,
+        book: Codebook::None,
     }),
     shader: include_str!("../../shaders/decode/f32.wgsl"),
 };

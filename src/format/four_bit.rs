@@ -11,7 +11,7 @@ mod tests;
 
 use super::bits::largest;
 use super::storage::{Part, f32_bytes};
-use super::{Book, Codes, Format, Layout, Plane, Storage, bits};
+use super::{Codebook, Codes, Format, Layout, Plane, Storage, bits};
 use bytes::Bytes;
 use rayon::prelude::*;
 use serde_json::json;
@@ -233,7 +233,7 @@ fn state_bytes(format: &Format, shape: &[usize], recipe: Recipe) -> usize {
 impl Storage for FourBit {
     fn layout(&self) -> Layout {
         let mut layout = layout_of(self.format, self.cols(), self.recipe.block);
-        layout.book = Book::Sixteen(self.book);
+        layout.book = Codebook::Sixteen(self.book);
         layout
     }
 
@@ -284,7 +284,7 @@ impl Storage for FourBit {
 /// What the shader is told of our own encoder's blocks.
 pub(super) fn layout(table: &Table, cols: usize) -> Layout {
     let layout = layout_of(table.format, cols, Recipe::default().block);
-    Layout { book: Book::Sixteen(table.values), ..layout }
+    Layout { book: Codebook::Sixteen(table.values), ..layout }
 }
 
 fn layout_of(format: &'static Format, cols: usize, block: usize) -> Layout {
@@ -304,7 +304,7 @@ fn layout_of(format: &'static Format, cols: usize, block: usize) -> Layout {
             Plane::new("qs", 4 * 256),
             Plane { name: "absmax", bits_per_256: 32 * 256 / block, more_words },
         ],
-        book: Book::None,
+        book: Codebook::None,
         codes: if split { Codes::None } else { format.codes },
         ordered: false,
         lanes: 0,

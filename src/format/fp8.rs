@@ -4,7 +4,7 @@
 //! has its own.
 
 use super::storage::{Part, Runs, f32_bytes};
-use super::{Book, Codes, Format, Layout, Plane, Storage, bits};
+use super::{Codebook, Codes, Format, Layout, Plane, Storage, bits};
 use bytes::Bytes;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -183,7 +183,7 @@ fn layout_of(kind: &Kind, cols: usize, run: usize) -> Layout {
         format: kind.format,
         constants: vec![("MANTISSA", kind.mantissa), ("GROUP", group), ("FINE", fine.into())],
         planes: vec![Plane::new("qs", 8 * 256), Plane { name: "d", bits_per_256: 0, more_words: groups }],
-        book: Book::None,
+        book: Codebook::None,
         codes: Codes::None,
         ordered: false,
         lanes: 0,

@@ -2,7 +2,7 @@
 //!
 //! `w[i] = f32(w[i])`
 
-use super::{Blocks, Book, Codes, Coding, Format, Plane, bits};
+use super::{Blocks, Codebook, Codes, Coding, Format, Plane, bits};
 
 pub static FORMAT: Format = Format {
     name: "I8",
@@ -18,7 +18,7 @@ pub static FORMAT: Format = Format {
         planes: &[Plane::new("w", 256 * 8)],
         pack: bits::pack_plain,
         unpack: bits::unpack_plain,
-        book: Book::None,
+        book: Codebook::None,
     }),
     shader: include_str!("../../shaders/decode/i8.wgsl"),
 };

@@ -5,7 +5,7 @@
 //! `w[i] = d * (2 * s[i / 16] + 1) * (grid[q[i / 8]][i % 8] ± 0.125)`
 
 use super::iq1_s::GRID;
-use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks, grid};
+use super::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks, grid};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -36,7 +36,7 @@ pub static FORMAT: Format = Format {
         ],
         pack,
         unpack,
-        book: Book::Grid(|| grid::words_of_pairs(GRID)),
+        book: Codebook::Grid(|| grid::words_of_pairs(GRID)),
     }),
     shader: include_str!("../../shaders/decode/iq1_m.wgsl"),
 };

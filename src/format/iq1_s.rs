@@ -3,7 +3,7 @@
 //!
 //! `w[i] = d * (2 * s[i / 32] + 1) * (grid[q[i / 8]][i % 8] ± 0.125)`
 
-use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks, grid};
+use super::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks, grid};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -32,7 +32,7 @@ pub static FORMAT: Format = Format {
         planes: &[Plane::new("qs", 32 * 8), Plane::new("qh", 16 * 8), Plane::new("d", 16)],
         pack,
         unpack,
-        book: Book::Grid(|| grid::words_of_pairs(GRID)),
+        book: Codebook::Grid(|| grid::words_of_pairs(GRID)),
     }),
     shader: include_str!("../../shaders/decode/iq1_s.wgsl"),
 };

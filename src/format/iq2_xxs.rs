@@ -3,7 +3,7 @@
 //!
 //! `w[i] = d * (0.5 + s[i / 32]) * 0.25 * grid[qs[i / 8]][i % 8] * sign[i]`
 
-use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks, grid};
+use super::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks, grid};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -37,7 +37,7 @@ pub static FORMAT: Format = Format {
         planes: &[Plane::new("qs, signs", 64 * 8), Plane::new("d", 16)],
         pack,
         unpack,
-        book: Book::Grid(|| grid::words_of_nibbles(GRID)),
+        book: Codebook::Grid(|| grid::words_of_nibbles(GRID)),
     }),
     shader: include_str!("../../shaders/decode/iq2_xxs.wgsl"),
 };

@@ -3,7 +3,7 @@
 //!
 //! `w[i] = d * (1 + 2 * s[i / 32]) * grid[q[i / 4]][i % 4] * sign[i]`
 
-use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks, grid};
+use super::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks, grid};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -39,7 +39,7 @@ pub static FORMAT: Format = Format {
         ],
         pack,
         unpack,
-        book: Book::Grid(|| grid::words_of_quads(GRID)),
+        book: Codebook::Grid(|| grid::words_of_quads(GRID)),
     }),
     shader: include_str!("../../shaders/decode/iq3_s.wgsl"),
 };

@@ -3,7 +3,7 @@
 //!
 //! `w[i] = d * (0.5 + s[i / 32]) * 0.5 * grid[qs[i / 4]][i % 4] * sign[i]`
 
-use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks, grid};
+use super::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks, grid};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -31,7 +31,7 @@ pub static FORMAT: Format = Format {
         planes: &[Plane::new("qs", 64 * 8), Plane::new("signs", 32 * 8), Plane::new("d", 16)],
         pack,
         unpack,
-        book: Book::Grid(|| grid::words_of_quads(GRID)),
+        book: Codebook::Grid(|| grid::words_of_quads(GRID)),
     }),
     shader: include_str!("../../shaders/decode/iq3_xxs.wgsl"),
 };

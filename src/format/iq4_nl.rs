@@ -2,7 +2,7 @@
 //!
 //! `w[i] = d * book[q[i]]`
 
-use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
+use super::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -32,7 +32,7 @@ pub static FORMAT: Format = Format {
         planes: &[Plane::new("qs", 4 * 256), Plane::new("d", 16 * 8)],
         pack,
         unpack,
-        book: Book::Sixteen(VALUES),
+        book: Codebook::Sixteen(VALUES),
     }),
     shader: include_str!("../../shaders/decode/iq4_nl.wgsl"),
 };

@@ -4,7 +4,7 @@
 //! `w[i] = d * (sc[i / 32] - 32) * book[q[i]]`
 
 use super::iq4_nl::VALUES;
-use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
+use super::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -31,7 +31,7 @@ pub static FORMAT: Format = Format {
         planes: &[Plane::new("qs", 4 * 256), Plane::new("sc", 8 * 8), Plane::new("d", 16)],
         pack,
         unpack,
-        book: Book::Sixteen(VALUES),
+        book: Codebook::Sixteen(VALUES),
     }),
     shader: include_str!("../../shaders/decode/iq4_xs.wgsl"),
 };

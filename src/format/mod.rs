@@ -173,7 +173,7 @@ pub struct Blocks {
     /// Inverse of [`Blocks::pack`].
     pub unpack: fn(planes: &[&[u32]], row: &mut [u8]),
     /// The code book that the shader looks codes up in.
-    pub book: Book,
+    pub book: Codebook,
 }
 
 /// A format of several tensors.
@@ -188,7 +188,7 @@ pub struct Parts {
 
 /// Where the values behind the codes of a format come from.
 #[derive(Clone, Debug)]
-pub enum Book {
+pub enum Codebook {
     /// From arithmetic alone.
     None,
     /// From 16 numbers, which the shader's `lookup` knows.
@@ -201,7 +201,7 @@ pub enum Book {
     Words(Arc<[u32]>),
 }
 
-impl Book {
+impl Codebook {
     /// The words of the shader's binding `book`; at least one.
     pub fn words(&self) -> Vec<u32> {
         match self {
@@ -260,7 +260,7 @@ pub struct Layout {
     /// The aligned planes on the device, in the order of the shader's plane numbers.
     pub planes: Vec<Plane>,
     /// The code book.
-    pub book: Book,
+    pub book: Codebook,
     /// What the decoder can give besides weights, of this tensor.
     pub codes: Codes,
     /// The columns lie in another order on the device, which the book has: place `i` holds column `book[i]`.
@@ -272,14 +272,14 @@ pub struct Layout {
 
 impl Layout {
     /// A bit for each plane whose rows lie side by side.
-    pub fn side_by_side(&self) -> u32 {
+    pub fn interleaved(&self) -> u32 {
         let wide = self.planes.iter().enumerate().filter(|(_, plane)| self.lanes > 0 && plane.is_wide());
         wide.map(|(i, _)| 1 << i).sum()
     }
 
     /// Rows that lie side by side, and those of other lanes among them: shards have room for a multiple of so many.
     pub fn tile_rows(&self) -> usize {
-        if self.side_by_side() == 0 { 1 } else { 4 * self.lanes as usize }
+        if self.interleaved() == 0 { 1 } else { 4 * self.lanes as usize }
     }
 
     /// True if the shader has `codes32` for this tensor.
@@ -299,7 +299,7 @@ impl Layout {
 
     /// True if the shader looks codes up in a book of sixteen numbers.
     pub fn is_looked_up(&self) -> bool {
-        matches!(self.book, Book::Sixteen(_) | Book::SixteenAndScales(..))
+        matches!(self.book, Codebook::Sixteen(_) | Codebook::SixteenAndScales(..))
     }
 }
 

@@ -3,7 +3,7 @@
 //! `w[i] = 2^(e - 128) * book[q[i]]`
 
 use super::storage::Part;
-use super::{Blocks, Book, Codes, Coding, Format, Layout, Plane, Storage, bits, blocks};
+use super::{Blocks, Codebook, Codes, Coding, Format, Layout, Plane, Storage, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 use bytes::Bytes;
 use std::ops::Range;
@@ -30,7 +30,7 @@ pub static FORMAT: Format = Format {
         planes: &[Plane::new("qs", 4 * 256), Plane::new("e", 8 * 8)],
         pack,
         unpack,
-        book: Book::Sixteen(VALUES),
+        book: Codebook::Sixteen(VALUES),
     }),
     shader: include_str!("../../shaders/decode/mxfp4.wgsl"),
 };
@@ -95,7 +95,7 @@ impl Pairs {
 
 impl Storage for Pairs {
     fn layout(&self) -> Layout {
-        Layout { book: Book::Sixteen(SIGNED), ..FORMAT.layout(self.shape[1]) }
+        Layout { book: Codebook::Sixteen(SIGNED), ..FORMAT.layout(self.shape[1]) }
     }
 
     fn parts(&self) -> Vec<Part> {

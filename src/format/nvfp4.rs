@@ -4,7 +4,7 @@
 //! `w[i] = d[i / 16] / 2 * book[q[i]]`
 
 use super::mxfp4::VALUES;
-use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
+use super::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -29,7 +29,7 @@ pub static FORMAT: Format = Format {
         planes: &[Plane::new("qs", 4 * 256), Plane::new("d", 16 * 8)],
         pack,
         unpack,
-        book: Book::Sixteen(VALUES),
+        book: Codebook::Sixteen(VALUES),
     }),
     shader: include_str!("../../shaders/decode/nvfp4.wgsl"),
 };

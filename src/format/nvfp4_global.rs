@@ -6,7 +6,7 @@
 use super::bits::largest;
 use super::mxfp4::SIGNED;
 use super::storage::{Part, f32_bytes};
-use super::{Book, Codes, Coding, Format, Layout, Parts, Plane, Storage, bits, fp8_e4m3};
+use super::{Codebook, Codes, Coding, Format, Layout, Parts, Plane, Storage, bits, fp8_e4m3};
 use bytes::Bytes;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -125,7 +125,7 @@ fn layout(scales: &Arc<[f32]>) -> Layout {
         format: &FORMAT,
         constants: vec![],
         planes: vec![Plane::new("qs", 4 * 256), Plane::new("d", 16 * 8)],
-        book: Book::SixteenAndScales(SIGNED, scales.clone()),
+        book: Codebook::SixteenAndScales(SIGNED, scales.clone()),
         codes: Codes::Integers,
         ordered: false,
         lanes: 0,

@@ -2,7 +2,7 @@
 //!
 //! `w[i] = q[i] == 1 ? d : -d`
 
-use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
+use super::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -27,7 +27,7 @@ pub static FORMAT: Format = Format {
         planes: &[Plane::new("qs", 256), Plane::new("d", 16 * 2)],
         pack,
         unpack,
-        book: Book::None,
+        book: Codebook::None,
     }),
     shader: include_str!("../../shaders/decode/q1_0.wgsl"),
 };

@@ -3,7 +3,7 @@
 //!
 //! `w[i] = d * (sc[i / 16] & 15) * q[i] - dmin * (sc[i / 16] >> 4)`
 
-use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
+use super::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -30,7 +30,7 @@ pub static FORMAT: Format = Format {
         planes: &[Plane::new("qs", 2 * 256), Plane::new("sc", 16 * 8), Plane::new("dm", 32)],
         pack,
         unpack,
-        book: Book::None,
+        book: Codebook::None,
     }),
     shader: include_str!("../../shaders/decode/q2_k.wgsl"),
 };

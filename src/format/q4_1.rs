@@ -2,7 +2,7 @@
 //!
 //! `w[i] = d * q[i] + m`
 
-use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
+use super::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -28,7 +28,7 @@ pub static FORMAT: Format = Format {
         planes: &[Plane::new("qs", 4 * 256), Plane::new("dm", 32 * 8)],
         pack,
         unpack,
-        book: Book::None,
+        book: Codebook::None,
     }),
     shader: include_str!("../../shaders/decode/q4_1.wgsl"),
 };

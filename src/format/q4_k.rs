@@ -2,7 +2,7 @@
 //!
 //! `w[i] = d * sc[i / 32] * q[i] - dmin * m[i / 32]`
 
-use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
+use super::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -29,7 +29,7 @@ pub static FORMAT: Format = Format {
         planes: &[Plane::new("qs", 4 * 256), Plane::new("sc", 16 * 8), Plane::new("dm", 32)],
         pack,
         unpack,
-        book: Book::None,
+        book: Codebook::None,
     }),
     shader: include_str!("../../shaders/decode/q4_k.wgsl"),
 };

@@ -2,7 +2,7 @@
 //!
 //! `w[i] = d * (q[i] - 16)`
 
-use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
+use super::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -28,7 +28,7 @@ pub static FORMAT: Format = Format {
         planes: &[Plane::new("qs", 4 * 256), Plane::new("qh", 256), Plane::new("d", 16 * 8)],
         pack,
         unpack,
-        book: Book::None,
+        book: Codebook::None,
     }),
     shader: include_str!("../../shaders/decode/q5_0.wgsl"),
 };

@@ -3,7 +3,7 @@
 //!
 //! `w[i] = d * sc[i / 32] * q[i] - dmin * m[i / 32]`
 
-use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
+use super::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -36,7 +36,7 @@ pub static FORMAT: Format = Format {
         ],
         pack,
         unpack,
-        book: Book::None,
+        book: Codebook::None,
     }),
     shader: include_str!("../../shaders/decode/q5_k.wgsl"),
 };

@@ -2,7 +2,7 @@
 //!
 //! `w[i] = d * sc[i / 16] * (q[i] - 32)`
 
-use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
+use super::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -34,7 +34,7 @@ pub static FORMAT: Format = Format {
         ],
         pack,
         unpack,
-        book: Book::None,
+        book: Codebook::None,
     }),
     shader: include_str!("../../shaders/decode/q6_k.wgsl"),
 };

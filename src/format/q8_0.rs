@@ -2,7 +2,7 @@
 //!
 //! `w[i] = d * q[i]`
 
-use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
+use super::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -27,7 +27,7 @@ pub static FORMAT: Format = Format {
         planes: &[Plane::new("qs", 8 * 256), Plane::new("d", 16 * 8)],
         pack,
         unpack,
-        book: Book::None,
+        book: Codebook::None,
     }),
     shader: include_str!("../../shaders/decode/q8_0.wgsl"),
 };

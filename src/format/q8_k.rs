@@ -2,7 +2,7 @@
 //!
 //! `w[i] = d * q[i]`; ggml quantizes activations into it, and `bsums` are for its dot products alone
 
-use super::{Blocks, Book, Codes, Coding, Format, Plane, blocks};
+use super::{Blocks, Codebook, Codes, Coding, Format, Plane, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -28,7 +28,7 @@ pub static FORMAT: Format = Format {
         planes: &[Plane::new("qs", 8 * 256), Plane::new("d", 32), Plane::new("bsums", 16 * 16)],
         pack,
         unpack,
-        book: Book::None,
+        book: Codebook::None,
     }),
     shader: include_str!("../../shaders/decode/q8_k.wgsl"),
 };

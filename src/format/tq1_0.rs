@@ -2,7 +2,7 @@
 //!
 //! `w[i] = (trit[i] - 1) * d`; trit `n` of byte `b` is `((b * 3^n mod 256) * 3) >> 8`
 
-use super::{Blocks, Book, Codes, Coding, Format, Plane, bits, blocks};
+use super::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
@@ -29,7 +29,7 @@ pub static FORMAT: Format = Format {
         planes: &[Plane::new("qs", 48 * 8), Plane::new("qh", 4 * 8), Plane::new("d", 16)],
         pack,
         unpack,
-        book: Book::None,
+        book: Codebook::None,
     }),
     shader: include_str!("../../shaders/decode/tq1_0.wgsl"),
 };

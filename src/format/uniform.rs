@@ -5,7 +5,7 @@
 
 use super::bits::largest;
 use super::storage::{Part, Runs, f32_bytes};
-use super::{Book, Codes, Format, Layout, Plane, Storage, bits};
+use super::{Codebook, Codes, Format, Layout, Plane, Storage, bits};
 use bytes::Bytes;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -339,9 +339,9 @@ fn layout_of(grid: &Grid, cols: usize, columns: &Columns, halves: bool) -> Layou
         ],
         planes,
         book: match columns {
-            Columns::Any(numbers) => Book::Words(numbers.clone()),
-            Columns::Ordered { order, .. } => Book::Words(order.clone()),
-            Columns::Runs(_) => Book::None,
+            Columns::Any(numbers) => Codebook::Words(numbers.clone()),
+            Columns::Ordered { order, .. } => Codebook::Words(order.clone()),
+            Columns::Runs(_) => Codebook::None,
         },
         codes: if has_codes { grid.format.codes } else { Codes::None },
         ordered: matches!(columns, Columns::Ordered { .. }),

@@ -2,7 +2,7 @@
 
 use super::gather_columns::each;
 use super::plan::{self, Dispatch};
-use super::{Caps, Config, Family, Kernel, Operation, Request};
+use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 use crate::error::Result;
 
 pub(super) static KERNEL: Kernel = Kernel {
@@ -12,7 +12,7 @@ pub(super) static KERNEL: Kernel = Kernel {
     activations: &[],
     rounds_weights: false,
     shader: include_str!("../../shaders/kernel/clear_columns.wgsl"),
-    configs: |_: &Caps, _: &Request| vec![Config::new(64)],
+    configs: |_: &Caps, _: &Problem| vec![KernelConfig::new(64)],
 };
 
 /// `y[n, k]`: `x[n, w.cols]` with zeros in the columns of a mask, which [`Buffer::Columns`](plan::Buffer::Columns) holds behind

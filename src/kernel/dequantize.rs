@@ -1,6 +1,6 @@
 //! dequantize: `y[m, k] = w[m, k]`, f32 from packed weights, equal to the CPU decoder bit for bit.
 
-use super::{Caps, Config, Family, Kernel, Operation, Request, compose};
+use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem, compose};
 
 pub static KERNEL: Kernel = Kernel {
     name: "dequantize",
@@ -13,6 +13,6 @@ pub static KERNEL: Kernel = Kernel {
 };
 
 /// One invocation decodes 32 weights; `rows` and `columns` do not apply.
-pub fn configs(_: &Caps, _: &Request) -> Vec<Config> {
-    vec![Config { parts: vec![&compose::ROWS], loops_per_chunk: 40, ..Config::new(64) }]
+pub fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
+    vec![KernelConfig { parts: vec![&compose::ROWS], loops_per_chunk: 40, ..KernelConfig::new(64) }]
 }

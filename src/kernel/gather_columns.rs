@@ -1,7 +1,7 @@
 //! gather_columns: some columns of the activations, side by side.
 
 use super::plan::{self, Buffer, Dispatch, Params};
-use super::{Activations, Caps, Config, Family, Kernel, Operation, Request};
+use super::{Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem};
 use crate::error::Result;
 
 pub(super) static KERNEL: Kernel = Kernel {
@@ -11,7 +11,7 @@ pub(super) static KERNEL: Kernel = Kernel {
     activations: &[],
     rounds_weights: false,
     shader: include_str!("../../shaders/kernel/gather_columns.wgsl"),
-    configs: |_: &Caps, _: &Request| vec![Config::new(64)],
+    configs: |_: &Caps, _: &Problem| vec![KernelConfig::new(64)],
 };
 
 /// `y[n, chosen] = x[n, list]` for `x[n, w.cols]` and a list of columns in [`Buffer::Columns`]. The dispatches read no weights; `w` is

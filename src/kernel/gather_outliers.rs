@@ -1,6 +1,6 @@
 //! gather_outliers: the activations of the features of a list, side by side.
 
-use super::{Caps, Config, Family, Kernel, Operation, Request};
+use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub(super) static KERNEL: Kernel = Kernel {
     name: "gather_outliers",
@@ -12,6 +12,6 @@ pub(super) static KERNEL: Kernel = Kernel {
     configs,
 };
 
-fn configs(_: &Caps, _: &Request) -> Vec<Config> {
-    vec![Config { loops_per_chunk: 32, ..Config::new(32) }]
+fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
+    vec![KernelConfig { loops_per_chunk: 32, ..KernelConfig::new(32) }]
 }

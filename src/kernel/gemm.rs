@@ -1,6 +1,6 @@
 //! gemm: tiles of f32 weights and activations in workgroup memory.
 
-use super::{Activations, Caps, Config, Family, Kernel, Operation, Request, compose};
+use super::{Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem, compose};
 
 pub static KERNEL: Kernel = Kernel {
     name: "gemm",
@@ -12,7 +12,7 @@ pub static KERNEL: Kernel = Kernel {
     configs,
 };
 
-fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
+fn configs(caps: &Caps, request: &Problem) -> Vec<KernelConfig> {
     let mut parts = compose::x(caps, request);
     parts.extend(compose::tiles(request));
     tiled(request, &parts, |rows, columns| (rows + columns) * 9 * 16)
@@ -24,16 +24,16 @@ const TILES: &[(u32, u32, u32)] = &[(64, 64, 4), (128, 64, 8), (64, 32, 4), (32,
 /// Configurations of a kernel with tiles, the one that suits the request first: large tiles read memory less often, small
 /// ones compute less that is thrown away. Each is also split along k where its tiles would not fill a device.
 pub(super) fn tiled(
-    request: &Request,
+    request: &Problem,
     parts: &[&'static compose::Part],
     memory: fn(u32, u32) -> u32,
-) -> Vec<Config> {
+) -> Vec<KernelConfig> {
     let mut tiles = TILES.to_vec();
     tiles.sort_by(|a, b| cost(request, a).total_cmp(&cost(request, b)));
     let mut configs = vec![];
     for (rows, columns, lane_rows) in tiles {
         for splits in splits(request, rows, columns) {
-            configs.push(Config {
+            configs.push(KernelConfig {
                 variant: variant(rows, columns, splits),
                 constants: vec![("TILE_ROWS", rows), ("TILE_COLS", columns), ("LANE_ROWS", lane_rows)],
                 parts: parts.to_vec(),
@@ -42,7 +42,7 @@ pub(super) fn tiled(
                 columns,
                 loops_per_chunk: 200,
                 splits,
-                ..Config::new(rows / lane_rows * (columns / 4))
+                ..KernelConfig::new(rows / lane_rows * (columns / 4))
             });
         }
     }
@@ -50,7 +50,7 @@ pub(super) fn tiled(
 }
 
 /// About what a tile costs in this request: the area it computes, times the words it reads for each of its products.
-fn cost(request: &Request, (rows, columns, _): &(u32, u32, u32)) -> f64 {
+fn cost(request: &Problem, (rows, columns, _): &(u32, u32, u32)) -> f64 {
     let padded = |n: usize, tile: u32| n.max(1).next_multiple_of(tile as usize) as f64;
     let words = 1.0 + 32.0 / f64::from(*rows) + 32.0 / f64::from(*columns);
     padded(request.rows, *rows) * padded(request.batch, *columns) * words
@@ -66,7 +66,7 @@ pub(super) fn variant(rows: u32, columns: u32, splits: u32) -> String {
 
 /// Ways to split k, the best guess first: where fewer tiles than this would leave a large device idle, and k is long
 /// enough to give each split work.
-pub(super) fn splits(request: &Request, rows: u32, columns: u32) -> Vec<u32> {
+pub(super) fn splits(request: &Problem, rows: u32, columns: u32) -> Vec<u32> {
     const TILES_WANTED: usize = 128;
     const LEAST_COLUMNS: usize = 1024;
     let tiles = request.rows.div_ceil(rows as usize).saturating_mul(request.batch.div_ceil(columns as usize));

@@ -1,6 +1,6 @@
 //! gemm_coop: tiles of f16 in workgroup memory, multiplied by cooperative matrices with f32 sums.
 
-use super::{Activations, Caps, Config, Family, Kernel, Operation, Request, compose, gemm};
+use super::{Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem, compose, gemm};
 
 pub static KERNEL: Kernel = Kernel {
     name: "gemm_coop",
@@ -13,7 +13,7 @@ pub static KERNEL: Kernel = Kernel {
 };
 
 /// None unless the device has f16 and cooperative matrices that passed the probe.
-fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
+fn configs(caps: &Caps, request: &Problem) -> Vec<KernelConfig> {
     let (Some(edge), Some((_, subgroup)), true) = (caps.cooperative, caps.subgroup, caps.f16) else {
         return vec![];
     };
@@ -26,7 +26,7 @@ fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
         let mut parts = vec![matrices];
         parts.extend(compose::x(caps, request));
         parts.extend(compose::tiles(request));
-        Config {
+        KernelConfig {
             variant: gemm::variant(tile, tile, splits),
             parts,
             // Two tiles of f16, 40 to a row, and the sums.
@@ -36,7 +36,7 @@ fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
             loops_per_chunk: 200,
             splits,
             enables: &["f16", "wgpu_cooperative_matrix"],
-            ..Config::new(4 * subgroup)
+            ..KernelConfig::new(4 * subgroup)
         }
     };
     gemm::splits(request, tile, tile).into_iter().map(config).collect()

@@ -1,6 +1,6 @@
 //! gemm_q8: tiles of codes in workgroup memory, multiplied as integers.
 
-use super::{Activations, Caps, Config, Family, Kernel, Operation, Request, compose, gemm};
+use super::{Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem, compose, gemm};
 
 pub static KERNEL: Kernel = Kernel {
     name: "gemm_q8",
@@ -12,7 +12,7 @@ pub static KERNEL: Kernel = Kernel {
     configs,
 };
 
-fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
+fn configs(caps: &Caps, request: &Problem) -> Vec<KernelConfig> {
     let mut parts = compose::x(caps, request);
     parts.extend(compose::tiles(request));
     gemm::tiled(request, &parts, |rows, columns| (rows + columns) * 13 * 4)

@@ -1,6 +1,6 @@
 //! gemv: up to 8 columns per workgroup, lanes strided over k.
 
-use super::{Activations, Caps, Config, Family, Kernel, Operation, Request, columns_for, compose};
+use super::{Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem, columns_for, compose};
 
 pub static KERNEL: Kernel = Kernel {
     name: "gemv",
@@ -43,7 +43,7 @@ const SEVERAL: &[Shape] = &[
 /// Shapes for which every way to look codes up is worth a try.
 const LOOKED_UP: [&str; 2] = ["4x64", "2x64"];
 
-fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
+fn configs(caps: &Caps, request: &Problem) -> Vec<KernelConfig> {
     let columns = columns_for(request.batch, 8);
     let shapes = if columns == 1 { ONE_COLUMN } else { SEVERAL };
     // Codes are a third of the bytes and are taken directly.
@@ -60,19 +60,19 @@ fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
 
 /// The other ways to look codes up. A subgroup hands values round from its first eight lanes, which are the last to have
 /// chunks left.
-fn lookups(caps: &Caps, config: &Config) -> Vec<Config> {
+fn lookups(caps: &Caps, config: &KernelConfig) -> Vec<KernelConfig> {
     let mut ways = vec![("bytes", &compose::LOOKUP_BYTES)];
     if caps.subgroup.is_some_and(|(least, _)| least >= 8) {
         ways.push(("shuffle", &compose::LOOKUP_SHUFFLE));
     }
     let named = |(name, lookup)| {
         let variant = format!("{}-{name}", config.variant);
-        Config { variant, lookup, ..config.clone() }
+        KernelConfig { variant, lookup, ..config.clone() }
     };
     ways.into_iter().map(named).collect()
 }
 
-fn config(caps: &Caps, request: &Request, columns: u32, (rows, workgroup, staged): Shape) -> Config {
+fn config(caps: &Caps, request: &Problem, columns: u32, (rows, workgroup, staged): Shape) -> KernelConfig {
     let sums = rows * columns;
     let (reduce, slots) = match caps.subgroup {
         Some((4.., _)) => (&compose::REDUCE_SUBGROUP, workgroup / 4),
@@ -82,7 +82,7 @@ fn config(caps: &Caps, request: &Request, columns: u32, (rows, workgroup, staged
     parts.extend(compose::tiles(request));
     parts.push(reduce);
     let tile = if staged { columns * workgroup * 9 * 16 } else { 0 };
-    Config {
+    KernelConfig {
         variant: format!("{rows}x{workgroup}{}", if staged { "s" } else { "" }),
         constants: vec![("ROWS", rows), ("COLS", columns), ("SUMS", sums)],
         parts,
@@ -91,6 +91,6 @@ fn config(caps: &Caps, request: &Request, columns: u32, (rows, workgroup, staged
         columns,
         lanes_along_k: workgroup,
         loops_per_chunk: 1 + rows + columns * (1 + rows + 9),
-        ..Config::new(workgroup)
+        ..KernelConfig::new(workgroup)
     }
 }

@@ -3,13 +3,13 @@
 //!
 //! 1. `outlier_mask`: the features that reach the threshold in any column, as bits.
 //! 2. `outlier_list`: their numbers in order.
-//! 3. `stage_int8`: the other features as integers.
+//! 3. `quantize_activations_int8`: the other features as integers.
 //! 4. A kernel of eight-bit activations multiplies those.
 //! 5. `gather_outliers`: the features of the list, side by side.
 //! 6. A kernel of f32 activations multiplies them by their columns of the weight, and adds to the result.
 //!
-//! For one column one kernel does 1, 2, 3 and 5: `stage_int8_one`. Software adapters multiply f32 faster than bytes: for them 1 is
-//! followed by `stage_int8_f32`, which writes the numbers that the integers stand for, the outliers among them, and one product does.
+//! For one column one kernel does 1, 2, 3 and 5: `quantize_activations_int8_one`. Software adapters multiply f32 faster than bytes: for them 1 is
+//! followed by `quantize_activations_int8_f32`, which writes the numbers that the integers stand for, the outliers among them, and one product does.
 //!
 //! How many features there are only the device knows; whatever depends on it stops by itself. Rules and rounding are those of
 //! bitsandbytes: `x` is rounded to f16 first; a feature is an outlier where `|x| >= threshold`; the scale of a column is 127 times the
@@ -17,8 +17,9 @@
 
 use super::plan::{self, Activated, Buffer, CHUNK, Choose, Dispatch, Params, Tiles, Weight, Window};
 use super::{
-    Activations, Caps, Config, Request, Threshold, gather_outliers, outlier_list, outlier_mask, stage_int8,
-    stage_int8_f32, stage_int8_one, stage_q8,
+    Activations, Caps, KernelConfig, Problem, Threshold, gather_outliers, outlier_list, outlier_mask,
+    quantize_activations_int8, quantize_activations_int8_f32, quantize_activations_int8_one,
+    quantize_activations_q8,
 };
 use crate::error::{Error, Result};
 use crate::format::uniform;
@@ -84,7 +85,7 @@ pub(crate) fn list_words(cols: usize, caps: &Caps) -> usize {
 /// What [`stage`] leaves in y.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Find {
-    /// `[n, chunks, 12]` words of [`stage_q8`].
+    /// `[n, chunks, 12]` words of [`quantize_activations_q8`].
     Codes,
     /// The mask, then at word [`list_words`] the list behind its header.
     Outliers,
@@ -199,10 +200,10 @@ impl Job<'_> {
 
     /// Integers of everything but the outliers.
     fn stage(&self, plan: &mut Vec<Dispatch>, columns: Range<usize>, to: Buffer) -> Result<Activated> {
-        let kernel = &stage_int8::KERNEL;
+        let kernel = &quantize_activations_int8::KERNEL;
         let config = plan::only_config(kernel, self.caps);
         let (x, x_offset) = self.x(&columns);
-        let stride = (self.chunks() * stage_q8::CHUNK_WORDS) as u32;
+        let stride = (self.chunks() * quantize_activations_q8::CHUNK_WORDS) as u32;
         let groups = columns.len() as u32;
         let params = Params { groups, x_offset, y_stride: stride, ..self.params(&columns) };
         let size = 4 * u64::from(stride) * columns.len() as u64;
@@ -218,9 +219,11 @@ impl Job<'_> {
         if masked {
             self.mask(plan, batch, most)?;
         }
-        let kernel = &stage_int8_f32::KERNEL;
-        let config =
-            Config { constants: vec![("MASKED", masked.into())], ..plan::only_config(kernel, self.caps) };
+        let kernel = &quantize_activations_int8_f32::KERNEL;
+        let config = KernelConfig {
+            constants: vec![("MASKED", masked.into())],
+            ..plan::only_config(kernel, self.caps)
+        };
         for first in (0..batch).step_by(most) {
             let columns = first..batch.min(first + most);
             let (x, x_offset) = self.x(&columns);
@@ -240,11 +243,11 @@ impl Job<'_> {
                 y: window,
                 side,
             });
-            let request = Request {
+            let request = Problem {
                 rows: self.w.rows,
                 cols: self.w.cols,
                 codes: self.w.layout.codes,
-                ..Request::default()
+                ..Problem::default()
             };
             let staged = Activated { window, offset: 0, stride };
             self.multiply(plan, self.w, columns, staged, request, (accumulate, None))?;
@@ -254,11 +257,11 @@ impl Job<'_> {
 
     /// All of it for one column: its integers, list and outliers lie in one buffer.
     fn one(&self, plan: &mut Vec<Dispatch>, accumulate: bool) -> Result<()> {
-        let kernel = &stage_int8_one::KERNEL;
+        let kernel = &quantize_activations_int8_one::KERNEL;
         let config = plan::only_config(kernel, self.caps);
         let aligned =
             |words: usize| words.next_multiple_of((self.caps.binding_alignment as usize / 4).max(4));
-        let stride = self.chunks() * stage_q8::CHUNK_WORDS;
+        let stride = self.chunks() * quantize_activations_q8::CHUNK_WORDS;
         let list = aligned(stride);
         let outliers = aligned(list + outlier_list::HEADER_WORDS + self.chunks() * CHUNK);
         let window = |words: std::ops::Range<usize>| Window {
@@ -292,12 +295,12 @@ impl Job<'_> {
         staged: Activated,
         accumulate: bool,
     ) -> Result<()> {
-        let request = Request {
+        let request = Problem {
             rows: self.w.rows,
             cols: self.w.cols,
             activations: Activations::Q8,
             codes: self.w.layout.codes,
-            ..Request::default()
+            ..Problem::default()
         };
         self.multiply(plan, self.w, columns, staged, request, (accumulate, None))
     }
@@ -328,7 +331,7 @@ impl Job<'_> {
     ) -> Result<()> {
         // Codes come by the chunk, and are of no use here.
         let cols = gathered.stride as usize;
-        let request = Request { rows: self.w.rows, cols, gathered: true, ..Request::default() };
+        let request = Problem { rows: self.w.rows, cols, gathered: true, ..Problem::default() };
         let w = Weight { cols, ..self.w };
         self.multiply(plan, w, columns, gathered, request, (true, Some(list)))
     }
@@ -340,13 +343,13 @@ impl Job<'_> {
         w: Weight,
         columns: Range<usize>,
         x: Activated,
-        request: Request,
+        request: Problem,
         (accumulate, list): (bool, Option<(Buffer, usize)>),
     ) -> Result<()> {
         let mut first = columns.start;
         while first < columns.end {
             let left = columns.end - first;
-            let candidate = (self.choose)(&Request { batch: left, ..request })?;
+            let candidate = (self.choose)(&Problem { batch: left, ..request })?;
             let count = plan::columns_at_once(&w, left, &candidate.config, self.caps);
             let skipped = (first - columns.start) as u32 * x.stride;
             let x = Activated { offset: x.offset + skipped, ..x };
@@ -380,10 +383,10 @@ impl Staged {
     /// From what [`stage`] leaves in y for [`Find::Codes`] and [`Find::Outliers`].
     pub(crate) fn from_words(codes: &[u32], outliers: &[u32], k: usize, caps: &Caps) -> Self {
         let chunks = k.div_ceil(CHUNK);
-        let columns = codes.chunks(chunks * stage_q8::CHUNK_WORDS);
+        let columns = codes.chunks(chunks * quantize_activations_q8::CHUNK_WORDS);
         let column = |words: &[u32]| {
             let bytes = words
-                .chunks(stage_q8::CHUNK_WORDS)
+                .chunks(quantize_activations_q8::CHUNK_WORDS)
                 .flat_map(|chunk| &chunk[..8])
                 .flat_map(|w| w.to_le_bytes());
             bytes.take(k).map(|q| q as i8).collect::<Vec<_>>()
@@ -392,7 +395,9 @@ impl Staged {
         let count = list.first().map_or(0, |count| *count as usize);
         Self {
             codes: columns.clone().flat_map(column).collect(),
-            absmax: columns.map(|words| f32::from_bits(words[stage_q8::CHUNK_WORDS - 1])).collect(),
+            absmax: columns
+                .map(|words| f32::from_bits(words[quantize_activations_q8::CHUNK_WORDS - 1]))
+                .collect(),
             outliers: list.iter().skip(outlier_list::HEADER_WORDS).take(count).copied().collect(),
         }
     }

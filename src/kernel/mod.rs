@@ -4,6 +4,7 @@
 pub(crate) mod clear_columns;
 pub mod compose;
 mod dequantize;
+mod gather_act_order;
 pub(crate) mod gather_columns;
 mod gather_outliers;
 mod gemm;
@@ -12,21 +13,20 @@ mod gemm_q8;
 mod gemv;
 mod get_rows;
 pub mod llm_int8;
-mod matmul_rows;
+mod matmul_software;
 mod outlier_list;
 mod outlier_mask;
-mod permute;
 pub mod plan;
+mod quantize_activations_int8;
+mod quantize_activations_int8_f32;
+mod quantize_activations_int8_one;
+pub mod quantize_activations_q8;
 mod quantize_four_bit;
+mod reduce_split_k;
 pub mod reference;
+pub mod round_activations_f16;
 mod route_experts;
 mod row_scales;
-pub mod stage_f16;
-mod stage_int8;
-mod stage_int8_f32;
-mod stage_int8_one;
-pub mod stage_q8;
-mod sum_splits;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -38,6 +38,7 @@ use compose::Part;
 pub static KERNELS: &[&Kernel] = &[
     &clear_columns::KERNEL,
     &dequantize::KERNEL,
+    &gather_act_order::KERNEL,
     &gather_columns::KERNEL,
     &gather_outliers::KERNEL,
     &gemm::KERNEL,
@@ -45,19 +46,18 @@ pub static KERNELS: &[&Kernel] = &[
     &gemm_q8::KERNEL,
     &gemv::KERNEL,
     &get_rows::KERNEL,
-    &matmul_rows::KERNEL,
+    &matmul_software::KERNEL,
     &outlier_list::KERNEL,
     &outlier_mask::KERNEL,
-    &permute::KERNEL,
+    &quantize_activations_int8::KERNEL,
+    &quantize_activations_int8_f32::KERNEL,
+    &quantize_activations_int8_one::KERNEL,
+    &quantize_activations_q8::KERNEL,
     &quantize_four_bit::KERNEL,
+    &reduce_split_k::KERNEL,
+    &round_activations_f16::KERNEL,
     &route_experts::KERNEL,
     &row_scales::KERNEL,
-    &stage_f16::KERNEL,
-    &stage_int8::KERNEL,
-    &stage_int8_f32::KERNEL,
-    &stage_int8_one::KERNEL,
-    &stage_q8::KERNEL,
-    &sum_splits::KERNEL,
 ];
 
 /// What a kernel computes.
@@ -202,7 +202,7 @@ pub struct Kernel {
     pub shader: &'static str,
     /// The ways to compile it for a request: constants, library parts and geometry, the best guess first. None if the device
     /// lacks what it needs or the request does not suit it.
-    pub configs: fn(&Caps, &Request) -> Vec<Config>,
+    pub configs: fn(&Caps, &Problem) -> Vec<KernelConfig>,
 }
 
 impl std::fmt::Debug for Kernel {
@@ -213,7 +213,7 @@ impl std::fmt::Debug for Kernel {
 
 /// A request, as far as it decides about a kernel.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Request {
+pub struct Problem {
     /// Rows of the weight, `m`; of one expert where there are several.
     pub rows: usize,
     /// Columns of the weight, `k`.
@@ -234,7 +234,7 @@ pub struct Request {
 
 /// A kernel, configured: what is compiled, and how much of the result one workgroup computes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Config {
+pub struct KernelConfig {
     /// What tells this from the kernel's other configurations: `4x64`; empty if there is one.
     pub variant: String,
     /// Constants at the head of the shader.
@@ -269,7 +269,7 @@ pub struct Candidate {
     /// The kernel.
     pub kernel: &'static Kernel,
     /// How it is compiled.
-    pub config: Config,
+    pub config: KernelConfig,
 }
 
 impl Candidate {
@@ -322,7 +322,7 @@ fn lookup_memory(part: &Part) -> u32 {
     }
 }
 
-impl Config {
+impl KernelConfig {
     /// A configuration of so many lanes with nothing special about it.
     fn new(workgroup: u32) -> Self {
         Self {
@@ -363,7 +363,7 @@ pub struct MatmulOptions {
     pub activations: Activations,
     /// This kernel of [`KERNELS`] and no other.
     pub kernel: Option<&'static Kernel>,
-    /// This [`Config::variant`] of it.
+    /// This [`KernelConfig::variant`] of it.
     pub variant: Option<String>,
 }
 
@@ -387,7 +387,7 @@ impl MatmulOptions {
 pub fn choose(
     caps: &Caps,
     format: &Format,
-    request: &Request,
+    request: &Problem,
     options: &MatmulOptions,
     preferred: Option<&str>,
 ) -> Result<Candidate> {
@@ -420,12 +420,12 @@ pub fn choose(
 }
 
 /// Every way to carry out a matmul, the best guess first.
-pub fn candidates(caps: &Caps, request: &Request) -> Vec<Candidate> {
+pub fn candidates(caps: &Caps, request: &Problem) -> Vec<Candidate> {
     ways(caps, request).collect()
 }
 
 /// [`candidates`], each kernel configured when its turn comes.
-fn ways(caps: &Caps, request: &Request) -> impl Iterator<Item = Candidate> {
+fn ways(caps: &Caps, request: &Problem) -> impl Iterator<Item = Candidate> {
     let codes = request.activations != Activations::Q8 || request.codes == Codes::Integers;
     let able = |k: &&&'static Kernel| {
         codes && k.operation == Operation::Matmul && k.activations.contains(&request.activations)
@@ -439,7 +439,7 @@ fn ways(caps: &Caps, request: &Request) -> impl Iterator<Item = Candidate> {
 }
 
 /// The order in which kernels are guessed to be fast.
-fn rank(kernel: &Kernel, caps: &Caps, request: &Request) -> u32 {
+fn rank(kernel: &Kernel, caps: &Caps, request: &Problem) -> u32 {
     let wanted = if caps.software { Family::Software } else { Family::Gpu };
     let narrow = kernel.name == gemv::KERNEL.name;
     let suits = if request.batch <= 8 { narrow } else { !narrow };

@@ -1,6 +1,6 @@
 //! outlier_list: the numbers of the features that a mask names.
 
-use super::{Caps, Config, Family, Kernel, Operation, Request};
+use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub(super) static KERNEL: Kernel = Kernel {
     name: "outlier_list",
@@ -15,6 +15,6 @@ pub(super) static KERNEL: Kernel = Kernel {
 /// Words before the first number: the count, and what aligns the rest.
 pub(super) const HEADER_WORDS: usize = 4;
 
-fn configs(_: &Caps, _: &Request) -> Vec<Config> {
-    vec![Config { workgroup_memory: 64 * 4, ..Config::new(64) }]
+fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
+    vec![KernelConfig { workgroup_memory: 64 * 4, ..KernelConfig::new(64) }]
 }

@@ -1,6 +1,6 @@
 //! outlier_mask: the features of a batch that reach a threshold, as bits.
 
-use super::{Caps, Config, Family, Kernel, Operation, Request, compose};
+use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem, compose};
 
 pub(super) static KERNEL: Kernel = Kernel {
     name: "outlier_mask",
@@ -13,7 +13,7 @@ pub(super) static KERNEL: Kernel = Kernel {
 };
 
 /// 32 features by two columns on software adapters, where lanes wait for each other at a price, by eight on others.
-fn configs(caps: &Caps, _: &Request) -> Vec<Config> {
+fn configs(caps: &Caps, _: &Problem) -> Vec<KernelConfig> {
     let lanes = if caps.software { 64 } else { 256.min(caps.max_workgroup / 32 * 32) };
-    vec![Config { parts: vec![&compose::HALVES], workgroup_memory: 4, ..Config::new(lanes) }]
+    vec![KernelConfig { parts: vec![&compose::HALVES], workgroup_memory: 4, ..KernelConfig::new(lanes) }]
 }

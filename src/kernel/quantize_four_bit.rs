@@ -1,6 +1,6 @@
 //! quantize_four_bit: codes and scales of blocks of weights, as NF4 and FP4 have them.
 
-use super::{Caps, Config, Family, Kernel, Operation, Request};
+use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub(super) static KERNEL: Kernel = Kernel {
     name: "quantize_four_bit",
@@ -9,7 +9,7 @@ pub(super) static KERNEL: Kernel = Kernel {
     activations: &[],
     rounds_weights: false,
     shader: include_str!("../../shaders/kernel/quantize_four_bit.wgsl"),
-    configs: |_: &Caps, _: &Request| BLOCKS.map(config).into(),
+    configs: |_: &Caps, _: &Problem| BLOCKS.map(config).into(),
 };
 
 /// Weights that share a scale.
@@ -24,9 +24,9 @@ pub(super) fn span(block: usize) -> usize {
 }
 
 /// How the kernel is compiled for blocks of this size.
-pub(super) fn config(block: usize) -> Config {
+pub(super) fn config(block: usize) -> KernelConfig {
     let (blocks, rounds) = (span(block) / block, span(block) / (WORD * WORKGROUP));
-    Config {
+    KernelConfig {
         variant: format!("{block}"),
         constants: vec![
             ("BLOCK_SHIFT", block.trailing_zeros()),
@@ -35,7 +35,7 @@ pub(super) fn config(block: usize) -> Config {
         ],
         // The largest magnitude of each block, and sixteen edges.
         workgroup_memory: (blocks * 17 * 4) as u32,
-        ..Config::new(WORKGROUP as u32)
+        ..KernelConfig::new(WORKGROUP as u32)
     }
 }
 

@@ -1,6 +1,6 @@
 //! route_experts: sorts the columns of a batch by their experts.
 
-use super::{Caps, Config, Family, Kernel, Operation, Request};
+use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub static KERNEL: Kernel = Kernel {
     name: "route_experts",
@@ -16,6 +16,10 @@ pub static KERNEL: Kernel = Kernel {
 pub(super) const EXPERTS: u32 = 64;
 
 /// The plan sets the constant: the columns of a workgroup of the matmul.
-fn configs(_: &Caps, _: &Request) -> Vec<Config> {
-    vec![Config { constants: vec![("COLS", 8)], workgroup_memory: EXPERTS * 4, ..Config::new(EXPERTS) }]
+fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
+    vec![KernelConfig {
+        constants: vec![("COLS", 8)],
+        workgroup_memory: EXPERTS * 4,
+        ..KernelConfig::new(EXPERTS)
+    }]
 }

@@ -1,6 +1,6 @@
 //! row_scales: the power of two that a kernel with f16 weights takes out of each row.
 
-use super::{Caps, Config, Family, Kernel, Operation, Request};
+use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub static KERNEL: Kernel = Kernel {
     name: "row_scales",
@@ -12,6 +12,6 @@ pub static KERNEL: Kernel = Kernel {
     configs,
 };
 
-fn configs(_: &Caps, _: &Request) -> Vec<Config> {
-    vec![Config { workgroup_memory: 64 * 4, ..Config::new(64) }]
+fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
+    vec![KernelConfig { workgroup_memory: 64 * 4, ..KernelConfig::new(64) }]
 }

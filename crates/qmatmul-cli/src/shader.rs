@@ -3,14 +3,16 @@
 use super::{Common, Verdict, output};
 use qmatmul::error::{Error, Result};
 use qmatmul::format::{self, Layout};
-use qmatmul::kernel::{self, Activations, Caps, Config, Kernel, MatmulOptions, Operation, Request, compose};
+use qmatmul::kernel::{
+    self, Activations, Caps, Kernel, KernelConfig, MatmulOptions, Operation, Problem, compose,
+};
 use qmatmul::translate::{Target, translate};
 
 #[derive(clap::Args)]
 pub struct Shader {
     /// Format, as in Q4_0
     format: String,
-    /// Kernel: dequantize, get_rows, gemv, gemm, gemm_q8, gemm_coop, matmul_rows, …
+    /// Kernel: dequantize, get_rows, gemv, gemm, gemm_q8, gemm_coop, matmul_software, …
     kernel: String,
     /// What to print: the shader as composed, SPIR-V 1.3, Metal's language 3.1, HLSL for shader model 6.2 (DXC), or HLSL for shader model
     /// 5.1 as wgpu hands it to FXC
@@ -75,14 +77,14 @@ impl Shader {
     }
 
     /// The configuration of the variant that was asked for, or the first.
-    fn config(&self, common: &Common, kernel: &'static Kernel, layout: &Layout) -> Result<Config> {
+    fn config(&self, common: &Common, kernel: &'static Kernel, layout: &Layout) -> Result<KernelConfig> {
         let activations = match (common.activations, kernel.activations) {
             (Activations::F32, [first, ..]) => *first,
             (asked, _) => asked,
         };
         let (rows, cols, batch) = (self.m as usize, self.k as usize, self.n as usize);
         let (codes, looked_up) = (layout.codes, layout.is_looked_up());
-        let request = Request {
+        let request = Problem {
             rows,
             cols,
             batch,

@@ -5,7 +5,7 @@ use super::output::{Cell, Table};
 use super::{Common, Verdict, bench, progress};
 use qmatmul::error::Result;
 use qmatmul::gpu::Runtime;
-use qmatmul::kernel::Request;
+use qmatmul::kernel::Problem;
 use qmatmul::tune::{self, Effort};
 
 #[derive(clap::Args)]
@@ -75,7 +75,7 @@ impl Tune {
             {
                 bench::check_size(format, m, k, n)?;
                 bar.set_message(format!("{} {m} x {k}, n = {n}", format.name));
-                let request = Request {
+                let request = Problem {
                     rows: m,
                     cols: k,
                     batch: n,

@@ -514,7 +514,7 @@ fn shader_translates() {
     assert!(!output(&[&q8[..], &["--no-int-dot"]].concat()).contains("dot4I8Packed("));
     assert!(output(&["shader", "Q6_K", "gemm", "--emit", "msl"]).contains("kernel void"));
     assert!(
-        output(&["shader", "q8_0", "matmul_rows", "--subgroup", "8", "--emit", "hlsl"])
+        output(&["shader", "q8_0", "matmul_software", "--subgroup", "8", "--emit", "hlsl"])
             .contains("numthreads(8")
     );
     let spirv = qmatmul(&["shader", "f16", "dequantize", "--emit", "spirv"])
@@ -922,7 +922,7 @@ fn int8_activations_are_for_int8_weights() {
     assert!(code == 2 && text.contains("-1"), "{text}");
     let bench = ["bench", "-q", "-t", "int8", "-m", "64", "-k", "512", "-n", "1,3", "--seconds", "0.01"];
     let text = output(&[&bench[..], &["--activations", "int8", "--outliers", "0.1", "-o", "csv"]].concat());
-    assert!(text.contains("stage_int8") && !text.contains("WRONG"), "{text}");
+    assert!(text.contains("quantize_activations_int8") && !text.contains("WRONG"), "{text}");
 }
 
 /// The threshold of the settings, wherever they stand; one that is none is named with its file.

@@ -3,7 +3,7 @@
 // 1. One lane is one row, times four: no reduction, no barrier, no workgroup memory (a barrier costs a coroutine switch there).
 // 2. A workgroup is one subgroup and handles 4 * SUBGROUP rows by COLS columns; each chunk of weights is decoded once for all columns.
 // 3. The activations are shared out by `dot_rows`: the loads are what costs.
-// 4. Words that TOGETHER chunks of a row have in common are loaded once for them, where the decoder says so.
+// 4. Words that SUPERBLOCK_CHUNKS chunks of a row have in common are loaded once for them, where the decoder says so.
 // Needs: SUBGROUP, COLS.
 
 @compute @workgroup_size(SUBGROUP)
@@ -33,7 +33,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
             let sb = shared_words(r1, k0);
             let sc = shared_words(r2, k0);
             let sd = shared_words(r3, k0);
-            let end = min((chunk / TOGETHER + 1u) * TOGETHER, t.chunk_end);
+            let end = min((chunk / SUPERBLOCK_CHUNKS + 1u) * SUPERBLOCK_CHUNKS, t.chunk_end);
             loop {
                 let k = chunk * 32u;
                 let a = row_chunk(sa, r0, k);

@@ -1,4 +1,4 @@
-// permute:   for col, i: y[col, i] = x[col, book[i]]
+// gather_act_order:   for col, i: y[col, i] = x[col, book[i]]
 //
 // Activations in the order in which the device has the columns of a weight.
 // Needs: WORKGROUP.

@@ -1,19 +1,19 @@
-//! stage_q8: activations as eight-bit codes with a scale for each 32.
+//! quantize_activations_q8: activations as eight-bit codes with a scale for each 32.
 
-use super::{Caps, Config, Family, Kernel, Operation, Request};
+use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub(super) static KERNEL: Kernel = Kernel {
-    name: "stage_q8",
+    name: "quantize_activations_q8",
     operation: Operation::Stage,
     family: Family::Any,
     activations: &[],
     rounds_weights: false,
-    shader: include_str!("../../shaders/kernel/stage_q8.wgsl"),
+    shader: include_str!("../../shaders/kernel/quantize_activations_q8.wgsl"),
     configs,
 };
 
-fn configs(_: &Caps, _: &Request) -> Vec<Config> {
-    vec![Config { loops_per_chunk: 48, ..Config::new(32) }]
+fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
+    vec![KernelConfig { loops_per_chunk: 48, ..KernelConfig::new(32) }]
 }
 
 /// Words of 32 activations: 8 of codes, the scale, the sums of their halves, one unused.

@@ -1,4 +1,4 @@
-// sum_splits:   for row, col: y[col, row] = sum over split of x[split, col, row]
+// reduce_split_k:   for row, col: y[col, row] = sum over split of x[split, col, row]
 //
 // One invocation adds up one element, always in the same order. Needs: WORKGROUP.
 

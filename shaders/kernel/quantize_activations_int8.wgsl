@@ -1,6 +1,6 @@
-// stage_int8:   for col, i: codes = round(half(x) * (127 / absmax)), absmax = max over i of |half(x)| below the threshold; outliers 0
+// quantize_activations_int8:   for col, i: codes = round(half(x) * (127 / absmax)), absmax = max over i of |half(x)| below the threshold; outliers 0
 //
-// One workgroup does one column. Its codes lie as those of `stage_q8`, with the same scale for every chunk.
+// One workgroup does one column. Its codes lie as those of `quantize_activations_q8`, with the same scale for every chunk.
 // Twin: src/kernel/llm_int8.rs.
 // Needs: WORKGROUP.
 

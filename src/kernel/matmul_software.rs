@@ -1,15 +1,15 @@
-//! matmul_rows: the matmul of software adapters for every batch size; one lane is one row, times four.
+//! matmul_software: the matmul of software adapters for every batch size; one lane is one row, times four.
 
-use super::{Activations, Caps, Config, Family, Kernel, Operation, Request, columns_for, compose};
+use super::{Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem, columns_for, compose};
 use crate::format::Codes;
 
 pub static KERNEL: Kernel = Kernel {
-    name: "matmul_rows",
+    name: "matmul_software",
     operation: Operation::Matmul,
     family: Family::Software,
     activations: &Activations::ALL,
     rounds_weights: false,
-    shader: include_str!("../../shaders/kernel/matmul_rows.wgsl"),
+    shader: include_str!("../../shaders/kernel/matmul_software.wgsl"),
     configs,
 };
 
@@ -19,13 +19,13 @@ pub(super) fn lanes(caps: &Caps) -> u32 {
 }
 
 /// Weights are decoded once for these. More of them want more of a stack than a first-level cache holds, and experts get few columns each.
-fn columns(request: &Request) -> u32 {
+fn columns(request: &Problem) -> u32 {
     columns_for(request.batch, if request.batch < 16 || request.experts { 8 } else { 16 })
 }
 
 /// With f32 activations, one column and codes: scales come in once for 16 products, and few weights are in registers at
 /// a time. For several columns it is better to decode once.
-fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
+fn configs(caps: &Caps, request: &Problem) -> Vec<KernelConfig> {
     let columns = columns(request);
     let subgroup = caps.fixed_subgroup();
     let exact = request.activations == Activations::F32;
@@ -40,7 +40,7 @@ fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
     };
     let shared = |part, variant: &str| {
         let loops = 2 * (32 / lanes(caps));
-        Config {
+        KernelConfig {
             variant: variant.into(),
             ..config(caps, request, columns, [&compose::shared_x(caps, request)[..], &[part]].concat(), loops)
         }
@@ -58,11 +58,11 @@ fn configs(caps: &Caps, request: &Request) -> Vec<Config> {
 
 fn config(
     caps: &Caps,
-    request: &Request,
+    request: &Problem,
     columns: u32,
     mut parts: Vec<&'static compose::Part>,
     loops: u32,
-) -> Config {
+) -> KernelConfig {
     parts.extend(compose::tiles(request));
     parts.push(&compose::SHARED_NONE);
     // For fewer columns the loop costs as much as it saves (Mesa 26.2.6), or more (22.3.6).
@@ -76,7 +76,7 @@ fn config(
         _ => &compose::LOOKUP_MEMORY,
     };
     let subgroup = lanes(caps);
-    Config {
+    KernelConfig {
         constants: vec![("SUBGROUP", subgroup), ("COLS", columns)],
         lookup,
         words: if caps.int64 { &compose::WORDS_64 } else { &compose::WORDS_32 },
@@ -85,6 +85,6 @@ fn config(
         columns,
         // A chunk may begin a stretch of shared words, which is a loop of its own.
         loops_per_chunk: 2 + turns + columns * loops,
-        ..Config::new(subgroup)
+        ..KernelConfig::new(subgroup)
     }
 }

@@ -1,22 +1,22 @@
-//! stage_f16: activations as f16, with a power of two taken out of each column.
+//! round_activations_f16: activations as f16, with a power of two taken out of each column.
 
-use super::{Caps, Config, Family, Kernel, Operation, Request, compose};
+use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem, compose};
 
 pub(super) static KERNEL: Kernel = Kernel {
-    name: "stage_f16",
+    name: "round_activations_f16",
     operation: Operation::Stage,
     family: Family::Any,
     activations: &[],
     rounds_weights: false,
-    shader: include_str!("../../shaders/kernel/stage_f16.wgsl"),
+    shader: include_str!("../../shaders/kernel/round_activations_f16.wgsl"),
     configs,
 };
 
-fn configs(_: &Caps, _: &Request) -> Vec<Config> {
-    vec![Config {
+fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
+    vec![KernelConfig {
         parts: vec![&compose::HALVES, &compose::LARGEST],
         workgroup_memory: 64 * 4,
-        ..Config::new(64)
+        ..KernelConfig::new(64)
     }]
 }
 
