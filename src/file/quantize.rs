@@ -1,10 +1,10 @@
 //! Encodes the weights of a model into a packed format, tensor by tensor, as a GGUF file.
 
 use crate::error::{Error, Result};
-use crate::file::gguf::Value;
-use crate::file::gguf_write::{self, Entries, NewTensor};
+use crate::file::container::gguf::Value;
+use crate::file::container::gguf_write::{self, Entries, NewTensor};
+use crate::file::container::output::Sink;
 use crate::file::names::shown;
-use crate::file::output::Sink;
 use crate::file::{DType, Kind, Model, TensorInfo};
 use crate::format::Format;
 use crate::tensor::PackedTensor;

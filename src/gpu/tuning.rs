@@ -161,7 +161,7 @@ impl Tuning {
         table.extend(newer);
         let file = File { header: self.header.clone(), choices: table.values().cloned().collect() };
         let text = serde_json::to_string_pretty(&file).expect("plain data");
-        crate::file::output::write(path, |sink| sink.put(text.as_bytes()))
+        crate::file::container::output::write(path, |sink| sink.put(text.as_bytes()))
     }
 
     /// Prefers what `other` does, if it is for the same device: the choices as they are in memory, whatever the file says now.

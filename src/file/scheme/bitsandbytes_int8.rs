@@ -5,9 +5,9 @@
 //! columns of the weight before it was quantized. The codes are complete without them.
 
 use crate::error::Result;
-use crate::file::module::{Checkpoint, Files, Module, Scheme};
-use crate::file::outlier_columns;
-use crate::file::tensors::TensorInfo;
+use crate::file::calibration::outlier_columns;
+use crate::file::container::tensors::TensorInfo;
+use crate::file::scheme::module::{Checkpoint, Files, Module, Scheme};
 use crate::format::uniform;
 use crate::format::{Format, by_name};
 use crate::linear::OutlierColumns;
@@ -34,7 +34,7 @@ fn format() -> &'static Format {
 ///
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) where types or lengths disagree, or the order is not by rows.
-pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+pub(crate) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let mut modules = vec![];
     for (scb, stem) in checkpoint.named("SCB") {
         let weight = checkpoint.scaled_by(scb, stem, "weight")?;

@@ -1,10 +1,10 @@
 //! Activations and results as safetensors files or streams of one f32 matrix.
 
 use crate::error::{Error, Result};
-use crate::file::output::{self, Sink};
-use crate::file::safetensors;
-use crate::file::safetensors_write::{self, NewTensor};
-use crate::file::tensors::TensorInfo;
+use crate::file::container::output::{self, Sink};
+use crate::file::container::safetensors;
+use crate::file::container::safetensors_write::{self, NewTensor};
+use crate::file::container::tensors::TensorInfo;
 use crate::file::{Model, OpenOptions};
 use bytes::Bytes;
 use std::io::{Read, Write};

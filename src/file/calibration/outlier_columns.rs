@@ -4,9 +4,9 @@
 //! its codes there, too. What is kept here has to be chosen when the checkpoint is written, from activations or by a guess.
 
 use crate::error::{Error, Result};
-use crate::file::module::Files;
+use crate::file::container::tensors::TensorInfo;
 use crate::file::names::shown;
-use crate::file::tensors::TensorInfo;
+use crate::file::scheme::module::Files;
 use crate::file::{Model, OpenOptions};
 use crate::format::storage::Part;
 use crate::linear::not_rising;
@@ -17,9 +17,9 @@ use std::fmt;
 use std::path::Path;
 
 /// Numbers of the columns: I32 `[c]`, in order.
-pub(super) const LIST: &str = ".outlier_columns";
+pub(crate) const LIST: &str = ".outlier_columns";
 /// F16 `[m, c]`
-pub(super) const WEIGHT: &str = ".outlier_weight";
+pub(crate) const WEIGHT: &str = ".outlier_weight";
 
 /// Which columns of each weight are kept.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -141,7 +141,7 @@ fn outliers(x: &[f32], k: usize, threshold: f32) -> Vec<u32> {
 }
 
 impl Keep {
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         match self {
             Self::Largest(0) => {
                 Err(Error::Argument("at least one column is kept, or nothing is said".into()))
@@ -151,7 +151,7 @@ impl Keep {
     }
 
     /// What is known of a weight `[m, k]` before it is read: the columns to keep.
-    pub(super) fn chosen(&self, model: &Model, weight: &TensorInfo) -> Result<Chosen> {
+    pub(crate) fn chosen(&self, model: &Model, weight: &TensorInfo) -> Result<Chosen> {
         let k = weight.cols() as usize;
         let module = weight.name.strip_suffix(".weight").unwrap_or(&weight.name);
         Ok(match self {
@@ -164,7 +164,7 @@ impl Keep {
 
 /// [`Keep`] for one weight.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Chosen {
+pub(crate) enum Chosen {
     Largest(usize),
     These(Vec<u32>),
 }
@@ -219,7 +219,7 @@ fn largest(weights: &[f32], k: usize, count: usize) -> Vec<u32> {
 ///
 /// # Errors
 /// [`Error::Malformed`] where one is missing, types or shapes disagree, or the numbers do not rise to below k.
-pub(super) fn check(
+pub(crate) fn check(
     [list, weight]: [Option<&TensorInfo>; 2],
     [m, k]: [u64; 2],
     files: &Files,

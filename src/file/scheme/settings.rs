@@ -364,7 +364,7 @@ impl<'de, T: Deserialize<'de> + PartialEq> Visitor<'de> for SeveralVisitor<T> {
 /// A config.json, as far as it tells how weights were quantized.
 #[derive(Default, serde::Deserialize)]
 #[serde(expecting = "an object")]
-pub(super) struct Config {
+pub(crate) struct Config {
     quantization_config: Option<Settings>,
     /// Of compressed-tensors before it had the name of all others.
     compression_config: Option<Compression>,
@@ -406,7 +406,7 @@ impl Compression {
 }
 
 /// Any JSON that `serde_json::Value` takes: skipping accepts deeper nesting and larger numbers.
-pub(super) struct Anything;
+pub(crate) struct Anything;
 
 impl<'de> Deserialize<'de> for Anything {
     fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {

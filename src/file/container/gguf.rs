@@ -11,13 +11,13 @@
 //! padding to general.alignment, then the data
 //! ```
 
-pub use crate::file::gguf_value::{Array, Metadata, Value, ValueType};
+pub use crate::file::container::gguf_value::{Array, Metadata, Value, ValueType};
 
 use crate::error::{Error, Result};
+use crate::file::container::source::Source;
+use crate::file::container::stored::DType;
+use crate::file::container::tensors::{MAX_TENSORS, TensorInfo, TensorTable};
 use crate::file::names::shown;
-use crate::file::source::Source;
-use crate::file::stored::DType;
-use crate::file::tensors::{MAX_TENSORS, TensorInfo, TensorTable};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::ops::Range;

@@ -1,8 +1,8 @@
 //! Writes safetensors files, tensor by tensor.
 
 use crate::error::{Error, Result};
+use crate::file::container::output::{self, Sink};
 use crate::file::names::shown;
-use crate::file::output::{self, Sink};
 use ::safetensors::Dtype;
 use ::safetensors::tensor::{Metadata, TensorInfo as Entry};
 use std::collections::HashMap;
@@ -72,13 +72,13 @@ pub fn write(
 }
 
 /// The length of the header, and the header.
-pub(super) fn put_header(sink: &mut Sink<'_>, header: &str) -> Result<()> {
+pub(crate) fn put_header(sink: &mut Sink<'_>, header: &str) -> Result<()> {
     sink.put(&(header.len() as u64).to_le_bytes())?;
     sink.put(header.as_bytes())
 }
 
 /// The header of these tensors, and the bytes that they take.
-pub(super) fn header(
+pub(crate) fn header(
     metadata: Option<HashMap<String, String>>,
     tensors: &[NewTensor],
 ) -> Result<(String, usize)> {

@@ -4,11 +4,11 @@
 //! its eight; `scales` `[groups, m]`. Packing "gemv": `qweight` I32 `[m, k / 8]`, `qzeros` I32 `[m, words]` and `scales` `[m, 8 · words]` in plain order,
 //! filled up with zeros.
 
-use super::gptq::{Parts, Sizes, transposed};
 use crate::error::Result;
-use crate::file::module::{Checkpoint, Files, Module, Scheme};
+use crate::file::container::tensors::TensorInfo;
 use crate::file::names::shown;
-use crate::file::tensors::TensorInfo;
+use crate::file::scheme::gptq::{Parts, Sizes, transposed};
+use crate::file::scheme::module::{Checkpoint, Files, Module, Scheme};
 use crate::format::uniform::{self, CodeRows, Columns, Uniform};
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;
@@ -38,7 +38,7 @@ struct Awq {
 ///
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) where parts are missing, or shapes disagree with each other or the settings.
-pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+pub(crate) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let method = checkpoint.settings.method();
     if method.is_some_and(|m| m != "awq") {
         return Ok(vec![]);

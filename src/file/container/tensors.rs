@@ -1,9 +1,9 @@
 //! The list of tensors of a file or checkpoint.
 
 use crate::error::{Error, Result};
-use crate::file::module::Module;
+use crate::file::container::stored::DType;
 use crate::file::names::{NameIndex, hint, shown};
-use crate::file::stored::DType;
+use crate::file::scheme::module::Module;
 use std::sync::Arc;
 
 /// The most tensors of one file. The largest models have under 100,000 in all, experts counted one by one; without a

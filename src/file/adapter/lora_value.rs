@@ -1,8 +1,8 @@
 //! The values of `adapter_config.json`, without what nothing is asked of: JSON in memory takes up to 100
 //! times its text.
 
-use super::json::{Append, Texts};
-use super::settings::Anything;
+use crate::file::container::json::{Append, Texts};
+use crate::file::scheme::settings::Anything;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 use std::fmt;
@@ -12,7 +12,7 @@ const MAX_PAIRS: usize = 65_536;
 
 /// A value, as far as anything is asked of it.
 #[derive(Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Null,
     Bool(bool),
     Number(Number),
@@ -23,7 +23,7 @@ pub(super) enum Value {
 
 /// The numbers of an object with their names, and the first value that is none.
 #[derive(Debug, Default)]
-pub(super) struct Pairs {
+pub(crate) struct Pairs {
     pub names: Texts,
     pub numbers: Vec<Number>,
     pub other: Option<(String, String)>,

@@ -1,13 +1,13 @@
 //! Checkpoints of several files: the folder's conventions, and the index that says which shard holds which tensor.
 
 use crate::error::{Error, Result};
-use crate::file::folder::{Folder, malformed};
-use crate::file::json::{self, Append, Compound, Texts};
-use crate::file::module::CODES;
+use crate::file::container::folder::{Folder, malformed};
+use crate::file::container::json::{self, Append, Compound, Texts};
+use crate::file::container::tensors::{TensorInfo, TensorTable};
 use crate::file::names::{NameIndex, shown};
-use crate::file::scales::{module_of_part, module_of_scale};
-use crate::file::settings::{self, Settings};
-use crate::file::tensors::{TensorInfo, TensorTable};
+use crate::file::scheme::module::CODES;
+use crate::file::scheme::scales::{module_of_part, module_of_scale};
+use crate::file::scheme::settings::{self, Settings};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use std::borrow::Cow;
@@ -119,7 +119,7 @@ pub(crate) fn quantization(folder: &Folder, config: Option<&Config>) -> Result<(
     }
 }
 
-pub(super) fn json_error(path: &Path, text: &str, error: &serde_json::Error) -> Error {
+pub(crate) fn json_error(path: &Path, text: &str, error: &serde_json::Error) -> Error {
     let (offset, problem) = json::fault(text, error);
     malformed(path, "JSON", offset, problem)
 }

@@ -1,9 +1,9 @@
 //! Scales that no convention takes, and parts that an index leaves out: a weight without them would be another.
 
 use crate::error::Result;
-use crate::file::module::Checkpoint;
+use crate::file::container::tensors::TensorInfo;
 use crate::file::names::{self, shown};
-use crate::file::tensors::TensorInfo;
+use crate::file::scheme::module::Checkpoint;
 use std::collections::HashMap;
 
 /// What the names of other scales have: those of activations and outputs.
@@ -12,7 +12,7 @@ const OTHERS: [&str; 6] = ["input", "act_", "activation", "output", "kv_", "prob
 const CACHES: [&str; 3] = ["q_scale", "k_scale", "v_scale"];
 
 /// The module whose weight a tensor of this name may scale: `a` of `a.weight_scale`, `a.scale`, `a.weight.scales` and `a.SCB`.
-pub(super) fn module_of_scale(name: &str) -> Option<&str> {
+pub(crate) fn module_of_scale(name: &str) -> Option<&str> {
     let last = names::last(name);
     if last == "SCB" {
         return Some(module_of(name));
@@ -46,7 +46,7 @@ const PARTS: [&str; 16] = [
 ];
 
 /// The module that a tensor of this name is such a part of.
-pub(super) fn module_of_part(name: &str) -> Option<&str> {
+pub(crate) fn module_of_part(name: &str) -> Option<&str> {
     PARTS.contains(&names::last(name)).then(|| module_of(name))
 }
 
@@ -57,7 +57,7 @@ fn module_of(name: &str) -> &str {
 }
 
 /// Refuses the first of these weights that has scales of any name beside it.
-pub(super) fn refuse_unscaled(checkpoint: &Checkpoint, weights: &[&TensorInfo]) -> Result<()> {
+pub(crate) fn refuse_unscaled(checkpoint: &Checkpoint, weights: &[&TensorInfo]) -> Result<()> {
     if weights.is_empty() {
         return Ok(());
     }
@@ -100,13 +100,13 @@ fn refuse_int8(checkpoint: &Checkpoint, weights: &[&TensorInfo]) -> Result<()> {
 }
 
 /// True for `weight` and `a.weight`.
-pub(super) fn is_weight(name: &str) -> bool {
+pub(crate) fn is_weight(name: &str) -> bool {
     name == "weight" || name.ends_with(".weight")
 }
 
 /// Refuses integers that would be multiplied as they are although they have scales, and scales of activations of single columns.
 /// `unclaimed` are the tensors that no convention took.
-pub(super) fn refuse_unclaimed<'a>(
+pub(crate) fn refuse_unclaimed<'a>(
     checkpoint: &Checkpoint,
     unclaimed: impl Iterator<Item = &'a TensorInfo>,
 ) -> Result<()> {

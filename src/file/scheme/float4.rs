@@ -6,9 +6,9 @@
 //! `weight_scale_2`, which multiplies (ModelOpt).
 
 use crate::error::{Error, Result};
-use crate::file::module::{Checkpoint, Files, Module, Scheme};
+use crate::file::container::tensors::TensorInfo;
 use crate::file::names::shown;
-use crate::file::tensors::TensorInfo;
+use crate::file::scheme::module::{Checkpoint, Files, Module, Scheme};
 use crate::format::mxfp4::Pairs;
 use crate::format::nvfp4_global::{Global, Nvfp4};
 use crate::format::{Format, by_name};
@@ -42,7 +42,7 @@ fn format(name: &str) -> &'static Format {
 ///
 /// # Errors
 /// [`Error::Malformed`] where parts are missing, or types, shapes and settings disagree.
-pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+pub(crate) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let mut modules = vec![];
     for tensor in checkpoint.table.list.iter().filter(|t| t.dtype.name() == "U8") {
         modules.extend(module(checkpoint, tensor)?);

@@ -1,13 +1,13 @@
 //! `adapter_config.json` of PEFT: ranks and scales by module, and what is refused.
 
-use super::checkpoint::json_error;
-use super::folder::{Folder, malformed};
-use super::json;
-use super::lora_patterns::Patterns;
-use super::lora_value::{Pairs, Value};
-use super::names::shown;
-use super::settings::Anything;
 use crate::error::Result;
+use crate::file::adapter::lora_patterns::Patterns;
+use crate::file::adapter::lora_value::{Pairs, Value};
+use crate::file::container::folder::{Folder, malformed};
+use crate::file::container::json;
+use crate::file::names::shown;
+use crate::file::scheme::checkpoint::json_error;
+use crate::file::scheme::settings::Anything;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Number;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 /// The file's name.
-pub(super) const NAME: &str = "adapter_config.json";
+pub(crate) const NAME: &str = "adapter_config.json";
 /// The longest configuration.
 const MAX_CONFIG: u64 = 1 << 20;
 
@@ -46,7 +46,7 @@ const INITS: &[&str] = &["gaussian", "eva", "orthogonal"];
 
 /// What decides about ranks and scales.
 #[derive(Debug)]
-pub(super) struct Config {
+pub(crate) struct Config {
     path: PathBuf,
     rank: usize,
     alpha: f64,

@@ -1,7 +1,7 @@
 //! The pattern tables of `adapter_config.json`.
 
-use super::json::Texts;
-use super::names::shown;
+use crate::file::container::json::Texts;
+use crate::file::names::shown;
 use std::mem;
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use std::ops::Range;
 /// agree so far. As they are sorted by their characters in the same order, these are neighbours; since a dot
 /// in a key stands for any character, in a few places.
 #[derive(Debug)]
-pub(super) struct Patterns<T> {
+pub(crate) struct Patterns<T> {
     /// The characters of all keys, each in reverse; `None` stands for any character, as `.` does.
     chars: Vec<Option<char>>,
     list: Vec<Pattern<T>>,

@@ -5,14 +5,14 @@
 //! last of two tensors with one name, its errors do not say which tensor and where, and it buffers the header in many
 //! times the header's size.
 
-pub use crate::file::json::TextMap;
+pub use crate::file::container::json::TextMap;
 
 use crate::error::{Error, Result};
-use crate::file::json::{self, Compound, Count};
+use crate::file::container::json::{self, Compound, Count};
+use crate::file::container::source::Source;
+use crate::file::container::stored::DType;
+use crate::file::container::tensors::{MAX_TENSORS, TensorInfo, TensorTable};
 use crate::file::names::shown;
-use crate::file::source::Source;
-use crate::file::stored::DType;
-use crate::file::tensors::{MAX_TENSORS, TensorInfo, TensorTable};
 use ::safetensors::Dtype;
 use bytes::Bytes;
 use serde::Deserialize;

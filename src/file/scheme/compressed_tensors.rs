@@ -3,11 +3,11 @@
 //! in the same way; `weight_g_idx` I32 `[k]`. Plain: `weight` I8 with `weight_scale` and `weight_zero_point` I8.
 //! `w[m, k] = scale[m, g] · (q[m, k] - zero[m, g])`.
 
-use super::gptq::{Sizes, columns, transposed};
 use crate::error::Result;
-use crate::file::module::{Checkpoint, Files, Module, Scheme};
-use crate::file::settings::Way;
-use crate::file::tensors::TensorInfo;
+use crate::file::container::tensors::TensorInfo;
+use crate::file::scheme::gptq::{Sizes, columns, transposed};
+use crate::file::scheme::module::{Checkpoint, Files, Module, Scheme};
+use crate::file::scheme::settings::Way;
 use crate::format::uniform::{self, CodeRows, Uniform};
 use crate::tensor::PackedTensor;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ struct Integers {
 ///
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) where parts are missing, or shapes disagree with each other or the settings.
-pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+pub(crate) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let ours = checkpoint.settings.is_of(&["compressed-tensors"]);
     let packed = checkpoint.ending(".weight_packed").filter(|(t, _)| t.dtype.name() == "I32");
     let plain = checkpoint.ending(".weight").filter(|(t, _)| ours && t.dtype.name() == "I8");

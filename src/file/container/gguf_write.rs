@@ -1,12 +1,12 @@
 //! Writes GGUF files, version 3.
 
 use crate::error::{Error, Result};
-use crate::file::gguf::{
+use crate::file::container::gguf::{
     ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAGIC, MAX_DIMS, MAX_NAME, Metadata, Value, ValueType, check_alignment,
 };
+use crate::file::container::output::{self, Sink};
+use crate::file::container::stored::DType;
 use crate::file::names::{NameIndex, shown};
-use crate::file::output::{self, Sink};
-use crate::file::stored::DType;
 use bytes::Bytes;
 use std::path::Path;
 

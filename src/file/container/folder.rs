@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::file::OpenOptions;
-use crate::file::source::{Source, open_regular};
+use crate::file::container::source::{Source, open_regular};
 use bytes::Bytes;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};

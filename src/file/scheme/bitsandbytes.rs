@@ -2,9 +2,9 @@
 //! `weight.nested_quant_map` and `weight.quant_state.bitsandbytes__nf4`, a JSON text that alone knows the shape.
 
 use crate::error::{Error, Result};
-use crate::file::module::{Checkpoint, Files, Module, Scheme};
+use crate::file::container::tensors::{TensorInfo, TensorTable};
 use crate::file::names::shown;
-use crate::file::tensors::{TensorInfo, TensorTable};
+use crate::file::scheme::module::{Checkpoint, Files, Module, Scheme};
 use crate::format::four_bit::{self, Dtype, FourBit, Nested, Recipe};
 use crate::format::{Format, by_name};
 use crate::tensor::PackedTensor;
@@ -44,7 +44,7 @@ struct State {
 ///
 /// # Errors
 /// [`Error::Malformed`] where a text is no such JSON, a part is missing, or lengths disagree.
-pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+pub(crate) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let mut modules = vec![];
     let (_, tool) = STATE.rsplit_once('.').unwrap_or_default();
     let list = if checkpoint.last_begins(tool) { &checkpoint.table.list[..] } else { &[] };

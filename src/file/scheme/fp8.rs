@@ -3,10 +3,10 @@
 //! where no settings and no other tensor speak of scales. All of them multiply.
 
 use crate::error::Result;
-use crate::file::module::{Checkpoint, Files, Module, Scheme};
+use crate::file::container::tensors::TensorInfo;
 use crate::file::names::shown;
-use crate::file::scales::{is_weight, refuse_unscaled};
-use crate::file::tensors::TensorInfo;
+use crate::file::scheme::module::{Checkpoint, Files, Module, Scheme};
+use crate::file::scheme::scales::{is_weight, refuse_unscaled};
 use crate::format::fp8::{self, Fp8, Kind, Scales};
 use crate::tensor::PackedTensor;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ const SCALING: [&str; 4] = ["compressed-tensors", "fbgemm_fp8", "fp8", "modelopt
 ///
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) where types, shapes and settings disagree.
-pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+pub(crate) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let (mut modules, mut unscaled, mut alone) = (vec![], vec![], Alone::default());
     for tensor in &checkpoint.table.list {
         let Some(kind) = fp8::kind(tensor.dtype.name()) else { continue };

@@ -1,12 +1,12 @@
 //! Weights that several tensors of a checkpoint hold together: found by the conventions of the tools that write them.
 
+use super::{awq, bitsandbytes, bitsandbytes_int8, compressed_tensors, float4, fp8, gptq, hqq, scales};
 use crate::error::{Error, Result};
+use crate::file::container::source::Source;
+use crate::file::container::stored::DType;
+use crate::file::container::tensors::{TensorInfo, TensorTable};
 use crate::file::names::{self, shown};
-use crate::file::settings::Settings;
-use crate::file::source::Source;
-use crate::file::stored::DType;
-use crate::file::tensors::{TensorInfo, TensorTable};
-use crate::file::{awq, bitsandbytes, bitsandbytes_int8, compressed_tensors, float4, fp8, gptq, hqq, scales};
+use crate::file::scheme::settings::Settings;
 use crate::format::Format;
 use crate::linear::OutlierColumns;
 use crate::tensor::PackedTensor;
@@ -41,7 +41,7 @@ impl Positions {
 }
 
 /// How they belong together: a convention of one tool.
-pub(super) trait Scheme: std::fmt::Debug + Send + Sync {
+pub(crate) trait Scheme: std::fmt::Debug + Send + Sync {
     /// See [`Module::description`].
     fn description(&self) -> String;
 
@@ -71,17 +71,17 @@ impl Module {
         self.scheme.description()
     }
 
-    pub(super) fn load(&self, name: &str, stored: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
+    pub(crate) fn load(&self, name: &str, stored: &[TensorInfo], files: &Files) -> Result<PackedTensor> {
         self.scheme.load(name, &self.parts(stored), files)
     }
 
     /// The tensors themselves, the codes first.
-    pub(super) fn parts<'a>(&self, stored: &'a [TensorInfo]) -> Vec<&'a TensorInfo> {
+    pub(crate) fn parts<'a>(&self, stored: &'a [TensorInfo]) -> Vec<&'a TensorInfo> {
         self.parts.as_slice().iter().filter_map(|i| stored.get(*i as usize)).collect()
     }
 
     /// A weight of this name, format and shape, made of these parts of the table, the codes first.
-    pub(super) fn info(
+    pub(crate) fn info(
         table: &TensorTable,
         name: String,
         format: &'static Format,
@@ -113,13 +113,13 @@ impl Module {
     }
 
     /// Columns that the file holds in 16 bits besides.
-    pub(super) fn kept(&self, stored: &[TensorInfo], files: &Files) -> Result<Option<OutlierColumns>> {
+    pub(crate) fn kept(&self, stored: &[TensorInfo], files: &Files) -> Result<Option<OutlierColumns>> {
         self.scheme.kept(&self.parts(stored), files)
     }
 }
 
 /// What a convention looks at: the tensors of a checkpoint, their bytes, and its settings.
-pub(super) struct Checkpoint<'a> {
+pub(crate) struct Checkpoint<'a> {
     pub table: &'a TensorTable,
     pub files: &'a Files<'a>,
     pub settings: &'a Settings,
@@ -211,7 +211,7 @@ impl<'a> Checkpoint<'a> {
 }
 
 /// The files of a model.
-pub(super) struct Files<'a>(pub &'a [Source]);
+pub(crate) struct Files<'a>(pub &'a [Source]);
 
 impl Files<'_> {
     /// All bytes of a tensor.
@@ -320,7 +320,7 @@ const CONVENTIONS: &[Convention] = &[
 ];
 
 /// Weights, and the tensors that they are made of.
-pub(super) struct Gathered {
+pub(crate) struct Gathered {
     /// What was listed, those that belong together as one.
     pub tensors: TensorTable,
     /// What parts of modules are positions of; what is no part has lost its name and shape.
@@ -328,7 +328,7 @@ pub(super) struct Gathered {
 }
 
 /// The tensors of `table`, those that belong together as one.
-pub(super) fn gather(table: TensorTable, files: &Files, settings: &Settings) -> Result<Gathered> {
+pub(crate) fn gather(table: TensorTable, files: &Files, settings: &Settings) -> Result<Gathered> {
     let checkpoint = Checkpoint::new(&table, files, settings);
     let mut modules = vec![];
     for convention in CONVENTIONS {
@@ -388,7 +388,7 @@ fn listed(mut modules: Vec<TensorInfo>, stored: &mut [TensorInfo], uses: &[Use])
 }
 
 /// Names of codes in their modules, which make no sense as tensors of their own.
-pub(super) const CODES: &[&str] = &["qweight", "weight_packed", "W_q"];
+pub(crate) const CODES: &[&str] = &["qweight", "weight_packed", "W_q"];
 
 /// Refuses a scheme that no convention knows: its codes would pass for matrices of integers.
 fn refuse_unknown(checkpoint: &Checkpoint, uses: &[Use]) -> Result<()> {

@@ -19,14 +19,14 @@
 //! # }
 //! ```
 
-use super::folder::malformed;
-use super::gguf::{self, MAX_NAME, Value};
-use super::module::Files;
-use super::names::{NameIndex, hint, shown};
-use super::source::Source;
-use super::tensors::MAX_TENSORS;
-use super::{Model, OpenOptions, TensorInfo};
 use crate::error::{Error, Result};
+use crate::file::container::folder::malformed;
+use crate::file::container::gguf::{self, MAX_NAME, Value};
+use crate::file::container::source::Source;
+use crate::file::container::tensors::MAX_TENSORS;
+use crate::file::names::{NameIndex, hint, shown};
+use crate::file::scheme::module::Files;
+use crate::file::{Model, OpenOptions, TensorInfo};
 use bytes::{Buf, Bytes};
 use std::path::{Path, PathBuf};
 

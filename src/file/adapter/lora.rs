@@ -4,11 +4,11 @@
 //! with the adapter's name before `.weight`. They add `s · (x · aᵀ) · bᵀ` to the module's `y[n, m]`, where `s = lora_alpha / r`,
 //! or `lora_alpha / sqrt(r)` with `use_rslora` (Kalajdzievski 2023). What would change that formula is refused by name.
 
-use super::folder::Folder;
-use super::lora_config::Config;
-use super::names::{hint, shown};
-use super::{Model, OpenOptions};
 use crate::error::{Error, Result};
+use crate::file::adapter::lora_config::Config;
+use crate::file::container::folder::Folder;
+use crate::file::names::{hint, shown};
+use crate::file::{Model, OpenOptions};
 use crate::linear::Lora;
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
@@ -97,7 +97,10 @@ impl Adapter {
     /// [`Error::Argument`] with the file.
     pub fn refuse_as_output(&self, path: &Path) -> Result<()> {
         self.model.refuse_as_output(path)?;
-        super::output::refuse_input(path, [&*self.path.join(super::lora_config::NAME)].into_iter())
+        crate::file::container::output::refuse_input(
+            path,
+            [&*self.path.join(crate::file::adapter::lora_config::NAME)].into_iter(),
+        )
     }
 
     /// The matrices of a module.

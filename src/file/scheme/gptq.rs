@@ -8,9 +8,9 @@
 //! A `g_idx` of zeros alone, or of -1 alone, is no order: groups are runs of columns, as exllamav2 has it.
 
 use crate::error::Result;
-use crate::file::module::{Checkpoint, Files, Module, Scheme};
+use crate::file::container::tensors::TensorInfo;
 use crate::file::names::shown;
-use crate::file::tensors::TensorInfo;
+use crate::file::scheme::module::{Checkpoint, Files, Module, Scheme};
 use crate::format::uniform::{self, CodeRows, Columns, Uniform};
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;
@@ -35,7 +35,7 @@ struct Gptq {
 ///
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) where parts are missing, or shapes disagree with each other or the settings.
-pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+pub(crate) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let method = checkpoint.settings.method();
     if method.is_some_and(|m| m != "gptq") {
         return Ok(vec![]);
@@ -53,7 +53,7 @@ pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
 }
 
 /// The tensors of one weight; those of AWQ, too.
-pub(super) struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     pub codes: &'a TensorInfo,
     pub zeros: &'a TensorInfo,
     pub scales: &'a TensorInfo,
@@ -172,7 +172,7 @@ impl<'a> Parts<'a> {
 }
 
 /// What settings say of the columns that share a scale.
-pub(super) struct Sizes {
+pub(crate) struct Sizes {
     /// -1 for a whole row.
     pub said: Vec<i64>,
     /// Modules may have others, which only their shapes tell.
@@ -329,7 +329,7 @@ impl Gptq {
 }
 
 /// Which of so many groups each column belongs to, by number; all -1, or all 0, where there is no order.
-pub(super) fn columns(
+pub(crate) fn columns(
     order: Option<&TensorInfo>,
     run: Option<usize>,
     (cols, groups): (usize, usize),
@@ -361,7 +361,7 @@ pub(super) fn columns(
 }
 
 /// `[a, b]` to `[b, a]`, in blocks that a cache holds.
-pub(super) fn transposed<T: Copy + Default + Send + Sync>(from: &[T], a: usize, b: usize) -> Vec<T> {
+pub(crate) fn transposed<T: Copy + Default + Send + Sync>(from: &[T], a: usize, b: usize) -> Vec<T> {
     const BLOCK: usize = 32;
     let mut to = vec![T::default(); a * b];
     if a > 0 {

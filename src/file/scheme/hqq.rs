@@ -4,9 +4,9 @@
 //! `w = (q - zero) * scale`.
 
 use crate::error::{Error, Result};
-use crate::file::module::{Checkpoint, Files, Module, Scheme};
+use crate::file::container::tensors::TensorInfo;
 use crate::file::names::shown;
-use crate::file::tensors::TensorInfo;
+use crate::file::scheme::module::{Checkpoint, Files, Module, Scheme};
 use crate::format::uniform::{self, CodeRows, Columns, Uniform};
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;
@@ -74,7 +74,7 @@ struct Hqq {
 /// # Errors
 /// [`Error::Malformed`] where parts are missing, shapes disagree with each other or the settings, or groups lie as no row of weights has
 /// them.
-pub(super) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+pub(crate) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     checkpoint.ending(".W_q").map(|(codes, name)| Parts::find(checkpoint, codes, name)?.module()).collect()
 }
 
