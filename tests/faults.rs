@@ -653,8 +653,8 @@ fn a_shader_that_does_not_compile_is_named_with_its_file_and_line() {
         assert!(matches!(error, Error::Gpu { .. }), "{text}");
         let kernel = runtime.kernels(&w, 1, &MatmulOptions::default()).expect("small");
         let kernel = kernel.split([':', '+']).next().expect("a name");
-        let line = line_of(&format!("shaders/kernel/{kernel}.wgsl"), "fn main(");
-        let want = format!("shaders/kernel/{kernel}.wgsl:{line}: ");
+        let line = line_of(&format!("shaders/op/{kernel}.wgsl"), "fn main(");
+        let want = format!("shaders/op/{kernel}.wgsl:{line}: ");
         assert!(text.contains(&want) && text.contains("Q4_0"), "wanted {want}, got {text}");
     }
     broken.store(false, Ordering::Relaxed);

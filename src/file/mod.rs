@@ -1,7 +1,7 @@
 //! Where bytes come from: GGUF and safetensors files, checkpoints of several of them, adapters, and the files this crate writes.
 //!
 //! Opening reads and checks headers only. Everything a header claims is compared with the bytes that are there; what
-//! does not hold is [`Error::Malformed`], with the tensor or key and its offset.
+//! does not hold is [`Error::Malformed`](crate::Error::Malformed), with the tensor or key and its offset.
 //!
 //! ```no_run
 //! # fn main() -> qmatmul::Result<()> {
@@ -30,11 +30,12 @@ pub use calibration::activations::{
 pub use calibration::imatrix;
 pub use calibration::outlier_columns::{Captures, Keep};
 pub use container::folder::read_text;
+pub use container::source::OpenOptions;
 pub use container::stored::{DType, OtherType};
-pub use container::tensors::TensorInfo;
+pub use container::tensors::{Module, TensorInfo};
 pub use container::{gguf, gguf_write, output, safetensors, safetensors_write};
 pub use model::*;
 pub use quantize::{Report, TensorReport, quantize};
 pub use quantize_checkpoint::quantize_checkpoint;
-pub use scheme::module::Module;
+
 pub use target::Target;

@@ -3,10 +3,11 @@
 use super::container::folder::Folder;
 use super::container::gguf::Gguf;
 use super::container::safetensors::{Header, TextMap};
-use super::container::source::Source;
+use super::container::source::{OpenOptions, Source};
+use super::container::tensors::Files;
 use super::container::tensors::{TensorInfo, TensorTable};
 use super::names::shown;
-use super::scheme::module::{Files, Gathered};
+use super::scheme::registry::Gathered;
 use crate::error::{Error, Result};
 use crate::format::{self, Format};
 use crate::linear::Linear;
@@ -15,24 +16,6 @@ use bytes::Bytes;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-
-/// How to open a file.
-#[derive(Clone, Copy, Debug)]
-pub struct OpenOptions {
-    /// Map the file into memory, so that tensors are slices of it. Without, a tensor is read when it is asked for.
-    ///
-    /// Headers are copied in any case, and before a slice is handed out the file must be as long as it was when it was opened. But
-    /// if someone truncates the file in place while a slice is in use, the system stops this process (a bus error), and if someone
-    /// overwrites it, the numbers change. Take `false` for files that others may change; replacing a file by renaming another
-    /// does no harm.
-    pub mmap: bool,
-}
-
-impl Default for OpenOptions {
-    fn default() -> Self {
-        Self { mmap: true }
-    }
-}
 
 /// What a [`Model`] was read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +45,7 @@ pub struct Model {
     kind: Kind,
     pub(super) files: Vec<Source>,
     pub(super) tensors: TensorTable,
-    /// See [`super::scheme::module::Gathered`].
+    /// See [`Gathered`].
     stored: Vec<TensorInfo>,
     gguf: super::container::gguf::Metadata,
     header: TextMap,
@@ -175,7 +158,7 @@ impl Model {
         let config = super::scheme::checkpoint::Config::of(folder)?;
         let (settings, beside) = super::scheme::checkpoint::quantization(folder, config.as_ref())?;
         let Gathered { tensors, stored } =
-            super::scheme::module::gather(header.tensors, &Files(&files), &settings)?;
+            super::scheme::registry::gather(header.tensors, &Files(&files), &settings)?;
         Ok(Self {
             path: path.into(),
             kind: Kind::Safetensors,
@@ -254,7 +237,7 @@ impl Model {
     }
 
     /// A weight with its bias: the tensor `<module>.bias` beside `<module>.weight`, or `bias` beside `weight`, where there is one and
-    /// the weight has two dimensions (a norm's bias is none of a matmul). Columns that [`quantize_checkpoint`] kept in 16 bits are taken
+    /// the weight has two dimensions (a norm's bias is none of a matmul). Columns that [`quantize_checkpoint`](super::quantize_checkpoint()) kept in 16 bits are taken
     /// from there.
     ///
     /// # Errors

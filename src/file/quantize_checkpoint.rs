@@ -1,11 +1,12 @@
 //! Encodes the linear layers of a safetensors checkpoint into NF4, FP4 or INT8, as a folder that transformers and bitsandbytes open.
 
 use crate::error::{Error, Result};
-use crate::file::calibration::outlier_columns::{Chosen, LIST, WEIGHT as KEPT_WEIGHT};
+use crate::file::calibration::outlier_columns::Chosen;
 use crate::file::container::output::{self, Sink, same_file};
 use crate::file::container::safetensors_write::{self, NewTensor};
 use crate::file::names::shown;
 use crate::file::quantize::{Report, TensorReport};
+use crate::file::scheme::outlier_columns::{LIST, WEIGHT as KEPT_WEIGHT};
 use crate::file::target::Target;
 use crate::file::{DType, Kind, Model, TensorInfo};
 use crate::format::storage::Part;

@@ -14,8 +14,9 @@ use super::time::{self, Timing};
 use super::transfer;
 use super::weights::Weights;
 use crate::error::Result;
+use crate::kernel::op::{clear_columns, gather_columns};
 use crate::kernel::plan::{self, Dispatch};
-use crate::kernel::{Activations, MatmulOptions, clear_columns, gather_columns, reference};
+use crate::kernel::{Activations, MatmulOptions, reference};
 use crate::linear::{Linear, OutlierColumns};
 
 /// A [`Linear`] that lies in device memory. Cheap to clone; the memory is freed with the last clone.

@@ -1,7 +1,7 @@
 //! Composition of a shader: files in a fixed order behind a header of constants, with a map from its lines back to the files.
 
-use super::{Activations, Caps, Kernel, KernelConfig, Operation, Problem};
 use crate::format::{Codebook, Layout};
+use crate::kernel::types::{Activations, Caps, Kernel, KernelConfig, Operation, Problem};
 use std::fmt::Write;
 
 /// A file of `shaders/`.
@@ -165,7 +165,7 @@ pub fn compose(kernel: &Kernel, config: &KernelConfig, layout: &Layout) -> Sourc
     if decodes {
         source.push(format!("shaders/decode/{}.wgsl", format.stem), format.shader);
     }
-    source.push(format!("shaders/kernel/{}.wgsl", kernel.name), kernel.shader);
+    source.push(format!("shaders/op/{}.wgsl", kernel.name), kernel.shader);
     source
 }
 

@@ -4,13 +4,14 @@
 //! A request is split where a device forces it: shards of the weight where it exceeds one binding (done at upload),
 //! batch columns where x or y exceed one binding, chunks of k where a driver limits loops.
 
-use super::{
-    Activations, Candidate, Caps, KERNELS, Kernel, KernelConfig, Operation, Problem, gather_act_order,
-    llm_int8, matmul_software, quantize_activations_q8, quantize_four_bit, round_activations_f16,
-    route_experts,
-};
 use crate::error::{Error, Result};
 use crate::format::Layout;
+use crate::kernel::KERNELS;
+use crate::kernel::op::{
+    gather_act_order, llm_int8, matmul_software, quantize_activations_q8, quantize_four_bit,
+    round_activations_f16, route_experts,
+};
+use crate::kernel::types::{Activations, Candidate, Caps, Kernel, KernelConfig, Operation, Problem};
 use std::ops::Range;
 
 /// Weights that the decoders handle at once.

@@ -2,8 +2,9 @@
 //!
 //! A row is summed by one thread in one order, so the bits do not depend on the number of threads.
 
-use super::{Activations, llm_int8, quantize_activations_q8, round_activations_f16};
 use crate::error::{Error, Result};
+use crate::kernel::op::{llm_int8, quantize_activations_q8, round_activations_f16};
+use crate::kernel::types::Activations;
 use crate::linear::Linear;
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;

@@ -3,7 +3,7 @@
 use super::compose::compose;
 use super::plan::{self, Params, Weight};
 use super::*;
-use crate::format::{self, Codes, FORMATS, Format};
+use crate::format::{self, Codes, FORMATS, Format, Layout};
 use crate::tensor::PackedTensor;
 use naga::valid::{Capabilities, SubgroupOperationSet, ValidationFlags, Validator};
 use rayon::prelude::*;
@@ -391,7 +391,7 @@ fn errors_are_located_in_the_files() {
     for (needle, path) in [
         ("struct Params", "lib/params.wgsl"),
         ("fn decode32", "decode/q4_0.wgsl"),
-        ("const ROW_LANES", "kernel/gemm.wgsl"),
+        ("const ROW_LANES", "op/gemm.wgsl"),
     ] {
         let at = lines.iter().position(|l| l.starts_with(needle)).unwrap_or_else(|| panic!("no {needle}"));
         let (file, line) = source.locate(at + 1);

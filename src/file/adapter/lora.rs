@@ -7,8 +7,9 @@
 use crate::error::{Error, Result};
 use crate::file::adapter::lora_config::Config;
 use crate::file::container::folder::Folder;
+use crate::file::container::source::OpenOptions;
+use crate::file::model::Model;
 use crate::file::names::{hint, shown};
-use crate::file::{Model, OpenOptions};
 use crate::linear::Lora;
 use bytes::Bytes;
 use std::path::{Path, PathBuf};

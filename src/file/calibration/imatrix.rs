@@ -22,11 +22,13 @@
 use crate::error::{Error, Result};
 use crate::file::container::folder::malformed;
 use crate::file::container::gguf::{self, MAX_NAME, Value};
+use crate::file::container::source::OpenOptions;
 use crate::file::container::source::Source;
+use crate::file::container::tensors::Files;
 use crate::file::container::tensors::MAX_TENSORS;
+use crate::file::container::tensors::TensorInfo;
+use crate::file::model::Model;
 use crate::file::names::{NameIndex, hint, shown};
-use crate::file::scheme::module::Files;
-use crate::file::{Model, OpenOptions, TensorInfo};
 use bytes::{Buf, Bytes};
 use std::path::{Path, PathBuf};
 

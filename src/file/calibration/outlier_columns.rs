@@ -4,22 +4,17 @@
 //! its codes there, too. What is kept here has to be chosen when the checkpoint is written, from activations or by a guess.
 
 use crate::error::{Error, Result};
+use crate::file::container::source::OpenOptions;
 use crate::file::container::tensors::TensorInfo;
+use crate::file::model::Model;
 use crate::file::names::shown;
-use crate::file::scheme::module::Files;
-use crate::file::{Model, OpenOptions};
+use crate::file::scheme::outlier_columns::{LIST, WEIGHT};
 use crate::format::storage::Part;
-use crate::linear::not_rising;
 use crate::tensor::check_finite;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
-
-/// Numbers of the columns: I32 `[c]`, in order.
-pub(crate) const LIST: &str = ".outlier_columns";
-/// F16 `[m, c]`
-pub(crate) const WEIGHT: &str = ".outlier_weight";
 
 /// Which columns of each weight are kept.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -213,37 +208,4 @@ fn largest(weights: &[f32], k: usize, count: usize) -> Vec<u32> {
     columns.truncate(count);
     columns.sort_unstable();
     columns
-}
-
-/// The numbers of the columns that were kept of a weight `[m, k]`: none if there is neither tensor.
-///
-/// # Errors
-/// [`Error::Malformed`] where one is missing, types or shapes disagree, or the numbers do not rise to below k.
-pub(crate) fn check(
-    [list, weight]: [Option<&TensorInfo>; 2],
-    [m, k]: [u64; 2],
-    files: &Files,
-) -> Result<Vec<u32>> {
-    let (list, weight) = match (list, weight) {
-        (None, None) => return Ok(vec![]),
-        (Some(list), Some(weight)) => (list, weight),
-        (Some(only), None) => {
-            return Err(files.malformed(only, format!("the checkpoint lacks its `{WEIGHT}`")));
-        }
-        (None, Some(only)) => return Err(files.malformed(only, format!("the checkpoint lacks its `{LIST}`"))),
-    };
-    files.typed(list, &["I32"])?;
-    files.typed(weight, &["F16"])?;
-    let &[count] = &list.shape[..] else {
-        return Err(files.malformed(list, format!("a list belongs here, its shape is {:?}", list.shape)));
-    };
-    files.expect(weight, &[m, count], "weights of kept columns")?;
-    let columns = files.words(list)?;
-    if let Some(out) = columns.iter().find(|column| u64::from(**column) >= k) {
-        return Err(files.malformed(list, format!("it names column {}, but there are {k}", *out as i32)));
-    }
-    match not_rising(&columns) {
-        Some(problem) => Err(files.malformed(list, problem)),
-        None => Ok(columns),
-    }
 }

@@ -1,7 +1,7 @@
 //! Where the files of a checkpoint lie beside each other: a folder of the disk, or memory.
 
 use crate::error::{Error, Result};
-use crate::file::OpenOptions;
+use crate::file::container::source::OpenOptions;
 use crate::file::container::source::{Source, open_regular};
 use bytes::Bytes;
 use std::fs::{self, File};

@@ -8,6 +8,24 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
+/// How to open a file.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenOptions {
+    /// Map the file into memory, so that tensors are slices of it. Without, a tensor is read when it is asked for.
+    ///
+    /// Headers are copied in any case, and before a slice is handed out the file must be as long as it was when it was opened. But
+    /// if someone truncates the file in place while a slice is in use, the system stops this process (a bus error), and if someone
+    /// overwrites it, the numbers change. Take `false` for files that others may change; replacing a file by renaming another
+    /// does no harm.
+    pub mmap: bool,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { mmap: true }
+    }
+}
+
 /// A file whose length is known and whose bytes come as [`Bytes`]: slices of the map where there is one.
 #[derive(Debug)]
 pub(crate) struct Source {

@@ -4,11 +4,12 @@
 //! its eight; `scales` `[groups, m]`. Packing "gemv": `qweight` I32 `[m, k / 8]`, `qzeros` I32 `[m, words]` and `scales` `[m, 8 · words]` in plain order,
 //! filled up with zeros.
 
+use super::view::Checkpoint;
 use crate::error::Result;
 use crate::file::container::tensors::TensorInfo;
+use crate::file::container::tensors::{Files, Module, Scheme};
 use crate::file::names::shown;
 use crate::file::scheme::gptq::{Parts, Sizes, transposed};
-use crate::file::scheme::module::{Checkpoint, Files, Module, Scheme};
 use crate::format::uniform::{self, CodeRows, Columns, Uniform};
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;

@@ -1,10 +1,11 @@
 //! Checkpoints of bitsandbytes: `weight` with `weight.absmax`, `weight.quant_map`, `weight.nested_absmax`,
 //! `weight.nested_quant_map` and `weight.quant_state.bitsandbytes__nf4`, a JSON text that alone knows the shape.
 
+use super::view::Checkpoint;
 use crate::error::{Error, Result};
+use crate::file::container::tensors::{Files, Module, Scheme};
 use crate::file::container::tensors::{TensorInfo, TensorTable};
 use crate::file::names::shown;
-use crate::file::scheme::module::{Checkpoint, Files, Module, Scheme};
 use crate::format::four_bit::{self, Dtype, FourBit, Nested, Recipe};
 use crate::format::{Format, by_name};
 use crate::tensor::PackedTensor;

@@ -4,10 +4,11 @@
 //! This crate may put two tensors beside them, which bitsandbytes does not read: `outlier_columns` and `outlier_weight`, some
 //! columns of the weight before it was quantized. The codes are complete without them.
 
+use super::outlier_columns;
+use super::view::Checkpoint;
 use crate::error::Result;
-use crate::file::calibration::outlier_columns;
 use crate::file::container::tensors::TensorInfo;
-use crate::file::scheme::module::{Checkpoint, Files, Module, Scheme};
+use crate::file::container::tensors::{Files, Module, Scheme};
 use crate::format::uniform;
 use crate::format::{Format, by_name};
 use crate::linear::OutlierColumns;

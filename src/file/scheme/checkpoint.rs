@@ -1,11 +1,11 @@
 //! Checkpoints of several files: the folder's conventions, and the index that says which shard holds which tensor.
 
+use super::view::CODES;
 use crate::error::{Error, Result};
 use crate::file::container::folder::{Folder, malformed};
 use crate::file::container::json::{self, Append, Compound, Texts};
 use crate::file::container::tensors::{TensorInfo, TensorTable};
 use crate::file::names::{NameIndex, shown};
-use crate::file::scheme::module::CODES;
 use crate::file::scheme::scales::{module_of_part, module_of_scale};
 use crate::file::scheme::settings::{self, Settings};
 use serde::Deserialize;

@@ -3,10 +3,11 @@
 //! in the same way; `weight_g_idx` I32 `[k]`. Plain: `weight` I8 with `weight_scale` and `weight_zero_point` I8.
 //! `w[m, k] = scale[m, g] · (q[m, k] - zero[m, g])`.
 
+use super::view::Checkpoint;
 use crate::error::Result;
 use crate::file::container::tensors::TensorInfo;
+use crate::file::container::tensors::{Files, Module, Scheme};
 use crate::file::scheme::gptq::{Sizes, columns, transposed};
-use crate::file::scheme::module::{Checkpoint, Files, Module, Scheme};
 use crate::file::scheme::settings::Way;
 use crate::format::uniform::{self, CodeRows, Uniform};
 use crate::tensor::PackedTensor;

@@ -5,10 +5,11 @@
 //! with `weight_scale` F8_E4M3 and `weight_global_scale`, which divides (compressed-tensors), or `weight` U8 with `weight_scale` and
 //! `weight_scale_2`, which multiplies (ModelOpt).
 
+use super::view::Checkpoint;
 use crate::error::{Error, Result};
 use crate::file::container::tensors::TensorInfo;
+use crate::file::container::tensors::{Files, Module, Scheme};
 use crate::file::names::shown;
-use crate::file::scheme::module::{Checkpoint, Files, Module, Scheme};
 use crate::format::microscale::mxfp4::Pairs;
 use crate::format::microscale::nvfp4_global::{Global, Nvfp4};
 use crate::format::{Format, by_name};

@@ -2,10 +2,11 @@
 //! tensor, a row, or groups (compressed-tensors, ModelOpt, FBGEMM, MXFP8), `<module>.scale` (DeepSeek), `scale_weight` (ComfyUI), or alone,
 //! where no settings and no other tensor speak of scales. All of them multiply.
 
+use super::view::Checkpoint;
 use crate::error::Result;
 use crate::file::container::tensors::TensorInfo;
+use crate::file::container::tensors::{Files, Module, Scheme};
 use crate::file::names::shown;
-use crate::file::scheme::module::{Checkpoint, Files, Module, Scheme};
 use crate::file::scheme::scales::{is_weight, refuse_unscaled};
 use crate::format::fp8::{self, Fp8, Kind, Scales};
 use crate::tensor::PackedTensor;

@@ -7,10 +7,11 @@
 //!
 //! A `g_idx` of zeros alone, or of -1 alone, is no order: groups are runs of columns, as exllamav2 has it.
 
+use super::view::Checkpoint;
 use crate::error::Result;
 use crate::file::container::tensors::TensorInfo;
+use crate::file::container::tensors::{Files, Module, Scheme};
 use crate::file::names::shown;
-use crate::file::scheme::module::{Checkpoint, Files, Module, Scheme};
 use crate::format::uniform::{self, CodeRows, Columns, Uniform};
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;

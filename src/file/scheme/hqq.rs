@@ -3,10 +3,11 @@
 //! in the high nibbles and the lower half in the low ones, quarters, eighths, or ten parts of three bits in an I32.
 //! `w = (q - zero) * scale`.
 
+use super::view::Checkpoint;
 use crate::error::{Error, Result};
 use crate::file::container::tensors::TensorInfo;
+use crate::file::container::tensors::{Files, Module, Scheme};
 use crate::file::names::shown;
-use crate::file::scheme::module::{Checkpoint, Files, Module, Scheme};
 use crate::format::uniform::{self, CodeRows, Columns, Uniform};
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;

@@ -1,9 +1,9 @@
 //! Scales that no convention takes, and parts that an index leaves out: a weight without them would be another.
 
+use super::view::Checkpoint;
 use crate::error::Result;
 use crate::file::container::tensors::TensorInfo;
 use crate::file::names::{self, shown};
-use crate::file::scheme::module::Checkpoint;
 use std::collections::HashMap;
 
 /// What the names of other scales have: those of activations and outputs.

@@ -1,6 +1,7 @@
 //! dequantize: `y[m, k] = w[m, k]`, f32 from packed weights, equal to the CPU decoder bit for bit.
 
-use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem, compose};
+use crate::kernel::compose;
+use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub static KERNEL: Kernel = Kernel {
     name: "dequantize",
@@ -8,7 +9,7 @@ pub static KERNEL: Kernel = Kernel {
     family: Family::Any,
     activations: &[],
     rounds_weights: false,
-    shader: include_str!("../../shaders/kernel/dequantize.wgsl"),
+    shader: include_str!("../../../shaders/op/dequantize.wgsl"),
     configs,
 };
 

@@ -1,6 +1,9 @@
 //! gemv: up to 8 columns per workgroup, lanes strided over k.
 
-use super::{Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem, columns_for, compose};
+use crate::kernel::compose;
+use crate::kernel::types::{
+    Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem, columns_for,
+};
 
 pub static KERNEL: Kernel = Kernel {
     name: "gemv",
@@ -8,7 +11,7 @@ pub static KERNEL: Kernel = Kernel {
     family: Family::Gpu,
     activations: &Activations::ALL,
     rounds_weights: false,
-    shader: include_str!("../../shaders/kernel/gemv.wgsl"),
+    shader: include_str!("../../../shaders/op/gemv.wgsl"),
     configs,
 };
 

@@ -1,14 +1,14 @@
 //! quantize_activations_q8: activations as eight-bit codes with a scale for each 32.
 
-use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
+use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
-pub(super) static KERNEL: Kernel = Kernel {
+pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     name: "quantize_activations_q8",
     operation: Operation::Stage,
     family: Family::Any,
     activations: &[],
     rounds_weights: false,
-    shader: include_str!("../../shaders/kernel/quantize_activations_q8.wgsl"),
+    shader: include_str!("../../../shaders/op/quantize_activations_q8.wgsl"),
     configs,
 };
 
@@ -26,7 +26,7 @@ pub fn twin(x: &[f32]) -> Vec<f64> {
         let (d, id) = scales(top);
         x.iter().map(|v| f64::from(d) * f64::from((v * id).round_ties_even())).collect::<Vec<_>>()
     };
-    x.chunks(super::plan::CHUNK).flat_map(chunk).collect()
+    x.chunks(crate::kernel::plan::CHUNK).flat_map(chunk).collect()
 }
 
 /// Scale and its reciprocal for 32 activations, the largest of which has magnitude `top` as bits; both zero below 2^-111.

@@ -1,14 +1,14 @@
 //! gather_outliers: the activations of the features of a list, side by side.
 
-use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
+use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
-pub(super) static KERNEL: Kernel = Kernel {
+pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     name: "gather_outliers",
     operation: Operation::Stage,
     family: Family::Any,
     activations: &[],
     rounds_weights: false,
-    shader: include_str!("../../shaders/kernel/gather_outliers.wgsl"),
+    shader: include_str!("../../../shaders/op/gather_outliers.wgsl"),
     configs,
 };
 

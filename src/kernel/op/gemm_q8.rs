@@ -1,6 +1,8 @@
 //! gemm_q8: tiles of codes in workgroup memory, multiplied as integers.
 
-use super::{Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem, compose, gemm};
+use crate::kernel::compose;
+use crate::kernel::op::gemm;
+use crate::kernel::types::{Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub static KERNEL: Kernel = Kernel {
     name: "gemm_q8",
@@ -8,7 +10,7 @@ pub static KERNEL: Kernel = Kernel {
     family: Family::Gpu,
     activations: &[Activations::Q8],
     rounds_weights: false,
-    shader: include_str!("../../shaders/kernel/gemm_q8.wgsl"),
+    shader: include_str!("../../../shaders/op/gemm_q8.wgsl"),
     configs,
 };
 

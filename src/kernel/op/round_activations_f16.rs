@@ -1,14 +1,15 @@
 //! round_activations_f16: activations as f16, with a power of two taken out of each column.
 
-use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem, compose};
+use crate::kernel::compose;
+use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
-pub(super) static KERNEL: Kernel = Kernel {
+pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     name: "round_activations_f16",
     operation: Operation::Stage,
     family: Family::Any,
     activations: &[],
     rounds_weights: false,
-    shader: include_str!("../../shaders/kernel/round_activations_f16.wgsl"),
+    shader: include_str!("../../../shaders/op/round_activations_f16.wgsl"),
     configs,
 };
 

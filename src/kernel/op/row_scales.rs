@@ -1,6 +1,6 @@
 //! row_scales: the power of two that a kernel with f16 weights takes out of each row.
 
-use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
+use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub static KERNEL: Kernel = Kernel {
     name: "row_scales",
@@ -8,7 +8,7 @@ pub static KERNEL: Kernel = Kernel {
     family: Family::Any,
     activations: &[],
     rounds_weights: false,
-    shader: include_str!("../../shaders/kernel/row_scales.wgsl"),
+    shader: include_str!("../../../shaders/op/row_scales.wgsl"),
     configs,
 };
 

@@ -1,14 +1,15 @@
 //! quantize_activations_int8: activations as integers with a scale for each column of the batch, outliers left out.
 
-use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem, compose};
+use crate::kernel::compose;
+use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
-pub(super) static KERNEL: Kernel = Kernel {
+pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     name: "quantize_activations_int8",
     operation: Operation::Stage,
     family: Family::Any,
     activations: &[],
     rounds_weights: false,
-    shader: include_str!("../../shaders/kernel/quantize_activations_int8.wgsl"),
+    shader: include_str!("../../../shaders/op/quantize_activations_int8.wgsl"),
     configs,
 };
 

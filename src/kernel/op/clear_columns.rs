@@ -1,17 +1,17 @@
 //! clear_columns: activations with zeros in some columns.
 
-use super::gather_columns::each;
-use super::plan::{self, Dispatch};
-use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 use crate::error::Result;
+use crate::kernel::op::gather_columns::each;
+use crate::kernel::plan::{self, Dispatch};
+use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
-pub(super) static KERNEL: Kernel = Kernel {
+pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     name: "clear_columns",
     operation: Operation::Stage,
     family: Family::Any,
     activations: &[],
     rounds_weights: false,
-    shader: include_str!("../../shaders/kernel/clear_columns.wgsl"),
+    shader: include_str!("../../../shaders/op/clear_columns.wgsl"),
     configs: |_: &Caps, _: &Problem| vec![KernelConfig::new(64)],
 };
 

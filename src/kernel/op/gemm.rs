@@ -1,6 +1,7 @@
 //! gemm: tiles of f32 weights and activations in workgroup memory.
 
-use super::{Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem, compose};
+use crate::kernel::compose;
+use crate::kernel::types::{Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub static KERNEL: Kernel = Kernel {
     name: "gemm",
@@ -8,7 +9,7 @@ pub static KERNEL: Kernel = Kernel {
     family: Family::Gpu,
     activations: &[Activations::F32, Activations::F16],
     rounds_weights: false,
-    shader: include_str!("../../shaders/kernel/gemm.wgsl"),
+    shader: include_str!("../../../shaders/op/gemm.wgsl"),
     configs,
 };
 
@@ -23,7 +24,7 @@ const TILES: &[(u32, u32, u32)] = &[(64, 64, 4), (128, 64, 8), (64, 32, 4), (32,
 
 /// Configurations of a kernel with tiles, the one that suits the request first: large tiles read memory less often, small
 /// ones compute less that is thrown away. Each is also split along k where its tiles would not fill a device.
-pub(super) fn tiled(
+pub(in crate::kernel) fn tiled(
     request: &Problem,
     parts: &[&'static compose::Part],
     memory: fn(u32, u32) -> u32,
@@ -57,7 +58,7 @@ fn cost(request: &Problem, (rows, columns, _): &(u32, u32, u32)) -> f64 {
 }
 
 /// `64x32`, or `64x32/4` with four splits.
-pub(super) fn variant(rows: u32, columns: u32, splits: u32) -> String {
+pub(in crate::kernel) fn variant(rows: u32, columns: u32, splits: u32) -> String {
     match splits {
         1 => format!("{rows}x{columns}"),
         splits => format!("{rows}x{columns}/{splits}"),
@@ -66,7 +67,7 @@ pub(super) fn variant(rows: u32, columns: u32, splits: u32) -> String {
 
 /// Ways to split k, the best guess first: where fewer tiles than this would leave a large device idle, and k is long
 /// enough to give each split work.
-pub(super) fn splits(request: &Problem, rows: u32, columns: u32) -> Vec<u32> {
+pub(in crate::kernel) fn splits(request: &Problem, rows: u32, columns: u32) -> Vec<u32> {
     const TILES_WANTED: usize = 128;
     const LEAST_COLUMNS: usize = 1024;
     let tiles = request.rows.div_ceil(rows as usize).saturating_mul(request.batch.div_ceil(columns as usize));

@@ -1,6 +1,8 @@
 //! gemm_coop: tiles of f16 in workgroup memory, multiplied by cooperative matrices with f32 sums.
 
-use super::{Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem, compose, gemm};
+use crate::kernel::compose;
+use crate::kernel::op::gemm;
+use crate::kernel::types::{Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub static KERNEL: Kernel = Kernel {
     name: "gemm_coop",
@@ -8,7 +10,7 @@ pub static KERNEL: Kernel = Kernel {
     family: Family::Gpu,
     activations: &[Activations::F16],
     rounds_weights: true,
-    shader: include_str!("../../shaders/kernel/gemm_coop.wgsl"),
+    shader: include_str!("../../../shaders/op/gemm_coop.wgsl"),
     configs,
 };
 

@@ -1,14 +1,14 @@
 //! gather_act_order: activations in the order in which the device has the columns of a weight.
 
-use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
+use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
-pub(super) static KERNEL: Kernel = Kernel {
+pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     name: "gather_act_order",
     operation: Operation::Stage,
     family: Family::Any,
     activations: &[],
     rounds_weights: false,
-    shader: include_str!("../../shaders/kernel/gather_act_order.wgsl"),
+    shader: include_str!("../../../shaders/op/gather_act_order.wgsl"),
     configs,
 };
 

@@ -1,30 +1,30 @@
 //! quantize_four_bit: codes and scales of blocks of weights, as NF4 and FP4 have them.
 
-use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
+use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
-pub(super) static KERNEL: Kernel = Kernel {
+pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     name: "quantize_four_bit",
     operation: Operation::Quantize,
     family: Family::Any,
     activations: &[],
     rounds_weights: false,
-    shader: include_str!("../../shaders/kernel/quantize_four_bit.wgsl"),
+    shader: include_str!("../../../shaders/op/quantize_four_bit.wgsl"),
     configs: |_: &Caps, _: &Problem| BLOCKS.map(config).into(),
 };
 
 /// Weights that share a scale.
-pub(super) const BLOCKS: [usize; 8] = [32, 64, 128, 256, 512, 1024, 2048, 4096];
+pub(in crate::kernel) const BLOCKS: [usize; 8] = [32, 64, 128, 256, 512, 1024, 2048, 4096];
 const WORKGROUP: usize = 64;
 /// Weights whose codes fill a word: a lane takes so many at a time.
 const WORD: usize = 8;
 
 /// Weights of a workgroup: a word of codes for each lane, or one large block.
-pub(super) fn span(block: usize) -> usize {
+pub(in crate::kernel) fn span(block: usize) -> usize {
     block.max(WORD * WORKGROUP)
 }
 
 /// How the kernel is compiled for blocks of this size.
-pub(super) fn config(block: usize) -> KernelConfig {
+pub(in crate::kernel) fn config(block: usize) -> KernelConfig {
     let (blocks, rounds) = (span(block) / block, span(block) / (WORD * WORKGROUP));
     KernelConfig {
         variant: format!("{block}"),

@@ -1,6 +1,6 @@
 //! reduce_split_k: adds up what the splits of a matmul left.
 
-use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
+use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub static KERNEL: Kernel = Kernel {
     name: "reduce_split_k",
@@ -8,7 +8,7 @@ pub static KERNEL: Kernel = Kernel {
     family: Family::Any,
     activations: &[],
     rounds_weights: false,
-    shader: include_str!("../../shaders/kernel/reduce_split_k.wgsl"),
+    shader: include_str!("../../../shaders/op/reduce_split_k.wgsl"),
     configs,
 };
 

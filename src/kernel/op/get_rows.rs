@@ -1,6 +1,7 @@
 //! get_rows: `y[i, k] = w[rows[i], k]`, the look-up of token embeddings.
 
-use super::{Family, Kernel, Operation, dequantize};
+use crate::kernel::op::dequantize;
+use crate::kernel::types::{Family, Kernel, Operation};
 
 pub static KERNEL: Kernel = Kernel {
     name: "get_rows",
@@ -8,6 +9,6 @@ pub static KERNEL: Kernel = Kernel {
     family: Family::Any,
     activations: &[],
     rounds_weights: false,
-    shader: include_str!("../../shaders/kernel/get_rows.wgsl"),
+    shader: include_str!("../../../shaders/op/get_rows.wgsl"),
     configs: dequantize::configs,
 };

@@ -1,16 +1,16 @@
 //! gather_columns: some columns of the activations, side by side.
 
-use super::plan::{self, Buffer, Dispatch, Params};
-use super::{Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem};
 use crate::error::Result;
+use crate::kernel::plan::{self, Buffer, Dispatch, Params};
+use crate::kernel::types::{Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
-pub(super) static KERNEL: Kernel = Kernel {
+pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     name: "gather_columns",
     operation: Operation::Stage,
     family: Family::Any,
     activations: &[],
     rounds_weights: false,
-    shader: include_str!("../../shaders/kernel/gather_columns.wgsl"),
+    shader: include_str!("../../../shaders/op/gather_columns.wgsl"),
     configs: |_: &Caps, _: &Problem| vec![KernelConfig::new(64)],
 };
 
@@ -24,7 +24,7 @@ pub(crate) fn plan(w: plan::Weight, (batch, chosen): (usize, usize), caps: &Caps
 }
 
 /// A kernel with one invocation for each element of `y[n, cols]`.
-pub(super) fn each(
+pub(in crate::kernel) fn each(
     kernel: &'static Kernel,
     w: plan::Weight,
     (batch, cols): (usize, usize),

@@ -1,7 +1,10 @@
 //! matmul_software: the matmul of software adapters for every batch size; one lane is one row, times four.
 
-use super::{Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem, columns_for, compose};
 use crate::format::Codes;
+use crate::kernel::compose;
+use crate::kernel::types::{
+    Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem, columns_for,
+};
 
 pub static KERNEL: Kernel = Kernel {
     name: "matmul_software",
@@ -9,12 +12,12 @@ pub static KERNEL: Kernel = Kernel {
     family: Family::Software,
     activations: &Activations::ALL,
     rounds_weights: false,
-    shader: include_str!("../../shaders/kernel/matmul_software.wgsl"),
+    shader: include_str!("../../../shaders/op/matmul_software.wgsl"),
     configs,
 };
 
 /// Lanes of a workgroup, which is one subgroup where those have one size.
-pub(super) fn lanes(caps: &Caps) -> u32 {
+pub(in crate::kernel) fn lanes(caps: &Caps) -> u32 {
     caps.fixed_subgroup().unwrap_or(8)
 }
 

@@ -1,6 +1,6 @@
 //! route_experts: sorts the columns of a batch by their experts.
 
-use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
+use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub static KERNEL: Kernel = Kernel {
     name: "route_experts",
@@ -8,12 +8,12 @@ pub static KERNEL: Kernel = Kernel {
     family: Family::Any,
     activations: &[],
     rounds_weights: false,
-    shader: include_str!("../../shaders/kernel/route_experts.wgsl"),
+    shader: include_str!("../../../shaders/op/route_experts.wgsl"),
     configs,
 };
 
 /// Lanes of the one workgroup; each takes an expert at a time.
-pub(super) const EXPERTS: u32 = 64;
+pub(in crate::kernel) const EXPERTS: u32 = 64;
 
 /// The plan sets the constant: the columns of a workgroup of the matmul.
 fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {

@@ -1,14 +1,15 @@
 //! outlier_mask: the features of a batch that reach a threshold, as bits.
 
-use super::{Caps, Family, Kernel, KernelConfig, Operation, Problem, compose};
+use crate::kernel::compose;
+use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
-pub(super) static KERNEL: Kernel = Kernel {
+pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     name: "outlier_mask",
     operation: Operation::Stage,
     family: Family::Any,
     activations: &[],
     rounds_weights: false,
-    shader: include_str!("../../shaders/kernel/outlier_mask.wgsl"),
+    shader: include_str!("../../../shaders/op/outlier_mask.wgsl"),
     configs,
 };
 

@@ -15,21 +15,21 @@
 //! bitsandbytes: `x` is rounded to f16 first; a feature is an outlier where `|x| >= threshold`; the scale of a column is 127 times the
 //! reciprocal of the largest magnitude below the threshold, in outlier features too; products are of dequantized INT8 weights in both parts.
 
-use super::plan::{self, Activated, Buffer, CHUNK, Choose, Dispatch, Params, Tiles, Weight, Window};
-use super::{
-    Activations, Caps, KernelConfig, Problem, Threshold, gather_outliers, outlier_list, outlier_mask,
-    quantize_activations_int8, quantize_activations_int8_f32, quantize_activations_int8_one,
-    quantize_activations_q8,
-};
 use crate::error::{Error, Result};
 use crate::format::uniform;
+use crate::kernel::op::{
+    gather_outliers, outlier_list, outlier_mask, quantize_activations_int8, quantize_activations_int8_f32,
+    quantize_activations_int8_one, quantize_activations_q8,
+};
+use crate::kernel::plan::{self, Activated, Buffer, CHUNK, Choose, Dispatch, Params, Tiles, Weight, Window};
+use crate::kernel::types::{Activations, Caps, KernelConfig, Problem, Threshold};
 use std::ops::Range;
 
 /// `y[n, m] = x[n, k] · w[m, k]ᵀ`; see [`plan::matmul`].
 ///
 /// # Errors
 /// As there, and [`Error::Argument`] if the weights are not INT8.
-pub(super) fn matmul(
+pub(in crate::kernel) fn matmul(
     w: Weight,
     (batch, accumulate): (usize, bool),
     threshold: Threshold,
