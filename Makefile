@@ -1,7 +1,7 @@
 # make demo    a real model file on the GPU, every tensor checked (builds, installs a software Vulkan driver if none is there)
 # make test    the tests
 # make test-full    hours: those tests, then ten million mutations of each kind of file, the long soak, every check, every driver
-# make lint    formatting, clippy, docs, the build without the command
+# make lint    formatting, clippy, docs, the library without the command
 # make test-drivers    the tests on every software driver there is, and the shaders through other compilers; fetches what is missing
 .PHONY: demo test test-full lint test-drivers
 
@@ -36,7 +36,7 @@ test-drivers:
 	scripts/drivers.sh
 
 lint:
-	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
-	cargo clippy --no-default-features -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy -p qmatmul -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace

@@ -8,7 +8,7 @@
 use qmatmul::file::{Model, OpenOptions};
 use qmatmul::kernel::{Threshold, reference};
 use qmatmul::{
-    Activations, Error, KeptColumns, Linear, MatmulOptions, PackedTensor, Result, Runtime, format,
+    Activations, Error, Linear, MatmulOptions, OutlierColumns, PackedTensor, Result, Runtime, format,
 };
 
 const DEFAULT: &str =
@@ -55,13 +55,13 @@ impl Layer {
     }
 
     /// Some columns of the weight as they were before it was quantized.
-    fn kept(&self, columns: &[u32]) -> Result<KeptColumns> {
+    fn kept(&self, columns: &[u32]) -> Result<OutlierColumns> {
         let f16 = format::by_name("F16").expect("a format of the table");
         let weights = self.weight.dequantize();
         let row = |row: &[f32]| columns.iter().map(|column| row[*column as usize]).collect::<Vec<_>>();
         let values: Vec<f32> = weights.chunks(self.weight.cols()).flat_map(row).collect();
         let packed = PackedTensor::encode("kept", f16, self.weight.rows(), columns.len(), &values)?;
-        KeptColumns::new(columns.to_vec(), packed)
+        OutlierColumns::new(columns.to_vec(), packed)
     }
 }
 

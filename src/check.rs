@@ -24,8 +24,8 @@
 use crate::error::{Error, Result};
 use crate::format::{Blocks, Format, Layout};
 use crate::gpu::{CANARY, Layer, Runtime, Task, Upload, Weights};
-use crate::kernel::{self, Activations, MatmulOptions, Request, reference};
-use crate::linear::{Linear, LowRank};
+use crate::kernel::{self, Activations, MatmulOptions, Problem, reference};
+use crate::linear::{Linear, Lora};
 use crate::tensor::PackedTensor;
 use serde::Serializer;
 use std::fmt;
@@ -102,7 +102,7 @@ pub struct Comparison {
 
 impl Comparison {
     /// No values, which are right.
-    pub(crate) fn nothing() -> Self {
+    pub fn nothing() -> Self {
         Self {
             count: 0,
             skipped: 0,
@@ -238,7 +238,7 @@ pub struct Outcome {
     pub n: usize,
     /// How activations were taken.
     pub activations: &'static str,
-    /// The kernels that ran, with their variants: `stage_q8+gemm:64x64`.
+    /// The kernels that ran, with their variants: `quantize_activations_q8+gemm:64x64`.
     pub kernel: String,
     /// How the result compares.
     pub comparison: Comparison,
@@ -376,7 +376,7 @@ pub fn candidates_into(
 ) -> Result<()> {
     let (layout, weights) = (packed.layout(), runtime.upload(packed)?);
     for &n in batches {
-        let request = Request {
+        let request = Problem {
             rows: packed.rows(),
             cols: packed.cols(),
             batch: n,
@@ -436,7 +436,7 @@ pub fn layer(
     }
     let rounds = runtime.rounds_weights(layer.weight(), &Task::Matmul(x, options))?;
     let power = reference::linear_power(linear, x)?;
-    let more = |adapters: usize, low_rank: &LowRank| adapters + low_rank.rank();
+    let more = |adapters: usize, low_rank: &Lora| adapters + low_rank.rank();
     let kept = linear.kept().map_or(0, |kept| kept.columns().len());
     let terms = linear.adapters().iter().fold(linear.weight().cols() + kept + 1, more);
     let rows = Rows { power: &power, terms, of: &|output| output % power.len() };
@@ -476,7 +476,7 @@ pub fn lora_into(
 }
 
 /// True if activations can be taken so for weights of this layout.
-pub(crate) fn applies(layout: &Layout, activations: Activations) -> bool {
+pub fn applies(layout: &Layout, activations: Activations) -> bool {
     match activations {
         Activations::F32 | Activations::F16 => true,
         Activations::Q8 => layout.has_integers(),

@@ -155,10 +155,10 @@ impl Error {
 }
 
 /// Text that may come from a file, fit for a terminal.
-pub(crate) struct Plain<'a>(&'a str);
+pub struct Plain<'a>(&'a str);
 
 /// `text` with what moves a terminal's cursor, changes its colours or cannot be seen as escapes.
-pub(crate) fn plain(text: &str) -> Plain<'_> {
+pub fn plain(text: &str) -> Plain<'_> {
     Plain(text)
 }
 
@@ -180,7 +180,7 @@ pub(crate) fn escape(c: char) -> impl Iterator<Item = char> {
 }
 
 /// A name from a file, fit for a terminal: control characters escaped, the middle of a very long one left out.
-pub(crate) fn shown(name: &str) -> String {
+pub fn shown(name: &str) -> String {
     clipped(name, 120)
 }
 

@@ -31,8 +31,6 @@
 #![warn(missing_docs)]
 
 pub mod check;
-#[cfg(feature = "cli")]
-pub mod cli;
 pub mod error;
 pub mod file;
 pub mod format;
@@ -40,13 +38,13 @@ pub mod gpu;
 pub mod kernel;
 pub mod linear;
 pub mod tensor;
-#[cfg(feature = "cli")]
+#[cfg(any(test, feature = "translate"))]
 pub mod translate;
 pub mod tune;
 
 pub use error::{Error, Result};
 pub use gpu::{Layer, Options, Runtime, Weights};
 pub use kernel::{Activations, MatmulOptions};
-pub use linear::{KeptColumns, Linear, LowRank};
+pub use linear::{Linear, Lora, OutlierColumns};
 pub use tensor::PackedTensor;
 pub use wgpu;

@@ -9,13 +9,13 @@ use crate::tensor::PackedTensor;
 
 /// What an adapter adds to one weight: `s · (x · aᵀ) · bᵀ`.
 #[derive(Clone, Debug)]
-pub struct LowRank {
+pub struct Lora {
     a: PackedTensor,
     b: PackedTensor,
     scale: f64,
 }
 
-impl LowRank {
+impl Lora {
     /// From `a[r, k]`, `b[m, r]` and the scale s.
     ///
     /// # Errors
@@ -59,12 +59,12 @@ impl LowRank {
 
 /// Columns of a weight in a wider format than the others, multiplied by themselves.
 #[derive(Clone, Debug)]
-pub struct KeptColumns {
+pub struct OutlierColumns {
     columns: Vec<u32>,
     weight: PackedTensor,
 }
 
-impl KeptColumns {
+impl OutlierColumns {
     /// From their numbers, in order, and `weight[m, c]`.
     ///
     /// # Errors
@@ -125,8 +125,8 @@ pub(crate) fn not_rising(columns: &[u32]) -> Option<String> {
 pub struct Linear {
     weight: PackedTensor,
     bias: Option<PackedTensor>,
-    kept: Option<KeptColumns>,
-    adapters: Vec<LowRank>,
+    kept: Option<OutlierColumns>,
+    adapters: Vec<Lora>,
 }
 
 impl Linear {
@@ -154,7 +154,7 @@ impl Linear {
     /// # Errors
     /// [`Error::Shape`] if the weight has not these columns or not as many rows, [`Error::Argument`] if it is not INT8 or has kept
     /// columns already.
-    pub fn with_kept(mut self, kept: KeptColumns) -> Result<Self> {
+    pub fn with_kept(mut self, kept: OutlierColumns) -> Result<Self> {
         if kept.weight.rows() != self.weight.rows() {
             let what = format!("rows of `{}`", shown(kept.weight.name()));
             let wanted = format!("{}, as `{}` has", self.weight.rows(), shown(self.weight.name()));
@@ -173,7 +173,7 @@ impl Linear {
     ///
     /// # Errors
     /// [`Error::Shape`] if its a has not the columns of the weight, or its b not the rows.
-    pub fn with_adapter(mut self, adapter: LowRank) -> Result<Self> {
+    pub fn with_adapter(mut self, adapter: Lora) -> Result<Self> {
         let (a, b, w) = (&adapter.a, &adapter.b, &self.weight);
         let pairs = [("columns", a, a.cols(), w.cols()), ("rows", b, b.rows(), w.rows())];
         for (what, tensor, got, wanted) in pairs {
@@ -197,12 +197,12 @@ impl Linear {
     }
 
     /// The columns that are kept in a wider format, if there are any.
-    pub fn kept(&self) -> Option<&KeptColumns> {
+    pub fn kept(&self) -> Option<&OutlierColumns> {
         self.kept.as_ref()
     }
 
     /// The adapters; all are added.
-    pub fn adapters(&self) -> &[LowRank] {
+    pub fn adapters(&self) -> &[Lora] {
         &self.adapters
     }
 
@@ -250,7 +250,7 @@ impl Linear {
     fn scaled_b(&self, rank: usize) -> Vec<f32> {
         let mut out = vec![0f32; self.weight.rows() * rank];
         let mut first = 0;
-        for LowRank { b, scale, .. } in &self.adapters {
+        for Lora { b, scale, .. } in &self.adapters {
             let columns = first..first + b.cols();
             for (row, out) in out.chunks_mut(rank).enumerate() {
                 let out = &mut out[columns.clone()];
@@ -272,10 +272,10 @@ mod tests {
         PackedTensor::encode(name, f32, rows, cols, values).expect("finite values of this shape")
     }
 
-    fn low_rank(rank: usize, (m, k): (usize, usize), scale: f64) -> LowRank {
+    fn low_rank(rank: usize, (m, k): (usize, usize), scale: f64) -> Lora {
         let a: Vec<f32> = (0..rank * k).map(|i| i as f32).collect();
         let b: Vec<f32> = (0..m * rank).map(|i| 1.0 + i as f32).collect();
-        LowRank::new(f32s("a", rank, k, &a), f32s("b", m, rank, &b), scale).expect("ranks agree")
+        Lora::new(f32s("a", rank, k, &a), f32s("b", m, rank, &b), scale).expect("ranks agree")
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn adapters_of_weights_without_elements_add_nothing() {
         let rank = 1 << 31;
-        let adapter = LowRank::new(f32s("a", rank, 0, &[]), f32s("b", 0, rank, &[]), 1.0);
+        let adapter = Lora::new(f32s("a", rank, 0, &[]), f32s("b", 0, rank, &[]), 1.0);
         let linear = Linear::new(f32s("w", 0, 0, &[])).with_adapter(adapter.expect("ranks agree"));
         assert!(linear.expect("fits").joined().expect("nothing to join").is_none());
     }
@@ -301,7 +301,7 @@ mod tests {
     fn a_in_different_formats_is_joined_as_f32() {
         let f16 = format::by_name("F16").expect("a format of the table");
         let a = PackedTensor::encode("a", f16, 1, 3, &[1.0, 0.5, -2.0]).expect("finite");
-        let half = LowRank::new(a, f32s("b", 2, 1, &[1.0, 1.0]), 1.0).expect("ranks agree");
+        let half = Lora::new(a, f32s("b", 2, 1, &[1.0, 1.0]), 1.0).expect("ranks agree");
         let linear = Linear::new(f32s("w", 2, 3, &[0.0; 6])).with_adapter(half).expect("fits");
         assert_eq!(linear.joined().expect("finite").expect("one")[0].format().name, "F16");
         let linear = linear.with_adapter(low_rank(1, (2, 3), 1.0)).expect("fits");
@@ -326,7 +326,7 @@ mod tests {
     fn ranks_and_scales_are_checked() {
         let new = |a: (usize, usize), b: (usize, usize), scale| {
             let tensor = |name, (rows, cols)| f32s(name, rows, cols, &vec![0.0; rows * cols]);
-            LowRank::new(tensor("a", a), tensor("b", b), scale).map(drop)
+            Lora::new(tensor("a", a), tensor("b", b), scale).map(drop)
         };
         assert!(new((2, 3), (4, 2), 1.0).is_ok());
         let text = new((2, 3), (4, 5), 1.0).expect_err("2 is not 5").to_string();

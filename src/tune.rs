@@ -4,7 +4,7 @@ use crate::check::{self, random_tensor};
 use crate::error::Result;
 use crate::format::Format;
 use crate::gpu::{Runtime, Timing, Tuned, Weights};
-use crate::kernel::{self, Candidate, MatmulOptions, Request};
+use crate::kernel::{self, Candidate, MatmulOptions, Problem};
 use crate::tensor::PackedTensor;
 
 /// How long and on how much a candidate is timed.
@@ -48,7 +48,7 @@ const NARROW: usize = 32;
 pub fn tune(
     runtime: &Runtime,
     format: &'static Format,
-    request: &Request,
+    request: &Problem,
     effort: &Effort,
 ) -> Result<Vec<Trial>> {
     let packed =
@@ -90,7 +90,7 @@ fn trial(
     runtime: &Runtime,
     packed: &PackedTensor,
     weights: &[Weights],
-    request: &Request,
+    request: &Problem,
     candidate: Candidate,
     (effort, best): (&Effort, f64),
 ) -> Result<Trial> {

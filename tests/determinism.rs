@@ -5,7 +5,7 @@ mod common;
 use common::{VARIANTS, Variant, open, report, side_by_side};
 use qmatmul::check::{activations, random_tensor};
 use qmatmul::gpu::Upload;
-use qmatmul::kernel::{self, Activations, Candidate, Request};
+use qmatmul::kernel::{self, Activations, Candidate, Problem};
 use qmatmul::{MatmulOptions, Options, PackedTensor, Runtime, Weights, format};
 
 /// Blocks, super-blocks, a code book, a grid, plain floats; rounded activations with one of them, as every pipeline costs a
@@ -43,14 +43,14 @@ fn candidates(
     activations: Activations,
 ) -> Vec<Candidate> {
     let layout = packed.layout();
-    let request = Request {
+    let request = Problem {
         rows: w.rows(),
         cols: w.cols(),
         batch: n,
         activations,
         codes: layout.codes,
         looked_up: layout.is_looked_up(),
-        ..Request::default()
+        ..Problem::default()
     };
     kernel::candidates(runtime.caps(), &request)
 }

@@ -653,8 +653,8 @@ fn a_shader_that_does_not_compile_is_named_with_its_file_and_line() {
         assert!(matches!(error, Error::Gpu { .. }), "{text}");
         let kernel = runtime.kernels(&w, 1, &MatmulOptions::default()).expect("small");
         let kernel = kernel.split([':', '+']).next().expect("a name");
-        let line = line_of(&format!("shaders/kernel/{kernel}.wgsl"), "fn main(");
-        let want = format!("shaders/kernel/{kernel}.wgsl:{line}: ");
+        let line = line_of(&format!("shaders/op/{kernel}.wgsl"), "fn main(");
+        let want = format!("shaders/op/{kernel}.wgsl:{line}: ");
         assert!(text.contains(&want) && text.contains("Q4_0"), "wanted {want}, got {text}");
     }
     broken.store(false, Ordering::Relaxed);
@@ -690,7 +690,7 @@ fn a_pipeline_that_cannot_be_made_names_its_kernel() {
     }));
     let error = runtime.matmul(&w, &activations(64, 1)).expect_err("no entry point");
     let text = error.to_string();
-    assert!(matches!(error, Error::Gpu { .. }) && text.contains("matmul_rows for Q4_0"), "{text}");
+    assert!(matches!(error, Error::Gpu { .. }) && text.contains("matmul_software for Q4_0"), "{text}");
     runtime.matmul(&w, &activations(64, 1)).expect("usable again");
 }
 

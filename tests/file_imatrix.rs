@@ -5,7 +5,7 @@ use qmatmul::file::OpenOptions;
 use qmatmul::file::gguf::{Value, ValueType};
 use qmatmul::file::gguf_write::{self, Entries, NewTensor};
 use qmatmul::file::imatrix::Imatrix;
-use qmatmul::file::{Model, StoredType};
+use qmatmul::file::{DType, Model};
 
 const DAT: &str = "tests/golden/imatrix/stories260K.dat";
 const GGUF: &str = "tests/golden/imatrix/stories260K.gguf";
@@ -178,7 +178,7 @@ fn gguf(general_type: &str, tensors: &[(&str, &[u64], &str, Vec<f32>)]) -> bytes
         .unwrap();
     let new = |(name, shape, dtype, _): &(&str, &[u64], &str, Vec<f32>)| NewTensor {
         name: (*name).into(),
-        dtype: StoredType::Supported(qmatmul::format::by_name(dtype).unwrap()),
+        dtype: DType::Supported(qmatmul::format::by_name(dtype).unwrap()),
         shape: shape.to_vec(),
     };
     let list: Vec<_> = tensors.iter().map(new).collect();

@@ -8,7 +8,7 @@ use common::{VARIANTS, open, report, side_by_side};
 use qmatmul::check::{self, random_tensor};
 use qmatmul::format::{self, Format};
 use qmatmul::gpu::{TuningCache, Upload};
-use qmatmul::kernel::{self, Activations, MatmulOptions, Request};
+use qmatmul::kernel::{self, Activations, MatmulOptions, Problem};
 use qmatmul::{Options, PackedTensor, Runtime};
 
 struct Case {
@@ -220,7 +220,7 @@ fn every_candidate_takes_any_batch() {
         let format = format::by_name(name).expect("a format of the table");
         for n in [1, 3, 9, 70] {
             let case = case(67, 2336, n, "a forced candidate, and k long enough to be split");
-            let request = Request {
+            let request = Problem {
                 rows: case.m,
                 cols: case.k,
                 batch: n,

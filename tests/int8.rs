@@ -7,7 +7,7 @@ use qmatmul::check::{self, NMSE_F32, compare, compare_bits};
 use qmatmul::file::{Model, OpenOptions};
 use qmatmul::kernel::llm_int8::Staged;
 use qmatmul::kernel::{Threshold, reference};
-use qmatmul::{Activations, Error, KeptColumns, Linear, MatmulOptions, Options, PackedTensor, format};
+use qmatmul::{Activations, Error, Linear, MatmulOptions, Options, OutlierColumns, PackedTensor, format};
 
 fn int8(threshold: f32) -> MatmulOptions {
     MatmulOptions::with(Activations::Int8(Threshold::new(threshold).expect("not negative")))
@@ -319,13 +319,13 @@ fn real_layer() -> (PackedTensor, Vec<f32>) {
 }
 
 /// Columns of a weight as they are.
-fn kept(weight: &PackedTensor, columns: &[u32]) -> KeptColumns {
+fn kept(weight: &PackedTensor, columns: &[u32]) -> OutlierColumns {
     let f16 = format::by_name("F16").expect("a format of the table");
     let values = weight.dequantize();
     let row = |row: &[f32]| columns.iter().map(|column| row[*column as usize]).collect::<Vec<_>>();
     let values: Vec<f32> = values.chunks(weight.cols()).flat_map(row).collect();
     let packed = PackedTensor::encode("kept", f16, weight.rows(), columns.len(), &values).expect("finite");
-    KeptColumns::new(columns.to_vec(), packed).expect("in order")
+    OutlierColumns::new(columns.to_vec(), packed).expect("in order")
 }
 
 /// `sqrt(Σ (got − want)² / Σ want²)` in percent.
@@ -425,7 +425,7 @@ fn kept_columns_that_do_not_fit_are_named() {
     let new = |columns: &[u32], count: usize| {
         let f16 = format::by_name("F16").expect("a format of the table");
         let weight = PackedTensor::encode("kept", f16, 4, count, &vec![0.0; 4 * count]).expect("finite");
-        KeptColumns::new(columns.to_vec(), weight).map(drop).expect_err("refused").to_string()
+        OutlierColumns::new(columns.to_vec(), weight).map(drop).expect_err("refused").to_string()
     };
     assert!(new(&[], 0).contains("none"));
     assert!(new(&[5, 3], 2).contains("5 comes before 3"));

@@ -10,7 +10,7 @@ use qmatmul::file::lora::Adapter;
 use qmatmul::file::{Model, OpenOptions};
 use qmatmul::kernel::reference;
 use qmatmul::{
-    Activations, Error, Layer, Linear, LowRank, MatmulOptions, Options, PackedTensor, Runtime, format, wgpu,
+    Activations, Error, Layer, Linear, Lora, MatmulOptions, Options, PackedTensor, Runtime, format, wgpu,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -80,7 +80,7 @@ fn golden_products_of_an_adapter_on_nf4() {
         };
         assert!(near(&linear).passed, "{}: {}", module.name, near(&linear));
         let off =
-            LowRank::new(low_rank.a().clone(), low_rank.b().clone(), module.scale * 1.002).expect("finite");
+            Lora::new(low_rank.a().clone(), low_rank.b().clone(), module.scale * 1.002).expect("finite");
         assert!(!near(&bare.clone().with_adapter(off).expect("fits")).passed, "{}", module.name);
         for variant in &VARIANTS {
             let runtime = variant.runtime();
@@ -389,8 +389,7 @@ fn linear(format: &str, (m, k): (usize, usize), bias: bool, ranks: &[usize]) -> 
     for (seed, &rank) in ranks.iter().enumerate() {
         let a = plain("a", rank, k, &activations(rank * k, 7 + seed as u64));
         let b = plain("b", m, rank, &activations(m * rank, 8 + seed as u64));
-        linear =
-            linear.with_adapter(LowRank::new(a, b, 0.3 + seed as f64).expect("ranks agree")).expect("fits");
+        linear = linear.with_adapter(Lora::new(a, b, 0.3 + seed as f64).expect("ranks agree")).expect("fits");
     }
     linear
 }
@@ -504,7 +503,7 @@ fn the_check_sees_what_is_missing() {
     let full = || linear("Q4_0", (70, 256), true, &[8, 4]);
     let off = {
         let low_rank = &full().adapters()[0].clone();
-        let scaled = LowRank::new(low_rank.a().clone(), low_rank.b().clone(), low_rank.scale() * 1.0001);
+        let scaled = Lora::new(low_rank.a().clone(), low_rank.b().clone(), low_rank.scale() * 1.0001);
         let linear =
             linear("Q4_0", (70, 256), true, &[]).with_adapter(scaled.expect("finite")).expect("fits");
         linear.with_adapter(full().adapters()[1].clone()).expect("fits")

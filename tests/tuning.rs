@@ -5,7 +5,7 @@ mod common;
 use common::{VARIANTS, open};
 use qmatmul::check::{activations, random_tensor};
 use qmatmul::gpu::{Tuned, TuningCache, Upload};
-use qmatmul::kernel::{Activations, Request};
+use qmatmul::kernel::{Activations, Problem};
 use qmatmul::tune::{Effort, tune};
 use qmatmul::{Error, MatmulOptions, Options, PackedTensor, Runtime, format, wgpu};
 use std::path::Path;
@@ -18,7 +18,7 @@ fn kept_in(folder: &Path) -> Runtime {
     open(&Options { tuning: TuningCache::Folder(folder.into()), ..VARIANTS[0].options() })
 }
 
-const REQUEST: Request = Request {
+const REQUEST: Problem = Problem {
     rows: 64,
     cols: 64,
     batch: 2,
@@ -149,7 +149,7 @@ fn choices_of_several_processes_are_kept_together() {
     let q4_0 = format::by_name("Q4_0").expect("a format");
     let choice = |batch, kernel: &str| Tuned {
         kernel: kernel.into(),
-        ..Tuned::class(q4_0, &Request { batch, ..REQUEST })
+        ..Tuned::class(q4_0, &Problem { batch, ..REQUEST })
     };
     let (a, b) = (kept_in(folder.path()), kept_in(folder.path()));
     a.tuning().set(choice(1, "first")).expect("writable");

@@ -31,7 +31,7 @@ fn codes32(row: u32, k: u32) -> Codes {
     return Codes(quads(row, k), dm.xy, dm.zw);
 }
 
-const TOGETHER = 8u;
+const SUPERBLOCK_CHUNKS = 8u;
 
 fn shared_words(row: u32, k: u32) -> Shared {
     return Shared(plane_vec4(1u, row, k >> 8u), d_and_dmin(row, k));

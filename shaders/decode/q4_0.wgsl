@@ -22,7 +22,7 @@ fn codes32(row: u32, k: u32) -> Codes {
     return codes(quads(row, k), d, -8.0 * d);
 }
 
-const TOGETHER = 8u;
+const SUPERBLOCK_CHUNKS = 8u;
 
 fn shared_words(row: u32, k: u32) -> Shared {
     return Shared(plane_vec4(1u, row, k >> 8u), vec2<f32>(0.0));

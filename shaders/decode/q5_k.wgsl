@@ -28,7 +28,7 @@ fn codes32(row: u32, k: u32) -> Codes {
     return codes(quads(row, k), dm.x, dm.y);
 }
 
-const TOGETHER = 8u;
+const SUPERBLOCK_CHUNKS = 8u;
 
 fn shared_words(row: u32, k: u32) -> Shared {
     return Shared(plane_vec4(2u, row, k >> 8u), d_and_dmin(row, k));

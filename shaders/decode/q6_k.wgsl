@@ -33,7 +33,7 @@ fn codes32(row: u32, k: u32) -> Codes {
     return Codes(quads(row, k), d, -32.0 * d);
 }
 
-const TOGETHER = 8u;
+const SUPERBLOCK_CHUNKS = 8u;
 
 fn shared_words(row: u32, k: u32) -> Shared {
     return Shared(plane_vec4(2u, row, k >> 8u), vec2<f32>(plane_f16(3u, row, k >> 8u)));

@@ -17,7 +17,7 @@ fn codes32(row: u32, k: u32) -> Codes {
     return codes(byte_quads(plane_vec4(0u, row, k >> 4u), plane_vec4(0u, row, (k >> 4u) + 1u)), scale(row, k), 0.0);
 }
 
-const TOGETHER = 8u;
+const SUPERBLOCK_CHUNKS = 8u;
 
 fn shared_words(row: u32, k: u32) -> Shared {
     return Shared(plane_vec4(1u, row, k >> 8u), vec2<f32>(0.0));

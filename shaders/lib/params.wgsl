@@ -47,10 +47,10 @@ fn plane_stride(plane: u32) -> u32 {
     return component(params.plane_stride, plane);
 }
 
-// Where 16 bytes of a row of a plane lie, number `i`, counted in 16 bytes. In planes of SIDE_BY_SIDE those of four rows, TILE_LANES apart, lie together:
+// Where 16 bytes of a row of a plane lie, number `i`, counted in 16 bytes. In planes of INTERLEAVED those of four rows, TILE_LANES apart, lie together:
 // one lane takes these rows, and a processor follows few streams of memory at a time.
 fn plane_16_bytes(plane: u32, row: u32, i: u32) -> u32 {
-    if (((SIDE_BY_SIDE >> plane) & 1u) == 0u) {
+    if (((INTERLEAVED >> plane) & 1u) == 0u) {
         return ((plane_offset(plane) + row * plane_stride(plane)) >> 2u) + i;
     }
     let lanes = max(TILE_LANES, 1u);
@@ -60,7 +60,7 @@ fn plane_16_bytes(plane: u32, row: u32, i: u32) -> u32 {
 
 // Word `i` of a row of a plane.
 fn plane_word(plane: u32, row: u32, i: u32) -> u32 {
-    if (((SIDE_BY_SIDE >> plane) & 1u) == 1u) {
+    if (((INTERLEAVED >> plane) & 1u) == 1u) {
         return w[4u * plane_16_bytes(plane, row, i >> 2u) + (i & 3u)];
     }
     return w[plane_offset(plane) + row * plane_stride(plane) + i];

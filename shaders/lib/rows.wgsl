@@ -4,7 +4,7 @@
 
 // The column at a place of the device's order.
 fn place(at: u32) -> u32 {
-    if (ORDERED == 1u) {
+    if (ACT_ORDER == 1u) {
         return book[at];
     }
     return at;

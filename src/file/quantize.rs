@@ -1,11 +1,11 @@
 //! Encodes the weights of a model into a packed format, tensor by tensor, as a GGUF file.
 
 use crate::error::{Error, Result};
-use crate::file::gguf::Value;
-use crate::file::gguf_write::{self, Entries, NewTensor};
+use crate::file::container::gguf::Value;
+use crate::file::container::gguf_write::{self, Entries, NewTensor};
+use crate::file::container::output::Sink;
 use crate::file::names::shown;
-use crate::file::output::Sink;
-use crate::file::{Kind, Model, StoredType, TensorInfo};
+use crate::file::{DType, Kind, Model, TensorInfo};
 use crate::format::Format;
 use crate::tensor::PackedTensor;
 use std::path::Path;
@@ -33,9 +33,9 @@ pub struct TensorReport {
     /// Its name.
     pub name: String,
     /// How it was stored.
-    pub from: StoredType,
+    pub from: DType,
     /// How it is stored now.
-    pub to: StoredType,
+    pub to: DType,
     /// Its columns that are written in 16 bits besides.
     pub kept_columns: usize,
     /// Why it was copied unchanged: "172 columns are not a multiple of 32". `None` if it was encoded.
@@ -78,7 +78,7 @@ pub fn quantize(
 
 fn plan(tensor: &TensorInfo, format: &'static Format) -> Result<TensorReport> {
     let why_not = why_not(tensor, format);
-    let to = if why_not.is_some() { tensor.dtype } else { StoredType::Supported(format) };
+    let to = if why_not.is_some() { tensor.dtype } else { DType::Supported(format) };
     if to.gguf_type().is_none() {
         return Err(Error::UnsupportedFormat {
             tensor: shown(&tensor.name),

@@ -1,13 +1,14 @@
 //! Encodes the linear layers of a safetensors checkpoint into NF4, FP4 or INT8, as a folder that transformers and bitsandbytes open.
 
 use crate::error::{Error, Result};
+use crate::file::calibration::outlier_columns::Chosen;
+use crate::file::container::output::{self, Sink, same_file};
+use crate::file::container::safetensors_write::{self, NewTensor};
 use crate::file::names::shown;
-use crate::file::outlier_columns::{Chosen, LIST, WEIGHT as KEPT_WEIGHT};
-use crate::file::output::{self, Sink, same_file};
 use crate::file::quantize::{Report, TensorReport};
-use crate::file::safetensors_write::{self, NewTensor};
+use crate::file::scheme::outlier_columns::{LIST, WEIGHT as KEPT_WEIGHT};
 use crate::file::target::Target;
-use crate::file::{Kind, Model, StoredType, TensorInfo};
+use crate::file::{DType, Kind, Model, TensorInfo};
 use crate::format::storage::Part;
 use crate::tensor::PackedTensor;
 use serde_json::{Value, json};
@@ -498,7 +499,7 @@ fn report(job: &Job, plan: &[Item]) -> Report {
     let tensors = plan.iter().map(|item| TensorReport {
         name: item.info.name.clone(),
         from: item.info.dtype,
-        to: item.target.as_ref().map_or(item.info.dtype, |(t, _)| StoredType::Supported(t.format())),
+        to: item.target.as_ref().map_or(item.info.dtype, |(t, _)| DType::Supported(t.format())),
         kept_columns: item.kept_columns(),
         why_not: item.why_not.clone(),
     });

@@ -1,7 +1,7 @@
 //! What `quantize` can make of the weights of a checkpoint.
 
 use crate::error::{Error, Result};
-use crate::file::outlier_columns::{Chosen, Keep};
+use crate::file::calibration::outlier_columns::{Chosen, Keep};
 use crate::file::{Model, TensorInfo};
 use crate::format::four_bit::{self, Dtype, Recipe};
 use crate::format::storage::Part;
@@ -45,7 +45,7 @@ impl Target {
         }
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let fault = match self {
             Self::FourBit(format, _) if four_bit::table(format).is_none() => {
                 Some(format!("{} cannot be written into a checkpoint of bitsandbytes", format.name))
@@ -61,7 +61,7 @@ impl Target {
     }
 
     /// The same for one weight.
-    pub(super) fn of(&self, weight: &TensorInfo) -> Self {
+    pub(crate) fn of(&self, weight: &TensorInfo) -> Self {
         let dtype = match weight.dtype.name() {
             "F16" => Dtype::F16,
             "BF16" => Dtype::Bf16,
@@ -74,7 +74,7 @@ impl Target {
     }
 
     /// What is kept of a weight in 16 bits besides.
-    pub(super) fn chosen(&self, model: &Model, weight: &TensorInfo) -> Result<Chosen> {
+    pub(crate) fn chosen(&self, model: &Model, weight: &TensorInfo) -> Result<Chosen> {
         match self {
             Self::FourBit(..) => Keep::Nothing.chosen(model, weight),
             Self::Int8 { keep, .. } => keep.chosen(model, weight),
@@ -82,7 +82,7 @@ impl Target {
     }
 
     /// Refuses to keep nothing if something was to be kept: then the names are wrong, or the activations tame.
-    pub(super) fn check_kept(&self, columns: usize) -> Result<()> {
+    pub(crate) fn check_kept(&self, columns: usize) -> Result<()> {
         match self {
             Self::Int8 { keep: Keep::Captured(captures), threshold } if columns == 0 => Err(Error::Argument(
                 format!("{captures}: nothing in it is of a weight of the model and reaches {threshold}"),
@@ -92,7 +92,7 @@ impl Target {
     }
 
     /// The parts of a weight, without their bytes.
-    pub(super) fn headers(&self, shape: [usize; 2]) -> Vec<Part> {
+    pub(crate) fn headers(&self, shape: [usize; 2]) -> Vec<Part> {
         match self {
             Self::FourBit(format, recipe) => four_bit::headers(format, &shape, *recipe),
             Self::Int8 { .. } => uniform::int8_headers(shape),
@@ -100,7 +100,7 @@ impl Target {
     }
 
     /// What transformers wants to know, but for the modules to skip. It writes the choices of four bits for INT8, too.
-    pub(super) fn config(&self) -> Value {
+    pub(crate) fn config(&self) -> Value {
         let (four_bit, name, recipe, threshold) = match self {
             Self::FourBit(format, recipe) => (true, format.name, *recipe, 6.0),
             Self::Int8 { threshold, .. } => (false, "FP4", Recipe::default(), *threshold),

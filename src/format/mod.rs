@@ -4,118 +4,73 @@
 //! the same bits on the device ([`Plane`]s of aligned words, a lossless repack). Its twin `shaders/decode/<stem>.wgsl`
 //! decodes that layout.
 
-mod bf16;
-mod f16;
-mod f32;
-mod f64;
-mod fp4;
-mod fp8_e4m3;
-mod fp8_e5m2;
-mod i16;
-mod i32;
-mod i64;
-mod i8;
-mod int2;
-mod int3;
-mod int4;
-mod int8;
-mod iq1_m;
-mod iq1_s;
-mod iq2_s;
-mod iq2_xs;
-mod iq2_xxs;
-mod iq3_s;
-mod iq3_xxs;
-mod iq4_nl;
-mod iq4_xs;
-pub(crate) mod mxfp4;
-mod nf4;
-mod nvfp4;
-pub(crate) mod nvfp4_global;
-mod q1_0;
-mod q2_0;
-mod q2_k;
-mod q3_k;
-mod q4_0;
-mod q4_1;
-mod q4_k;
-mod q5_0;
-mod q5_1;
-mod q5_k;
-mod q6_k;
-mod q8_0;
-mod q8_1;
-mod q8_k;
-mod tq1_0;
-mod tq2_0;
-mod uint2;
-mod uint3;
-mod uint4;
-mod uint8;
-
+pub mod affine;
 mod bits;
-pub mod four_bit;
+pub mod bnb4;
 pub mod fp8;
-mod grid;
+pub(crate) mod ggml;
+pub(crate) mod microscale;
+pub(crate) mod plain;
 pub mod storage;
 #[cfg(test)]
 mod tests;
-pub mod uniform;
 
+pub use affine::uniform;
+pub use bnb4::four_bit;
 use bytemuck::AnyBitPattern;
 use std::sync::Arc;
 pub use storage::Storage;
 
 /// Every format, one row a line, sorted.
 pub static FORMATS: &[&Format] = &[
-    &bf16::FORMAT,
-    &f16::FORMAT,
-    &f32::FORMAT,
-    &f64::FORMAT,
-    &fp4::FORMAT,
-    &fp8_e4m3::FORMAT,
-    &fp8_e5m2::FORMAT,
-    &i16::FORMAT,
-    &i32::FORMAT,
-    &i64::FORMAT,
-    &i8::FORMAT,
-    &int2::FORMAT,
-    &int3::FORMAT,
-    &int4::FORMAT,
-    &int8::FORMAT,
-    &iq1_m::FORMAT,
-    &iq1_s::FORMAT,
-    &iq2_s::FORMAT,
-    &iq2_xs::FORMAT,
-    &iq2_xxs::FORMAT,
-    &iq3_s::FORMAT,
-    &iq3_xxs::FORMAT,
-    &iq4_nl::FORMAT,
-    &iq4_xs::FORMAT,
-    &mxfp4::FORMAT,
-    &nf4::FORMAT,
-    &nvfp4::FORMAT,
-    &nvfp4_global::FORMAT,
-    &q1_0::FORMAT,
-    &q2_0::FORMAT,
-    &q2_k::FORMAT,
-    &q3_k::FORMAT,
-    &q4_0::FORMAT,
-    &q4_1::FORMAT,
-    &q4_k::FORMAT,
-    &q5_0::FORMAT,
-    &q5_1::FORMAT,
-    &q5_k::FORMAT,
-    &q6_k::FORMAT,
-    &q8_0::FORMAT,
-    &q8_1::FORMAT,
-    &q8_k::FORMAT,
-    &tq1_0::FORMAT,
-    &tq2_0::FORMAT,
-    &uint2::FORMAT,
-    &uint3::FORMAT,
-    &uint4::FORMAT,
-    &uint8::FORMAT,
+    &plain::bf16::FORMAT,
+    &plain::f16::FORMAT,
+    &plain::f32::FORMAT,
+    &plain::f64::FORMAT,
+    &bnb4::fp4::FORMAT,
+    &fp8::fp8_e4m3::FORMAT,
+    &fp8::fp8_e5m2::FORMAT,
+    &plain::i16::FORMAT,
+    &plain::i32::FORMAT,
+    &plain::i64::FORMAT,
+    &plain::i8::FORMAT,
+    &affine::int2::FORMAT,
+    &affine::int3::FORMAT,
+    &affine::int4::FORMAT,
+    &affine::int8::FORMAT,
+    &ggml::iq1_m::FORMAT,
+    &ggml::iq1_s::FORMAT,
+    &ggml::iq2_s::FORMAT,
+    &ggml::iq2_xs::FORMAT,
+    &ggml::iq2_xxs::FORMAT,
+    &ggml::iq3_s::FORMAT,
+    &ggml::iq3_xxs::FORMAT,
+    &ggml::iq4_nl::FORMAT,
+    &ggml::iq4_xs::FORMAT,
+    &microscale::mxfp4::FORMAT,
+    &bnb4::nf4::FORMAT,
+    &microscale::nvfp4::FORMAT,
+    &microscale::nvfp4_global::FORMAT,
+    &ggml::q1_0::FORMAT,
+    &ggml::q2_0::FORMAT,
+    &ggml::q2_k::FORMAT,
+    &ggml::q3_k::FORMAT,
+    &ggml::q4_0::FORMAT,
+    &ggml::q4_1::FORMAT,
+    &ggml::q4_k::FORMAT,
+    &ggml::q5_0::FORMAT,
+    &ggml::q5_1::FORMAT,
+    &ggml::q5_k::FORMAT,
+    &ggml::q6_k::FORMAT,
+    &ggml::q8_0::FORMAT,
+    &ggml::q8_1::FORMAT,
+    &ggml::q8_k::FORMAT,
+    &ggml::tq1_0::FORMAT,
+    &ggml::tq2_0::FORMAT,
+    &affine::uint2::FORMAT,
+    &affine::uint3::FORMAT,
+    &affine::uint4::FORMAT,
+    &affine::uint8::FORMAT,
 ];
 
 /// A storage format: how `[rows, cols]` weights lie in a file and on the device.
@@ -173,7 +128,7 @@ pub struct Blocks {
     /// Inverse of [`Blocks::pack`].
     pub unpack: fn(planes: &[&[u32]], row: &mut [u8]),
     /// The code book that the shader looks codes up in.
-    pub book: Book,
+    pub book: Codebook,
 }
 
 /// A format of several tensors.
@@ -188,7 +143,7 @@ pub struct Parts {
 
 /// Where the values behind the codes of a format come from.
 #[derive(Clone, Debug)]
-pub enum Book {
+pub enum Codebook {
     /// From arithmetic alone.
     None,
     /// From 16 numbers, which the shader's `lookup` knows.
@@ -201,7 +156,7 @@ pub enum Book {
     Words(Arc<[u32]>),
 }
 
-impl Book {
+impl Codebook {
     /// The words of the shader's binding `book`; at least one.
     pub fn words(&self) -> Vec<u32> {
         match self {
@@ -260,7 +215,7 @@ pub struct Layout {
     /// The aligned planes on the device, in the order of the shader's plane numbers.
     pub planes: Vec<Plane>,
     /// The code book.
-    pub book: Book,
+    pub book: Codebook,
     /// What the decoder can give besides weights, of this tensor.
     pub codes: Codes,
     /// The columns lie in another order on the device, which the book has: place `i` holds column `book[i]`.
@@ -272,14 +227,14 @@ pub struct Layout {
 
 impl Layout {
     /// A bit for each plane whose rows lie side by side.
-    pub fn side_by_side(&self) -> u32 {
+    pub fn interleaved(&self) -> u32 {
         let wide = self.planes.iter().enumerate().filter(|(_, plane)| self.lanes > 0 && plane.is_wide());
         wide.map(|(i, _)| 1 << i).sum()
     }
 
     /// Rows that lie side by side, and those of other lanes among them: shards have room for a multiple of so many.
     pub fn tile_rows(&self) -> usize {
-        if self.side_by_side() == 0 { 1 } else { 4 * self.lanes as usize }
+        if self.interleaved() == 0 { 1 } else { 4 * self.lanes as usize }
     }
 
     /// True if the shader has `codes32` for this tensor.
@@ -299,7 +254,7 @@ impl Layout {
 
     /// True if the shader looks codes up in a book of sixteen numbers.
     pub fn is_looked_up(&self) -> bool {
-        matches!(self.book, Book::Sixteen(_) | Book::SixteenAndScales(..))
+        matches!(self.book, Codebook::Sixteen(_) | Codebook::SixteenAndScales(..))
     }
 }
 

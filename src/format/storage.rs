@@ -1,6 +1,6 @@
 //! The bytes of one weight, and what they mean.
 
-use super::{Blocks, Format, Layout};
+use crate::format::{Blocks, Format, Layout};
 use bytes::Bytes;
 use std::fmt::Debug;
 use std::ops::Range;

@@ -1,7 +1,7 @@
 //! Encoding on the device.
 
 use super::memory::Buffer as DeviceBuffer;
-use super::record::{Io, Prepared};
+use super::record::{BoundProgram, Io};
 use super::runtime::Runtime;
 use super::{transfer, upload};
 use crate::error::{Error, Result};
@@ -147,7 +147,7 @@ fn upload_floats(runtime: &Runtime, to: &wgpu::Buffer, weights: &[f32]) -> Resul
     for (i, chunk) in bytes.chunks(upload::CHUNK).enumerate() {
         let doing = || "uploading weights to encode".into();
         let write = || runtime.queue().write_buffer(to, (i * upload::CHUNK) as u64, chunk);
-        runtime.guard(doing, chunk.len() as u64, write)?;
+        runtime.catch_errors(doing, chunk.len() as u64, write)?;
         runtime.submit_all(doing, chunk.len() as u64, [])?;
     }
     Ok(())
@@ -164,7 +164,7 @@ fn run(
     let y = transfer::buffer(runtime, &format!("codes and scales of `{name}`"), bytes, transfer::OUTPUT)?;
     let (mut encoder, io) = (runtime.encoder(), Io { x, y: &y, experts: None });
     for dispatch in plan {
-        Prepared::without_weights(runtime, layout, &io, side, dispatch)?.encode(&mut encoder);
+        BoundProgram::without_weights(runtime, layout, &io, side, dispatch)?.encode(&mut encoder);
     }
     let staging = transfer::stage(runtime, &mut encoder, name, &y, bytes)?;
     transfer::submit_and_read_blocking(runtime, encoder, &staging, (bytes / 4) as usize)

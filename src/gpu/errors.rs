@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// What has gone wrong with a device, and how long it is waited for.
 #[derive(Clone)]
-pub(super) struct Faults {
+pub(super) struct DeviceErrors {
     /// Why the device was lost, once it is.
     lost: Arc<OnceLock<String>>,
     /// What no scope caught, until a call reports it.
@@ -24,7 +24,7 @@ pub(super) struct Faults {
     hook: Arc<OnceLock<Hook>>,
 }
 
-impl Faults {
+impl DeviceErrors {
     /// Listens to `device`.
     pub fn watch(device: &wgpu::Device, timeout: Duration) -> Self {
         let lost = Arc::new(OnceLock::new());
@@ -43,7 +43,7 @@ impl Faults {
     }
 
     /// Keeps errors that no scope caught away from wgpu's default handler, which panics, for the next call to report. Scopes are
-    /// per thread, so such an error is not of a call that [`Faults::guard`] watches.
+    /// per thread, so such an error is not of a call that [`DeviceErrors::catch_errors`] watches.
     pub fn keep_uncaught(&self, device: &wgpu::Device) {
         let uncaught = self.uncaught.clone();
         device.on_uncaptured_error(Arc::new(move |error| {
@@ -86,7 +86,7 @@ impl Faults {
     }
 
     /// Runs `call`, turning device errors and panics of wgpu into values. `bytes` is what it allocates, for the message.
-    pub fn guard<T>(
+    pub fn catch_errors<T>(
         &self,
         device: &wgpu::Device,
         doing: impl Fn() -> String,

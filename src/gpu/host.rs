@@ -1,7 +1,7 @@
 //! What the machine itself has, where the system tells: caches and free memory bound what is worth measuring.
 
 /// Bytes of the processor's last-level cache.
-pub(crate) fn last_level_cache() -> Option<u64> {
+pub fn last_level_cache() -> Option<u64> {
     let caches = std::fs::read_dir("/sys/devices/system/cpu/cpu0/cache").ok()?;
     let size = |entry: std::io::Result<std::fs::DirEntry>| {
         parse_size(&std::fs::read_to_string(entry.ok()?.path().join("size")).ok()?)

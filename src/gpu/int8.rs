@@ -1,6 +1,6 @@
 //! What LLM.int8 makes of activations, for those who want to see it.
 
-use super::record::{Io, Prepared};
+use super::record::{BoundProgram, Io};
 use super::runtime::Runtime;
 use super::transfer;
 use super::weights::Weights;
@@ -41,7 +41,7 @@ impl Runtime {
         let count = bytes_of(&plan, plan::Buffer::Y).div_ceil(4) as usize;
         let x = transfer::filled(self, &format!("activations for `{}`", w.name()), x)?;
         let prepare =
-            |y: &wgpu::Buffer| Ok(vec![Prepared::new(self, w, &Io { x: &x, y, experts: None }, &plan)?]);
+            |y: &wgpu::Buffer| Ok(vec![BoundProgram::new(self, w, &Io { x: &x, y, experts: None }, &plan)?]);
         let (encoder, staging, count) = self.encode_result((w, &[&x]), count, 0, prepare)?;
         let y = transfer::submit_and_read_blocking(self, encoder, &staging, count)?;
         Ok(y.into_iter().map(f32::to_bits).collect())

@@ -8,15 +8,16 @@
 //! 5. `u · bᵀ` is added to y; the scales are part of b since the upload.
 
 use super::memory::Buffer;
-use super::record::{Io, Prepared};
+use super::record::{BoundProgram, Io};
 use super::runtime::{Runtime, check_buffers};
 use super::time::{self, Timing};
 use super::transfer;
 use super::weights::Weights;
 use crate::error::Result;
+use crate::kernel::op::{clear_columns, gather_columns};
 use crate::kernel::plan::{self, Dispatch};
-use crate::kernel::{Activations, MatmulOptions, clear_columns, gather_columns, reference};
-use crate::linear::{KeptColumns, Linear};
+use crate::kernel::{Activations, MatmulOptions, reference};
+use crate::linear::{Linear, OutlierColumns};
 
 /// A [`Linear`] that lies in device memory. Cheap to clone; the memory is freed with the last clone.
 #[derive(Clone)]
@@ -32,7 +33,7 @@ pub struct Layer {
 
 /// Where a step reads or writes.
 #[derive(Clone, Copy)]
-enum Place {
+enum Slot {
     X,
     /// Row number 0 for each column.
     Zeros,
@@ -49,8 +50,8 @@ enum Place {
 struct Step<'a> {
     weights: &'a Weights,
     plan: Vec<Dispatch>,
-    reads: Place,
-    writes: Place,
+    reads: Slot,
+    writes: Slot,
 }
 
 impl Layer {
@@ -83,27 +84,27 @@ impl Layer {
         let mut steps = vec![];
         if let Some(bias) = &self.bias {
             let plan = plan::get_rows(bias.shape(), n, runtime.caps())?;
-            steps.push(Step { weights: bias, plan, reads: Place::Zeros, writes: Place::Y });
+            steps.push(Step { weights: bias, plan, reads: Slot::Zeros, writes: Slot::Y });
         }
-        let mut reads = Place::X;
+        let mut reads = Slot::X;
         if let Some((kept, _)) = self.kept.as_ref().filter(|_| options.activations != Activations::F32) {
-            reads = Place::Others;
+            reads = Slot::Others;
             let plan = clear_columns::plan(self.weight.shape(), (n, kept.cols()), runtime.caps())?;
-            steps.push(Step { weights: kept, plan, reads: Place::X, writes: reads });
+            steps.push(Step { weights: kept, plan, reads: Slot::X, writes: reads });
         }
         let plan = runtime.plan_adding(&self.weight, (n, self.bias.is_some()), options)?;
-        steps.push(Step { weights: &self.weight, plan, reads, writes: Place::Y });
+        steps.push(Step { weights: &self.weight, plan, reads, writes: Slot::Y });
         if let Some((kept, _)) = &self.kept {
             let plan = gather_columns::plan(self.weight.shape(), (n, kept.cols()), runtime.caps())?;
-            steps.push(Step { weights: kept, plan, reads: Place::X, writes: Place::Kept });
+            steps.push(Step { weights: kept, plan, reads: Slot::X, writes: Slot::Kept });
             let plan = runtime.plan_adding(kept, (n, true), &exact)?;
-            steps.push(Step { weights: kept, plan, reads: Place::Kept, writes: Place::Y });
+            steps.push(Step { weights: kept, plan, reads: Slot::Kept, writes: Slot::Y });
         }
         if let Some([a, b]) = &self.low_rank {
             let plan = runtime.plan_matmul(a, n, &exact)?;
-            steps.push(Step { weights: a, plan, reads: Place::X, writes: Place::U });
+            steps.push(Step { weights: a, plan, reads: Slot::X, writes: Slot::U });
             let plan = runtime.plan_adding(b, (n, true), &exact)?;
-            steps.push(Step { weights: b, plan, reads: Place::U, writes: Place::Y });
+            steps.push(Step { weights: b, plan, reads: Slot::U, writes: Slot::Y });
         }
         Ok(steps)
     }
@@ -115,7 +116,7 @@ impl Layer {
         (x, y): (&wgpu::Buffer, &wgpu::Buffer),
         n: usize,
         options: &MatmulOptions,
-    ) -> Result<Vec<Prepared>> {
+    ) -> Result<Vec<BoundProgram>> {
         let own = |what, columns: usize| {
             let bytes = (n as u64).saturating_mul(columns as u64).saturating_mul(4);
             let what = format!("{what} for `{}`", self.weight.name());
@@ -129,22 +130,22 @@ impl Layer {
         let others = rounded.map(|_| own("activations of other columns", self.weight.cols())).transpose()?;
         let u = self.low_rank.as_ref().map(|_| own("x times a", self.rank())).transpose()?;
         let buffer = |place| match place {
-            Place::X => x,
-            Place::Y => y,
-            Place::Zeros => zeros.as_deref().expect("there is a bias"),
-            Place::Kept => kept.as_deref().expect("there are kept columns"),
-            Place::Others => others.as_deref().expect("something is rounded"),
-            Place::U => u.as_deref().expect("there are adapters"),
+            Slot::X => x,
+            Slot::Y => y,
+            Slot::Zeros => zeros.as_deref().expect("there is a bias"),
+            Slot::Kept => kept.as_deref().expect("there are kept columns"),
+            Slot::Others => others.as_deref().expect("something is rounded"),
+            Slot::U => u.as_deref().expect("there are adapters"),
         };
         let list = self.kept.as_ref().map(|(_, list)| &**list);
         let one = |step: &Step| {
             let io = Io { x: buffer(step.reads), y: buffer(step.writes), experts: list };
-            Prepared::new(runtime, step.weights, &io, &step.plan)
+            BoundProgram::new(runtime, step.weights, &io, &step.plan)
         };
         let steps = self.steps(runtime, n, options)?;
         let mut prepared: Vec<_> = steps.iter().map(one).collect::<Result<_>>()?;
         let own = [&zeros, &kept, &others, &u].into_iter().flatten();
-        prepared.push(Prepared::holding(own.map(|buffer| buffer.room().clone()).collect()));
+        prepared.push(BoundProgram::holding(own.map(|buffer| buffer.reservation().clone()).collect()));
         Ok(prepared)
     }
 }
@@ -169,7 +170,7 @@ impl Runtime {
         })
     }
 
-    fn upload_kept(&self, kept: &KeptColumns, k: usize) -> Result<(Weights, Buffer)> {
+    fn upload_kept(&self, kept: &OutlierColumns, k: usize) -> Result<(Weights, Buffer)> {
         let words = [kept.columns(), &kept.mask(k)].concat();
         let what = format!("numbers of `{}`", kept.weight().name());
         Ok((self.upload(kept.weight())?, transfer::filled(self, &what, &words)?))
@@ -226,7 +227,7 @@ impl Runtime {
             check_buffers(w, (x, n.saturating_mul(w.cols())), (y, n.saturating_mul(w.rows())))?;
             prepared.extend(layer.prepare(self, (x, y), n, options)?);
         }
-        Prepared::encode_all(&prepared, encoder);
+        BoundProgram::encode_all(&prepared, encoder);
         Ok(())
     }
 

@@ -23,15 +23,12 @@ mod upload;
 mod warm_up;
 mod weights;
 
-#[cfg(feature = "cli")]
-pub(crate) use adapters::advice;
-pub use adapters::{AdapterSummary, Select, adapters};
+pub use adapters::{AdapterSummary, Select, adapters, advice};
 pub use device::Options;
 pub use dx12::ShaderCompiler;
 #[doc(hidden)]
 pub use hooks::{Hook, Point};
-#[cfg(feature = "cli")]
-pub(crate) use host::last_level_cache;
+pub use host::last_level_cache;
 pub use layer::Layer;
 pub use peak::{Arithmetic, Bandwidth, Peak};
 pub use runtime::Runtime;

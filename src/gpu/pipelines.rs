@@ -1,7 +1,7 @@
 //! Compiled pipelines: one per (kernel, configuration, format, its constants), kept in memory, and on disk where the backend can.
 
 use super::device::Options;
-use super::errors::Faults;
+use super::errors::DeviceErrors;
 use super::hooks::Point;
 use super::memory::Buffer;
 use super::runtime::Runtime;
@@ -9,21 +9,21 @@ use super::transfer;
 use crate::error::{Error, Result};
 use crate::format::Layout;
 use crate::kernel::compose::{self, Source};
-use crate::kernel::{Config, Kernel};
+use crate::kernel::{Kernel, KernelConfig};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub(super) type Key = (&'static str, &'static str, (bool, u32), Vec<(&'static str, u32)>, Config);
+pub(super) type Key = (&'static str, &'static str, (bool, u32), Vec<(&'static str, u32)>, KernelConfig);
 /// Locked while it is compiled, so that others who want the same wait for it instead of compiling it too.
-type Slot = Arc<Mutex<Option<Arc<wgpu::ComputePipeline>>>>;
+type Entry = Arc<Mutex<Option<Arc<wgpu::ComputePipeline>>>>;
 
 /// The pipelines of one device.
 pub(super) struct Pipelines {
     layout: wgpu::PipelineLayout,
     pub bindings: wgpu::BindGroupLayout,
-    slots: Mutex<HashMap<Key, Slot>>,
+    slots: Mutex<HashMap<Key, Entry>>,
     count: AtomicUsize,
     /// How many of them the file has.
     saved: Mutex<usize>,
@@ -38,7 +38,7 @@ impl Pipelines {
     pub fn new(
         device: &wgpu::Device,
         info: &wgpu::AdapterInfo,
-        faults: &Faults,
+        errors: &DeviceErrors,
         options: &Options,
     ) -> Result<Self> {
         let limit = u64::from(device.limits().max_storage_buffers_per_shader_stage);
@@ -46,7 +46,7 @@ impl Pipelines {
             let what = "the number of storage buffers of a shader".into();
             return Err(Error::LimitExceeded { what, wanted: STORAGE_BUFFERS, limit });
         }
-        let ((bindings, layout), disk) = faults.guard(
+        let ((bindings, layout), disk) = errors.catch_errors(
             device,
             || "opening the device".into(),
             0,
@@ -77,9 +77,9 @@ impl Pipelines {
     pub fn get(
         &self,
         device: &wgpu::Device,
-        faults: &Faults,
+        errors: &DeviceErrors,
         kernel: &'static Kernel,
-        config: &Config,
+        config: &KernelConfig,
         layout: &Layout,
     ) -> Result<Arc<wgpu::ComputePipeline>> {
         let slot = lock(&self.slots).entry(key(kernel, config, layout)).or_default().clone();
@@ -87,7 +87,7 @@ impl Pipelines {
         if let Some(pipeline) = &*pipeline {
             return Ok(pipeline.clone());
         }
-        let new = self.compile(device, faults, kernel, config, layout)?;
+        let new = self.compile(device, errors, kernel, config, layout)?;
         self.count.fetch_add(1, Ordering::Relaxed);
         Ok(pipeline.insert(Arc::new(new)).clone())
     }
@@ -122,17 +122,17 @@ impl Pipelines {
     fn compile(
         &self,
         device: &wgpu::Device,
-        faults: &Faults,
+        errors: &DeviceErrors,
         kernel: &Kernel,
-        config: &Config,
+        config: &KernelConfig,
         layout: &Layout,
     ) -> Result<wgpu::ComputePipeline> {
         let mut source = compose::compose(kernel, config, layout);
-        faults.at(Point::Compiling(&mut source.text));
+        errors.at(Point::Compiling(&mut source.text));
         let label = format!("{} {}", kernel.name, layout.format.name);
         let mut module = None;
         let doing = || format!("compiling {} for {}", kernel.name, layout.format.name);
-        let compiled = faults.guard(device, doing, 0, || {
+        let compiled = errors.catch_errors(device, doing, 0, || {
             let module = module.insert(self.module(device, &label, &source));
             self.pipeline(device, &label, module)
         });
@@ -196,7 +196,7 @@ fn located(module: &wgpu::ShaderModule, source: &Source) -> Option<String> {
 }
 
 /// What a pipeline depends on. Kernels that decode nothing are the same for all formats.
-pub(super) fn key(kernel: &'static Kernel, config: &Config, layout: &Layout) -> Key {
+pub(super) fn key(kernel: &'static Kernel, config: &KernelConfig, layout: &Layout) -> Key {
     match kernel.operation.decodes() {
         true => (
             kernel.name,

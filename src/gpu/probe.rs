@@ -1,16 +1,21 @@
 //! Whether an experimental feature does what it should: asked once, when a device is opened.
 
-use super::errors::Faults;
+use super::errors::DeviceErrors;
 use crate::kernel::compose;
 
 /// Lanes of the probe's workgroup: at least the largest subgroup there is.
 const WORKGROUP: u32 = 128;
 
 /// True if cooperative matrices of this edge multiply two matrices without symmetry right: not transposed, with f32 sums.
-pub(super) fn cooperative(device: &wgpu::Device, queue: &wgpu::Queue, faults: &Faults, edge: u32) -> bool {
+pub(super) fn cooperative(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    errors: &DeviceErrors,
+    edge: u32,
+) -> bool {
     let doing = || "probing cooperative matrices".into();
-    let result = faults.guard(device, doing, 0, || run(device, queue, edge)).and_then(|staging| {
-        faults.wait(device)?;
+    let result = errors.catch_errors(device, doing, 0, || run(device, queue, edge)).and_then(|staging| {
+        errors.wait(device)?;
         Ok(staging.get_mapped_range(..).map(|view| bytemuck::cast_slice(&view).to_vec()))
     });
     match result {

@@ -1,6 +1,6 @@
 //! Turns a plan into commands.
 
-use super::memory::{self, Buffer as DeviceBuffer, Room};
+use super::memory::{self, Buffer as DeviceBuffer, Reservation};
 use super::runtime::Runtime;
 use super::transfer;
 use super::weights::Weights;
@@ -64,9 +64,9 @@ impl<'a> Buffers<'a> {
     }
 
     /// What our own take of the device's memory.
-    fn rooms(&self) -> impl Iterator<Item = Room> {
+    fn reservations(&self) -> impl Iterator<Item = Reservation> {
         let own = [&self.staged, &self.partial, &self.routes, &self.outliers, &self.gathered, &self.ordered];
-        own.into_iter().flatten().map(|buffer| buffer.room().clone())
+        own.into_iter().flatten().map(|buffer| buffer.reservation().clone())
     }
 
     fn part(&self, window: Window) -> wgpu::BindingResource<'_> {
@@ -75,13 +75,13 @@ impl<'a> Buffers<'a> {
 }
 
 /// A plan made ready for a device: pipelines compiled, parameters written, bindings made. It can be recorded many times.
-pub(super) struct Prepared {
+pub(super) struct BoundProgram {
     steps: Vec<(std::sync::Arc<wgpu::ComputePipeline>, wgpu::BindGroup, [u32; 2])>,
     /// Of the buffers that the bindings keep alive.
-    rooms: Vec<Room>,
+    reservations: Vec<Reservation>,
 }
 
-impl Prepared {
+impl BoundProgram {
     pub fn new(runtime: &Runtime, w: &Weights, io: &Io, plan: &[Dispatch]) -> Result<Self> {
         if plan.is_empty() {
             return Ok(Self::holding(vec![]));
@@ -95,7 +95,7 @@ impl Prepared {
         };
         let bind = |(i, dispatch): (usize, &Dispatch)| {
             let pipeline = runtime.pipeline(dispatch.kernel, &dispatch.config, &w.layout)?;
-            let group = runtime.guard(
+            let group = runtime.catch_errors(
                 || format!("binding the buffers of `{}`", w.name()),
                 0,
                 || {
@@ -106,9 +106,14 @@ impl Prepared {
             Ok((pipeline, group, dispatch.grid))
         };
         let steps = plan.iter().enumerate().map(bind).collect::<Result<_>>()?;
-        let scales = scales.unwrap_or_default().iter().map(|s| s.room().clone());
-        let rooms = buffers.rooms().chain([params.room().clone()]).chain(w.rooms()).chain(scales).collect();
-        Ok(Self { steps, rooms })
+        let scales = scales.unwrap_or_default().iter().map(|s| s.reservation().clone());
+        let reservations = buffers
+            .reservations()
+            .chain([params.reservation().clone()])
+            .chain(w.reservations())
+            .chain(scales)
+            .collect();
+        Ok(Self { steps, reservations })
     }
 
     /// A dispatch that reads no weights, but a table where weights have their book. `layout` is of the format that it is for.
@@ -125,7 +130,7 @@ impl Prepared {
         let buffers = Buffers::new(runtime, dispatch.kernel.name, io, plan)?;
         let pipeline = runtime.pipeline(dispatch.kernel, &dispatch.config, layout)?;
         let doing = || format!("binding the buffers of {}", dispatch.kernel.name);
-        let group = runtime.guard(doing, 0, || {
+        let group = runtime.catch_errors(doing, 0, || {
             let table = || table.as_entire_binding();
             let (x, y) = (buffers.part(dispatch.x), buffers.part(dispatch.y));
             bind(
@@ -142,13 +147,13 @@ impl Prepared {
                 ],
             )
         })?;
-        let rooms = buffers.rooms().chain([params.room().clone()]).collect();
-        Ok(Self { steps: vec![(pipeline, group, dispatch.grid)], rooms })
+        let reservations = buffers.reservations().chain([params.reservation().clone()]).collect();
+        Ok(Self { steps: vec![(pipeline, group, dispatch.grid)], reservations })
     }
 
     /// No dispatch, but buffers that others share.
-    pub fn holding(rooms: Vec<Room>) -> Self {
-        Self { steps: vec![], rooms }
+    pub fn holding(reservations: Vec<Reservation>) -> Self {
+        Self { steps: vec![], reservations }
     }
 
     /// Adds the dispatches to a pass.
@@ -176,7 +181,7 @@ impl Prepared {
         });
         all.iter().for_each(|p| p.record(&mut pass));
         drop(pass);
-        memory::hold(encoder, all.iter().flat_map(|p| p.rooms.iter().cloned()).collect());
+        memory::hold(encoder, all.iter().flat_map(|p| p.reservations.iter().cloned()).collect());
     }
 }
 
@@ -194,7 +199,7 @@ fn params_buffer(runtime: &Runtime, of: &str, plan: &[Dispatch], stride: u64) ->
     let doing = || format!("writing parameters for `{of}`");
     let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
     let buffer = transfer::create(runtime, doing, "params", bytes.len() as u64, usage)?;
-    runtime.guard(doing, 0, || runtime.queue().write_buffer(&buffer, 0, &bytes))?;
+    runtime.catch_errors(doing, 0, || runtime.queue().write_buffer(&buffer, 0, &bytes))?;
     Ok(buffer)
 }
 

@@ -2,19 +2,19 @@
 
 use super::adapters::{self, AdapterSummary};
 use super::device::{self, Options};
-use super::errors::{Faults, panicked};
+use super::errors::{DeviceErrors, panicked};
 use super::hooks::{Hook, Point};
-use super::memory::{self, Buffer, Ledger};
+use super::memory::{self, Buffer, MemoryBudget};
 use super::pipelines::Pipelines;
 use super::probe;
-use super::record::{Io, Prepared};
+use super::record::{BoundProgram, Io};
 use super::time::{self, Timing};
 use super::transfer;
 use super::tuning::Tuning;
 use super::weights::{self, Upload, Weights};
 use crate::error::{Error, Result};
 use crate::format::{Format, Layout};
-use crate::kernel::{self, Candidate, Caps, Config, Kernel, MatmulOptions, Request, plan, reference};
+use crate::kernel::{self, Candidate, Caps, Kernel, KernelConfig, MatmulOptions, Problem, plan, reference};
 use crate::tensor::{PackedTensor, check_finite};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,8 +38,8 @@ struct Inner {
     caps: Caps,
     pipelines: Pipelines,
     tuning: Tuning,
-    faults: Faults,
-    ledger: Arc<Ledger>,
+    errors: DeviceErrors,
+    budget: Arc<MemoryBudget>,
     /// How the device was opened, if it was not the host's.
     options: Option<Options>,
 }
@@ -49,7 +49,7 @@ impl Drop for Inner {
     /// process ends. And it panics there over commands that a driver failed to record.
     fn drop(&mut self) {
         let queue = self.queue.take();
-        match self.faults.is_silent() {
+        match self.errors.is_silent() {
             true => std::mem::forget((self.device.clone(), queue)),
             false => drop(catch_unwind(AssertUnwindSafe(|| drop(queue)))),
         }
@@ -154,9 +154,9 @@ impl Runtime {
         reopen: Option<Options>,
     ) -> Result<Self> {
         let info = adapter.get_info();
-        let faults = Faults::watch(&device, device::timeout(&info, options));
+        let errors = DeviceErrors::watch(&device, device::timeout(&info, options));
         if reopen.is_some() {
-            faults.keep_uncaught(&device);
+            errors.keep_uncaught(&device);
         }
         let mut caps = device::caps(&device, &info, options);
         let usable = options.cooperative
@@ -165,16 +165,16 @@ impl Runtime {
             && device.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
         if usable {
             caps.cooperative = device::cooperative_edge(adapter)
-                .filter(|e| probe::cooperative(&device, &queue, &faults, *e));
+                .filter(|e| probe::cooperative(&device, &queue, &errors, *e));
         }
-        let pipelines = Pipelines::new(&device, &info, &faults, options)?;
+        let pipelines = Pipelines::new(&device, &info, &errors, options)?;
         let adapter = adapters::summary(adapter);
         let tuning = Tuning::open(&adapter, &caps, &options.tuning);
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let ledger = Ledger::new(options.memory_limit);
+        let budget = MemoryBudget::new(options.memory_limit);
         let (options, queue) = (reopen, Some(queue));
-        let inner = Inner { id, device, queue, adapter, caps, pipelines, tuning, faults, ledger, options };
+        let inner = Inner { id, device, queue, adapter, caps, pipelines, tuning, errors, budget, options };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -200,12 +200,12 @@ impl Runtime {
 
     /// Bytes of device memory in buffers of this runtime: weights, code books, and what calls use until their work has ended.
     pub fn memory_used(&self) -> u64 {
-        self.inner.ledger.used()
+        self.inner.budget.used()
     }
 
     /// Most bytes that they may be: [`Options::memory_limit`].
     pub fn memory_limit(&self) -> Option<u64> {
-        self.inner.ledger.limit()
+        self.inner.budget.limit()
     }
 
     /// Puts a weight into device memory, packed as it is.
@@ -310,10 +310,10 @@ impl Runtime {
             self.owns(w)?;
             check_buffers(w, (x, n.saturating_mul(w.cols())), (y, n.saturating_mul(w.rows())))?;
             let plan = self.plan_matmul(w, n, options)?;
-            Prepared::new(self, w, &Io { x, y, experts: None }, &plan)
+            BoundProgram::new(self, w, &Io { x, y, experts: None }, &plan)
         };
-        let prepared: Vec<Prepared> = outputs.iter().map(prepare).collect::<Result<_>>()?;
-        Prepared::encode_all(&prepared, encoder);
+        let prepared: Vec<BoundProgram> = outputs.iter().map(prepare).collect::<Result<_>>()?;
+        BoundProgram::encode_all(&prepared, encoder);
         Ok(())
     }
 
@@ -347,7 +347,7 @@ impl Runtime {
             return Err(Error::shape(what, format!("{wanted} bytes"), format!("{} bytes", experts.size())));
         }
         let plan = self.plan_experts(w, slots, per, options)?;
-        Prepared::new(self, w, &Io { x, y, experts: Some(experts) }, &plan)?.encode(encoder);
+        BoundProgram::new(self, w, &Io { x, y, experts: Some(experts) }, &plan)?.encode(encoder);
         Ok(())
     }
 
@@ -453,7 +453,7 @@ impl Runtime {
         time::matmul_of(self, weights, (x, n), options, least)
     }
 
-    /// The kernels and variants that a matmul with `n` columns runs, in order, each once: `stage_q8+gemm:64x64+gemv:2x64`.
+    /// The kernels and variants that a matmul with `n` columns runs, in order, each once: `quantize_activations_q8+gemm:64x64+gemv:2x64`.
     ///
     /// # Errors
     /// As [`Runtime::record_matmul`].
@@ -519,7 +519,7 @@ impl Runtime {
         let inputs: Vec<_> = [Some(&x), experts.as_ref()].into_iter().flatten().collect();
         self.encode_result((w, &inputs), count, margin, |y| {
             let io = Io { x: &x, y, experts: experts.as_deref() };
-            Prepared::new(self, w, &io, &plan).map(|prepared| vec![prepared])
+            BoundProgram::new(self, w, &io, &plan).map(|prepared| vec![prepared])
         })
     }
 
@@ -529,7 +529,7 @@ impl Runtime {
         (w, inputs): (&Weights, &[&Buffer]),
         count: usize,
         margin: usize,
-        prepare: impl FnOnce(&wgpu::Buffer) -> Result<Vec<Prepared>>,
+        prepare: impl FnOnce(&wgpu::Buffer) -> Result<Vec<BoundProgram>>,
     ) -> Result<(wgpu::CommandEncoder, Buffer, usize)> {
         let count = count + margin;
         let what = format!("results of `{}`", w.name());
@@ -537,12 +537,12 @@ impl Runtime {
         if margin > 0 {
             let canaries = vec![CANARY; count];
             let write = || self.queue().write_buffer(&y, 0, bytemuck::cast_slice(&canaries));
-            self.guard(|| format!("clearing {what}"), 0, write)?;
+            self.catch_errors(|| format!("clearing {what}"), 0, write)?;
         }
         let mut encoder = self.encoder();
-        Prepared::encode_all(&prepare(&y)?, &mut encoder);
+        BoundProgram::encode_all(&prepare(&y)?, &mut encoder);
         let staging = transfer::stage(self, &mut encoder, &what, &y, count as u64 * 4)?;
-        memory::hold(&encoder, inputs.iter().copied().chain([&y]).map(|b| b.room().clone()).collect());
+        memory::hold(&encoder, inputs.iter().copied().chain([&y]).map(|b| b.reservation().clone()).collect());
         Ok((encoder, staging, count))
     }
 
@@ -589,7 +589,7 @@ impl Runtime {
             let (wanted, limit) = (columns.saturating_mul(edge) as u64, PLANNED_ELEMENTS as u64);
             return Err(Error::LimitExceeded { what, wanted, limit });
         }
-        let choose = |request: &Request| self.choose(w.format(), request, options);
+        let choose = |request: &Problem| self.choose(w.format(), request, options);
         plan::matmul(w.shape(), batch, options.activations, &choose, self.caps())
     }
 
@@ -600,7 +600,7 @@ impl Runtime {
         per: usize,
         options: &MatmulOptions,
     ) -> Result<Vec<plan::Dispatch>> {
-        let choose = |request: &Request| self.choose(w.format(), request, options);
+        let choose = |request: &Problem| self.choose(w.format(), request, options);
         plan::matmul_experts(w.shape(), (slots, per), options.activations, &choose, self.caps())
     }
 
@@ -608,7 +608,7 @@ impl Runtime {
     fn choose(
         &self,
         format: &'static Format,
-        request: &Request,
+        request: &Problem,
         options: &MatmulOptions,
     ) -> Result<Candidate> {
         let best = self.inner.tuning.get(format, request);
@@ -641,7 +641,7 @@ impl Runtime {
 
     pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<wgpu::SubmissionIndex> {
         self.at(Point::Submitting);
-        self.inner.faults.count(&encoder);
+        self.inner.errors.count(&encoder);
         self.submit_all(|| "submitting work".into(), 0, [encoder.finish()])
     }
 
@@ -653,8 +653,8 @@ impl Runtime {
         commands: impl IntoIterator<Item = wgpu::CommandBuffer>,
     ) -> Result<wgpu::SubmissionIndex> {
         let submit = || self.queue().submit(commands);
-        let submitted = self.guard(doing, bytes, || catch_unwind(AssertUnwindSafe(submit)))?;
-        submitted.map_err(|panic| self.inner.faults.lost_or_panic(self.device(), panic))
+        let submitted = self.catch_errors(doing, bytes, || catch_unwind(AssertUnwindSafe(submit)))?;
+        submitted.map_err(|panic| self.inner.errors.lost_or_panic(self.device(), panic))
     }
 
     /// Waits until everything submitted is done.
@@ -665,11 +665,11 @@ impl Runtime {
     /// # Panics
     /// If a callback of the host's does, which wgpu runs here.
     pub fn wait(&self) -> Result<()> {
-        self.inner.faults.wait(self.device())
+        self.inner.errors.wait(self.device())
     }
 
     pub(super) fn wait_for(&self, submission: &wgpu::SubmissionIndex) -> Result<()> {
-        self.inner.faults.wait_for(self.device(), Some(submission))
+        self.inner.errors.wait_for(self.device(), Some(submission))
     }
 
     /// Bytes that the limit leaves.
@@ -678,30 +678,30 @@ impl Runtime {
     }
 
     pub(super) fn timeout(&self) -> Duration {
-        self.inner.faults.timeout()
+        self.inner.errors.timeout()
     }
 
-    pub(super) fn ledger(&self) -> &Arc<Ledger> {
-        &self.inner.ledger
+    pub(super) fn budget(&self) -> &Arc<MemoryBudget> {
+        &self.inner.budget
     }
 
     pub(super) fn at(&self, point: Point) {
-        self.inner.faults.at(point);
+        self.inner.errors.at(point);
     }
 
     /// Calls `hook` at each [`Point`], for tests; the first that is set stays.
     #[doc(hidden)]
     pub fn set_hook(&self, hook: Hook) {
-        self.inner.faults.set_hook(hook);
+        self.inner.errors.set_hook(hook);
     }
 
     pub(super) fn pipeline(
         &self,
         kernel: &'static Kernel,
-        config: &Config,
+        config: &KernelConfig,
         layout: &Layout,
     ) -> Result<Arc<wgpu::ComputePipeline>> {
-        self.inner.pipelines.get(self.device(), &self.inner.faults, kernel, config, layout)
+        self.inner.pipelines.get(self.device(), &self.inner.errors, kernel, config, layout)
     }
 
     pub(super) fn save_pipelines(&self) {
@@ -734,20 +734,20 @@ impl Runtime {
     }
 
     pub(super) fn check_alive(&self) -> Result<()> {
-        self.inner.faults.check_alive(self.device())
+        self.inner.errors.check_alive(self.device())
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        self.inner.faults.check()
+        self.inner.errors.check()
     }
 
-    pub(super) fn guard<T>(
+    pub(super) fn catch_errors<T>(
         &self,
         doing: impl Fn() -> String,
         bytes: u64,
         call: impl FnOnce() -> T,
     ) -> Result<T> {
-        self.inner.faults.guard(self.device(), doing, bytes, call)
+        self.inner.errors.catch_errors(self.device(), doing, bytes, call)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Timing of recorded work: GPU timestamps where the adapter has them, else wall time over a batch.
 
 use super::memory::Buffer;
-use super::record::{Io, Prepared};
+use super::record::{BoundProgram, Io};
 use super::runtime::Runtime;
 use super::transfer;
 use super::weights::Weights;
@@ -59,13 +59,14 @@ pub(super) fn matmul_of(
     let one = |w: &Weights| {
         runtime.owns(w)?;
         let plan = runtime.plan_matmul(w, n, options)?;
-        Prepared::new(runtime, w, &Io { x: &x, y: &y, experts: None }, &plan).map(|prepared| vec![prepared])
+        BoundProgram::new(runtime, w, &Io { x: &x, y: &y, experts: None }, &plan)
+            .map(|prepared| vec![prepared])
     };
     rounds(runtime, &weights.iter().map(one).collect::<Result<Vec<_>>>()?, least)
 }
 
 /// Runs prepared work in turn until `least` seconds have passed.
-pub(super) fn rounds(runtime: &Runtime, prepared: &[Vec<Prepared>], least: f64) -> Result<Timing> {
+pub(super) fn rounds(runtime: &Runtime, prepared: &[Vec<BoundProgram>], least: f64) -> Result<Timing> {
     if prepared.is_empty() {
         return Err(Error::Argument("there are no weights to time".into()));
     }
@@ -85,7 +86,7 @@ pub(super) fn rounds(runtime: &Runtime, prepared: &[Vec<Prepared>], least: f64) 
 }
 
 /// Runs everything once. A clock that works, and the shortest time that was seen.
-fn warmed_up(runtime: &Runtime, prepared: &[Vec<Prepared>]) -> Result<(Clock, f64)> {
+fn warmed_up(runtime: &Runtime, prepared: &[Vec<BoundProgram>]) -> Result<(Clock, f64)> {
     let mut clock = Clock::new(runtime)?;
     let mut once = f64::INFINITY;
     for p in prepared {
@@ -148,7 +149,7 @@ impl Clock {
             (set, resolve)
         };
         let queries = match device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
-            true => Some(runtime.guard(|| "making room for timestamps".into(), 256, make)?),
+            true => Some(runtime.catch_errors(|| "making room for timestamps".into(), 256, make)?),
             false => None,
         };
         Ok(Self { queries })

@@ -38,17 +38,17 @@ pub(super) fn create(
     usage: wgpu::BufferUsages,
 ) -> Result<Buffer> {
     let size = bytes.next_multiple_of(4).max(16);
-    let room = runtime.ledger().take(&doing, size)?;
+    let reservation = runtime.budget().take(&doing, size)?;
     let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
-    let buffer = runtime.guard(doing, size, || runtime.device().create_buffer(&descriptor))?;
-    Ok(Buffer::new(buffer, room))
+    let buffer = runtime.catch_errors(doing, size, || runtime.device().create_buffer(&descriptor))?;
+    Ok(Buffer::new(buffer, reservation))
 }
 
 /// A new buffer that holds `data`.
 pub(super) fn filled<T: bytemuck::NoUninit>(runtime: &Runtime, what: &str, data: &[T]) -> Result<Buffer> {
     let bytes: &[u8] = bytemuck::cast_slice(data);
     let buffer = buffer(runtime, what, bytes.len() as u64, INPUT)?;
-    runtime.guard(
+    runtime.catch_errors(
         || format!("writing {what}"),
         bytes.len() as u64,
         || {
@@ -68,7 +68,7 @@ pub(super) fn stage(
 ) -> Result<Buffer> {
     let staging = buffer(runtime, &format!("room to read {what}"), bytes, STAGING)?;
     encoder.copy_buffer_to_buffer(from, 0, &staging, 0, bytes);
-    memory::hold(encoder, vec![staging.room().clone()]);
+    memory::hold(encoder, vec![staging.reservation().clone()]);
     Ok(staging)
 }
 
@@ -116,7 +116,7 @@ fn submit_and_map(runtime: &Runtime, encoder: wgpu::CommandEncoder, staging: &Bu
             let _ = sender.send(result);
         });
     };
-    runtime.guard(|| DOING.into(), 0, map)?;
+    runtime.catch_errors(|| DOING.into(), 0, map)?;
     Ok(Mapping { submission, mapped })
 }
 

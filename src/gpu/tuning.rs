@@ -4,7 +4,7 @@ use super::adapters::AdapterSummary;
 use super::pipelines::cache_folder;
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::kernel::{Caps, Request};
+use crate::kernel::{Caps, Problem};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::TryLockError;
@@ -47,7 +47,7 @@ pub struct Tuned {
 
 impl Tuned {
     /// The class of a request, with the choice left open.
-    pub fn class(format: &Format, request: &Request) -> Self {
+    pub fn class(format: &Format, request: &Problem) -> Self {
         let n = if request.batch <= 8 { request.batch } else { request.batch.next_power_of_two() };
         Self {
             format: format.name.into(),
@@ -127,7 +127,7 @@ impl Tuning {
     }
 
     /// The kernel and variant that were measured to be the fastest for requests like this.
-    pub fn get(&self, format: &Format, request: &Request) -> Option<String> {
+    pub fn get(&self, format: &Format, request: &Problem) -> Option<String> {
         if self.off {
             return None;
         }
@@ -161,7 +161,7 @@ impl Tuning {
         table.extend(newer);
         let file = File { header: self.header.clone(), choices: table.values().cloned().collect() };
         let text = serde_json::to_string_pretty(&file).expect("plain data");
-        crate::file::output::write(path, |sink| sink.put(text.as_bytes()))
+        crate::file::container::output::write(path, |sink| sink.put(text.as_bytes()))
     }
 
     /// Prefers what `other` does, if it is for the same device: the choices as they are in memory, whatever the file says now.

@@ -35,7 +35,7 @@ pub(super) fn rows(
 ) -> Result<bool> {
     let doing = || format!("uploading `{}`", tensor.name());
     let bytes = shard.row_bytes() * rows.len() as u64;
-    let views = runtime.guard(doing, bytes, || open(runtime, (shard, buffer), &rows))?;
+    let views = runtime.catch_errors(doing, bytes, || open(runtime, (shard, buffer), &rows))?;
     let Some(mut views) = views else {
         // A lost device refuses without a word: hear of it.
         runtime.wait()?;
@@ -50,7 +50,7 @@ pub(super) fn rows(
         )
         .reduce(|| true, |a, b| a & b);
     // Dropped, the views are queued, and the empty submission starts them.
-    runtime.guard(doing, bytes, || drop(views))?;
+    runtime.catch_errors(doing, bytes, || drop(views))?;
     runtime.submit_all(doing, bytes, [])?;
     Ok(good)
 }
@@ -139,11 +139,11 @@ impl Scratch {
         }
         let rows = block.rows.len().next_multiple_of(shard.tile);
         // What fills the last tile is whatever was there: no row is read that the tensor does not have.
-        let side_by_side = layout.side_by_side();
+        let interleaved = layout.interleaved();
         for (i, (plane, stride)) in block.planes.into_iter().zip(strides).enumerate() {
             let Some(mut plane) = plane else { continue };
             let words = &self.rows[i][..stride * rows];
-            if side_by_side >> i & 1 == 0 {
+            if interleaved >> i & 1 == 0 {
                 plane.copy_from_slice(bytemuck::cast_slice(words));
                 continue;
             }

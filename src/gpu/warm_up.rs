@@ -61,7 +61,7 @@ impl Runtime {
         let buffer = || transfer::buffer(self, "nothing", size_of::<Params>() as u64, usage);
         let (input, params, y) = (buffer()?, buffer()?, buffer()?);
         let mut encoder = self.encoder();
-        self.guard(
+        self.catch_errors(
             || "compiling".into(),
             0,
             || {

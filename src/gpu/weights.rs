@@ -1,7 +1,7 @@
 //! Weights on the device: repacked into aligned planes row by row, uploaded in chunks, split where a binding ends.
 
-use super::memory::{Buffer, Room};
-use super::record::{Io, Prepared};
+use super::memory::{Buffer, Reservation};
+use super::record::{BoundProgram, Io};
 use super::runtime::Runtime;
 use super::{transfer, upload};
 use crate::error::{Error, Result};
@@ -80,8 +80,8 @@ impl Weights {
     }
 
     /// What the buffers take of the device's memory.
-    pub(super) fn rooms(&self) -> impl Iterator<Item = Room> {
-        self.buffers.iter().chain([&self.book]).map(|buffer| buffer.room().clone())
+    pub(super) fn reservations(&self) -> impl Iterator<Item = Reservation> {
+        self.buffers.iter().chain([&self.book]).map(|buffer| buffer.reservation().clone())
     }
 
     pub(super) fn shape(&self) -> Weight<'_> {
@@ -112,7 +112,7 @@ impl Weights {
             let step = plan::row_scales(self.shape(), i, runtime.caps())?;
             // It reads no activations; any buffer will do.
             let io = Io { x: &self.book, y: &y, experts: None };
-            Prepared::new(runtime, self, &io, &[step])?.encode(&mut encoder);
+            BoundProgram::new(runtime, self, &io, &[step])?.encode(&mut encoder);
             buffers.push(y);
         }
         runtime.submit(encoder)?;

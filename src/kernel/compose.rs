@@ -1,7 +1,7 @@
 //! Composition of a shader: files in a fixed order behind a header of constants, with a map from its lines back to the files.
 
-use super::{Activations, Caps, Config, Kernel, Operation, Request};
-use crate::format::{Book, Layout};
+use crate::format::{Codebook, Layout};
+use crate::kernel::types::{Activations, Caps, Kernel, KernelConfig, Operation, Problem};
 use std::fmt::Write;
 
 /// A file of `shaders/`.
@@ -65,7 +65,7 @@ static X_SCALAR: Part = part!("lib/x_scalar.wgsl");
 static X_VEC4: Part = part!("lib/x_vec4.wgsl");
 
 /// The parts that read activations: f32 16 bytes at a time where their columns are aligned; bytes come with their product.
-pub(super) fn x(caps: &Caps, request: &Request) -> Vec<&'static Part> {
+pub(super) fn x(caps: &Caps, request: &Problem) -> Vec<&'static Part> {
     match request.activations {
         Activations::F32 if request.cols.is_multiple_of(4) => vec![&X_VEC4],
         Activations::F32 => vec![&X_SCALAR],
@@ -76,7 +76,7 @@ pub(super) fn x(caps: &Caps, request: &Request) -> Vec<&'static Part> {
 }
 
 /// The parts that multiply 32 weights by 32 activations, which are `staged` in workgroup memory or not.
-pub(super) fn chunks(caps: &Caps, request: &Request, staged: bool) -> Vec<&'static Part> {
+pub(super) fn chunks(caps: &Caps, request: &Problem, staged: bool) -> Vec<&'static Part> {
     let mut parts = x(caps, request);
     match request.activations {
         Activations::Q8 | Activations::Int8(_) => parts.push(&CHUNK_Q8),
@@ -86,13 +86,13 @@ pub(super) fn chunks(caps: &Caps, request: &Request, staged: bool) -> Vec<&'stat
 }
 
 /// The parts that share f32 activations out over a subgroup, 64 bits a load where that may be, and hand them round.
-pub(super) fn shared_x(caps: &Caps, request: &Request) -> [&'static Part; 2] {
+pub(super) fn shared_x(caps: &Caps, request: &Problem) -> [&'static Part; 2] {
     let share = if caps.int64 && request.cols.is_multiple_of(4) { &X_SHARE_64 } else { &X_SHARE_32 };
     [share, &X_QUADS]
 }
 
 /// The parts that know which part of y is whose, and which weights belong to it.
-pub(super) fn tiles(request: &Request) -> [&'static Part; 3] {
+pub(super) fn tiles(request: &Problem) -> [&'static Part; 3] {
     let columns = if request.experts { &COLUMNS_EXPERTS } else { &COLUMNS_PLAIN };
     [&TILE, columns, if request.gathered { &WEIGHTS_GATHERED } else { &WEIGHTS_PLAIN }]
 }
@@ -125,7 +125,7 @@ impl Source {
 
 /// The shader of one cell of formats × kernels: directives, constants, parameters, the kernel's library parts, decoder,
 /// kernel. Kernels that decode nothing have no decoder in theirs.
-pub fn compose(kernel: &Kernel, config: &Config, layout: &Layout) -> Source {
+pub fn compose(kernel: &Kernel, config: &KernelConfig, layout: &Layout) -> Source {
     let format = layout.format;
     let decodes = kernel.operation.decodes();
     let of = if decodes { format.name } else { "every format" };
@@ -138,11 +138,11 @@ pub fn compose(kernel: &Kernel, config: &Config, layout: &Layout) -> Source {
     for (name, value) in &config.constants {
         let _ = writeln!(header, "const {name} = {value}u;");
     }
-    let (lanes, side_by_side) = if decodes { (layout.lanes, layout.side_by_side()) } else { (0, 0) };
+    let (lanes, interleaved) = if decodes { (layout.lanes, layout.interleaved()) } else { (0, 0) };
     let _ = writeln!(header, "const TILE_LANES = {lanes}u;");
-    let _ = writeln!(header, "const SIDE_BY_SIDE = {side_by_side}u;");
+    let _ = writeln!(header, "const INTERLEAVED = {interleaved}u;");
     if decodes {
-        let _ = writeln!(header, "const ORDERED = {}u;", u32::from(layout.ordered));
+        let _ = writeln!(header, "const ACT_ORDER = {}u;", u32::from(layout.ordered));
         for (name, value) in &layout.constants {
             let _ = writeln!(header, "const {name} = {value}u;");
         }
@@ -150,9 +150,9 @@ pub fn compose(kernel: &Kernel, config: &Config, layout: &Layout) -> Source {
     let mut source = Source { text: String::new(), parts: vec![] };
     source.push("header", &header);
     let book = match layout.book {
-        Book::Sixteen(_) | Book::SixteenAndScales(..) if decodes => vec![config.lookup, &LOOKUP],
-        Book::Grid(_) if decodes => vec![&GRID, &QUADS],
-        Book::None | Book::Words(_) if decodes && layout.has_codes() => vec![&QUADS],
+        Codebook::Sixteen(_) | Codebook::SixteenAndScales(..) if decodes => vec![config.lookup, &LOOKUP],
+        Codebook::Grid(_) if decodes => vec![&GRID, &QUADS],
+        Codebook::None | Codebook::Words(_) if decodes && layout.has_codes() => vec![&QUADS],
         _ => vec![],
     };
     let words = if decodes { config.words } else { &WORDS_32 };
@@ -165,7 +165,7 @@ pub fn compose(kernel: &Kernel, config: &Config, layout: &Layout) -> Source {
     if decodes {
         source.push(format!("shaders/decode/{}.wgsl", format.stem), format.shader);
     }
-    source.push(format!("shaders/kernel/{}.wgsl", kernel.name), kernel.shader);
+    source.push(format!("shaders/op/{}.wgsl", kernel.name), kernel.shader);
     source
 }
 

@@ -4,12 +4,14 @@
 //! A request is split where a device forces it: shards of the weight where it exceeds one binding (done at upload),
 //! batch columns where x or y exceed one binding, chunks of k where a driver limits loops.
 
-use super::{
-    Activations, Candidate, Caps, Config, KERNELS, Kernel, Operation, Request, llm_int8, matmul_rows,
-    permute, quantize_four_bit, route_experts, stage_f16, stage_q8,
-};
 use crate::error::{Error, Result};
 use crate::format::Layout;
+use crate::kernel::KERNELS;
+use crate::kernel::op::{
+    gather_act_order, llm_int8, matmul_software, quantize_activations_q8, quantize_four_bit,
+    round_activations_f16, route_experts,
+};
+use crate::kernel::types::{Activations, Candidate, Caps, Kernel, KernelConfig, Operation, Problem};
 use std::ops::Range;
 
 /// Weights that the decoders handle at once.
@@ -99,7 +101,7 @@ pub fn shards(
         return Err(Error::LimitExceeded { what, wanted: row_bytes, limit });
     }
     let fit = usize::try_from(limit / row_bytes.max(1)).unwrap_or(usize::MAX);
-    lay_side_by_side(layout, rows, unit, fit, caps);
+    interleave(layout, rows, unit, fit, caps);
     let tile = layout.tile_rows();
     let most = (fit - fit % tile).min(rows.max(1));
     if most < unit {
@@ -121,10 +123,10 @@ fn shard(rows: Range<usize>, plane_stride: [u32; MAX_PLANES], tile: usize) -> Sh
     Shard { rows, plane_offset, plane_stride, tile }
 }
 
-/// Sets [`Layout::lanes`] for a device: on software adapters to those of `matmul_rows`, where no more than an eighth of the rows is added to
+/// Sets [`Layout::lanes`] for a device: on software adapters to those of `matmul_software`, where no more than an eighth of the rows is added to
 /// fill the last tile, and a tile, or the runs of `unit` rows that must stay together, still fit.
-fn lay_side_by_side(layout: &mut Layout, rows: usize, unit: usize, fit: usize, caps: &Caps) {
-    layout.lanes = if caps.software { matmul_rows::lanes(caps) } else { 0 };
+fn interleave(layout: &mut Layout, rows: usize, unit: usize, fit: usize, caps: &Caps) {
+    layout.lanes = if caps.software { matmul_software::lanes(caps) } else { 0 };
     let tile = layout.tile_rows();
     if unit > fit - fit % tile || rows.next_multiple_of(tile) * 8 > rows * 9 {
         layout.lanes = 0;
@@ -173,7 +175,7 @@ pub struct Dispatch {
     /// Which kernel.
     pub kernel: &'static Kernel,
     /// How it is compiled.
-    pub config: Config,
+    pub config: KernelConfig,
     /// Which shard it reads.
     pub shard: usize,
     /// What it is told.
@@ -219,7 +221,7 @@ pub struct Weight<'a> {
 }
 
 /// Decides how a request is carried out.
-pub type Choose<'a> = &'a dyn Fn(&Request) -> Result<Candidate>;
+pub type Choose<'a> = &'a dyn Fn(&Problem) -> Result<Candidate>;
 
 /// `y[n, m] = x[n, k] · w[m, k]ᵀ`; with `accumulate` the product is added to what y holds.
 ///
@@ -244,14 +246,14 @@ pub fn matmul(
     let mut first = 0;
     while first < batch {
         let left = (batch - first).min(most);
-        let request = Request {
+        let request = Problem {
             rows: w.rows,
             cols: w.cols,
             batch: left,
             activations,
             codes: w.layout.codes,
             looked_up: w.layout.is_looked_up(),
-            ..Request::default()
+            ..Problem::default()
         };
         let Candidate { kernel, config } = choose(&request)?;
         let columns = first..first + columns_at_once(&w, left, &config, caps);
@@ -317,7 +319,7 @@ pub fn matmul_experts(
         // About as many columns for each expert.
         let batch = left.div_ceil(w.experts).max(1);
         let (codes, looked_up) = (w.layout.codes, w.layout.is_looked_up());
-        let request = Request {
+        let request = Problem {
             rows,
             cols: w.cols,
             batch,
@@ -353,7 +355,7 @@ pub fn matmul_experts(
 }
 
 /// Columns for which the folded grid holds every tile, however the columns fall on experts of the rows of `one`.
-fn expert_limit(one: &Weight, config: &Config, per: usize, caps: &Caps) -> usize {
+fn expert_limit(one: &Weight, config: &KernelConfig, per: usize, caps: &Caps) -> usize {
     let tiles = most_groups(caps) / one.rows.div_ceil(config.rows as usize).max(1);
     // No more than a tile a column and one an expert, and than two a column.
     let columns = (tiles.saturating_sub(one.experts) * config.columns as usize).max(tiles / 2);
@@ -408,8 +410,8 @@ fn stage(
     let stride = staged_words(w.cols, activations) as u32;
     let kernel = match activations {
         Activations::F32 => return Ok(source),
-        Activations::F16 => &stage_f16::KERNEL,
-        Activations::Q8 | Activations::Int8(_) => &stage_q8::KERNEL,
+        Activations::F16 => &round_activations_f16::KERNEL,
+        Activations::Q8 | Activations::Int8(_) => &quantize_activations_q8::KERNEL,
     };
     let config = only_config(kernel, caps);
     let groups = match activations {
@@ -449,7 +451,7 @@ fn source(plan: &mut Vec<Dispatch>, w: &Weight, columns: Range<usize>, caps: &Ca
     if !w.layout.ordered {
         return Ok(Activated { window: x, offset: x_offset, stride });
     }
-    let kernel = &permute::KERNEL;
+    let kernel = &gather_act_order::KERNEL;
     let config = only_config(kernel, caps);
     let elements = columns.len() * w.cols;
     let groups = elements.div_ceil(config.workgroup as usize) as u32;
@@ -474,8 +476,8 @@ fn staged_words(cols: usize, activations: Activations) -> usize {
     let chunks = cols.div_ceil(CHUNK);
     match activations {
         Activations::F32 => cols,
-        Activations::F16 => stage_f16::HEADER_WORDS + chunks * stage_f16::CHUNK_WORDS,
-        Activations::Q8 | Activations::Int8(_) => chunks * stage_q8::CHUNK_WORDS,
+        Activations::F16 => round_activations_f16::HEADER_WORDS + chunks * round_activations_f16::CHUNK_WORDS,
+        Activations::Q8 | Activations::Int8(_) => chunks * quantize_activations_q8::CHUNK_WORDS,
     }
 }
 
@@ -499,7 +501,7 @@ pub(super) struct Tiles {
 
 impl Tiles {
     /// Those of a whole shard and these columns, which overwrite y.
-    pub fn of(w: &Weight, index: usize, columns: Range<usize>, config: &Config, caps: &Caps) -> Self {
+    pub fn of(w: &Weight, index: usize, columns: Range<usize>, config: &KernelConfig, caps: &Caps) -> Self {
         let shard = &w.shards[index];
         let y_first = columns.start * w.rows + shard.rows.start;
         let y_last = (columns.end - 1) * w.rows + shard.rows.end;
@@ -518,7 +520,7 @@ impl Tiles {
 }
 
 /// How many of `left` columns a configuration takes: whole groups first; what is left gets a kernel compiled for fewer.
-pub(super) fn columns_at_once(w: &Weight, left: usize, config: &Config, caps: &Caps) -> usize {
+pub(super) fn columns_at_once(w: &Weight, left: usize, config: &KernelConfig, caps: &Caps) -> usize {
     let columns = config.columns as usize;
     let count = if left > columns { left / columns * columns } else { left };
     count.min(grid_limit(w, config, caps))
@@ -530,7 +532,7 @@ pub(super) fn matmul_shard(
     w: &Weight,
     tiles: &Tiles,
     x: Activated,
-    (kernel, config): (&'static Kernel, &Config),
+    (kernel, config): (&'static Kernel, &KernelConfig),
     caps: &Caps,
 ) -> Result<()> {
     let shard = &w.shards[tiles.shard];
@@ -563,7 +565,7 @@ pub(super) fn matmul_shard(
             ..Params::default()
         };
         let mut y = tiles.y.0;
-        let sum = (splits > 1).then(|| sum_splits(w, tiles, &params, splits, caps)).transpose()?;
+        let sum = (splits > 1).then(|| reduce_split_k(w, tiles, &params, splits, caps)).transpose()?;
         if let Some(sum) = &sum {
             y = sum.x;
             params = Params {
@@ -595,7 +597,7 @@ pub(super) fn matmul_shard(
 
 /// The splits of a configuration, fewer where k, a binding or the grid hold no more. Experts are not split: their columns
 /// are not known before they run.
-fn split_count(tiles: &Tiles, config: &Config, chunks: u32, split_groups: u32, caps: &Caps) -> u32 {
+fn split_count(tiles: &Tiles, config: &KernelConfig, chunks: u32, split_groups: u32, caps: &Caps) -> u32 {
     if tiles.experts[1] > 0 {
         return 1;
     }
@@ -605,7 +607,7 @@ fn split_count(tiles: &Tiles, config: &Config, chunks: u32, split_groups: u32, c
 }
 
 /// The dispatch that adds up the splits of `matmul`.
-fn sum_splits(w: &Weight, tiles: &Tiles, matmul: &Params, splits: u32, caps: &Caps) -> Result<Dispatch> {
+fn reduce_split_k(w: &Weight, tiles: &Tiles, matmul: &Params, splits: u32, caps: &Caps) -> Result<Dispatch> {
     let (kernel, config) = the_kernel(Operation::Sum, caps);
     let elements = tiles.rows * tiles.batch;
     let groups = elements.div_ceil(config.workgroup as usize) as u32;
@@ -738,7 +740,7 @@ fn rows_dispatch(
     w: &Weight,
     (index, shard): (usize, &Shard),
     kernel: &'static Kernel,
-    config: &Config,
+    config: &KernelConfig,
     out: Range<usize>,
     params: Params,
     caps: &Caps,
@@ -772,15 +774,15 @@ fn rows_dispatch(
 }
 
 /// The kernel of an operation that has one, and its one configuration.
-fn the_kernel(operation: Operation, caps: &Caps) -> (&'static Kernel, Config) {
+fn the_kernel(operation: Operation, caps: &Caps) -> (&'static Kernel, KernelConfig) {
     let kernel =
         KERNELS.iter().copied().find(|k| k.operation == operation).expect("every operation has a kernel");
     (kernel, only_config(kernel, caps))
 }
 
 /// The configuration of a kernel that has the same for every request.
-pub(super) fn only_config(kernel: &Kernel, caps: &Caps) -> Config {
-    let any = Request { rows: 1, cols: 1, batch: 1, ..Request::default() };
+pub(super) fn only_config(kernel: &Kernel, caps: &Caps) -> KernelConfig {
+    let any = Problem { rows: 1, cols: 1, batch: 1, ..Problem::default() };
     (kernel.configs)(caps, &any).swap_remove(0)
 }
 
@@ -816,7 +818,7 @@ fn brief(w: &Weight, caps: &Caps) -> usize {
 }
 
 /// Rows of f32 that fit one binding and one folded grid.
-fn row_limit(w: &Weight, config: &Config, caps: &Caps) -> Result<usize> {
+fn row_limit(w: &Weight, config: &KernelConfig, caps: &Caps) -> Result<usize> {
     let most = binding_elements(caps);
     let by_grid = most_groups(caps).saturating_mul(config.workgroup as usize) / w.cols.div_ceil(CHUNK).max(1);
     match (most / w.cols.max(1)).min(by_grid) {
@@ -830,7 +832,7 @@ fn too_wide(what: String, elements: usize, limit: usize) -> Error {
 }
 
 /// Batch columns for which the folded grid holds every workgroup.
-fn grid_limit(w: &Weight, config: &Config, caps: &Caps) -> usize {
+fn grid_limit(w: &Weight, config: &KernelConfig, caps: &Caps) -> usize {
     let row_groups =
         w.shards.iter().map(|s| s.rows.len()).max().unwrap_or(0).div_ceil(config.rows as usize).max(1);
     (most_groups(caps) / row_groups).max(1) * config.columns as usize
@@ -857,7 +859,7 @@ pub(super) fn fold(name: &str, groups: u32, caps: &Caps) -> Result<[u32; 2]> {
 }
 
 /// Chunks that one dispatch may sum before the driver stops its loops.
-fn chunk_limit(config: &Config, caps: &Caps) -> u32 {
+fn chunk_limit(config: &KernelConfig, caps: &Caps) -> u32 {
     match caps.max_loops {
         None => u32::MAX,
         Some(loops) => (loops / config.loops_per_chunk).max(1).saturating_mul(config.lanes_along_k),

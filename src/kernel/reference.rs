@@ -2,8 +2,9 @@
 //!
 //! A row is summed by one thread in one order, so the bits do not depend on the number of threads.
 
-use super::{Activations, llm_int8, stage_f16, stage_q8};
 use crate::error::{Error, Result};
+use crate::kernel::op::{llm_int8, quantize_activations_q8, round_activations_f16};
+use crate::kernel::types::Activations;
 use crate::linear::Linear;
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;
@@ -74,8 +75,8 @@ fn staged(x: &[f32], k: usize, activations: Activations) -> Vec<f64> {
     let column = match activations {
         Activations::Int8(threshold) => return llm_int8::Staged::of(x, k, threshold).values(x, k),
         Activations::F32 => |x: &[f32]| x.iter().map(|v| f64::from(*v)).collect(),
-        Activations::F16 => stage_f16::twin,
-        Activations::Q8 => stage_q8::twin,
+        Activations::F16 => round_activations_f16::twin,
+        Activations::Q8 => quantize_activations_q8::twin,
     };
     x.chunks(k.max(1)).flat_map(column).collect()
 }

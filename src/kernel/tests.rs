@@ -3,7 +3,7 @@
 use super::compose::compose;
 use super::plan::{self, Params, Weight};
 use super::*;
-use crate::format::{self, Codes, FORMATS, Format};
+use crate::format::{self, Codes, FORMATS, Format, Layout};
 use crate::tensor::PackedTensor;
 use naga::valid::{Capabilities, SubgroupOperationSet, ValidationFlags, Validator};
 use rayon::prelude::*;
@@ -27,8 +27,8 @@ fn caps(software: bool, subgroup: Option<(u32, u32)>) -> Caps {
 }
 
 /// Every cell that any device could ask for.
-fn cells() -> Vec<(&'static Kernel, Config, &'static Format)> {
-    let mut cells: Vec<(&'static Kernel, Config, Activations)> = vec![];
+fn cells() -> Vec<(&'static Kernel, KernelConfig, &'static Format)> {
+    let mut cells: Vec<(&'static Kernel, KernelConfig, Activations)> = vec![];
     for (kernel, caps, request) in requests() {
         for config in (kernel.configs)(&caps, &request) {
             if !cells.iter().any(|(k, c, _)| k.name == kernel.name && *c == config) {
@@ -56,7 +56,7 @@ fn cells() -> Vec<(&'static Kernel, Config, &'static Format)> {
 }
 
 /// The least [`Codes`] that a configuration can work with.
-fn needs_codes(config: &Config) -> Option<u8> {
+fn needs_codes(config: &KernelConfig) -> Option<u8> {
     match () {
         _ if has_part(config, "x_q8.wgsl") => Some(Codes::Integers as u8),
         _ if has_part(config, "dot_rows_codes.wgsl") => Some(Codes::Values as u8),
@@ -64,12 +64,12 @@ fn needs_codes(config: &Config) -> Option<u8> {
     }
 }
 
-fn has_part(config: &Config, file: &str) -> bool {
+fn has_part(config: &KernelConfig, file: &str) -> bool {
     config.parts.iter().any(|p| p.path.ends_with(file))
 }
 
 /// Kernels, devices and requests that together need every part of `shaders/lib`.
-fn requests() -> Vec<(&'static Kernel, Caps, Request)> {
+fn requests() -> Vec<(&'static Kernel, Caps, Problem)> {
     let mut all = vec![];
     for kernel in KERNELS {
         let activations =
@@ -82,7 +82,7 @@ fn requests() -> Vec<(&'static Kernel, Caps, Request)> {
                         if gathered && activations != Activations::F32 {
                             continue;
                         }
-                        let request = Request {
+                        let request = Problem {
                             rows: 1024,
                             cols,
                             batch,
@@ -108,11 +108,11 @@ fn requests() -> Vec<(&'static Kernel, Caps, Request)> {
     all
 }
 
-fn request(cols: usize, batch: usize) -> Request {
-    Request { rows: 1024, cols, batch, ..Request::default() }
+fn request(cols: usize, batch: usize) -> Problem {
+    Problem { rows: 1024, cols, batch, ..Problem::default() }
 }
 
-fn parse(kernel: &Kernel, config: &Config, format: &'static Format) -> naga::Module {
+fn parse(kernel: &Kernel, config: &KernelConfig, format: &'static Format) -> naga::Module {
     let source = compose(kernel, config, &format.layout(COLS));
     naga::front::wgsl::parse_str(&source.text)
         .unwrap_or_else(|e| panic!("{} of {}:\n{}", kernel.name, format.name, e.emit_to_string(&source.text)))
@@ -217,10 +217,10 @@ fn layouts() -> Vec<Layout> {
 }
 
 /// Every cell as composed text: all of [`cells`], and for other layouts one configuration of the kernels that have an addressing of their own.
-fn sources() -> Vec<(&'static Kernel, Config, &'static str, compose::Source)> {
+fn sources() -> Vec<(&'static Kernel, KernelConfig, &'static str, compose::Source)> {
     let mut seen = std::collections::HashSet::new();
     let mut all = vec![];
-    let mut push = |kernel: &'static Kernel, config: Config, layout: &Layout| {
+    let mut push = |kernel: &'static Kernel, config: KernelConfig, layout: &Layout| {
         let source = compose::compose(kernel, &config, layout);
         if seen.insert(source.text.clone()) {
             all.push((kernel, config, layout.format.name, source));
@@ -235,7 +235,7 @@ fn sources() -> Vec<(&'static Kernel, Config, &'static str, compose::Source)> {
         for (kernel, config, format) in &cells {
             let needs = needs_codes(config);
             let suits = format.name == layout.format.name
-                && ["gemv", "gemm", "matmul_rows", "dequantize"].contains(&kernel.name)
+                && ["gemv", "gemm", "matmul_software", "dequantize"].contains(&kernel.name)
                 && needs.is_none_or(|n| n <= layout.codes as u8)
                 && !has_part(config, "weights_gathered.wgsl");
             if suits && first.insert((kernel.name, needs, config.words.path)) {
@@ -248,7 +248,6 @@ fn sources() -> Vec<(&'static Kernel, Config, &'static str, compose::Source)> {
 
 /// Every composed shader in every language. Where `QMATMUL_SHADERS` names a folder they are left there, for the compilers that
 /// `scripts/drivers.sh` runs over them.
-#[cfg(feature = "cli")]
 #[test]
 fn every_cell_translates_to_every_backend() {
     use crate::translate::{Target, translate};
@@ -365,14 +364,12 @@ fn variable_components_of_every_kind_are_found() {
 }
 
 /// Whether only devices with subgroups, f16 or 64-bit integers are offered a configuration: under DirectX 12 those with DXC.
-#[cfg(feature = "cli")]
-fn beyond_shader_model_5_1(config: &Config) -> bool {
+fn beyond_shader_model_5_1(config: &KernelConfig) -> bool {
     let parts = ["reduce_subgroup", "x_quads", "lookup_shuffle", "words_64", "x_share_64"];
     let of_config = config.parts.iter().chain([&config.lookup, &config.words]).map(|part| part.path);
     !config.enables.is_empty() || of_config.into_iter().any(|path| parts.iter().any(|p| path.contains(p)))
 }
 
-#[cfg(feature = "cli")]
 fn validate_spirv(name: &str, code: &[u8]) {
     use std::io::Write;
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
@@ -394,7 +391,7 @@ fn errors_are_located_in_the_files() {
     for (needle, path) in [
         ("struct Params", "lib/params.wgsl"),
         ("fn decode32", "decode/q4_0.wgsl"),
-        ("const ROW_LANES", "kernel/gemm.wgsl"),
+        ("const ROW_LANES", "op/gemm.wgsl"),
     ] {
         let at = lines.iter().position(|l| l.starts_with(needle)).unwrap_or_else(|| panic!("no {needle}"));
         let (file, line) = source.locate(at + 1);
@@ -417,7 +414,7 @@ fn matmul_plan((m, k): (usize, usize), batch: (usize, bool), caps: &Caps) -> Vec
     let mut layout = format.layout(k);
     let shards = plan::shards("w", &mut layout, (m, k), 1, caps).expect("rows fit");
     let w = Weight { name: "w", layout: &layout, rows: m, cols: k, experts: 1, shards: &shards };
-    let choose = |r: &Request| choose(caps, format, r, &MatmulOptions::default(), None);
+    let choose = |r: &Problem| choose(caps, format, r, &MatmulOptions::default(), None);
     plan::matmul(w, batch, Activations::F32, &choose, caps).expect("a plan")
 }
 
@@ -511,7 +508,7 @@ fn rows_lie_side_by_side_on_software() {
         let shards = plan::shards("w", &mut layout, (rows, 1024), unit, caps).expect("rows fit");
         assert_eq!(shards.iter().map(|s| s.rows.len()).sum::<usize>(), rows);
         let room = shards.iter().map(|s| s.bytes() / s.row_bytes()).sum::<u64>();
-        (layout.side_by_side(), shards.len(), room)
+        (layout.interleaved(), shards.len(), room)
     };
     assert_eq!(place(&software, "Q4_0", 4096, 1), (0b01, 1, 4096), "codes, not scales");
     assert_eq!(place(&software, "Q4_0", 31, 1), (0b01, 1, 32), "one row is added");
@@ -568,7 +565,7 @@ fn splits_are_added_up() {
     let caps = caps(false, None);
     let plan = weight_plan(64, 8192, 64, &caps);
     let names: Vec<_> = plan.iter().map(|d| d.kernel.name).collect();
-    assert_eq!(names, ["gemm", "sum_splits"]);
+    assert_eq!(names, ["gemm", "reduce_split_k"]);
     let (gemm, sum) = (&plan[0], &plan[1]);
     let splits = gemm.config.splits;
     assert!(splits > 1 && gemm.params.groups == splits * gemm.params.split_groups);

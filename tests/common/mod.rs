@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 use qmatmul::gpu::TuningCache;
+use qmatmul::wgpu;
 use qmatmul::{Options, Runtime};
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
@@ -52,8 +53,14 @@ pub fn open(options: &Options) -> Runtime {
     runtime
 }
 
+/// The repository: this file is a part of tests in more than one package.
+pub fn root() -> &'static Path {
+    let has_it = |folder: &&Path| folder.join("tests/common").is_dir();
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().find(has_it).expect("a folder of the repository")
+}
+
 pub fn path(below_tests: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(below_tests)
+    root().join("tests").join(below_tests)
 }
 
 /// The real model file of the demo.

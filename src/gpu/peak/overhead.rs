@@ -100,7 +100,7 @@ fn write(lab: &Lab, target: &wgpu::Buffer, source: &[u8]) -> Result<()> {
     for (number, chunk) in source.chunks(CHUNK).enumerate() {
         let doing = || "measuring the upload".into();
         let write = || lab.runtime.queue().write_buffer(target, (number * CHUNK) as u64, chunk);
-        lab.runtime.guard(doing, chunk.len() as u64, write)?;
+        lab.runtime.catch_errors(doing, chunk.len() as u64, write)?;
         lab.runtime.submit_all(doing, chunk.len() as u64, [])?;
     }
     Ok(())

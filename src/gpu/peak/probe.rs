@@ -69,7 +69,7 @@ const MOST_UNITS: u32 = 4096;
 impl<'r> Lab<'r> {
     pub fn new(runtime: &'r Runtime) -> Result<Self> {
         let (device, clock) = (runtime.device(), Clock::new(runtime)?);
-        runtime.guard(
+        runtime.catch_errors(
             || "preparing to measure".into(),
             0,
             || {
@@ -95,7 +95,7 @@ impl<'r> Lab<'r> {
         let what = format!("parameters of the probe {}", shader.name);
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let buffer = transfer::buffer(self.runtime, &what, size_of::<Params>() as u64, usage)?;
-        self.runtime.guard(
+        self.runtime.catch_errors(
             || format!("compiling the probe {}", shader.name),
             0,
             || {

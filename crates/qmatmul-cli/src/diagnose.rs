@@ -1,0 +1,321 @@
+//! What to do about a wrong result: which switches of the command make it right, and a report to attach to a driver's bug.
+
+use super::output::plain;
+use qmatmul::check::Outcome;
+use qmatmul::error::{Error, Result, shown};
+use qmatmul::file::output;
+use qmatmul::gpu::{AdapterSummary, Options, TuningCache};
+use qmatmul::kernel::Caps;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A switch that takes something out of a device's way.
+pub struct Switch {
+    /// As the command has it.
+    pub name: &'static str,
+    /// Sets it.
+    pub set: fn(&mut Options),
+    /// True if it changes anything on this device.
+    matters: fn(&Options, &Caps) -> bool,
+}
+
+const SWITCHES: &[Switch] = &[
+    // First, as each of the others leaves what was measured unused as well.
+    Switch {
+        name: "--no-tuning",
+        set: |o| o.tuning = TuningCache::Off,
+        matters: |o, _| o.tuning != TuningCache::Off,
+    },
+    Switch {
+        name: "--no-cooperative",
+        set: |o| o.cooperative = false,
+        matters: |_, caps| caps.cooperative.is_some(),
+    },
+    Switch {
+        name: "--no-subgroups",
+        set: |o| o.subgroups = false,
+        matters: |_, caps| caps.subgroup.is_some(),
+    },
+    Switch { name: "--no-f16", set: |o| o.f16 = false, matters: |_, caps| caps.f16 },
+    Switch { name: "--no-int-dot", set: |o| o.int_dot = false, matters: |_, caps| caps.int_dot },
+    Switch { name: "--no-int64", set: |o| o.int64 = false, matters: |_, caps| caps.int64 },
+    Switch { name: "--checked", set: |o| o.checked = true, matters: |o, _| !o.checked },
+];
+
+/// What switches do to something that was wrong.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Finding {
+    /// What was wrong.
+    pub tensor: String,
+    /// True if nothing was wrong when it was tried once more as it was: a fault that comes and goes, of which switches tell nothing.
+    pub unsteady: bool,
+    /// Switches that make it right.
+    pub right_with: Vec<&'static str>,
+    /// Those that do not.
+    pub wrong_with: Vec<&'static str>,
+    /// Those that could not be tried, with the error.
+    pub not_tried: Vec<(&'static str, String)>,
+}
+
+/// Tries each switch that matters on something that was wrong, if it is wrong again without one; `check` says whether it is right with
+/// these options.
+pub fn find(
+    tensor: String,
+    (options, caps): (&Options, &Caps),
+    check: impl Fn(&Options) -> Result<bool>,
+) -> Finding {
+    let unsteady = matches!(check(options), Ok(true));
+    let mut finding = Finding { tensor, unsteady, right_with: vec![], wrong_with: vec![], not_tried: vec![] };
+    if unsteady {
+        return finding;
+    }
+    for switch in SWITCHES.iter().filter(|switch| (switch.matters)(options, caps)) {
+        let mut options = options.clone();
+        (switch.set)(&mut options);
+        match check(&options) {
+            Ok(true) => finding.right_with.push(switch.name),
+            Ok(false) => finding.wrong_with.push(switch.name),
+            Err(error) => finding.not_tried.push((switch.name, error.to_string())),
+        }
+    }
+    finding
+}
+
+impl Finding {
+    /// A line for people.
+    pub fn line(&self) -> String {
+        let (name, tried) = (shown(&self.tensor), |names: &[&str]| names.join(", "));
+        if self.unsteady {
+            return format!("{name}: right when it was checked once more, without a switch");
+        }
+        let mut line = match (&self.right_with[..], &self.wrong_with[..]) {
+            ([], []) => format!("{name}: no switch of this command changes anything on this device"),
+            ([], wrong) => format!("{name}: still wrong with each of {}", tried(wrong)),
+            (right, []) => format!("{name}: right with {}", tried(right)),
+            (right, wrong) => {
+                format!("{name}: right with {}; still wrong with {}", tried(right), tried(wrong))
+            }
+        };
+        for (name, error) in &self.not_tried {
+            line += &format!("; {name} could not be tried: {error}");
+        }
+        line
+    }
+}
+
+/// Switches that make all of it right.
+pub fn cures(findings: &[Finding]) -> Vec<&'static str> {
+    let Some((first, others)) = findings.split_first() else { return vec![] };
+    let all = |name: &&&'static str| others.iter().all(|f| f.right_with.contains(name));
+    first.right_with.iter().filter(all).copied().collect()
+}
+
+/// A wrong outcome in full.
+pub fn describe(o: &Outcome) -> String {
+    let (m, k, n) = (o.m, o.k, o.n);
+    let place = match (o.place(), o.comparison.worst) {
+        _ if o.comparison.refused.is_some() => o.comparison.to_string(),
+        (Some((row, column)), Some(worst)) => {
+            let (index, got, want) = (worst.index, worst.got, worst.want);
+            format!("row {row}, column {column} (index {index}): got {got}, want {want}")
+        }
+        _ => "lengths differ".into(),
+    };
+    let behind = if o.comparison.intact { "" } else { "; wrote behind the result" };
+    plain(&format!(
+        "{}: {} of {} [{m}, {k}], n = {n}, activations {}, by {}: nmse {:.1e}, {place}{behind}",
+        shown(&o.tensor),
+        o.operation,
+        o.format,
+        o.activations,
+        o.kernel,
+        o.comparison.nmse
+    ))
+}
+
+/// All that a driver's author would ask for.
+#[derive(Serialize)]
+pub struct Report<'a> {
+    /// Of this command.
+    pub version: &'static str,
+    /// Operating system and processor it was built for.
+    pub platform: String,
+    /// The command line.
+    pub command: Vec<String>,
+    pub adapter: &'a AdapterSummary,
+    pub switches: Switches,
+    /// The file, if one was checked.
+    pub file: Option<String>,
+    pub seed: u64,
+    /// What was found, for people.
+    pub verdict: String,
+    pub checks: usize,
+    pub failed: usize,
+    /// What was not checked, or not all of it, and why.
+    pub not_checked: BTreeMap<&'a str, String>,
+    /// What switches do to what was wrong.
+    pub findings: &'a [Finding],
+    /// The wrong ones.
+    pub wrong: Vec<&'a Outcome>,
+    /// All.
+    pub outcomes: &'a [Outcome],
+}
+
+/// What was used, where the adapter has it.
+#[derive(Serialize)]
+pub struct Switches {
+    subgroups: bool,
+    f16: bool,
+    int64: bool,
+    int_dot: bool,
+    cooperative: bool,
+    tuning: bool,
+    checked: bool,
+}
+
+impl From<&Options> for Switches {
+    fn from(o: &Options) -> Self {
+        let (subgroups, f16, int64, int_dot) = (o.subgroups, o.f16, o.int64, o.int_dot);
+        let (cooperative, tuning, checked) = (o.cooperative, o.tuning != TuningCache::Off, o.checked);
+        Self { subgroups, f16, int64, int_dot, cooperative, tuning, checked }
+    }
+}
+
+impl Report<'_> {
+    /// Writes it as JSON, whole or not at all.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|e| Error::Argument(format!("the report cannot be written as JSON: {e}")))?;
+        output::write(path, |sink| {
+            sink.put(text.as_bytes())?;
+            sink.put(b"\n")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qmatmul::check::{Comparison, Worst};
+
+    fn caps() -> Caps {
+        Caps {
+            software: false,
+            subgroup: Some((32, 32)),
+            max_groups: 65_535,
+            max_binding: 1 << 27,
+            max_buffer: 1 << 28,
+            binding_alignment: 256,
+            max_workgroup_memory: 32 << 10,
+            max_workgroup: 256,
+            int64: true,
+            f16: true,
+            int_dot: true,
+            cooperative: None,
+            max_loops: None,
+        }
+    }
+
+    /// A device whose subgroups are broken: only what goes without them is right.
+    #[test]
+    fn the_switch_that_helps_is_found() {
+        let options = Options { tuning: TuningCache::Off, ..Options::default() };
+        let finding = find("w".into(), (&options, &caps()), |o| Ok(!o.subgroups));
+        assert_eq!(finding.right_with, ["--no-subgroups"]);
+        assert_eq!(
+            finding.wrong_with,
+            ["--no-f16", "--no-int-dot", "--no-int64", "--checked"],
+            "none without matrices"
+        );
+        assert!(finding.line().contains("right with --no-subgroups; still wrong with --no-f16"));
+    }
+
+    /// Every other switch leaves what was measured unused too.
+    #[test]
+    fn a_measured_kernel_that_is_wrong_is_told_from_a_feature() {
+        let measured = |o: &Options| o.tuning == TuningCache::Disk && o.f16 && o.subgroups;
+        let finding = find("w".into(), (&Options::default(), &caps()), |o| Ok(!measured(o)));
+        assert_eq!(cures(&[finding])[0], "--no-tuning");
+    }
+
+    /// What was wrong before is right at the first try, which is without a switch, and wrong later.
+    #[test]
+    fn a_fault_that_comes_and_goes_has_no_cure() {
+        let (options, tries) = (Options::default(), std::cell::RefCell::new(vec![]));
+        let no_f16 = |o: &Options| (!o.f16, o.tuning == options.tuning);
+        let check = |right_at: usize| {
+            tries.take();
+            find("w".into(), (&options, &caps()), |o| {
+                tries.borrow_mut().push(no_f16(o));
+                Ok(tries.borrow().len() == right_at)
+            })
+        };
+        let finding = check(1);
+        assert!(finding.unsteady && finding.line().contains("once more"));
+        assert!(cures(&[finding]).is_empty() && tries.take() == [(false, true)]);
+        let steady = check(2);
+        assert!(
+            !steady.unsteady && steady.right_with == ["--no-tuning"] && tries.borrow()[0] == (false, true)
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_tried_is_told() {
+        let error = || Error::DeviceLost("gone".into());
+        let options = Options { tuning: TuningCache::Off, ..Options::default() };
+        let finding = find("w".into(), (&options, &caps()), |o| match o.f16 {
+            true => Ok(false),
+            false => Err(error()),
+        });
+        assert!(finding.right_with.is_empty() && finding.wrong_with.len() == 4);
+        assert_eq!(finding.not_tried, [("--no-f16", error().to_string())]);
+        assert!(finding.line().contains("still wrong with each of") && finding.line().contains("gone"));
+    }
+
+    #[test]
+    fn a_cure_is_one_for_all() {
+        let of = |right: &[&'static str]| Finding {
+            tensor: "w".into(),
+            unsteady: false,
+            right_with: right.to_vec(),
+            wrong_with: vec![],
+            not_tried: vec![],
+        };
+        assert_eq!(cures(&[of(&["--no-f16", "--checked"]), of(&["--checked"])]), ["--checked"]);
+        assert!(cures(&[of(&["--no-f16"]), of(&["--checked"])]).is_empty());
+        assert!(cures(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_wrong_value_is_placed() {
+        let worst = Some(Worst { index: 7, got: 1.5, want: 2.5 });
+        let comparison = Comparison { count: 10, nmse: 0.25, worst, passed: false, ..Comparison::nothing() };
+        let mut o = Outcome {
+            tensor: "w\u{1b}[31m".into(),
+            format: "Q4_0",
+            m: 5,
+            k: 32,
+            operation: "matmul",
+            n: 2,
+            activations: "f32",
+            kernel: "gemv:4x64".into(),
+            comparison,
+        };
+        let text = describe(&o);
+        for word in ["matmul of Q4_0 [5, 32], n = 2", "gemv:4x64", "row 2, column 1", "got 1.5, want 2.5"] {
+            assert!(text.contains(word), "{text}");
+        }
+        assert!(!text.contains('\u{1b}'), "names of files do not reach the terminal");
+        (o.operation, o.n) = ("dequantize", 0);
+        assert!(describe(&o).contains("row 0, column 7"));
+        o.comparison.intact = false;
+        assert!(describe(&o).contains("wrote behind the result"));
+        o.comparison.refused = Some("compiling: no".into());
+        assert!(
+            describe(&o).ends_with("REFUSED, compiling: no; wrote behind the result"),
+            "{}",
+            describe(&o)
+        );
+    }
+}

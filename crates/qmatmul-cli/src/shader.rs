@@ -1,0 +1,124 @@
+//! `qmatmul shader FORMAT KERNEL`: the composed WGSL, or what naga makes of it for a backend.
+
+use super::{Common, Verdict, output};
+use qmatmul::error::{Error, Result};
+use qmatmul::format::{self, Layout};
+use qmatmul::kernel::{
+    self, Activations, Caps, Kernel, KernelConfig, MatmulOptions, Operation, Problem, compose,
+};
+use qmatmul::translate::{Target, translate};
+
+#[derive(clap::Args)]
+pub struct Shader {
+    /// Format, as in Q4_0
+    format: String,
+    /// Kernel: dequantize, get_rows, gemv, gemm, gemm_q8, gemm_coop, matmul_software, …
+    kernel: String,
+    /// What to print: the shader as composed, SPIR-V 1.3, Metal's language 3.1, HLSL for shader model 6.2 (DXC), or HLSL for shader model
+    /// 5.1 as wgpu hands it to FXC
+    #[arg(long, default_value = "wgsl")]
+    emit: Emit,
+    /// Batch columns to configure for
+    #[arg(short, default_value_t = 1)]
+    n: u32,
+    /// Variant of the kernel, as in 4x64
+    #[arg(long)]
+    variant: Option<String>,
+    /// Send each column of the batch to an expert of its own
+    #[arg(long)]
+    experts: bool,
+    /// Rows of the weight to configure for
+    #[arg(short, default_value_t = 4096)]
+    m: u32,
+    /// Columns of the weight to configure for
+    #[arg(short, default_value_t = 4096)]
+    k: u32,
+    /// Size of a subgroup
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(..=128))]
+    subgroup: u32,
+}
+
+/// The languages, by their names on the command line.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Emit {
+    Wgsl,
+    Spirv,
+    Msl,
+    Hlsl,
+    Hlsl51,
+}
+
+impl Emit {
+    fn target(self) -> Target {
+        match self {
+            Self::Wgsl => Target::Wgsl,
+            Self::Spirv => Target::Spirv,
+            Self::Msl => Target::Msl,
+            Self::Hlsl => Target::Hlsl,
+            Self::Hlsl51 => Target::Hlsl51,
+        }
+    }
+}
+
+impl Shader {
+    pub fn run(&self, common: &Common) -> Result<Verdict> {
+        let format = format::by_name(&self.format).ok_or_else(|| {
+            Error::Argument(format!("no format is called `{}`; there are: {}", self.format, format::names()))
+        })?;
+        let kernel = kernel::by_name(&self.kernel).ok_or_else(|| {
+            let names: Vec<_> = kernel::KERNELS.iter().map(|k| k.name).collect();
+            Error::Argument(format!("no kernel is called `{}`; there are: {}", self.kernel, names.join(", ")))
+        })?;
+        let layout = format.layout(self.k as usize);
+        let config = self.config(common, kernel, &layout)?;
+        let source = compose::compose(kernel, &config, &layout);
+        output::write_stdout(&translate(&source, self.emit.target())?)?;
+        Ok(Verdict::Fine)
+    }
+
+    /// The configuration of the variant that was asked for, or the first.
+    fn config(&self, common: &Common, kernel: &'static Kernel, layout: &Layout) -> Result<KernelConfig> {
+        let activations = match (common.activations, kernel.activations) {
+            (Activations::F32, [first, ..]) => *first,
+            (asked, _) => asked,
+        };
+        let (rows, cols, batch) = (self.m as usize, self.k as usize, self.n as usize);
+        let (codes, looked_up) = (layout.codes, layout.is_looked_up());
+        let request = Problem {
+            rows,
+            cols,
+            batch,
+            activations,
+            experts: self.experts,
+            codes,
+            looked_up,
+            gathered: false,
+        };
+        let caps = self.caps(common);
+        if kernel.operation != Operation::Matmul {
+            return Ok((kernel.configs)(&caps, &request).swap_remove(0));
+        }
+        let options = MatmulOptions { activations, kernel: Some(kernel), variant: self.variant.clone() };
+        Ok(kernel::choose(&caps, layout.format, &request, &options, None)?.config)
+    }
+
+    /// A device that only the shader's configuration looks at.
+    fn caps(&self, common: &Common) -> Caps {
+        let subgroups = !common.no_subgroups && self.subgroup > 0;
+        Caps {
+            software: false,
+            subgroup: subgroups.then_some((self.subgroup, self.subgroup)),
+            int64: true,
+            f16: true,
+            int_dot: !common.no_int_dot,
+            cooperative: Some(16),
+            max_groups: 65_535,
+            max_binding: 128 << 20,
+            max_buffer: 256 << 20,
+            binding_alignment: 256,
+            max_workgroup_memory: 32 << 10,
+            max_workgroup: 1024,
+            max_loops: None,
+        }
+    }
+}

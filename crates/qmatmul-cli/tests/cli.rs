@@ -1,0 +1,1070 @@
+//! The command as a person or a script sees it: output, exit codes, files left behind.
+
+#[path = "../../../tests/common/mod.rs"]
+mod common;
+
+use assert_cmd::Command;
+use common::{f32_tensor, lora_config, lora_tensors, model_path, path, write_adapter, write_tensors};
+use qmatmul::file::{Model, OpenOptions, read_activations, write_f32};
+use qmatmul::kernel::{Activations, reference};
+use qmatmul::{Linear, file::lora::Adapter};
+use std::path::Path;
+use tempfile::TempDir;
+
+fn qmatmul(args: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("qmatmul").expect("the binary is built with the tests");
+    command.args(args).current_dir(common::root()).env_remove("RUST_LOG");
+    command
+}
+
+/// Standard output of a run that must succeed.
+fn output(args: &[&str]) -> String {
+    let assert = qmatmul(args).assert().success();
+    String::from_utf8(assert.get_output().stdout.clone()).expect("UTF-8")
+}
+
+/// Exit code and standard error of a run that must fail without a panic.
+fn failure(args: &[&str]) -> (i32, String) {
+    let output = qmatmul(args).output().expect("the command starts");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!text.contains("panicked") && !text.contains("backtrace"), "{text}");
+    (output.status.code().expect("ended by itself"), text)
+}
+
+fn model() -> String {
+    model_path().display().to_string()
+}
+
+fn write_x(folder: &Path, n: usize, k: usize) -> (String, Vec<f32>) {
+    let x = qmatmul::check::activations(n * k, 3);
+    let file = folder.join("x.safetensors");
+    write_f32(&file, "x", &[n, k], &x).expect("a new file");
+    (file.display().to_string(), x)
+}
+
+#[test]
+fn devices_lists_an_adapter() {
+    let text = output(&["devices", "-o", "json"]);
+    let devices: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert!(devices.as_array().is_some_and(|d| !d.is_empty()), "{text}");
+    assert!(devices[0]["name"].is_string() && devices[0]["workgroup"].is_u64(), "{text}");
+}
+
+#[test]
+fn devices_are_chosen_by_number_backend_and_name() {
+    let text = output(&["devices", "-o", "json"]);
+    let devices: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let field = |key: &str| devices[0][key].as_str().expect("text").to_owned();
+    let (name, backend) = (field("name"), field("backend"));
+    for device in ["0".to_owned(), backend.to_lowercase(), format!("{backend}:{}", name.to_uppercase())] {
+        let args = ["dequantize", &model(), "output_norm", "--device", &device, "--output", "-"];
+        let said = qmatmul(&args).assert().success().get_output().stderr.clone();
+        let said = String::from_utf8(said).expect("text");
+        assert!(said.contains(&format!("device: {name} ({backend}")), "{device}: {said}");
+    }
+    let metal_or_dx12 = if backend == "Metal" { "dx12" } else { "metal" };
+    for wanted in ["4090", metal_or_dx12, &format!("{metal_or_dx12}:{name}"), "no such device"] {
+        let (code, text) = failure(&["bench", "--device", wanted]);
+        assert!(
+            code == 3 && text.contains(wanted) && text.contains(&format!("0 {name} ({backend}")),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn inspect_shows_every_tensor() {
+    let lines = output(&["inspect", &model(), "-o", "jsonl"]);
+    let rows: Vec<serde_json::Value> =
+        lines.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    assert_eq!(rows.len(), 38);
+    let embedding = rows.iter().find(|r| r["tensor"] == "token_embd.weight").expect("the embedding");
+    assert_eq!((&embedding["format"], &embedding["shape"]), (&"Q6_K".into(), &"2048 x 256".into()));
+    assert_eq!(embedding["bytes"], 2048 * 210);
+}
+
+/// The two forms of one importance matrix make the same table, but for what they count: activations, or calls.
+#[test]
+fn inspect_shows_importance_matrices() {
+    let rows = |form: &str, count: u32| -> Vec<serde_json::Value> {
+        let file = format!("tests/golden/imatrix/stories260K.{form}");
+        let lines = output(&["inspect", &file, "--tensors", "*attn*", "-o", "jsonl"]);
+        let mut rows: Vec<serde_json::Value> =
+            lines.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+        for row in &mut rows {
+            assert_eq!((row["count"].take(), &row["usable"]), (f64::from(count).into(), &"yes".into()));
+            for number in ["mean square", "largest"] {
+                row[number] = format!("{:.5e}", row[number].as_f64().expect("a number")).into();
+            }
+        }
+        rows.sort_by_key(|row| row["weight"].to_string());
+        rows
+    };
+    assert_eq!(rows("dat", 2), rows("gguf", 256));
+    assert_eq!(rows("dat", 2).len(), 4 * 5, "four in each of five layers");
+    let (code, text) = failure(&["inspect", "tests/golden/imatrix/stories260K.dat", "--tensors", "none"]);
+    assert_eq!(code, 2, "{text}");
+}
+
+#[test]
+fn inspect_lists_types_that_are_not_supported() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let file = folder.path().join("mask.safetensors");
+    let mask = safetensors::tensor::TensorView::new(safetensors::Dtype::U8, vec![2, 3], &[1; 6]);
+    let mask = mask.expect("six bytes");
+    safetensors::serialize_to_file([("mask", mask)], None, &file).expect("a new file");
+    let file = file.display().to_string();
+    let text = output(&["inspect", &file, "-o", "csv"]);
+    assert!(text.contains("mask,U8,2 x 3,6,8"), "{text}");
+    assert!(text.lines().skip(1).all(|l| l.ends_with(",no,")), "{text}");
+    let (code, text) = failure(&["dequantize", &file, "mask", "--output", "-"]);
+    assert_eq!(code, 4, "{text}");
+    assert!(text.contains("mask") && text.contains("U8") && text.contains("Q4_0"), "{text}");
+}
+
+#[test]
+fn check_passes_on_the_real_file() {
+    let assert = qmatmul(&["check", &model(), "-n", "1,8", "-o", "jsonl"]).assert().success();
+    let text = String::from_utf8_lossy(&assert.get_output().stdout).into_owned();
+    assert_eq!(
+        text.lines().count(),
+        38 * 4,
+        "dequantize, get_rows and two batch sizes for each of 38 tensors"
+    );
+    let summary = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+    assert!(summary.contains("all 152 checks on 38 tensors passed"), "{summary}");
+}
+
+/// What a driver's author is sent: the device, what was asked of it, and every outcome.
+#[test]
+fn check_writes_a_report() {
+    let dir = TempDir::new().expect("a temporary folder");
+    let path = dir.path().join("report.json");
+    let report = path.display().to_string();
+    let args = ["check", &model(), "--tensors", "blk.0.attn_q*", "-n", "3", "--no-f16", "--report", &report];
+    let assert = qmatmul(&args).assert().success();
+    let summary = String::from_utf8(assert.get_output().stderr.clone()).expect("text");
+    assert!(summary.contains("gives the right numbers for this file."), "{summary}");
+    let text = std::fs::read_to_string(&path).expect("it was written");
+    let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((&report["checks"], &report["failed"]), (&3.into(), &0.into()));
+    assert_eq!((&report["switches"]["f16"], &report["switches"]["subgroups"]), (&false.into(), &true.into()));
+    assert!(report["adapter"]["driver"].is_string() && report["verdict"].is_string());
+    assert_eq!(report["not_checked"], serde_json::json!({}));
+    let product = &report["outcomes"][2];
+    assert_eq!((&product["operation"], &product["n"]), (&"matmul".into(), &3.into()));
+    assert!(product["kernel"].as_str().is_some_and(|k| !k.is_empty()), "{product}");
+    assert_eq!(product["comparison"]["passed"], true);
+    // The model itself.
+    let copy = dir.path().join("model.gguf");
+    std::fs::copy(model_path(), &copy).expect("room");
+    let before = std::fs::read(&copy).expect("a file");
+    let copied = copy.display().to_string();
+    let (code, text) = failure(&["check", &copied, "--report", &copied]);
+    assert!(code == 2 && text.contains("being read"), "{code}: {text}");
+    assert!(std::fs::read(&copy).expect("a file") == before);
+    // A folder that is not there: the error names the file, before anything is checked.
+    let missing = dir.path().join("no/report.json").display().to_string();
+    let args = ["check", &model(), "--tensors", "blk.0.attn_q*", "-n", "1", "--report", &missing];
+    let (code, text) = failure(&args);
+    assert!(code == 4 && text.contains("report.json") && !text.contains("device:"), "{code}: {text}");
+}
+
+/// Tensors without a value are nothing to be right or wrong about, and what cannot be checked ends no check of others.
+#[test]
+fn check_goes_on_after_what_it_cannot_check() {
+    let dir = TempDir::new().expect("a temporary folder");
+    let write = |name: &str, tensors: &[(&str, Vec<usize>, f32)]| {
+        let file = dir.path().join(name);
+        let tensors = tensors
+            .iter()
+            .map(|(name, shape, value)| f32_tensor(name, shape, &vec![*value; shape.iter().product()]));
+        write_tensors(&file, &tensors.collect::<Vec<_>>());
+        file.display().to_string()
+    };
+    let summary = |output: &std::process::Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let mixed = write("mixed", &[("a", vec![8, 64], 1.0), ("b", vec![64, 0], 0.0), ("c", vec![8, 64], 2.0)]);
+    let output = qmatmul(&["check", &mixed, "-n", "1"]).output().expect("it starts");
+    let text = summary(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(
+        text.contains("all 6 checks on 2 tensors passed") && text.contains("nothing to compare: b"),
+        "{text}"
+    );
+
+    let empty = write("empty", &[("b", vec![0, 64], 0.0)]);
+    let (code, text) = failure(&["check", &empty]);
+    assert!(code == 2 && !text.contains("right numbers"), "{code}: {text}");
+
+    // No sum of a device that adds up in f32 can be right here, and none is wrong.
+    let huge = write("huge", &[("h", vec![4, 64], 3e38), ("a", vec![8, 64], 1.0)]);
+    let output = qmatmul(&["check", &huge, "-n", "1"]).output().expect("it starts");
+    let text = summary(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("all 5 checks on 2 tensors passed"), "{text}");
+    assert!(text.contains("h, matmul n = 1: ok, nmse 0.0e0, 4 of 4 beyond f32 not compared"), "{text}");
+    assert!(text.contains("gives the right numbers for what was compared"), "{text}");
+
+    // What was found before an error counts: the weight of an adapter that is none.
+    let adapter = dir.path().join("adapter");
+    let matrix = |side: &str, shape: [usize; 2], value: f32| {
+        let name = format!("base_model.model.a.lora_{side}.weight");
+        f32_tensor(&name, &shape, &vec![value; shape[0] * shape[1]])
+    };
+    let tensors = [matrix("A", [2, 64], f32::NAN), matrix("B", [8, 2], 1.0)];
+    write_adapter(&adapter, &lora_config(2, 2.0), &tensors);
+    let base = write("base", &[("a.weight", vec![8, 64], 1.0)]);
+    let (code, text) = failure(&["check", &base, "-n", "1", "--lora", &adapter.display().to_string()]);
+    assert_eq!(code, 4, "{text}");
+    assert!(text.contains("all 3 checks on 1 tensors passed, 1 could not be checked"), "{text}");
+
+    let large = write("large", &[("large", vec![512, 64], 1.0), ("a", vec![8, 64], 1.0)]);
+    let report = dir.path().join("report.json").display().to_string();
+    let (code, text) = failure(&["check", &large, "-n", "1", "--mem-limit", "64K", "--report", &report]);
+    assert_eq!(code, 5, "{text}");
+    assert!(text.contains("large: could not be checked: uploading `large`: wanted 131072 bytes"), "{text}");
+    assert!(text.contains("all 3 checks on 1 tensors passed, 1 could not be checked"), "{text}");
+    let report: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&report).expect("it was written")).expect("JSON");
+    assert!(report["not_checked"]["large"].is_string() && report["checks"] == 3, "{report}");
+}
+
+/// A verdict is about what was compared, and the report tells the rest.
+#[test]
+fn check_tells_what_it_left_out() {
+    let dir = TempDir::new().expect("a temporary folder");
+    let [file, report] = ["some.safetensors", "report.json"].map(|name| dir.path().join(name));
+    let tensors = [
+        f32_tensor("a", &[8, 64], &[1.0; 512]),
+        f32_tensor("nan", &[1, 64], &[f32::NAN; 64]),
+        ("flags".into(), safetensors::Dtype::BOOL, vec![4], vec![1; 4]),
+    ];
+    write_tensors(&file, &tensors);
+    let check = |file: &Path| {
+        let args = ["check", "-n", "1", "--activations", "f16", "--report", &report.display().to_string()];
+        let output = qmatmul(&args).arg(file).output().expect("it starts");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        let report = std::fs::read_to_string(&report).expect("it was written");
+        (text, serde_json::from_str::<serde_json::Value>(&report).expect("JSON"))
+    };
+    let (text, found) = check(&file);
+    assert!(text.contains("gives the right numbers for what was checked"), "{text}");
+    assert!(text.contains("not checked, format not supported: flags (BOOL)"), "{text}");
+    assert!(text.contains("not multiplied, weights not finite: nan"), "{text}");
+    // No product with exact activations was made.
+    assert!(!text.contains("(bound 1e-10)") && text.contains("with activations f16"), "{text}");
+    let names: Vec<_> = found["not_checked"].as_object().expect("names").keys().collect();
+    assert_eq!(names, ["flags", "nan"]);
+    // Not every file system takes such a name.
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        let odd = dir.path().join(std::ffi::OsStr::from_bytes(b"a\xff.safetensors"));
+        write_f32(&odd, "a", &[8, 64], &[1.0; 512]).expect("a new file");
+        let (text, found) = check(&odd);
+        assert!(text.contains("for this file") && found["failed"] == 0, "{text}");
+    }
+}
+
+/// Shapes of no bytes whose columns would need gigabytes of activations.
+#[test]
+fn check_makes_nothing_of_nothing() {
+    let dir = TempDir::new().expect("a temporary folder");
+    let file = dir.path().join("nothing.safetensors");
+    write_f32(&file, "a.weight", &[0, 3_000_000_000], &[]).expect("a new file");
+    let start = std::time::Instant::now();
+    let (code, text) = failure(&["check", &file.display().to_string()]);
+    assert!(code == 2 && text.contains("nothing to compare: a.weight"), "{code} {text}");
+    assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
+
+    // An adapter without an element may claim any rank.
+    let rank = 4_294_967_295;
+    let base = dir.path().join("base.safetensors");
+    write_f32(&base, "a.weight", &[0, 0], &[]).expect("a new file");
+    let adapter = dir.path().join("adapter");
+    let matrix = |side: &str, shape: [usize; 2]| {
+        f32_tensor(&format!("base_model.model.a.lora_{side}.weight"), &shape, &[])
+    };
+    let tensors = [matrix("A", [rank, 0]), matrix("B", [0, rank])];
+    write_adapter(&adapter, &lora_config(rank, 1.0), &tensors);
+    let [base, adapter] = [base, adapter].map(|path| path.display().to_string());
+    let (code, text) = failure(&["check", &base, "--lora", &adapter]);
+    assert!(code == 2 && text.contains("nothing to compare: a.weight"), "{code} {text}");
+}
+
+/// A real file mixes types; a file of statistics holds NaN.
+#[test]
+fn check_chooses_per_tensor() {
+    let text = output(&[
+        "check",
+        &path("data/storybook-3.7M-Q4_K_M.gguf").display().to_string(),
+        "-n",
+        "1,9",
+        "-o",
+        "csv",
+    ]);
+    for format in ["Q4_K", "Q6_K", "F32"] {
+        assert!(text.contains(&format!(",{format},")), "{format}");
+    }
+    let folder = TempDir::new().expect("a temporary folder");
+    let file = folder.path().join("stats.safetensors");
+    let mut w = qmatmul::check::activations(4 * 8, 1);
+    w[9] = f32::NAN;
+    write_f32(&file, "stats", &[4, 8], &w).expect("a new file");
+    let text = output(&["check", &file.display().to_string(), "-o", "csv"]);
+    assert!(text.contains("stats,F32,4,8,dequantize") && !text.contains("matmul"), "{text}");
+}
+
+#[test]
+fn matmul_on_gpu_and_cpu_agree_with_the_reference() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let (x_file, x) = write_x(folder.path(), 3, 768);
+    let y_file = folder.path().join("y.safetensors").display().to_string();
+    let model_file = Model::open(model_path(), &OpenOptions::default()).expect("the demo file");
+    let packed = model_file.find("blk.0.ffn_down").and_then(|t| model_file.tensor(t)).expect("a real tensor");
+    let want = reference::matmul(&packed, &x).expect("shapes fit");
+    for device in [&[][..], &["--device", "cpu"]] {
+        let args = ["matmul", &model(), "blk.0.ffn_down", "--input", &x_file, "--output", &y_file];
+        output(&[&args[..], device].concat());
+        let y = read_activations(y_file.as_ref()).expect("the output is a safetensors file");
+        assert_eq!((y.n, y.k), (3, 256));
+        let comparison = qmatmul::check::compare(&y.data, &want, qmatmul::check::NMSE_F32);
+        assert!(comparison.passed, "{device:?}: {comparison}");
+    }
+}
+
+#[test]
+fn dequantize_streams_to_standard_output() {
+    let run = |device: &str| {
+        let args = ["dequantize", &model(), "token_embd", "--output", "-", "--device", device, "-q"];
+        qmatmul(&args).assert().success().get_output().stdout.clone()
+    };
+    let (cpu, gpu) = (run("cpu"), run("0"));
+    let activations =
+        qmatmul::file::activations_from_bytes("standard output", cpu.clone()).expect("safetensors");
+    assert_eq!((activations.n, activations.k), (2048, 256));
+    assert!(cpu == gpu);
+    // A pipe by the name of a file, which no path leads to.
+    #[cfg(target_os = "linux")]
+    {
+        let args = ["dequantize", &model(), "token_embd", "--output", "/dev/stdout", "--device", "cpu"];
+        assert!(qmatmul(&args).assert().success().get_output().stdout == cpu);
+    }
+}
+
+#[test]
+fn quantize_writes_what_check_accepts() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let f32_file = folder.path().join("f32.safetensors");
+    let w = qmatmul::check::activations(64 * 96, 1);
+    write_f32(&f32_file, "layer.weight", &[64, 96], &w).expect("a new file");
+    for format in ["q4_0", "Q4_1", "q5_0", "q5_1", "q8_0", "f16", "bf16", "f32"] {
+        let out = folder.path().join(format!("{format}.gguf")).display().to_string();
+        let text =
+            output(&["quantize", &f32_file.display().to_string(), &out, "--type", format, "-o", "csv"]);
+        assert!(text.contains(&format!("layer.weight,F32,{},", format.to_uppercase())), "{text}");
+        output(&["check", &out, "-n", "1", "-o", "csv"]);
+    }
+    for (name, scales) in [("nf4", "f32"), ("nf4-dq", "8 bits"), ("FP4", "f32"), ("fp4_dq", "8 bits")] {
+        let out = folder.path().join(name).display().to_string();
+        let text = output(&[
+            "quantize",
+            &f32_file.display().to_string(),
+            &out,
+            "--type",
+            name,
+            "--block",
+            "64",
+            "-o",
+            "csv",
+        ]);
+        assert!(text.contains(&format!("layer.weight,F32,{},", name[..3].to_uppercase())), "{text}");
+        let listed = output(&["inspect", &out, "-o", "csv"]);
+        let wanted = format!("bitsandbytes, blocks of 64, scales in {scales}");
+        assert!(listed.contains(&wanted), "{listed}");
+        output(&["check", &out, "-n", "1", "-o", "csv"]);
+    }
+    for name in ["uint4", "int8-dq"] {
+        let (code, text) = failure(&["quantize", &f32_file.display().to_string(), "out", "--type", name]);
+        assert!(code == 2 && text.contains("none of the types that can be written"), "{text}");
+        assert!(text.contains("INT8") && !text.contains("UINT4,"), "{text}");
+    }
+    let q4_0 = ["quantize", &f32_file.display().to_string(), "out.gguf", "--type", "q4_0", "--block", "64"];
+    let (code, text) = failure(&q4_0);
+    assert!(code == 2 && text.contains("fixed size"), "{text}");
+    let (code, text) = failure(&["quantize", &f32_file.display().to_string(), "out", "--type", "q4_0-dq"]);
+    assert!(code == 2 && text.contains("NF4-DQ"), "{text}");
+}
+
+#[test]
+fn quantize_gives_the_same_files_on_every_device() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let f32_file = folder.path().join("f32.safetensors").display().to_string();
+    let w = qmatmul::check::activations(33 * 70, 1);
+    write_f32(Path::new(&f32_file), "layer.weight", &[33, 70], &w).expect("a new file");
+    for name in ["nf4", "fp4-dq"] {
+        let run = |device: &[&str]| {
+            let out = folder.path().join(format!("{name}{}", device.concat()));
+            let args = ["quantize", &f32_file, &out.display().to_string(), "--type", name, "--block", "32"];
+            let said = qmatmul(&[&args, device].concat()).assert().success().get_output().stderr.clone();
+            let said = String::from_utf8(said).expect("text").contains("device: ");
+            let files = ["model.safetensors", "config.json"];
+            (said, files.map(|file| std::fs::read(out.join(file)).expect("it was written")))
+        };
+        let [default, cpu, first] = [&[][..], &["--device", "cpu"], &["--device", "0"]].map(run);
+        assert_eq!((default.0, cpu.0, first.0), (false, false, true), "which device was opened");
+        assert!(default.1 == cpu.1 && cpu.1 == first.1, "{name}");
+    }
+    let out = folder.path().join("none").display().to_string();
+    let (code, text) = failure(&["quantize", &f32_file, &out, "--type", "nf4", "--device", "no such device"]);
+    assert!(code == 3 && !Path::new(&out).exists(), "{text}");
+    // What the CPU alone encodes, whatever the device is called.
+    let out = folder.path().join("q4_0.gguf").display().to_string();
+    for device in ["0", "no such device"] {
+        let (code, text) =
+            failure(&["quantize", &f32_file, &out, "--type", "q4_0", "--device", device, "--quiet"]);
+        assert!(code == 2 && text.contains("has no effect") && !Path::new(&out).exists(), "{text}");
+    }
+    output(&["quantize", &f32_file, &out, "--type", "q8_0", "--device", "cpu"]);
+}
+
+/// A bench of small cases, with more arguments.
+fn bench<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let small = ["bench", "-q", "--seconds", "0.01", "--footprint", "1", "-t", "q4_0,q6_k"];
+    [&small[..], more].concat()
+}
+
+fn json_lines(text: &str) -> Vec<serde_json::Value> {
+    text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect()
+}
+
+#[test]
+fn bench_checks_then_times() {
+    let text = output(&bench(&["-m", "64", "-k", "256", "-n", "1,9", "-o", "jsonl"]));
+    let rows = json_lines(&text);
+    assert_eq!(rows.len(), 4);
+    for row in rows {
+        for name in ["µs", "p20", "p80", "GB/s", "% copy", "TFLOP/s", "host µs", "copies"] {
+            assert!(row[name].as_f64().is_some_and(|v| v > 0.0), "{name}: {row}");
+        }
+        assert_eq!(row["op"], if row["n"] == 1 { "gemv" } else { "gemm" });
+        assert_eq!(row["check"], "ok");
+    }
+    let text = output(&bench(&["--shapes", "64x256,32x512", "--device", "cpu", "-o", "csv"]));
+    assert!(text.contains("Q4_0,f32,gemv,64,256,1,") && text.contains("Q6_K,f32,gemv,32,512,1,"), "{text}");
+    assert_eq!(text.lines().count(), 5, "pairs, not products: {text}");
+}
+
+#[test]
+fn bench_compares_and_draws() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let [record, svg, plot] = ["record.jsonl", "roofline.svg", "plot.svg"].map(file);
+    let adapter = r#"{"adapter":{"name":"some GPU","driver":"1"},"commit":"abc","command":"bench"}"#;
+    let row = r#"{"type":"Q4_0","kernel":"any","m":64,"k":256,"n":1,"µs":1e9}"#;
+    std::fs::write(&record, format!("{adapter}\n{row}\n")).expect("a new file");
+    let more = ["-m", "64", "-k", "256", "-o", "jsonl", "--compare", &record, "--svg", &svg, "--plot", &plot];
+    let rows = json_lines(&output(&bench(&more)));
+    assert_eq!((rows.len(), &rows[0]["was µs"]), (2, &1e9.into()));
+    assert!(rows[0]["ratio"].as_f64().is_some_and(|r| r > 1.0), "{}", rows[0]);
+    assert!(rows[1]["was µs"].is_null() && rows[1]["ratio"].is_null(), "no partner: {}", rows[1]);
+    for (picture, words) in [(&svg, ["f32 fma", "copy"]), (&plot, ["m·k", "ps/weight"])] {
+        let text = std::fs::read_to_string(picture).expect("a picture");
+        assert!(text.starts_with("<svg") && text.ends_with("</svg>\n"), "{text}");
+        assert!(words.iter().chain(&["Q4_0", "Q6_K", "64×256"]).all(|w| text.contains(w)), "{text}");
+    }
+    std::fs::write(&record, format!("{adapter}\n{row}\n{{\"type\":7}}\n")).expect("overwrite");
+    let (code, text) = failure(&bench(&["--compare", &record]));
+    assert!(code == 4 && text.contains(&record) && text.contains("line 3"), "{code} {text}");
+    let (code, text) = failure(&bench(&["-m", "32", "-k", "256", "--plot", &file("no/folder.svg")]));
+    assert!(code == 4 && text.contains("folder.svg"), "{code} {text}");
+}
+
+#[test]
+fn peak_prints_the_same_figures_in_every_style() {
+    let run = |style: &str| output(&["peak", "--seconds", "0", "-q", "-o", style]);
+    let json: serde_json::Value = serde_json::from_str(&run("json")).expect("JSON");
+    let rows = json.as_array().expect("an array");
+    let of = |figure: &str| rows.iter().filter(|r| r["figure"] == figure).count();
+    assert!(of("read") >= 4 && of("read") == of("copy") && of("copy") == of("write"), "{json}");
+    assert_eq!((of("f32 fma"), of("int8 dot"), of("dispatch"), of("upload")), (1, 1, 1, 1));
+    assert!(rows.iter().all(|r| r["value"].as_f64().is_some_and(|v| v.is_finite() && v > 0.0)), "{json}");
+    assert!(
+        rows.iter()
+            .all(|r| r["MiB"].is_u64() == matches!(r["unit"].as_str(), Some("GB/s")) || r["MiB"].is_null())
+    );
+    let jsonl = run("jsonl");
+    let line = |l: &str| serde_json::from_str::<serde_json::Value>(l).expect("JSON");
+    assert_eq!(jsonl.lines().map(line).filter(|r| r["unit"] == "µs").count(), 3, "{jsonl}");
+    let csv = run("csv");
+    assert!(
+        csv.starts_with("figure,MiB,value,unit\nread,1,") && csv.lines().count() == rows.len() + 1,
+        "{csv}"
+    );
+    let md = run("md");
+    assert!(md.starts_with("| figure") && md.lines().count() == rows.len() + 2, "{md}");
+}
+
+#[test]
+fn shader_translates() {
+    assert!(output(&["shader", "q4_0", "gemv"]).contains("fn decode32"));
+    let q8 = ["shader", "q4_0", "gemm_q8", "--activations", "q8"];
+    assert!(output(&q8).contains("dot4I8Packed("));
+    assert!(!output(&[&q8[..], &["--no-int-dot"]].concat()).contains("dot4I8Packed("));
+    assert!(output(&["shader", "Q6_K", "gemm", "--emit", "msl"]).contains("kernel void"));
+    assert!(
+        output(&["shader", "q8_0", "matmul_software", "--subgroup", "8", "--emit", "hlsl"])
+            .contains("numthreads(8")
+    );
+    let spirv = qmatmul(&["shader", "f16", "dequantize", "--emit", "spirv"])
+        .assert()
+        .success()
+        .get_output()
+        .stdout
+        .clone();
+    assert_eq!(spirv[..4], 0x0723_0203_u32.to_le_bytes(), "SPIR-V's magic number");
+}
+
+#[test]
+fn completions_know_the_verbs() {
+    assert!(output(&["completions", "bash"]).contains("dequantize"));
+}
+
+#[test]
+fn usage_errors_are_2() {
+    for args in [
+        &["check", "--nonsense"][..],
+        &["bench", "-n", "0-9*2"],
+        &["bench", "-t", "q9_9"],
+        &["bench", "-k", "0"],
+        &["bench", "--shapes", "64"],
+        &["bench", "--shapes", "64x0"],
+        &["bench", "--shapes", "64x256", "-m", "64"],
+        &["bench", "--svg", "x.svg", "--device", "cpu"],
+        &["bench", "-k", "33"],
+        &["bench", "-n", "8-1"],
+        &["bench", "-m", "18446744073709551615", "-k", "32"],
+        &["bench", "-m", "1000000000000"],
+        &["bench", "-n", "18446744073709551615"],
+        &["bench", "--seconds", "inf"],
+        &["bench", "--seconds", "-1"],
+        &["peak", "--seconds", "NaN"],
+        &["peak", "--device", "cpu"],
+        &["check", "-n", "0"],
+        &["check", "-n", "1000000000000"],
+        &["shader", "q4_0", "gemmm"],
+        &["check", "--device", "cpu"],
+        &["quantize", "a", "b", "--type", "q6_k"],
+        &["inspect", &model(), "--tensors", "nothing*"],
+    ] {
+        let (code, text) = failure(args);
+        assert_eq!(code, 2, "{args:?}: {text}");
+    }
+}
+
+#[test]
+fn a_missing_adapter_is_3_and_says_what_there_is() {
+    let (code, text) = failure(&["check", "--device", "no such device"]);
+    assert_eq!(code, 3, "{text}");
+    assert!(text.contains("no such device"), "{text}");
+    let none = qmatmul(&["check"])
+        .env("VK_DRIVER_FILES", "/nonexistent")
+        .env("VK_ICD_FILENAMES", "/nonexistent")
+        .env("WGPU_BACKEND", "vulkan")
+        .output();
+    let none = none.expect("the command starts");
+    if cfg!(target_os = "linux") {
+        let text = String::from_utf8_lossy(&none.stderr).into_owned();
+        assert_eq!(none.status.code(), Some(3), "{text}");
+        assert!(text.contains("mesa-vulkan-drivers"), "{text}");
+    }
+}
+
+#[test]
+fn memory_beyond_the_limit_is_5_and_names_the_tensor() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let (x, _) = write_x(folder.path(), 1, 256);
+    let y = folder.path().join("y.safetensors").display().to_string();
+    let args = ["matmul", &model(), "blk.0.ffn_up.weight", "--input", &x, "--output", &y, "--mem-limit"];
+    let (code, text) = failure(&[&args[..], &["64K"]].concat());
+    assert_eq!(code, 5, "{text}");
+    assert!(text.contains("`blk.0.ffn_up.weight`") && text.contains("65536 are left"), "{text}");
+    assert!(!Path::new(&y).exists());
+    output(&[&args[..], &["64M"]].concat());
+    let (code, text) = failure(&[&args[..], &["much"]].concat());
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("512M"), "{text}");
+}
+
+#[test]
+fn bad_files_are_4_and_named() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let cut = folder.path().join("cut.gguf");
+    let bytes = std::fs::read(model_path()).expect("the demo file");
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).expect("a new file");
+    let cut = cut.display().to_string();
+    for args in [&["inspect", &cut][..], &["check", &cut], &["inspect", "no-such-file.gguf"]] {
+        let (code, text) = failure(args);
+        assert_eq!(code, 4, "{args:?}: {text}");
+        assert!(text.contains(args[1]), "{text}");
+    }
+    let (code, text) = failure(&["dequantize", &model(), "blk.0.ffn_dwn", "--output", "-"]);
+    assert_eq!(code, 4);
+    assert!(
+        text.contains("blk.0.ffn_dwn") && text.contains("blk.0.ffn_down"),
+        "a hint of near names: {text}"
+    );
+}
+
+#[test]
+fn activations_that_do_not_fit_leave_no_output() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let (x_file, mut x) = write_x(folder.path(), 2, 255);
+    let y_file = folder.path().join("y.safetensors");
+    let y = y_file.display().to_string();
+    let args = ["matmul", &model(), "blk.0.attn_q", "--input", &x_file, "--output", &y];
+    let (code, text) = failure(&args);
+    assert_eq!(code, 4);
+    assert!(text.contains("256") && text.contains("255"), "both numbers: {text}");
+    x.resize(256, 0.0);
+    x[17] = f32::NAN;
+    write_f32(x_file.as_ref(), "x", &[1, 256], &x[..256]).expect("overwrite");
+    for device in [&[][..], &["--device", "cpu"]] {
+        let (code, text) = failure(&[&args[..], device].concat());
+        assert_eq!(code, 4);
+        assert!(text.contains("1 non-finite") && text.contains("index 17"), "{text}");
+    }
+    assert!(!y_file.exists());
+    let left: Vec<_> = std::fs::read_dir(folder.path()).expect("the folder").collect();
+    assert_eq!(left.len(), 1, "only the input is left");
+}
+
+/// What is written never replaces what is read: not the file, a shard, the index or a file of an adapter, by
+/// any name.
+#[test]
+fn inputs_are_no_outputs() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let [file, one, _] = model_and_adapters(folder.path());
+    let inside = |name: &str| folder.path().join(name).display().to_string();
+    let (x, _) = write_x(folder.path(), 1, 64);
+    let index = inside("model.safetensors.index.json");
+    let map = r#"{"weight_map":{"a.q.weight":"model.safetensors","a.q.bias":"model.safetensors"}}"#;
+    std::fs::write(&index, map).expect("a new file");
+    let lora = ["adapter_config.json", "adapter_model.safetensors"].map(|name| format!("{one}/{name}"));
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(&file, inside("link")).expect("a link");
+    let settings = inside("quantize_config.json");
+    std::fs::write(&settings, "{}").expect("a new file");
+    let files = [&file, &index, &lora[0], &lora[1], &x, &settings];
+    let before = files.map(|file| std::fs::read(file).expect("there"));
+    let matmul = ["matmul", &file, "a.q", "--input", &x, "--lora", &one, "--device", "cpu", "--output"];
+    let quantize = |from, to| ["quantize", from, to, "--type", "q8_0"];
+    let dequantize = |from, to| ["dequantize", from, "a.q", "--device", "cpu", "--output", to];
+    for args in [
+        &quantize(&file, &file)[..],
+        &quantize(&index, &index),
+        &quantize(&inside("."), &file),
+        &dequantize(&file, &file),
+        &dequantize(&index, &index),
+        &dequantize(&file, &settings),
+        &[&matmul[..], &[&x]].concat(),
+        &[&matmul[..], &[&file]].concat(),
+        &[&matmul[..], &[&lora[0]]].concat(),
+        &[&matmul[..], &[&lora[1]]].concat(),
+        #[cfg(unix)]
+        &quantize(&file, &inside("link")),
+    ] {
+        let (code, text) = failure(args);
+        assert!(code == 2 && text.contains("which is being read"), "{args:?}: {code} {text}");
+    }
+    assert_eq!(files.map(|file| std::fs::read(file).expect("there")), before);
+}
+
+/// A pipe that nobody writes to has no end, and would be waited for.
+#[cfg(unix)]
+#[test]
+fn pipes_are_no_files() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let [file, one, _] = model_and_adapters(folder.path());
+    let (x, _) = write_x(folder.path(), 1, 64);
+    let pipe = format!("{one}/adapter_config.json");
+    std::fs::remove_file(&pipe).expect("it is there");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("a tool of POSIX").success());
+    let lora = ["matmul", &file, "a.q", "--input", &x, "--output", "-", "--lora", &one, "--device", "cpu"];
+    let output = qmatmul(&lora).timeout(std::time::Duration::from_secs(60)).output().expect("it ends");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(4) && text.contains("not a regular file"), "{text}");
+}
+
+/// As from /dev/zero: the first bytes say that no activations follow.
+#[test]
+fn standard_input_is_read_no_further_than_it_claims() {
+    let x_and_y = ["--input", "-", "--output", "-", "--device", "cpu"];
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("qmatmul"))
+        .args([&["matmul", &model(), "blk.0.attn_q"], &x_and_y[..]].concat())
+        .stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let mebibyte = vec![0; 1 << 20];
+    let taken = (0..64).take_while(|_| std::io::Write::write_all(&mut stdin, &mebibyte).is_ok()).count();
+    let output = child.wait_with_output().expect("the command ends");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        taken < 64 && output.status.code() == Some(4) && text.contains("standard input"),
+        "{taken} {text}"
+    );
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("qmatmul"))
+        .args(["inspect", &model()])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("the command ends");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && !text.contains("panicked"), "{text}");
+}
+
+#[test]
+fn a_stack_of_experts_is_checked_as_one() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let file = folder.path().join("experts.safetensors");
+    let weights = qmatmul::check::activations(3 * 8 * 32, 1);
+    write_f32(&file, "experts", &[3, 8, 32], &weights).expect("a new file");
+    let text = output(&["check", &file.display().to_string(), "-n", "1,5", "-o", "jsonl"]);
+    let experts: Vec<_> = text.lines().filter(|l| l.contains("\"experts\",\"n\"")).collect();
+    assert_eq!(experts.len(), 2, "{text}");
+    assert!(experts.iter().all(|l| l.contains("\"m\":8") && l.contains("\"result\":\"ok\"")), "{text}");
+}
+
+/// Rounded activations on the device against the reference that rounds them alike, through files.
+#[test]
+fn matmul_rounds_activations_as_asked() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let (x, _) = write_x(folder.path(), 3, 256);
+    let y = |name: &str, args: &[&str]| {
+        let (file, model) = (folder.path().join(name).display().to_string(), model());
+        let all =
+            [&["matmul", &model, "blk.0.attn_q.weight", "--input", &x, "--output", &file], args].concat();
+        qmatmul(&all).assert().success();
+        read_activations(file.as_ref()).expect("the output is a safetensors file").data
+    };
+    let exact = y("f32", &[]);
+    for activations in ["f16", "q8"] {
+        let gpu = y("gpu", &["--activations", activations]);
+        let cpu = y("cpu", &["--activations", activations, "--device", "cpu"]);
+        let cpu: Vec<f64> = cpu.iter().map(|v| f64::from(*v)).collect();
+        let comparison = qmatmul::check::compare(&gpu, &cpu, 1e-9);
+        assert!(comparison.passed, "{activations}: {comparison}");
+        assert!(gpu != exact, "{activations} rounds nothing");
+    }
+    let (code, text) = failure(&["bench", "-t", "f16", "-m", "64", "-k", "64", "--activations", "q8"]);
+    assert!(code == 2 && text.contains("F16 weights give no signed codes"), "{text}");
+}
+
+#[test]
+fn tune_measures_lists_and_forgets() {
+    let cache = TempDir::new().expect("a temporary folder");
+    let run = |args: &[&str]| {
+        let mut command = qmatmul(args);
+        let assert = command.env("XDG_CACHE_HOME", cache.path()).assert().success();
+        String::from_utf8(assert.get_output().stdout.clone()).expect("UTF-8")
+    };
+    let size = ["-t", "q8_0", "-m", "64", "-k", "64", "-n", "1"];
+    let trials = run(&[&["tune", "--seconds", "0", "-o", "jsonl"], &size[..]].concat());
+    assert_eq!(trials.lines().filter(|l| l.contains("\"chosen\":\"yes\"")).count(), 1, "{trials}");
+    assert!(
+        trials.lines().count() > 3 && trials.lines().all(|l| l.contains("\"result\":\"ok\"")),
+        "{trials}"
+    );
+    let list = run(&["tune", "--list", "-o", "jsonl"]);
+    assert!(list.lines().count() == 1 && list.contains("\"Q8_0\""), "{list}");
+    run(&["tune", "--clear"]);
+    assert_eq!(run(&["tune", "--list", "-o", "jsonl"]), "");
+}
+
+/// A model with a bias, and two adapters for its modules: the folders' paths.
+fn model_and_adapters(folder: &Path) -> [String; 3] {
+    let model = folder.join("model.safetensors");
+    let weight = |name, m, k, seed| f32_tensor(name, &[m, k], &qmatmul::check::activations(m * k, seed));
+    let bias = f32_tensor("a.q.bias", &[40], &qmatmul::check::activations(40, 3));
+    write_tensors(&model, &[weight("a.q.weight", 40, 64, 1), bias, weight("a.v.weight", 9, 64, 2)]);
+    let (one, two) = (folder.join("one"), folder.join("two"));
+    write_adapter(&one, &lora_config(4, 2.0), &lora_tensors("a.q", (40, 64), 4, 11));
+    let both = [lora_tensors("a.q", (40, 64), 3, 21), lora_tensors("a.v", (9, 64), 3, 31)].concat();
+    write_adapter(&two, &lora_config(3, 1.0), &both);
+    [model, one, two].map(|p| p.display().to_string())
+}
+
+/// What `a.q` of [`model_and_adapters`] should give.
+fn wanted(model: &str, bias: bool, adapters: &[&String], x: &[f32]) -> Vec<f64> {
+    let model = Model::open(model, &OpenOptions::default()).expect("valid");
+    let info = model.find("a.q").expect("there");
+    let linear =
+        if bias { model.linear(info) } else { model.tensor(info).map(Linear::new) }.expect("supported");
+    let linear = adapters.iter().fold(linear, |linear, folder| {
+        let adapter = Adapter::open(folder, &OpenOptions::default()).expect("valid");
+        let low_rank = adapter.find("a.q").and_then(|m| adapter.low_rank(m)).expect("there");
+        linear.with_adapter(low_rank).expect("fits")
+    });
+    reference::linear(&linear, x, Activations::F32).expect("shapes fit")
+}
+
+#[test]
+fn matmul_adds_biases_and_adapters() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let [model, one, two] = model_and_adapters(folder.path());
+    let (x_file, x) = write_x(folder.path(), 3, 64);
+    let y_file = folder.path().join("y.safetensors").display().to_string();
+    for (args, bias, adapters) in [
+        (&[][..], true, &[][..]),
+        (&["--no-bias"], false, &[]),
+        (&["--lora", &one], true, &[&one]),
+        (&["--lora", &one, "--lora", &two, "--no-bias"], false, &[&one, &two]),
+    ] {
+        let want = wanted(&model, bias, adapters, &x);
+        for device in [&[][..], &["--device", "cpu"]] {
+            let base = ["matmul", &model, "a.q", "--input", &x_file, "--output", &y_file];
+            let assert = qmatmul(&[&base[..], args, device].concat()).assert().success();
+            let said = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+            assert_eq!(said.contains("with the bias `a.q.bias`"), bias, "{said}");
+            let y = read_activations(y_file.as_ref()).expect("the output is a safetensors file");
+            let comparison = qmatmul::check::compare(&y.data, &want, qmatmul::check::NMSE_F32);
+            assert!(comparison.passed, "{args:?} {device:?}: {comparison}");
+        }
+    }
+}
+
+#[test]
+fn check_and_inspect_know_adapters() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let [model, one, two] = model_and_adapters(folder.path());
+    let lora = |args: &[&str]| -> Vec<(String, u64)> {
+        let text = output(&[&["check", &model, "-n", "1,9", "-o", "jsonl"], args].concat());
+        let rows = json_lines(&text).into_iter().filter(|r| r["operation"] == "lora");
+        let row = |r: serde_json::Value| {
+            assert_eq!(r["result"], "ok");
+            (r["tensor"].as_str().expect("a name").to_owned(), r["n"].as_u64().expect("a number"))
+        };
+        rows.map(row).collect()
+    };
+    let q = ["a.q.weight", "a.q.weight"].map(str::to_owned).into_iter().zip([1, 9]).collect::<Vec<_>>();
+    assert_eq!(lora(&[]), []);
+    assert_eq!(lora(&["--lora", &one]), q);
+    assert_eq!(lora(&["--lora", &one, "--lora", &two]).len(), 4);
+    assert_eq!(lora(&["--lora", &two, "--tensors", "*.v.*"]).len(), 2);
+    let text = output(&["inspect", &two, "-o", "csv"]);
+    assert!(text.contains("base_model.model.a.v.lora_B.weight,F32,9 x 3,"), "{text}");
+}
+
+#[test]
+fn adapters_that_do_not_fit_are_4_and_named() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let [model, one, _] = model_and_adapters(folder.path());
+    let (x_file, _) = write_x(folder.path(), 1, 64);
+    let other = |name: &str, module: &str, shape| {
+        let other = folder.path().join(name);
+        write_adapter(&other, &lora_config(4, 2.0), &lora_tensors(module, shape, 4, 1));
+        other.display().to_string()
+    };
+    let (wide, stranger) = (other("wide", "a.q", (40, 65)), other("stranger", "a.k", (40, 64)));
+    let matmul = |tensor: &str, lora: &str| {
+        let y = folder.path().join("y.safetensors");
+        let args = ["matmul", &model, tensor, "--input", &x_file, "--output", &y.display().to_string()];
+        let (code, text) = failure(&[&args[..], &["--lora", lora]].concat());
+        assert!(!y.exists());
+        assert_eq!(code, 4, "{text}");
+        text
+    };
+    let text = matmul("a.q", &wide);
+    assert!(text.contains("lora_A") && text.contains("64") && text.contains("65"), "{text}");
+    let text = matmul("a.v", &one);
+    assert!(text.contains("module `a.v.weight`") && text.contains(&one), "{text}");
+    let text = matmul("a.q", &folder.path().display().to_string());
+    assert!(text.contains("adapter_config.json"), "{text}");
+    let (code, text) = failure(&["check", &model, "--lora", &stranger]);
+    assert!(code == 4 && text.contains("`a.k`") && text.contains(&stranger), "{code} {text}");
+    assert_eq!(failure(&["check", "--lora", &one]).0, 2, "no file to add to");
+}
+
+/// LLM.int8 with the threshold of the checkpoint, or one's own; weights of other formats are checked as they are.
+#[test]
+fn int8_activations_are_for_int8_weights() {
+    let checkpoint = common::path("golden/checkpoints/bnb-int8").display().to_string();
+    let text = output(&["check", &checkpoint, "--activations", "int8", "-n", "1,3", "-o", "csv"]);
+    assert_eq!(text.lines().filter(|l| l.contains(",INT8,") && l.contains(",matmul,")).count(), 14, "{text}");
+    let folder = TempDir::new().expect("a temporary folder");
+    let (x, y) = (folder.path().join("x.safetensors"), folder.path().join("y.safetensors"));
+    let mut values = qmatmul::check::activations(2 * 256, 1);
+    values[5] = 30.0;
+    write_f32(&x, "x", &[2, 256], &values).expect("a new file");
+    let run = |more: &[&str]| {
+        let (x, y) = (x.display().to_string(), y.display().to_string());
+        let args = ["matmul", &checkpoint, "model.layers.0.self_attn.q_proj", "--input", &x, "--output", &y];
+        output(&[&args[..], more].concat());
+        qmatmul::file::read_activations(Path::new(&y)).expect("a result").data
+    };
+    let exact = run(&[]);
+    let error = |y: &[f32]| y.iter().zip(&exact).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+    let near = error(&run(&["--activations", "int8"]));
+    let none = error(&run(&["--activations", "int8", "--int8-threshold", "0"]));
+    let on_cpu = error(&run(&["--activations", "int8", "--device", "cpu"]));
+    assert!(near > 0.0 && near < none / 10.0, "{near} {none}");
+    assert!((near - on_cpu).abs() < 0.01 * near, "{near} {on_cpu}");
+    let (code, text) = failure(&["check", &checkpoint, "--activations", "int8", "--int8-threshold=-1"]);
+    assert!(code == 2 && text.contains("-1"), "{text}");
+    let bench = ["bench", "-q", "-t", "int8", "-m", "64", "-k", "512", "-n", "1,3", "--seconds", "0.01"];
+    let text = output(&[&bench[..], &["--activations", "int8", "--outliers", "0.1", "-o", "csv"]].concat());
+    assert!(text.contains("quantize_activations_int8") && !text.contains("WRONG"), "{text}");
+}
+
+/// The threshold of the settings, wherever they stand; one that is none is named with its file.
+#[test]
+fn int8_takes_the_threshold_of_the_settings() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let (x, y) = (folder.path().join("x.safetensors"), folder.path().join("y.safetensors"));
+    let mut values = [0.013f32; 32];
+    values[0] = 7.0;
+    write_f32(&x, "x", &[1, 32], &values).expect("a new file");
+    let codes = ("a.weight".to_owned(), safetensors::Dtype::I8, vec![2, 32], (1..65).collect());
+    let model = folder.path().join("model");
+    std::fs::create_dir(&model).expect("a folder");
+    write_tensors(&model.join("model.safetensors"), &[codes, f32_tensor("a.SCB", &[2], &[1.0, 1.0])]);
+    let paths = [&model, &x, &y].map(|path| path.display().to_string());
+    let args = ["matmul", &paths[0], "a", "--input", &paths[1], "--output", &paths[2], "--device", "cpu"];
+    let args = [&args[..], &["--activations", "int8"]].concat();
+    let run = |config: &str, more: &[&str]| {
+        std::fs::write(model.join("config.json"), config).expect("room");
+        output(&[&args[..], more].concat());
+        read_activations(&y).expect("a result").data
+    };
+    let none = run("{}", &["--int8-threshold", "0"]);
+    assert_ne!(run("{}", &[]), none);
+    let settings = r#"{"quantization_config":{"llm_int8_threshold":0.0}}"#;
+    assert_eq!(run(settings, &[]), none);
+    assert_eq!(run(&format!(r#"{{"text_config":{settings}}}"#), &[]), none);
+    std::fs::write(model.join("config.json"), settings.replace("0.0", "-3")).expect("room");
+    let (code, text) = failure(&args);
+    assert_eq!(code, 4, "{text}");
+    assert!(text.contains("config.json") && text.contains("llm_int8_threshold"), "{text}");
+}
+
+/// A name may hold lines that look like ours, or be as long as a page.
+#[test]
+fn names_of_files_stay_names() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let paths = ["m", "x", "y"].map(|name| folder.path().join(name).display().to_string());
+    let [model, x, y] = &paths;
+    let (hostile, long) = ("a\nall 5 checks passed", "n".repeat(90_000));
+    let tensors = [
+        f32_tensor(&format!("{hostile}.weight"), &[2, 1], &[1.0; 2]),
+        f32_tensor(&format!("{hostile}.bias"), &[2], &[1.0; 2]),
+        f32_tensor("\u{202e}gnp.exe", &[1], &[1.0]),
+        f32_tensor(&format!("{long}.weight"), &[2, 1], &[1.0, f32::INFINITY]),
+    ];
+    write_tensors(model.as_ref(), &tensors);
+    write_f32(x.as_ref(), "x", &[1, 1], &[1.0]).expect("a new file");
+    let args = |name| ["matmul", model, name, "--input", x, "--output", y, "--device", "cpu"];
+    let said = qmatmul(&args(hostile)).assert().success().get_output().stderr.clone();
+    assert_eq!(String::from_utf8_lossy(&said), "with the bias `a\\nall 5 checks passed.bias`\n");
+    let table = output(&["inspect", model]);
+    assert!(table.contains("| \\u{202e}gnp.exe ") && !table.contains('\u{202e}'), "{table}");
+    let (code, text) = failure(&args(&long));
+    assert_eq!(code, 4, "{text:.1000}");
+    assert!(text.len() < 500 && text.contains("`nnn") && text.contains("1 non-finite"), "{text:.1000}");
+}
+
+/// A checkpoint with a layer whose inputs have outliers, and a file of them, `[3, 64]`.
+fn checkpoint_and_captures(folder: &Path) -> [String; 2] {
+    let (from, captures) = (folder.join("from"), folder.join("x.safetensors"));
+    std::fs::create_dir(&from).expect("a folder");
+    let weight = f32_tensor("a.q.weight", &[40, 64], &qmatmul::check::activations(40 * 64, 1));
+    write_tensors(&from.join("model.safetensors"), &[weight]);
+    let mut x = qmatmul::check::activations(3 * 64, 2);
+    (x[5], x[64 + 40]) = (9.0, -50.0);
+    write_tensors(&captures, &[f32_tensor("x", &[3, 64], &x)]);
+    [from, captures].map(|p| p.display().to_string())
+}
+
+#[test]
+fn quantize_writes_int8_and_keeps_outliers() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let [from, captures] = checkpoint_and_captures(folder.path());
+    let out = |name: &str| folder.path().join(name).display().to_string();
+    let quantize = |to: &str, args: &[&str]| {
+        let all = [&["quantize", &from, to, "--type", "int8"][..], args].concat();
+        String::from_utf8_lossy(&qmatmul(&all).assert().success().get_output().stderr).into_owned()
+    };
+    assert!(!quantize(&out("plain"), &[]).contains("16 bits"));
+    assert!(output(&["inspect", &out("plain"), "-o", "csv"]).contains("a.q.weight,INT8,40 x 64"));
+    let said = quantize(&out("kept"), &["--keep-outliers", &captures]);
+    assert!(said.contains("2 columns of 1 weights are in 16 bits"), "{said}");
+    assert!(quantize(&out("two"), &["--keep-outliers", "2"]).contains("2 columns of 1 weights"));
+    let text = std::fs::read_to_string(folder.path().join("kept/config.json")).expect("written");
+    assert!(text.contains("\"llm_int8_threshold\": 6.0"), "{text}");
+    // What is kept makes the product of exact activations better, on the device and on the CPU.
+    let product = |model: &str, device: &[&str]| {
+        let (y, tensor) = (out("y.safetensors"), "a.q");
+        let args = ["matmul", model, tensor, "--input", &captures, "--output", &y];
+        qmatmul(&[&args[..], device].concat()).assert().success();
+        read_activations(y.as_ref()).expect("written").data
+    };
+    let exact: Vec<f64> = product(&from, &[]).iter().map(|y| f64::from(*y)).collect();
+    for device in [&[][..], &["--device", "cpu"]] {
+        let nmse = |model: &str| qmatmul::check::compare(&product(model, device), &exact, 1.0).nmse;
+        let (plain, kept) = (nmse(&out("plain")), nmse(&out("kept")));
+        assert!(kept > 0.0 && kept < plain / 5.0, "{plain} {kept}");
+    }
+    let checked = output(&["check", &out("kept"), "-n", "1,3", "-o", "csv"]);
+    assert_eq!(
+        checked.lines().filter(|l| l.contains(",layer,") && l.ends_with(",ok")).count(),
+        2,
+        "{checked}"
+    );
+}
+
+#[test]
+fn quantize_refuses_what_is_not_for_int8() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let [from, captures] = checkpoint_and_captures(folder.path());
+    let to = folder.path().join("to").display().to_string();
+    for (args, code, words) in [
+        (&["--type", "nf4", "--int8-threshold", "3"][..], 2, &["for INT8", "NF4"][..]),
+        (&["--type", "q4_0", "--keep-outliers", "3"], 2, &["for INT8", "Q4_0"]),
+        (&["--type", "int8", "--block", "64"], 2, &["fixed size", "INT8"]),
+        (&["--type", "int8-dq"], 2, &["int8-dq"]),
+        (&["--type", "int4"], 2, &["int4", "INT8"]),
+        (&["--type", "int8", "--int8-threshold=-1"], 2, &["0 or more", "-1"]),
+        (&["--type", "int8", "--keep-outliers", "0"], 2, &["at least one"]),
+        (&["--type", "int8", "--int8-threshold", "0", "--keep-outliers", &captures], 2, &["threshold 0"]),
+        (
+            &["--type", "int8", "--int8-threshold", "99", "--keep-outliers", &captures],
+            2,
+            &["99", "x.safetensors"],
+        ),
+        (&["--type", "int8", "--keep-outliers", "nowhere.safetensors"], 4, &["nowhere.safetensors"]),
+    ] {
+        let (got, text) = failure(&[&["quantize", &from, &to], args].concat());
+        assert!(got == code && words.iter().all(|w| text.contains(w)), "{args:?}: {got} {text}");
+        assert!(!Path::new(&to).exists(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_weight_without_columns_is_not_multiplied() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let [w, x, y] = ["w", "x", "y"].map(|name| folder.path().join(name).display().to_string());
+    write_f32(Path::new(&w), "w.weight", &[5, 0], &[]).expect("a new file");
+    write_f32(Path::new(&x), "x", &[2, 0], &[]).expect("a new file");
+    for device in ["cpu", "0"] {
+        let (code, text) = failure(&["matmul", &w, "w", "--input", &x, "--output", &y, "--device", device]);
+        assert!(code == 2 && text.contains("no columns"), "{device}: {code} {text}");
+    }
+}

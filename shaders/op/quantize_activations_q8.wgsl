@@ -1,0 +1,56 @@
+// quantize_activations_q8:   for col, chunk: codes = round(x / d), d = max |x| / 127 over 32 activations, nearly
+//
+// One invocation quantizes one chunk. Every step is exact or rounds once, and nothing is divided, so that the CPU gets the same
+// bits: the maximum is rounded up to 12 bits, and its reciprocal is an integer quotient. Twin: src/kernel/quantize_activations_q8.rs.
+// Needs: WORKGROUP.
+
+@group(0) @binding(3) var<storage, read> x: array<f32>;              // [batch, k]
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<u32>>;  // [batch, chunks, 3]: codes; codes; scale, sums of 16 codes each
+
+// Scale and its reciprocal for 32 activations, the largest of which has magnitude `top`; both zero below 2^-111.
+fn scales(top: u32) -> vec2<f32> {
+    let up = (top + 0xfffu) & 0xfffff000u;
+    let e = up >> 23u;
+    let m = ((up >> 12u) & 0x7ffu) | 0x800u;
+    let d = bitcast<u32>(f32(m) * (1.0 / 127.0));
+    let id = bitcast<u32>(f32((127u << 24u) / m));
+    // Times 2^(e - 138) and 2^(114 - e): in the exponents.
+    let scaled = bitcast<vec2<f32>>(vec2<u32>(d + (e << 23u) - (138u << 23u), id + (114u << 23u) - (e << 23u)));
+    return select(vec2<f32>(0.0), scaled, e >= 16u);
+}
+
+// Activation `at` of a column; zero behind the last.
+fn element(first: u32, at: u32) -> f32 {
+    return select(0.0, x[first + min(at, params.cols - 1u)], at < params.cols);
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
+        @builtin(local_invocation_index) lane: u32) {
+    let i = group_index(group, grid) * WORKGROUP + lane;
+    let col = i / params.chunk_end;
+    let chunk = i % params.chunk_end;
+    if (col >= params.batch) {
+        return;
+    }
+    let first = params.x_offset + col * params.x_stride;
+    var v: array<vec4<f32>, 8>;
+    var top = vec4<u32>(0u);
+    for (var j = 0u; j < 8u; j++) {
+        let at = chunk * 32u + 4u * j;
+        v[j] = vec4<f32>(element(first, at), element(first, at + 1u), element(first, at + 2u), element(first, at + 3u));
+        top = max(top, bitcast<vec4<u32>>(v[j]) & vec4<u32>(0x7fffffffu));
+    }
+    let d = scales(max(max(top.x, top.y), max(top.z, top.w)));
+    var codes: array<u32, 8>;
+    var sums: array<i32, 2>;
+    for (var j = 0u; j < 8u; j++) {
+        let q = vec4<i32>(round(v[j] * d.y));
+        codes[j] = pack4xI8(q);
+        sums[j >> 2u] += q.x + q.y + q.z + q.w;
+    }
+    let to = params.y_offset / 4u + i * 3u;
+    y[to] = vec4<u32>(codes[0], codes[1], codes[2], codes[3]);
+    y[to + 1u] = vec4<u32>(codes[4], codes[5], codes[6], codes[7]);
+    y[to + 2u] = vec4<u32>(bitcast<u32>(d.x), bitcast<u32>(sums[0]), bitcast<u32>(sums[1]), 0u);
+}

@@ -1,0 +1,128 @@
+//! Where the files of a checkpoint lie beside each other: a folder of the disk, or memory.
+
+use crate::error::{Error, Result};
+use crate::file::container::source::OpenOptions;
+use crate::file::container::source::{Source, open_regular};
+use bytes::Bytes;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+/// Files by name. What opens a checkpoint sees no difference between the two.
+#[derive(Clone, Debug)]
+pub(crate) enum Folder<'a> {
+    Disk { path: PathBuf, options: OpenOptions },
+    Memory { label: &'a Path, files: &'a [(&'a str, Bytes)] },
+}
+
+impl<'a> Folder<'a> {
+    pub fn on_disk(path: &Path, options: &OpenOptions) -> Self {
+        Self::Disk { path: path.into(), options: *options }
+    }
+
+    pub fn in_memory(label: &'a Path, files: &'a [(&'a str, Bytes)]) -> Self {
+        Self::Memory { label, files }
+    }
+
+    /// The folder, or the label that stands for it.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Disk { path, .. } => path,
+            Self::Memory { label, .. } => label,
+        }
+    }
+
+    /// A file's path, as errors print it.
+    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// The names of all files, sorted.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let mut names: Vec<String> = match self {
+            Self::Disk { path, .. } => fs::read_dir(path)
+                .map_err(Error::io("reading", path))?
+                .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+                .collect(),
+            Self::Memory { files, .. } => files.iter().map(|(name, _)| (*name).into()).collect(),
+        };
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// True if there is a file of this name.
+    pub fn has(&self, name: impl AsRef<Path>) -> bool {
+        match self {
+            Self::Disk { path, .. } => path.join(name).is_file(),
+            Self::Memory { .. } => self.held(name.as_ref()).is_some(),
+        }
+    }
+
+    /// True if there is a file of this name, false if there is nothing.
+    ///
+    /// # Errors
+    /// If there is something else, as a link that leads nowhere: it cannot be read, but it is there.
+    pub fn has_or_lacks(&self, name: &str) -> Result<bool> {
+        let path = self.join(name);
+        let is_absent = || fs::symlink_metadata(&path).is_err_and(|e| e.kind() == ErrorKind::NotFound);
+        if matches!(self, Self::Memory { .. }) || self.has(name) || is_absent() {
+            return Ok(self.has(name));
+        }
+        fs::metadata(&path).map_err(Error::io("opening", &path))?;
+        Err(malformed(&path, "file", 0, "it is no regular file".into()))
+    }
+
+    /// A file of tensors.
+    pub fn source(&self, name: impl AsRef<Path>) -> Result<Source> {
+        let path = self.join(&name);
+        match self {
+            Self::Disk { options, .. } => Source::open(&path, options.mmap),
+            Self::Memory { .. } => match self.held(name.as_ref()) {
+                Some(bytes) => Ok(Source::from_bytes(&path, bytes.clone())),
+                None => Err(Error::io("opening", path)(ErrorKind::NotFound.into())),
+            },
+        }
+    }
+
+    /// The text of a file of at most `limit` bytes.
+    pub fn text(&self, name: impl AsRef<Path>, limit: u64) -> Result<String> {
+        let path = self.join(&name);
+        match (self, self.held(name.as_ref())) {
+            (Self::Disk { .. }, _) => read_text(&path, open_regular(&path)?, limit),
+            (_, Some(bytes)) => as_text(&path, bytes[..bytes.len().min(limit as usize + 1)].to_vec(), limit),
+            (_, None) => Err(Error::io("opening", path)(ErrorKind::NotFound.into())),
+        }
+    }
+
+    fn held(&self, name: &Path) -> Option<&'a Bytes> {
+        match self {
+            Self::Disk { .. } => None,
+            Self::Memory { files, .. } => {
+                files.iter().find(|(other, _)| Path::new(other) == name).map(|(_, bytes)| bytes)
+            }
+        }
+    }
+}
+
+/// The text that an open file holds, of at most so many bytes.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Malformed`] for longer ones and what is no text.
+pub fn read_text(path: &Path, file: File, limit: u64) -> Result<String> {
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(Error::io("reading", path))?;
+    as_text(path, bytes, limit)
+}
+
+fn as_text(path: &Path, bytes: Vec<u8>, limit: u64) -> Result<String> {
+    if bytes.len() as u64 > limit {
+        return Err(malformed(path, "file", limit, format!("it is longer than {limit} bytes")));
+    }
+    String::from_utf8(bytes)
+        .map_err(|e| malformed(path, "file", e.utf8_error().valid_up_to() as u64, "it is not UTF-8".into()))
+}
+
+/// Something that is wrong with a part of a file.
+pub(crate) fn malformed(path: &Path, what: &str, offset: u64, problem: String) -> Error {
+    Error::Malformed { file: path.display().to_string(), what: what.into(), offset, problem }
+}

@@ -1,0 +1,13 @@
+//! Where bytes come from and go to: GGUF and safetensors, sources of bytes, JSON within bounds, outputs that appear whole.
+
+pub(crate) mod folder;
+pub mod gguf;
+pub(crate) mod gguf_value;
+pub mod gguf_write;
+pub(crate) mod json;
+pub mod output;
+pub mod safetensors;
+pub mod safetensors_write;
+pub(crate) mod source;
+pub(crate) mod stored;
+pub(crate) mod tensors;

@@ -1,0 +1,259 @@
+//! Output files appear whole or not at all: bytes go to a temporary file beside the target, which takes its name at
+//! the end.
+
+use crate::error::{Error, Result};
+use std::fs::{self, File};
+use std::io::{BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+/// Takes the bytes of an output, in order, and counts them.
+pub struct Sink<'a> {
+    path: &'a Path,
+    to: BufWriter<&'a mut dyn Write>,
+    written: u64,
+}
+
+impl<'a> Sink<'a> {
+    /// A sink over any stream; `path` is its name in errors.
+    pub fn new(path: &'a Path, to: &'a mut dyn Write) -> Self {
+        Self { path, to: BufWriter::with_capacity(1 << 20, to), written: 0 }
+    }
+
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the output's path.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.written += bytes.len() as u64;
+        self.to.write_all(bytes).map_err(Error::io("writing", self.path))
+    }
+
+    /// Appends zeros up to a multiple of `alignment` bytes.
+    ///
+    /// # Errors
+    /// As [`Sink::put`].
+    pub fn pad(&mut self, alignment: u64) -> Result<()> {
+        let mut missing = self.written.next_multiple_of(alignment) - self.written;
+        while missing > 0 {
+            let step = missing.min(4096);
+            self.put(&[0; 4096][..step as usize])?;
+            missing -= step;
+        }
+        Ok(())
+    }
+
+    /// Bytes so far.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Hands the last bytes to the system.
+    ///
+    /// # Errors
+    /// As [`Sink::put`].
+    pub fn finish(mut self) -> Result<()> {
+        self.to.flush().map_err(Error::io("writing", self.path))
+    }
+}
+
+/// Writes the file `path` with `fill`. Where that fails or stops, `path` is as it was before.
+///
+/// A device or a pipe cannot be replaced, so it is written directly.
+///
+/// # Errors
+/// [`Error::Io`], or what `fill` returns.
+pub fn write(path: &Path, fill: impl FnOnce(&mut Sink<'_>) -> Result<()>) -> Result<()> {
+    let Some(target) = target(path)? else {
+        let mut file = File::options().write(true).open(path).map_err(Error::io("opening", path))?;
+        return fill_from(path, &mut file, fill);
+    };
+    let mut temporary = temporary(path, &target)?;
+    fill_from(path, temporary.as_file_mut(), fill)?;
+    temporary.persist(target).map(drop).map_err(|e| Error::io("creating", path)(e.error))
+}
+
+/// Fails as [`write()`] would, as far as that shows before there is anything to write.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn probe(path: &Path) -> Result<()> {
+    match target(path)? {
+        Some(target) => temporary(path, &target).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// The file that is replaced, or made: a link stays a link. None for a device or a pipe.
+fn target(path: &Path) -> Result<Option<PathBuf>> {
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => Err(Error::io("creating", path)(ErrorKind::IsADirectory.into())),
+        Ok(meta) if !meta.is_file() => Ok(None),
+        Ok(_) => fs::canonicalize(path).map(Some).map_err(Error::io("creating", path)),
+        // Devices of Windows, as `NUL` in any folder: there is nothing to know about them, but they can be written.
+        Err(_) if File::options().write(true).open(path).is_ok() => Ok(None),
+        Err(error) => match followed(path) {
+            circle if circle.is_symlink() => Err(Error::io("creating", path)(error)),
+            target => Ok(Some(target)),
+        },
+    }
+}
+
+/// True if both are there and the same, by links or not.
+pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
+    fs::canonicalize(a).ok().zip(fs::canonicalize(b).ok()).is_some_and(|(a, b)| a == b)
+}
+
+/// Refuses to write `path` if it is one of `files`, which are being read.
+///
+/// # Errors
+/// [`Error::Argument`] with both.
+pub fn refuse_input<'a>(path: &Path, mut files: impl Iterator<Item = &'a Path>) -> Result<()> {
+    match files.find(|file| same_file(file, path)) {
+        None => Ok(()),
+        Some(file) => Err(Error::Argument(format!(
+            "{}: it would replace {}, which is being read",
+            path.display(),
+            file.display()
+        ))),
+    }
+}
+
+/// A file beside the target that takes its name when it is persisted.
+fn temporary(path: &Path, target: &Path) -> Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    // Short, since the target's name may be as long as names can be.
+    builder.prefix(".qmatmul-").suffix(".partial");
+    #[cfg(unix)]
+    builder.permissions(permissions(target));
+    builder.tempfile_in(folder(target)).map_err(Error::io("creating", path))
+}
+
+/// Where a link leads to that leads to no file yet; a link again where links go round in a circle.
+fn followed(path: &Path) -> PathBuf {
+    // As many as Linux follows.
+    (0..40)
+        .fold(path.into(), |at: PathBuf, _| fs::read_link(&at).map_or(at.clone(), |to| folder(&at).join(to)))
+}
+
+fn fill_from(path: &Path, file: &mut File, fill: impl FnOnce(&mut Sink<'_>) -> Result<()>) -> Result<()> {
+    let mut sink = Sink::new(path, file);
+    fill(&mut sink)?;
+    sink.finish()
+}
+
+fn folder(target: &Path) -> &Path {
+    target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Those of the file that is replaced, or what any new file gets: temporary files are private by default.
+#[cfg(unix)]
+fn permissions(target: &Path) -> fs::Permissions {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(target).map_or(fs::Permissions::from_mode(0o666), |meta| meta.permissions())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("y.bin");
+        write(&path, |sink| sink.put(b"old")).unwrap();
+        let failed = write(&path, |sink| {
+            sink.put(&vec![1; 3 << 20])?;
+            Err(Error::Argument("stop".into()))
+        });
+        assert!(matches!(failed, Err(Error::Argument(_))));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_target_is_absent_while_it_is_written_and_whole_afterwards() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("y.bin");
+        write(&path, |sink| {
+            sink.put(b"abc")?;
+            assert!(!path.exists());
+            sink.pad(8)?;
+            assert_eq!(sink.written(), 8);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"abc\0\0\0\0\0");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_found_out_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("y.bin");
+        probe(&path).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
+        fs::write(&path, b"old").unwrap();
+        probe(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert!(probe(dir.path()).is_err(), "a folder");
+        write(dir.path(), |_| panic!("an hour of work")).unwrap_err();
+        assert!(probe(&dir.path().join("no/y.bin")).unwrap_err().to_string().contains("y.bin"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_devices_survive() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        fs::write(&file, b"old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        write(&link, |sink| sink.put(b"new")).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        fs::remove_file(&file).unwrap();
+        write(&link, |sink| sink.put(b"newer")).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"newer");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink(), "it led nowhere before");
+        let circle = dir.path().join("circle");
+        std::os::unix::fs::symlink("circle", &circle).unwrap();
+        write(&circle, |sink| sink.put(b"new")).unwrap_err();
+        assert!(fs::symlink_metadata(&circle).unwrap().is_symlink());
+        write(Path::new("/dev/null"), |sink| sink.put(b"new")).unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn the_null_device_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in ["NUL".into(), r"\\.\NUL".into(), dir.path().join("NUL")] {
+            probe(&path).unwrap();
+            write(&path, |sink| sink.put(b"new")).unwrap();
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_same_file_has_many_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, link, other] = ["file", "link", "other"].map(|name| dir.path().join(name));
+        fs::write(&file, b"").unwrap();
+        fs::write(&other, b"").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(same_file(&file, &link) && same_file(&file, &dir.path().join("./file")));
+        assert!(!same_file(&file, &other) && !same_file(&file, &dir.path().join("none")));
+    }
+
+    #[test]
+    fn a_name_may_be_as_long_as_names_can_be() {
+        let dir = tempfile::tempdir().unwrap();
+        write(&dir.path().join("n".repeat(255)), |sink| sink.put(b"new")).unwrap();
+    }
+
+    #[test]
+    fn errors_name_the_output() {
+        let error = write(Path::new("/nonexistent/y.bin"), |_| Ok(())).unwrap_err();
+        assert!(error.to_string().starts_with("creating `/nonexistent/y.bin`"), "{error}");
+    }
+}

@@ -1,0 +1,211 @@
+//! Checkpoints of AWQ: codes of four bits, zeros as they are. `w[m, k] = scales[g, m] · (q[k, m] - zero[g, m])`, `g = k / group`.
+//!
+//! Packing "gemm": `qweight` I32 `[k, m / 8]` and `qzeros` I32 `[groups, m / 8]` packed along m, nibble `i` of a word for row 0, 2, 4, 6, 1, 3, 5, 7 of
+//! its eight; `scales` `[groups, m]`. Packing "gemv": `qweight` I32 `[m, k / 8]`, `qzeros` I32 `[m, words]` and `scales` `[m, 8 · words]` in plain order,
+//! filled up with zeros.
+
+use super::view::Checkpoint;
+use crate::error::Result;
+use crate::file::container::tensors::TensorInfo;
+use crate::file::container::tensors::{Files, Module, Scheme};
+use crate::file::names::shown;
+use crate::file::scheme::gptq::{Parts, Sizes, transposed};
+use crate::format::uniform::{self, CodeRows, Columns, Uniform};
+use crate::tensor::PackedTensor;
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// Row of nibble `i` of a word, of the word's eight.
+const ROWS: [usize; 8] = [0, 2, 4, 6, 1, 3, 5, 7];
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Packing {
+    Gemm,
+    Gemv,
+}
+
+/// A weight of AWQ, as far as headers and settings tell.
+#[derive(Clone, Debug)]
+struct Awq {
+    packing: Packing,
+    rows: usize,
+    cols: usize,
+    run: usize,
+    groups: usize,
+    symmetric: bool,
+}
+
+/// All weights of AWQ in a checkpoint.
+///
+/// # Errors
+/// [`Error::Malformed`](crate::Error::Malformed) where parts are missing, or shapes disagree with each other or the settings.
+pub(crate) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+    let method = checkpoint.settings.method();
+    if method.is_some_and(|m| m != "awq") {
+        return Ok(vec![]);
+    }
+    let mut modules = vec![];
+    for (codes, stem) in checkpoint.named("qweight") {
+        let parts = Parts::find(checkpoint, codes, stem)?;
+        if method.is_none() && codes.shape.last() == parts.scales.shape.last() {
+            continue; // GPTQ
+        }
+        modules.push(module(checkpoint, &parts, stem)?);
+    }
+    Ok(modules)
+}
+
+fn packing(checkpoint: &Checkpoint, parts: &Parts) -> Result<Packing> {
+    match checkpoint.settings.version() {
+        Some("gemm") => Ok(Packing::Gemm),
+        Some("gemv") => Ok(Packing::Gemv),
+        // Rows of codes and of scales are then the same: the outputs.
+        None if parts.codes.shape[0] == parts.scales.shape[0] => Ok(Packing::Gemv),
+        None => Ok(Packing::Gemm),
+        Some(other) => {
+            let problem = format!("its packing is `{}`; gemm and gemv are known", shown(other));
+            Err(checkpoint.files.malformed(parts.codes, problem))
+        }
+    }
+}
+
+fn module(checkpoint: &Checkpoint, parts: &Parts, stem: &str) -> Result<TensorInfo> {
+    let files = checkpoint.files;
+    if let Some(bits) = checkpoint.settings.bits().filter(|bits| *bits != 4) {
+        return Err(files.malformed(parts.codes, format!("AWQ has codes of 4 bits, the settings say {bits}")));
+    }
+    if let Some(order) = parts.order {
+        return Err(files.malformed(order, "AWQ keeps columns in their order, so that no g_idx belongs here"));
+    }
+    let (codes, scales) = (&parts.codes.shape, &parts.scales.shape);
+    let packing = packing(checkpoint, parts)?;
+    let (rows, cols, groups, run) = match packing {
+        Packing::Gemm => {
+            let (rows, cols, groups) = (codes[1] * 8, codes[0], scales[0]);
+            let run = gemm_run(checkpoint, parts, (cols, groups))?;
+            files.expect(parts.scales, &[groups, rows], "scales")?;
+            files.expect(parts.zeros, &[groups, codes[1]], "words of zeros")?;
+            (rows, cols, groups, run)
+        }
+        Packing::Gemv => {
+            let (rows, cols) = (codes[0], codes[1] * 8);
+            let run = gemv_run(checkpoint, parts, [rows, cols])?;
+            (rows, cols, cols.div_ceil(run), run)
+        }
+    };
+    let symmetric = checkpoint.settings.zero_point == Some(false);
+    let scheme = Awq {
+        packing,
+        rows: rows as usize,
+        cols: cols as usize,
+        run: run as usize,
+        groups: groups as usize,
+        symmetric,
+    };
+    let format = uniform::grid_for(4, symmetric).format;
+    Ok(Module::info(
+        checkpoint.table,
+        format!("{stem}weight"),
+        format,
+        vec![rows, cols],
+        &parts.all(),
+        Arc::new(scheme),
+    ))
+}
+
+fn gemm_run(checkpoint: &Checkpoint, parts: &Parts, shape: (u64, u64)) -> Result<u64> {
+    let sizes = Sizes { said: checkpoint.settings.group_size().into_iter().collect(), others: false };
+    // Without an order it is known.
+    sizes.run(checkpoint.files, parts.scales, shape, false).map(|run| run.unwrap_or(shape.0))
+}
+
+/// Columns of a group of the gemv packing. Its scales are filled up, so that only the settings say it, 128 if they do not; the
+/// width must be that of AutoAWQ's `calculate_zeros_width`.
+fn gemv_run(checkpoint: &Checkpoint, parts: &Parts, [rows, cols]: [u64; 2]) -> Result<u64> {
+    let files = checkpoint.files;
+    let size = u64::try_from(checkpoint.settings.group_size().unwrap_or(128)).unwrap_or(cols);
+    let multiple = match size {
+        128.. => 1,
+        64 => 2,
+        32 => 4,
+        // A short row in one group.
+        _ if size == cols => 1,
+        _ => {
+            let problem =
+                format!("AWQ gemv has groups of 32, 64, or 128 columns and more, these are of {size}");
+            return Err(files.malformed(parts.scales, problem));
+        }
+    };
+    let groups = cols.div_ceil(size);
+    let words = groups.div_ceil(8).next_multiple_of(multiple);
+    let what = format!("scales of {cols} columns in groups of {size}, filled up:");
+    files.expect(parts.scales, &[rows, 8 * words], &what)?;
+    files.expect(parts.zeros, &[rows, words], "words of zeros")?;
+    Ok(size.min(cols))
+}
+
+impl Scheme for Awq {
+    fn description(&self) -> String {
+        let packing = if self.packing == Packing::Gemm { "gemm" } else { "gemv" };
+        let kind = if self.symmetric { "symmetric" } else { "with zeros" };
+        format!("AWQ {packing}, 4 bits, groups of {}, {kind}", self.run)
+    }
+
+    fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
+        let (rows, cols, groups) = (self.rows, self.cols, self.groups);
+        let (codes, zeros) = (files.words(parts[0])?, files.words(parts[1])?);
+        let scales = files.f32s(parts[2])?;
+        let (codes, zeros, scales) = match self.packing {
+            Packing::Gemm => {
+                let zeros = rows_of_nibbles(&zeros, groups, rows);
+                (rows_of_nibbles(&codes, cols, rows), zeros, transposed(&scales, groups, rows))
+            }
+            Packing::Gemv => {
+                let width = parts[2].shape[1] as usize;
+                let kept = scales.chunks(width).flat_map(|row| &row[..groups]).copied().collect();
+                (plain(&codes, rows), plain(&zeros, rows), kept)
+            }
+        };
+        let zero = |row: usize| (0..groups).map(move |g| (row, g));
+        let zeros: Vec<f32> =
+            (0..rows).flat_map(zero).map(|(row, g)| zeros.code(zeros.row(row), g) as f32).collect();
+        if let Some(other) = zeros.iter().find(|z| self.symmetric && **z != 8.0) {
+            let problem = format!("the settings say zero_point false, whose zeros are 8, but one is {other}");
+            return Err(files.malformed(parts[1], problem));
+        }
+        let storage = Uniform {
+            grid: uniform::grid_for(4, self.symmetric),
+            shape: [rows, cols],
+            columns: Columns::Runs(self.run),
+            codes,
+            groups,
+            scales,
+            zeros: if self.symmetric { vec![] } else { zeros },
+            absmax: None,
+            halves: Default::default(),
+        };
+        PackedTensor::from_storage(name, (rows, cols), Arc::new(storage))
+    }
+}
+
+/// Rows of words as they are.
+fn plain(words: &[u32], rows: usize) -> CodeRows {
+    let bytes = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+    CodeRows { bytes, row_bytes: words.len() / rows * 4, bits: 4, signed: false }
+}
+
+/// `[cols, rows / 8]` words in the order of the gemm packing as rows of nibbles.
+fn rows_of_nibbles(words: &[u32], cols: usize, rows: usize) -> CodeRows {
+    let row_bytes = cols.div_ceil(2);
+    let mut bytes = vec![0u8; rows * row_bytes];
+    bytes.par_chunks_mut(8 * row_bytes).enumerate().for_each(|(block, bytes)| {
+        for col in 0..cols {
+            let word = words[col * (rows / 8) + block];
+            for (i, row) in ROWS.iter().enumerate() {
+                let nibble = (word >> (4 * i)) as u8 & 15;
+                bytes[row * row_bytes + col / 2] |= nibble << (col % 2 * 4);
+            }
+        }
+    });
+    CodeRows { bytes: bytes.into(), row_bytes, bits: 4, signed: false }
+}

@@ -1,0 +1,103 @@
+//! What the conventions of checkpoints look at: tensors by the ends of their names, their bytes, the settings.
+
+use super::settings::Settings;
+use crate::error::Result;
+use crate::file::container::tensors::{Files, TensorInfo, TensorTable};
+use crate::file::names::{self, shown};
+use std::cell::RefCell;
+use std::collections::HashSet;
+
+/// Names of codes in their modules, which make no sense as tensors of their own.
+pub(crate) const CODES: &[&str] = &["qweight", "weight_packed", "W_q"];
+
+/// What a convention looks at: the tensors of a checkpoint, their bytes, and its settings.
+pub(crate) struct Checkpoint<'a> {
+    pub table: &'a TensorTable,
+    pub files: &'a Files<'a>,
+    pub settings: &'a Settings,
+    /// What follows the last dots of names, each once: `weight`, `scales`. None where there are very many, as no tool writes them.
+    lasts: Option<HashSet<&'a str>>,
+    /// Ends of names that were asked for, and whether any name has them: most questions are about conventions of other tools.
+    ends: RefCell<Vec<(&'static str, bool)>>,
+}
+
+/// The most different ends of names that are remembered.
+const MAX_LASTS: usize = 1024;
+
+impl<'a> Checkpoint<'a> {
+    pub fn new(table: &'a TensorTable, files: &'a Files<'a>, settings: &'a Settings) -> Self {
+        let (mut lasts, mut before) = (HashSet::new(), "");
+        for tensor in &table.list {
+            let last = names::last(&tensor.name);
+            if last != before {
+                lasts.insert(last);
+                before = last;
+            }
+            if lasts.len() > MAX_LASTS {
+                break;
+            }
+        }
+        let lasts = (lasts.len() <= MAX_LASTS).then_some(lasts);
+        Self { table, files, settings, lasts, ends: RefCell::default() }
+    }
+
+    /// False if no name ends so.
+    pub fn occurs(&self, end: &'static str) -> bool {
+        // The same place in the program, which costs less to find out than the same text.
+        let same = |other: &&(&str, bool)| std::ptr::eq(other.0, end);
+        let known = self.ends.borrow().iter().find(same).map(|(_, occurs)| *occurs);
+        known.unwrap_or_else(|| {
+            let occurs = match (&self.lasts, end.rsplit_once('.')) {
+                (Some(lasts), Some((_, last))) => lasts.contains(last),
+                (Some(lasts), None) => lasts.iter().any(|last| last.ends_with(end)),
+                (None, _) => self.table.list.iter().any(|t| t.name.ends_with(end)),
+            };
+            self.ends.borrow_mut().push((end, occurs));
+            occurs
+        })
+    }
+
+    /// False if nothing that follows the last dot of a name begins so.
+    pub fn last_begins(&self, start: &str) -> bool {
+        self.lasts.as_ref().is_none_or(|lasts| lasts.iter().any(|last| last.starts_with(start)))
+    }
+
+    /// The tensors whose names end so, and what stands before.
+    pub fn ending(&self, end: &'static str) -> impl Iterator<Item = (&'a TensorInfo, &'a str)> + use<'a> {
+        let list = if self.occurs(end) { &self.table.list[..] } else { &[] };
+        list.iter().filter_map(move |t| Some((t, t.name.strip_suffix(end)?)))
+    }
+
+    /// The tensors of this name in any module, or in none, and what stands before: `a.` of `a.SCB`, nothing of `SCB`.
+    pub fn named(&self, name: &'static str) -> impl Iterator<Item = (&'a TensorInfo, &'a str)> + use<'a> {
+        self.ending(name).filter(|(_, before)| before.is_empty() || before.ends_with('.'))
+    }
+
+    /// The tensor whose name is `stem` and then `end`, if there is one.
+    pub fn beside(&self, stem: &str, end: &'static str) -> Option<&'a TensorInfo> {
+        self.occurs(end).then(|| self.table.beside(stem, end)).flatten()
+    }
+
+    /// The tensor whose name is `stem` and then `end`, without which another makes no sense.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] about the other if there is none.
+    pub fn need(&self, other: &TensorInfo, stem: &str, end: &str) -> Result<&'a TensorInfo> {
+        self.table.beside(stem, end).ok_or_else(|| {
+            let name = shown(&format!("{stem}{end}"));
+            self.files.malformed(other, format!("the checkpoint lacks `{name}`"))
+        })
+    }
+
+    /// The weight of this name, in two pieces, whose scales another tensor holds.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::need`].
+    pub fn scaled_by(&self, scale: &TensorInfo, stem: &str, end: &str) -> Result<&'a TensorInfo> {
+        self.table.beside(stem, end).ok_or_else(|| {
+            let name = shown(&format!("{stem}{end}"));
+            let problem = format!("the checkpoint lacks `{name}`, whose scales these are");
+            self.files.malformed(scale, problem)
+        })
+    }
+}

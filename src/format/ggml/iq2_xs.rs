@@ -1,0 +1,89 @@
+//! IQ2_XS: 256 weights in 74 bytes: d (f16), qs[32] (u16: nine bits an entry of the grid, 8 weights each; seven bits signs,
+//! the eighth is their parity), scales[8] (a nibble s for each 16 weights, low first).
+//!
+//! `w[i] = d * (0.5 + s[i / 16]) * 0.25 * grid[qs[i / 8] & 511][i % 8] * sign[i]`
+
+use crate::format::ggml::grid;
+use crate::format::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
+use bytemuck::{Pod, Zeroable};
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Block {
+    d: [u8; 2],
+    qs: [[[u8; 2]; 4]; 8],
+    scales: [u8; 8],
+}
+const _: () = assert!(size_of::<Block>() == 74);
+
+static GRID: &[[u8; 8]] = grid::entries(include_bytes!("../tables/iq2_xs_grid.bin"));
+
+pub static FORMAT: Format = Format {
+    name: "IQ2_XS",
+    stem: "iq2_xs",
+    gguf_type: Some(17),
+    codes: Codes::Integers,
+    coding: Coding::Blocks(Blocks {
+        weights: 256,
+        bytes: size_of::<Block>(),
+        decode,
+        encode: None,
+        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
+        planes: &[Plane::new("qs, signs", 64 * 8), Plane::new("scales", 8 * 8), Plane::new("d", 16)],
+        pack,
+        unpack,
+        book: Codebook::Grid(|| grid::words_of_nibbles(GRID)),
+    }),
+    shader: include_str!("../../../shaders/decode/iq2_xs.wgsl"),
+};
+
+fn decode(row: &[u8], out: &mut [f32]) {
+    for (b, out) in blocks::<Block>(row).iter().zip(out.as_chunks_mut::<256>().0) {
+        let d = bits::half(b.d);
+        for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+            let (c, half) = (i / 2, i % 2);
+            let d = d * (0.5 + f32::from(b.scales[c] >> (half * 4) & 15)) * 0.25;
+            for (l, out) in (2 * half..).zip(out.as_chunks_mut::<8>().0) {
+                let q = u16::from_le_bytes(b.qs[c][l]);
+                *out = grid::signed(&GRID[usize::from(q & 511)], d, grid::even_signs(u32::from(q >> 9)));
+            }
+        }
+    }
+}
+
+/// Four codes as two words: their low bytes, and their signs with the ninth bits on top.
+fn pack_codes(qs: &[[u8; 2]; 4]) -> [u32; 2] {
+    let signs = qs
+        .iter()
+        .enumerate()
+        .fold(0, |word, (l, [_, q])| word | u32::from(q >> 1) << (7 * l) | u32::from(q & 1) << (28 + l));
+    [u32::from_le_bytes(qs.map(|[q, _]| q)), grid::pack_even_signs(signs)]
+}
+
+/// Inverse of [`pack_codes`].
+fn unpack_codes(low: u32, signs: u32) -> [[u8; 2]; 4] {
+    let (low, signs) = (low.to_le_bytes(), grid::unpack_even_signs(signs));
+    std::array::from_fn(|l| [low[l], ((signs >> (7 * l) & 127) as u8) << 1 | (signs >> (28 + l) & 1) as u8])
+}
+
+fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
+    for (i, b) in blocks::<Block>(row).iter().enumerate() {
+        for (c, qs) in b.qs.iter().enumerate() {
+            let to = 2 * (8 * i + c);
+            planes[0][to..to + 2].copy_from_slice(&pack_codes(qs));
+        }
+        planes[1][2 * i..2 * i + 2].copy_from_slice(&bytemuck::cast::<_, [u32; 2]>(b.scales));
+        bits::put_half(planes[2], i, b.d);
+    }
+}
+
+fn unpack(planes: &[&[u32]], row: &mut [u8]) {
+    for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
+        for (c, qs) in b.qs.iter_mut().enumerate() {
+            let from = 2 * (8 * i + c);
+            *qs = unpack_codes(planes[0][from], planes[0][from + 1]);
+        }
+        b.scales.copy_from_slice(bytemuck::cast_slice(&planes[1][2 * i..2 * i + 2]));
+        b.d = bits::get_half(planes[2], i);
+    }
+}

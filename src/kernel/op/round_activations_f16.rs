@@ -1,0 +1,52 @@
+//! round_activations_f16: activations as f16, with a power of two taken out of each column.
+
+use crate::kernel::compose;
+use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
+
+pub(in crate::kernel) static KERNEL: Kernel = Kernel {
+    name: "round_activations_f16",
+    operation: Operation::Stage,
+    family: Family::Any,
+    activations: &[],
+    rounds_weights: false,
+    shader: include_str!("../../../shaders/op/round_activations_f16.wgsl"),
+    configs,
+};
+
+fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
+    vec![KernelConfig {
+        parts: vec![&compose::HALVES, &compose::LARGEST],
+        workgroup_memory: 64 * 4,
+        ..KernelConfig::new(64)
+    }]
+}
+
+/// Words of a column before its activations.
+pub const HEADER_WORDS: usize = 4;
+/// Words of 32 activations.
+pub const CHUNK_WORDS: usize = 16;
+
+/// What the kernel makes of one column of activations. Exact in f64.
+pub fn twin(x: &[f32]) -> Vec<f64> {
+    let top = x.iter().map(|v| v.to_bits() & 0x7fff_ffff).max().unwrap_or(0);
+    // The largest becomes 2^14 or more; below 2^-97 it becomes less.
+    let e = (top >> 23).max(30);
+    let (scale, inverse) = (f32::from_bits((e - 14) << 23), f32::from_bits((268 - e) << 23));
+    x.iter().map(|v| half::f16::from_f32(v * inverse).to_f64() * f64::from(scale)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_overflows_and_nothing_is_lost_but_eleven_bits() {
+        for scale in [1e-20f32, 1.0, 65_504.0, 1e30, f32::MAX] {
+            let x: Vec<f32> = (0..40).map(|i| scale * ((i * 37 % 64) as f32 / 31.5 - 1.0)).collect();
+            for (x, y) in x.iter().zip(twin(&x)) {
+                assert!((f64::from(*x) - y).abs() <= f64::from(x.abs()) / 2047.0, "{x} {y}");
+            }
+        }
+        assert!(twin(&[0.0; 3]).iter().all(|v| *v == 0.0));
+    }
+}

@@ -1,0 +1,330 @@
+//! What a kernel is, what it is asked for, and what the choice of one may know about a device.
+
+use super::compose::{self, Part};
+use crate::error::{Error, Result};
+use crate::format::{Codes, Layout};
+
+/// What a kernel computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// `y[m, k] = w[m, k]` as f32.
+    Dequantize,
+    /// `y[i, k] = w[rows[i], k]` as f32.
+    GetRows,
+    /// `y[n, m] = x[n, k] · w[m, k]ᵀ`.
+    Matmul,
+    /// Codes of four bits and scales from f32 weights. Decodes none.
+    Quantize,
+    /// Columns of the batch sorted by their experts. Knows no weights.
+    Route,
+    /// A power of two for each row, which makes its weights fit f16.
+    RowScales,
+    /// Activations as a matmul kernel wants them. Knows no weights.
+    Stage,
+    /// Adds up what the splits of a matmul left. Knows no weights.
+    Sum,
+}
+
+impl Operation {
+    /// True if the kernel decodes weights.
+    pub fn decodes(self) -> bool {
+        matches!(self, Self::Dequantize | Self::GetRows | Self::Matmul | Self::RowScales)
+    }
+}
+
+/// How a matmul takes its activations. Sums are in f32, or in i32 within 32 products of codes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activations {
+    /// As they are.
+    #[default]
+    F32,
+    /// Rounded to f16 after a power of two has been taken out of each column, so that none overflows.
+    F16,
+    /// Rounded to eight bits with a scale for each 32, and multiplied as integers.
+    Q8,
+    /// LLM.int8: rounded to eight bits with a scale for each column, and multiplied as integers, but for the features that reach
+    /// the threshold in any column of the batch, which are taken as they are. For INT8 weights.
+    Int8(Threshold),
+}
+
+/// From which magnitude on LLM.int8 leaves an activation out of its integers; 0 for never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+pub struct Threshold(u32);
+
+impl Threshold {
+    /// A threshold of 0 or more.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if it is negative or no number.
+    pub fn new(value: f32) -> Result<Self> {
+        match value >= 0.0 && value.is_finite() {
+            true => Ok(Self(value.abs().to_bits())),
+            false => Err(Error::Argument(format!("a threshold is 0 or more, not {value}"))),
+        }
+    }
+
+    /// The number.
+    pub fn value(self) -> f32 {
+        f32::from_bits(self.0)
+    }
+
+    /// False if nothing is an outlier.
+    pub fn is_some(self) -> bool {
+        self.value() > 0.0
+    }
+}
+
+/// That of transformers.
+impl Default for Threshold {
+    fn default() -> Self {
+        Self(6f32.to_bits())
+    }
+}
+
+impl Activations {
+    /// Those that kernels are written for, the exact one first.
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Q8];
+
+    /// Those that the kernel of the weights takes: LLM.int8's integers are multiplied by a kernel of eight-bit activations.
+    pub fn of_kernels(self) -> Self {
+        match self {
+            Self::Int8(_) => Self::Q8,
+            other => other,
+        }
+    }
+
+    /// `f32`, `f16`, `q8` or `int8`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Q8 => "q8",
+            Self::Int8(_) => "int8",
+        }
+    }
+}
+
+/// Parses the name of [`Activations`], in any case.
+impl std::str::FromStr for Activations {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .chain([Self::Int8(Threshold::default())])
+            .find(|a| a.name().eq_ignore_ascii_case(name))
+            .ok_or_else(|| Error::Argument(format!("activations are f32, f16, q8 or int8, not `{name}`")))
+    }
+}
+
+/// The kind of device a kernel is shaped for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// Graphics processors: neighbouring lanes read neighbouring words.
+    Gpu,
+    /// Software adapters: a lane is a row, no barriers.
+    Software,
+    /// Either.
+    Any,
+}
+
+/// One kernel of [`KERNELS`](super::KERNELS): its WGSL and how it is configured for a device and a request.
+#[non_exhaustive]
+pub struct Kernel {
+    /// Name and file stem: `gemv`.
+    pub name: &'static str,
+    /// What it computes.
+    pub operation: Operation,
+    /// What it is shaped for. Every kernel gives the right answer on every device.
+    pub family: Family,
+    /// The activations that a matmul kernel can take.
+    pub activations: &'static [Activations],
+    /// True if the kernel rounds weights to f16.
+    pub rounds_weights: bool,
+    /// WGSL of the entry point, `shaders/op/<name>.wgsl`.
+    pub shader: &'static str,
+    /// The ways to compile it for a request: constants, library parts and geometry, the best guess first. None if the device
+    /// lacks what it needs or the request does not suit it.
+    pub configs: fn(&Caps, &Problem) -> Vec<KernelConfig>,
+}
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// A request, as far as it decides about a kernel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Problem {
+    /// Rows of the weight, `m`; of one expert where there are several.
+    pub rows: usize,
+    /// Columns of the weight, `k`.
+    pub cols: usize,
+    /// Columns of the batch, `n`.
+    pub batch: usize,
+    /// How the activations are taken.
+    pub activations: Activations,
+    /// The weight is a stack of experts, and each column of the batch is multiplied by one of them.
+    pub experts: bool,
+    /// Whether the shader gives codes and scales apart: [`Layout::codes`].
+    pub codes: Codes,
+    /// Codes are looked up in a book of sixteen: see [`Layout::is_looked_up`].
+    pub looked_up: bool,
+    /// Columns of the weight are taken from a list that only the device knows, side by side.
+    pub gathered: bool,
+}
+
+/// A kernel, configured: what is compiled, and how much of the result one workgroup computes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KernelConfig {
+    /// What tells this from the kernel's other configurations: `4x64`; empty if there is one.
+    pub variant: String,
+    /// Constants at the head of the shader.
+    pub constants: Vec<(&'static str, u32)>,
+    /// Parts of `shaders/lib/` between the parameters and the decoder.
+    pub parts: Vec<&'static Part>,
+    /// The part of `shaders/lib/` that looks codes up, for formats with a book of sixteen.
+    pub lookup: &'static Part,
+    /// The part of `shaders/lib/` that loads four words of a weight at once.
+    pub words: &'static Part,
+    /// Invocations of a workgroup.
+    pub workgroup: u32,
+    /// Bytes of workgroup memory, less those of the lookup.
+    pub workgroup_memory: u32,
+    /// Rows (of the weight) that a workgroup computes.
+    pub rows: u32,
+    /// Columns (of the batch) that a workgroup computes.
+    pub columns: u32,
+    /// How many lanes share the chunks of a row.
+    pub lanes_along_k: u32,
+    /// Upper bound of the loop iterations, nested ones included, that a lane spends on one chunk.
+    pub loops_per_chunk: u32,
+    /// Parts that k is cut into, each summed by other workgroups.
+    pub splits: u32,
+    /// Enable directives of the shader.
+    pub enables: &'static [&'static str],
+}
+
+/// A kernel and one of its configurations.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The kernel.
+    pub kernel: &'static Kernel,
+    /// How it is compiled.
+    pub config: KernelConfig,
+}
+
+impl Candidate {
+    /// `gemv`, or `gemv:4x64` where the kernel has variants.
+    pub fn name(&self) -> String {
+        match &*self.config.variant {
+            "" => self.kernel.name.into(),
+            variant => format!("{}:{variant}", self.kernel.name),
+        }
+    }
+}
+
+/// What the choice of a kernel may know about a device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Caps {
+    /// A software adapter.
+    pub software: bool,
+    /// Smallest and largest subgroup, if subgroup operations are there.
+    pub subgroup: Option<(u32, u32)>,
+    /// Workgroups in one dimension of a dispatch.
+    pub max_groups: u32,
+    /// Bytes of one storage binding.
+    pub max_binding: u64,
+    /// Bytes of one buffer.
+    pub max_buffer: u64,
+    /// Alignment of the start of a storage binding in bytes.
+    pub binding_alignment: u32,
+    /// Bytes of workgroup memory.
+    pub max_workgroup_memory: u32,
+    /// Invocations of a workgroup.
+    pub max_workgroup: u32,
+    /// Integers of 64 bits.
+    pub int64: bool,
+    /// Arithmetic in f16.
+    pub f16: bool,
+    /// Products of packed bytes by WGSL's `dot4I8Packed`, whether the device has an instruction for it or not.
+    pub int_dot: bool,
+    /// Edge of the square cooperative matrices (f16 in, f32 sums) that were found to work.
+    pub cooperative: Option<u32>,
+    /// Loop iterations of one invocation, nested ones included, where a driver silently stops after so many.
+    pub max_loops: Option<u32>,
+}
+
+/// Bytes of workgroup memory of a part that looks codes up.
+pub(super) fn lookup_memory(part: &Part) -> u32 {
+    match part.path {
+        "shaders/lib/lookup_memory.wgsl" => 16 * 4,
+        "shaders/lib/lookup_bytes.wgsl" => 256 * 8,
+        _ => 0,
+    }
+}
+
+impl KernelConfig {
+    /// A configuration of so many lanes with nothing special about it.
+    pub(super) fn new(workgroup: u32) -> Self {
+        Self {
+            variant: String::new(),
+            constants: vec![],
+            parts: vec![],
+            lookup: &compose::LOOKUP_MEMORY,
+            words: &compose::WORDS_32,
+            workgroup,
+            workgroup_memory: 0,
+            rows: 1,
+            columns: 1,
+            lanes_along_k: 1,
+            loops_per_chunk: 1,
+            splits: 1,
+            enables: &[],
+        }
+    }
+
+    /// Bytes of workgroup memory that the shader needs for weights of this layout.
+    pub fn memory(&self, layout: &Layout) -> u32 {
+        let looked_up = layout.is_looked_up();
+        self.workgroup_memory + if looked_up { lookup_memory(self.lookup) } else { 0 }
+    }
+}
+
+impl Caps {
+    /// The subgroup size, if it is the same for every dispatch and divides 32.
+    pub fn fixed_subgroup(&self) -> Option<u32> {
+        self.subgroup.and_then(|(min, max)| (min == max && 32 % min == 0 && min >= 4).then_some(min))
+    }
+}
+
+/// How a matmul is carried out. The default: exact activations, and the kernel that is best for the device.
+#[derive(Clone, Debug, Default)]
+pub struct MatmulOptions {
+    /// How the activations are taken.
+    pub activations: Activations,
+    /// This kernel of [`KERNELS`](super::KERNELS) and no other.
+    pub kernel: Option<&'static Kernel>,
+    /// This [`KernelConfig::variant`] of it.
+    pub variant: Option<String>,
+}
+
+impl MatmulOptions {
+    /// The best kernel for `activations`.
+    pub fn with(activations: Activations) -> Self {
+        Self { activations, ..Self::default() }
+    }
+
+    /// True if `candidate` is one that these options allow.
+    pub fn allow(&self, candidate: &Candidate) -> bool {
+        self.kernel.is_none_or(|k| k.name == candidate.kernel.name)
+            && self.variant.as_ref().is_none_or(|v| *v == candidate.config.variant)
+    }
+}
+
+/// Batch columns compiled into a kernel: the next power of two, at most `most`.
+pub(super) fn columns_for(batch: usize, most: u32) -> u32 {
+    (batch.clamp(1, most as usize) as u32).next_power_of_two()
+}
