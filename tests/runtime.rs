@@ -55,7 +55,7 @@ fn a_token_that_overflows_spoils_no_other() {
     let w = q4_0(64, 64);
     for variant in &VARIANTS {
         let weights = variant.runtime().upload(&w).expect("small");
-        for (kind, n) in [("f32", 2), ("f32", 8), ("f32", 64), ("f16", 8), ("f16", 64), ("q8", 8), ("q8", 64)] {
+        for (kind, n) in [("f32", 8), ("f32", 64), ("q8", 64)] {
             let options = MatmulOptions::with(kind.parse().expect("a kind of activations"));
             let product = |x: &[f32]| variant.runtime().matmul_with(&weights, x, &options).expect("small");
             let (mut x, bad) = (activations(n * 64, 3), n / 2);

@@ -1,4 +1,4 @@
-// For formats whose codes are entries of a grid in `book`. Twin: src/format/grid.rs.
+// For formats whose codes are entries of a grid in `book`. Twin: src/format/ggml/grid.rs.
 
 fn bytes(v: u32) -> vec4<u32> {
     return (vec4<u32>(v) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u);

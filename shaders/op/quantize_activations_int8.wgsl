@@ -1,7 +1,7 @@
 // quantize_activations_int8:   for col, i: codes = round(half(x) * (127 / absmax)), absmax = max over i of |half(x)| below the threshold; outliers 0
 //
 // One workgroup does one column. Its codes lie as those of `quantize_activations_q8`, with the same scale for every chunk.
-// Twin: src/kernel/llm_int8.rs.
+// Twin: src/kernel/op/llm_int8.rs.
 // Needs: WORKGROUP.
 
 @group(0) @binding(3) var<storage, read> x: array<f32>;              // [batch, k]

@@ -1,7 +1,7 @@
 // quantize_activations_q8:   for col, chunk: codes = round(x / d), d = max |x| / 127 over 32 activations, nearly
 //
 // One invocation quantizes one chunk. Every step is exact or rounds once, and nothing is divided, so that the CPU gets the same
-// bits: the maximum is rounded up to 12 bits, and its reciprocal is an integer quotient. Twin: src/kernel/quantize_activations_q8.rs.
+// bits: the maximum is rounded up to 12 bits, and its reciprocal is an integer quotient. Twin: src/kernel/op/quantize_activations_q8.rs.
 // Needs: WORKGROUP.
 
 @group(0) @binding(3) var<storage, read> x: array<f32>;              // [batch, k]

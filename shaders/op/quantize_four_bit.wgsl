@@ -5,7 +5,7 @@
 // 2. Not a product for each weight: more of w is more of the product, so for each pivot there is a last weight that is not above
 //    it. That `edge` is computed for each block and pivot, exactly, and a weight is compared with fifteen edges in four steps.
 // 3. A lane does the eight weights of a word of codes, neighbours neighbouring words.
-// Twin: the tests of src/kernel/quantize_four_bit.rs. Needs: WORKGROUP, BLOCK_SHIFT, BLOCKS (of a workgroup), ROUNDS (words of a lane).
+// Twin: the tests of src/kernel/op/quantize_four_bit.rs. Needs: WORKGROUP, BLOCK_SHIFT, BLOCKS (of a workgroup), ROUNDS (words of a lane).
 
 @group(0) @binding(3) var<storage, read> x: array<vec4<u32>>;   // [cols] f32 as bits
 @group(0) @binding(4) var<storage, read_write> y: array<u32>;   // codes, eight a word, the first in the high nibble of a byte; then from y_stride on: top, one a block

@@ -1,6 +1,6 @@
 // round_activations_f16:   for col: y[col] = half(x[col] / s), s the power of two that brings the largest below 2^15
 //
-// One workgroup does one column. A power of two rounds nothing, and halves are rounded by `lib/halves.wgsl`. Twin: src/kernel/round_activations_f16.rs.
+// One workgroup does one column. A power of two rounds nothing, and halves are rounded by `lib/halves.wgsl`. Twin: src/kernel/op/round_activations_f16.rs.
 // Needs: WORKGROUP.
 
 @group(0) @binding(3) var<storage, read> x: array<f32>;        // [batch, k]
