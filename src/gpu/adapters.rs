@@ -158,8 +158,11 @@ pub(super) fn choose(select: &Select) -> Result<wgpu::Adapter> {
     if adapters.is_empty() {
         return Err(Error::NoAdapter(no_adapter_hint()));
     }
-    let summaries: Vec<_> = adapters.iter().map(summary).collect();
     let from_env = std::env::var("WGPU_ADAPTER_NAME").ok().filter(|name| !name.is_empty());
+    if *select == Select::Best && from_env.is_none() {
+        return Ok(adapters.swap_remove(0)); // the others need not be asked what they can do
+    }
+    let summaries: Vec<_> = adapters.iter().map(summary).collect();
     Ok(adapters.swap_remove(index(select, from_env.as_deref(), &summaries)?))
 }
 

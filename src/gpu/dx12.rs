@@ -91,12 +91,12 @@ pub(super) fn compiler(adapter: &wgpu::Adapter) -> Option<ShaderCompiler> {
 pub(super) fn advice(adapters: &[AdapterSummary]) -> Vec<String> {
     let is_fxc = |a: &AdapterSummary| a.compiler.as_ref().is_some_and(|c| c.name == "FXC");
     let numbers: Vec<_> = (0..adapters.len()).filter(|i| is_fxc(&adapters[*i])).collect();
-    let what = match (numbers.is_empty(), finds_dxc()) {
-        (true, _) => None,
-        (false, true) => Some(
+    let what = match numbers.is_empty() {
+        true => None,
+        false if finds_dxc() => Some(
             "`dxcompiler.dll` is there, but it does not work or the device lacks shader model 6".to_owned(),
         ),
-        (false, false) => Some(format!(
+        false => Some(format!(
             "for these put `dxcompiler.dll` (1.8.2502 or newer, from the releases of Microsoft's DirectXShaderCompiler) \
              into {}; a GPU that Vulkan lists too has them there",
             folder_of_the_program()
