@@ -1,57 +1,8 @@
-//! What several test files need: the runtimes under test, and golden vectors.
+//! What several test binaries need without a device: paths, golden vectors, files that are written.
 #![allow(dead_code)]
 
-use qmatmul::gpu::TuningCache;
-use qmatmul::wgpu;
-use qmatmul::{Options, Runtime};
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock};
-
-/// One way to run: the switches of a runtime, by name.
-pub struct Variant {
-    pub name: &'static str,
-    software: bool,
-    subgroups: bool,
-    cell: OnceLock<Runtime>,
-}
-
-const fn variant(name: &'static str, software: bool, subgroups: bool) -> Variant {
-    Variant { name, software, subgroups, cell: OnceLock::new() }
-}
-
-/// Both families of kernels, with and without subgroup operations, whatever the adapter is.
-pub static VARIANTS: [Variant; 4] = [
-    variant("software", true, true),
-    variant("software, no subgroups", true, false),
-    variant("gpu", false, true),
-    variant("gpu, no subgroups", false, false),
-];
-
-impl Variant {
-    /// The runtime, opened once per process. Fails the test if there is no adapter: a test that cannot run has not passed.
-    pub fn runtime(&self) -> &Runtime {
-        self.cell.get_or_init(|| open(&self.options()))
-    }
-
-    pub fn options(&self) -> Options {
-        Options {
-            software: Some(self.software),
-            subgroups: self.subgroups,
-            tuning: TuningCache::Off,
-            ..Options::default()
-        }
-    }
-}
-
-/// A runtime of its own for a test with special switches.
-pub fn open(options: &Options) -> Runtime {
-    let runtime =
-        Runtime::with_options(options).expect("the tests need a GPU adapter, a software one will do");
-    let adapter = runtime.adapter();
-    eprintln!("adapter: {} ({}, {})", adapter.name, adapter.backend, adapter.driver);
-    runtime
-}
 
 /// The repository: this file is a part of tests in more than one package.
 pub fn root() -> &'static Path {
@@ -119,27 +70,6 @@ pub fn report(failures: &[String], done: usize) {
     assert!(failures.is_empty(), "{} of {done} failed:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// What failed, and how much was done.
-pub type Tally = (Vec<String>, usize);
-
-/// Pieces of work, each with a device of its own, two at a time: a software driver compiles with one core for a device.
-pub fn side_by_side<T: Send>(pieces: impl IntoIterator<Item = T>, work: impl Fn(T) -> Tally + Sync) -> Tally {
-    let pieces = Mutex::new(pieces.into_iter().collect::<Vec<_>>().into_iter());
-    let next = || pieces.lock().expect("nothing fails with the lock held").next();
-    let some = || std::iter::from_fn(next).map(&work).collect::<Vec<_>>();
-    let tallies = std::thread::scope(|scope| {
-        let threads = [scope.spawn(some), scope.spawn(some)];
-        threads.map(|thread| thread.join().expect("it has said why"))
-    });
-    total(tallies.into_iter().flatten())
-}
-
-/// All of them together.
-pub fn total(tallies: impl Iterator<Item = Tally>) -> Tally {
-    let (failures, done): (Vec<_>, Vec<_>) = tallies.unzip();
-    (failures.concat(), done.into_iter().sum())
-}
-
 /// A tensor to be written: name, type, shape, bytes.
 pub type Raw = (String, safetensors::Dtype, Vec<usize>, Vec<u8>);
 
@@ -184,20 +114,4 @@ pub fn status(what: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let line = text.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':')).expect("a line");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
-}
-
-/// A runtime on a device that its host has opened, with WebGPU's default limits and no feature at all: the least a host may bring.
-pub fn on_a_host_device() -> Runtime {
-    on_a_device_of(wgpu::Limits::default()).expect("enough for a plain device")
-}
-
-/// The same with other limits.
-pub fn on_a_device_of(required_limits: wgpu::Limits) -> qmatmul::error::Result<Runtime> {
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
-    let backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY);
-    let adapters = pollster::block_on(instance.enumerate_adapters(backends));
-    let adapter = adapters.first().expect("the tests need an adapter");
-    let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
-    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("a plain device");
-    Runtime::with_device(device, queue, adapter, &Options::default())
 }

@@ -1,8 +1,7 @@
 //! NF4 and FP4 of bitsandbytes: its own vectors and checkpoints, on the CPU and on the GPU.
 
-mod common;
-
-use common::{Golden, VARIANTS, report};
+use crate::common::{Golden, report};
+use crate::device::{VARIANTS, pipelines};
 use qmatmul::check::{self, NMSE_F32, compare, compare_bits};
 use qmatmul::file::{Model, OpenOptions};
 use qmatmul::format::four_bit::Recipe;
@@ -19,18 +18,19 @@ fn vectors() -> Vec<(Golden, PackedTensor)> {
 }
 
 fn read(name: &str) -> PackedTensor {
-    let path = common::path("golden/bnb").join(format!("{name}.safetensors"));
+    let path = crate::common::path("golden/bnb").join(format!("{name}.safetensors"));
     let model = Model::open(path, &OpenOptions::default()).expect("the vector is a valid checkpoint");
     let info = model.find("packed").expect("the module goes by its name");
     model.tensor(info).expect("its parts are there")
 }
 
 fn checkpoint() -> Model {
-    Model::open(common::path("golden/checkpoints/bnb-nf4-dq"), &OpenOptions::default()).expect("valid")
+    Model::open(crate::common::path("golden/checkpoints/bnb-nf4-dq"), &OpenOptions::default()).expect("valid")
 }
 
 #[test]
 fn cpu_decodes_bit_for_bit() {
+    let _stated = pipelines(9999);
     for (file, packed) in vectors() {
         let comparison = compare_bits(&packed.dequantize(), &file.f32s("dequant_f32"));
         assert!(comparison.passed, "{}: {comparison}", file.name);
@@ -40,6 +40,7 @@ fn cpu_decodes_bit_for_bit() {
 /// bitsandbytes rounds decoded weights to the type that they had: so do ours.
 #[test]
 fn weights_round_to_the_type_they_had() {
+    let _stated = pipelines(9999);
     let (file, packed) =
         vectors().into_iter().find(|(f, _)| f.name == "nf4.b64.store_bf16").expect("it is there");
     let rounded: Vec<f32> = packed.dequantize().iter().map(|w| half::bf16::from_f32(*w).to_f32()).collect();
@@ -49,6 +50,7 @@ fn weights_round_to_the_type_they_had() {
 
 #[test]
 fn gpu_decodes_bit_for_bit() {
+    let _stated = pipelines(9999);
     let mut failures = vec![];
     let all = vectors();
     for variant in &VARIANTS {
@@ -66,6 +68,7 @@ fn gpu_decodes_bit_for_bit() {
 
 #[test]
 fn products_are_those_of_the_vectors() {
+    let _stated = pipelines(9999);
     let mut failures = vec![];
     let all = vectors();
     for (file, packed) in &all {
@@ -89,6 +92,7 @@ fn products_are_those_of_the_vectors() {
 /// A whole checkpoint as transformers saved it, scales quantized: seven layers, and what stays in 16 bits.
 #[test]
 fn a_checkpoint_gives_the_golden_outputs() {
+    let _stated = pipelines(9999);
     let model = checkpoint();
     let expected =
         Golden::folder("checkpoints/bnb-nf4-dq").into_iter().find(|g| g.name == "expected").expect("there");
@@ -134,6 +138,7 @@ const LAYOUTS: &[(usize, usize, usize, usize, &str)] = &[
 
 #[test]
 fn every_layout_of_blocks_on_every_kernel() {
+    let _stated = pipelines(9999);
     let (mut failures, mut done) = (vec![], 0);
     for (i, &(m, k, block, n, why)) in LAYOUTS.iter().enumerate() {
         let recipe = Recipe { block, double: i % 2 == 1, ..Recipe::default() };
@@ -163,6 +168,7 @@ fn every_layout_of_blocks_on_every_kernel() {
 /// Rows of one tensor, and rows of several, where blocks run on from row to row.
 #[test]
 fn rows_are_picked_and_stacked() {
+    let _stated = pipelines(9999);
     let format = format::by_name("NF4").expect("a format of the table");
     let make = |seed, m: usize| {
         let weights = check::activations(m * 80, seed);

@@ -1,10 +1,6 @@
 //! Files that change while they are open: what is noticed, and what does no harm.
 
-#![cfg(unix)] // Elsewhere the system keeps mapped files from being truncated.
-
-mod common;
-
-use common::{f32_tensor, path, write_tensors};
+use crate::common::{f32_tensor, path, write_tensors};
 use qmatmul::Error;
 use qmatmul::file::{Model, OpenOptions};
 use std::fs::{self, OpenOptions as FileOptions};

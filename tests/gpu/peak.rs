@@ -1,8 +1,6 @@
 //! The ceilings that `Runtime::peak` measures: on both families' shapes, both clocks, and WebGPU's default limits.
 
-mod common;
-
-use common::open;
+use crate::device::{open, pipelines};
 use qmatmul::gpu::Peak;
 use qmatmul::{Options, Runtime, wgpu};
 
@@ -36,6 +34,7 @@ fn time_grows_with_size(peak: &Peak, operation: &str) {
 
 #[test]
 fn figures_on_both_families() {
+    let _stated = pipelines(9999);
     for software in [true, false] {
         // Small enough to be quick, large enough to see the time grow.
         let options = Options { software: Some(software), max_binding: Some(64 << 20), ..Options::default() };
@@ -50,6 +49,7 @@ fn figures_on_both_families() {
 /// Nothing but what WebGPU promises: small limits, no timestamps, no subgroups.
 #[test]
 fn figures_on_a_bare_device() {
+    let _stated = pipelines(9999);
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
     let adapter = pollster::block_on(instance.request_adapter(&Default::default())).expect("an adapter");
     let (device, queue) =
@@ -63,6 +63,7 @@ fn figures_on_a_bare_device() {
 
 #[test]
 fn small_bindings_and_senseless_times() {
+    let _stated = pipelines(9999);
     let runtime = open(&Options { max_binding: Some(1 << 20), max_groups: Some(4096), ..Options::default() });
     for seconds in [f64::NAN, f64::NEG_INFINITY, -1.0] {
         let peak = runtime.peak(seconds).expect("as 0 seconds");

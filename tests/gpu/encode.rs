@@ -1,8 +1,7 @@
 //! Encoders on the device against those on the CPU: the same bytes.
 
-mod common;
-
-use common::{VARIANTS, report};
+use crate::common::report;
+use crate::device::{VARIANTS, pipelines};
 use qmatmul::check::{self, Random};
 use qmatmul::error::Error;
 use qmatmul::format::four_bit::Recipe;
@@ -122,6 +121,7 @@ const SHAPES: &[(usize, usize, &str)] = &[
 
 #[test]
 fn the_device_gives_the_bytes_of_the_cpu() {
+    let _stated = pipelines(9999);
     let (mut failures, mut done) = (vec![], 0);
     for block in BLOCKS {
         for (i, &(m, k, why)) in SHAPES.iter().enumerate() {
@@ -150,6 +150,7 @@ fn the_device_gives_the_bytes_of_the_cpu() {
 /// Millions of weights in one tensor, several workgroups of each dimension and several windows of a binding.
 #[test]
 fn large_tensors_go_in_windows() {
+    let _stated = pipelines(9999);
     let (m, k) = (2050, 1027);
     let weights = weights(m * k, 64, 7);
     for name in ["NF4", "FP4"] {
@@ -160,11 +161,11 @@ fn large_tensors_go_in_windows() {
             assert_eq!(difference(&got, &want), None, "{name}, {}", variant.name);
         }
         let options = Options { max_binding: Some(1 << 20), ..VARIANTS[0].options() };
-        let got = common::open(&options).encode("w", format, m, k, &weights).expect("nine windows");
+        let got = crate::device::open(&options).encode("w", format, m, k, &weights).expect("nine windows");
         assert_eq!(difference(&got, &want), None, "{name} in windows");
         let options = Options { max_binding: Some(1 << 13), ..VARIANTS[0].options() };
         let error =
-            common::open(&options).encode("w", format, m, k, &weights).expect_err("a block is 16 KiB");
+            crate::device::open(&options).encode("w", format, m, k, &weights).expect_err("a block is 16 KiB");
         assert!(matches!(error, Error::LimitExceeded { .. }), "{error}");
     }
 }
@@ -172,6 +173,7 @@ fn large_tensors_go_in_windows() {
 /// Finite weights whose scales have no mean: the sum overflows.
 #[test]
 fn scales_that_overflow_are_refused() {
+    let _stated = pipelines(9999);
     let format = format::by_name("NF4").expect("a format of the table");
     let weights = vec![3e38; 4 * 64];
     for double in [false, true] {
@@ -209,6 +211,7 @@ fn rows(m: usize, k: usize, seed: u64) -> Vec<f32> {
 
 #[test]
 fn int8_is_encoded_to_the_bytes_of_the_cpu() {
+    let _stated = pipelines(9999);
     let format = format::by_name("INT8").expect("a format of the table");
     let shapes = [(9, 1), (9, 2), (17, 31), (40, 32), (33, 33), (8, 100), (65, 257), (9, 4100), (3, 14_336)];
     let (mut failures, mut done) = (vec![], 0);
@@ -222,7 +225,7 @@ fn int8_is_encoded_to_the_bytes_of_the_cpu() {
             done += 1;
         }
         let options = Options { max_binding: Some(64 << 10), max_groups: Some(3), ..VARIANTS[0].options() };
-        let got = common::open(&options).encode("w", format, m, k, &weights).expect("rows fit");
+        let got = crate::device::open(&options).encode("w", format, m, k, &weights).expect("rows fit");
         failures.extend(difference(&got, &want).map(|wrong| format!("INT8 {m}x{k} in windows: {wrong}")));
     }
     report(&failures, done);
@@ -230,6 +233,7 @@ fn int8_is_encoded_to_the_bytes_of_the_cpu() {
 
 #[test]
 fn int8_refuses_what_the_cpu_refuses() {
+    let _stated = pipelines(9999);
     let format = format::by_name("INT8").expect("a format of the table");
     let runtime = VARIANTS[0].runtime();
     let encode = |weights: &[f32]| {
@@ -256,6 +260,7 @@ fn int8_refuses_what_the_cpu_refuses() {
 
 #[test]
 fn weights_of_a_buffer_are_encoded_where_they_lie() {
+    let _stated = pipelines(9999);
     let runtime = VARIANTS[0].runtime();
     let (m, k) = (33, 70);
     let format = format::by_name("NF4").expect("a format of the table");
@@ -291,6 +296,7 @@ fn weights_of_a_buffer_are_encoded_where_they_lie() {
 /// The same errors as on the CPU, and the same bytes where only the CPU has an encoder.
 #[test]
 fn what_cannot_be_encoded_is_refused() {
+    let _stated = pipelines(9999);
     let runtime = VARIANTS[0].runtime();
     let by_name = |name| format::by_name(name).expect("a format of the table");
     let mut weights = check::activations(4 * 64, 1);

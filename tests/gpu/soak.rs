@@ -2,11 +2,9 @@
 //!
 //! A short form by default; `QMATMUL_SOAK=long` runs 10,000 cycles, 2,000 runtimes and an hour of mixed work
 //! (`QMATMUL_SOAK_SECONDS` for another time). Each test runs in a process of its own, as memory is the process's.
-#![cfg(target_os = "linux")]
 
-mod common;
-
-use common::{VARIANTS, status};
+use crate::common::status;
+use crate::device::{VARIANTS, pipelines};
 use qmatmul::check::{activations, random_tensor};
 use qmatmul::error::Error;
 use qmatmul::gpu::Upload;
@@ -71,7 +69,7 @@ fn alone(test: &str) -> bool {
         return true;
     }
     let status = std::process::Command::new(std::env::current_exe().expect("a test"))
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .args([&format!("soak::{test}"), "--exact", "--nocapture", "--test-threads=1"])
         .env(INSIDE, test)
         .status()
         .expect("the test starts");
@@ -86,12 +84,13 @@ fn share(bytes: u64, rounds: usize, all: usize) -> u64 {
 
 #[test]
 fn cycles() {
+    let _stated = pipelines(9999);
     if !alone("cycles") {
         return;
     }
     const ALL: usize = 10_000;
     let rounds = if is_long() { ALL } else { 200 };
-    let runtime = common::open(&VARIANTS[0].options());
+    let runtime = crate::device::open(&VARIANTS[0].options());
     let tensors = ["Q4_0", "Q6_K", "NF4"].map(|format| tensor(format, 256, 512));
     let x = activations(3 * 512, 1);
     let cycle = |packed: &PackedTensor| {
@@ -112,6 +111,7 @@ fn cycles() {
 
 #[test]
 fn runtimes() {
+    let _stated = pipelines(9999);
     if !alone("runtimes") {
         return;
     }
@@ -183,13 +183,14 @@ impl Work {
 
 #[test]
 fn mixed_work() {
+    let _stated = pipelines(9999);
     if !alone("mixed_work") {
         return;
     }
     let asked = std::env::var("QMATMUL_SOAK_SECONDS").ok().map(|s| s.parse().expect("seconds"));
     let seconds: u64 = asked.unwrap_or(if is_long() { 3600 } else { 5 });
     let options = Options { memory_limit: Some(48 * MIB), ..VARIANTS[0].options() };
-    let runtime = common::open(&options);
+    let runtime = crate::device::open(&options);
     let works = Work::all();
     let want: Vec<_> = works.iter().map(|work| work.run(&runtime)).collect();
     let rounds = AtomicU64::new(0);

@@ -1,8 +1,7 @@
 //! The same bits: run after run, thread beside thread, and wherever in a batch a column stands.
 
-mod common;
-
-use common::{VARIANTS, Variant, open, report, side_by_side};
+use crate::common::report;
+use crate::device::{VARIANTS, Variant, open, pipelines, side_by_side};
 use qmatmul::check::{activations, random_tensor};
 use qmatmul::gpu::Upload;
 use qmatmul::kernel::{self, Activations, Candidate, Problem};
@@ -71,6 +70,7 @@ fn kernels(candidates: Vec<Candidate>) -> Vec<Candidate> {
 
 #[test]
 fn fifty_runs_of_every_kernel_give_the_same_bits() {
+    let _stated = pipelines(9999);
     let (failures, done) = side_by_side(runtimes(), |variant| {
         let (mut failures, mut done) = (vec![], 0);
         let runtime = variant.runtime();
@@ -102,6 +102,7 @@ fn fifty_runs_of_every_kernel_give_the_same_bits() {
 /// The same column at every position of a batch of random others, by every kernel.
 #[test]
 fn a_column_does_not_depend_on_its_position() {
+    let _stated = pipelines(9999);
     let (m, k, n) = (70, 512, 33);
     let (failures, done) = side_by_side(runtimes(), |variant| {
         let (mut failures, mut done) = (vec![], 0);
@@ -176,6 +177,7 @@ impl Job {
 
 #[test]
 fn eight_threads_on_one_runtime_give_the_bits_of_one() {
+    let _stated = pipelines(9999);
     for variant in &VARIANTS {
         let jobs: Vec<_> = (0..8).map(Job::new).collect();
         let alone: Vec<_> = jobs.iter().map(|job| job.run(variant.runtime())).collect();

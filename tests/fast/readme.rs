@@ -5,7 +5,7 @@ use qmatmul::format::{FORMATS, Format};
 use qmatmul::kernel::{KERNELS, Kernel, Operation};
 use std::fmt::Write;
 
-const BEGIN: &str = "<!-- table: begin (written by tests/readme.rs) -->\n";
+const BEGIN: &str = "<!-- table: begin (written by tests/fast/readme.rs) -->\n";
 const END: &str = "<!-- table: end -->\n";
 
 fn table() -> String {
@@ -49,5 +49,5 @@ fn the_table_is_up_to_date() {
         std::fs::write(path, updated).expect("README.md is writable");
         return;
     }
-    assert_eq!(readme[begin..end], table(), "run UPDATE_README=1 cargo test --test readme");
+    assert_eq!(readme[begin..end], table(), "run UPDATE_README=1 cargo test --test fast readme");
 }

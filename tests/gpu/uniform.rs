@@ -1,8 +1,7 @@
 //! INT8, INT4, UINT8 and UINT4: every way to share scales, on every kernel.
 
-mod common;
-
-use common::{Tally, VARIANTS, Variant, report, side_by_side, total};
+use crate::common::report;
+use crate::device::{Tally, VARIANTS, Variant, pipelines, side_by_side, total};
 use qmatmul::check;
 use qmatmul::format::uniform::Group;
 use qmatmul::kernel::MatmulOptions;
@@ -32,6 +31,7 @@ fn make(name: &str, (m, k): (usize, usize), group: Group, seed: u64) -> PackedTe
 
 #[test]
 fn every_layout_of_scales_on_every_kernel() {
+    let _stated = pipelines(9999);
     let (failures, done) = side_by_side(VARIANTS.iter().enumerate(), |(v, variant)| {
         // Pipelines take their time: with subgroups here, without them there.
         let layouts = LAYOUTS.iter().enumerate().filter(|(i, _)| i % 2 == v % 2);
@@ -68,6 +68,7 @@ fn one_layout(variant: &Variant, layout: &(usize, usize, Group, usize, &str), se
 /// The formulas of the textbooks, number by number: 1.2, -0.5, 4.3, 1.2, -3.1, 0.8, 2.4, 5.4 by hand.
 #[test]
 fn codes_and_scales_are_those_of_the_formulas() {
+    let _stated = pipelines(9999);
     let w = [1.2f32, -0.5, 4.3, 1.2, -3.1, 0.8, 2.4, 5.4];
     let encode = |name: &str| {
         let format = format::by_name(name).expect("a format of the table");
@@ -92,6 +93,7 @@ fn codes_and_scales_are_those_of_the_formulas() {
 /// Half a step at worst, with zero exactly zero.
 #[test]
 fn no_weight_strays_by_more_than_half_a_step() {
+    let _stated = pipelines(9999);
     for name in FORMATS {
         for group in [Group::Tensor, Group::Row, Group::Columns(24)] {
             let weights: Vec<f32> =
@@ -118,6 +120,7 @@ fn no_weight_strays_by_more_than_half_a_step() {
 
 #[test]
 fn wrong_groups_and_formats_are_named() {
+    let _stated = pipelines(9999);
     let encode = |name: &str, group| {
         let format = format::by_name(name).expect("a format of the table");
         PackedTensor::encode_uniform("w", format, (1, 8), &[1.0; 8], group).expect_err("refused").to_string()
@@ -133,6 +136,7 @@ fn wrong_groups_and_formats_are_named() {
 /// Finite weights whose span is infinite.
 #[test]
 fn scales_that_overflow_are_refused() {
+    let _stated = pipelines(9999);
     let format = |name| format::by_name(name).expect("a format of the table");
     let weights = [-3e38f32, 3e38, 0.0, 1.0];
     for (name, fits) in [("INT4", true), ("UINT4", false), ("UINT8", false)] {

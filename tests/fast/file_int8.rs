@@ -1,8 +1,6 @@
 //! Checkpoints of LLM.int8 as files: one test for every way to lie, and what `quantize` writes.
 
-mod common;
-
-use common::{Golden, Raw, f32_tensor, write_tensors};
+use crate::common::{Golden, Raw, f32_tensor, write_tensors};
 use qmatmul::file::{Captures, Keep, Model, OpenOptions, Target, quantize_checkpoint};
 use qmatmul::{Error, PackedTensor};
 use safetensors::Dtype;
@@ -153,7 +151,6 @@ fn scales_that_are_not_finite_are_refused() {
         Error::NonFinite { count, first, .. } => assert_eq!((count, first), (1, 10)),
         other => panic!("{other}"),
     }
-    assert!(common::VARIANTS[0].runtime().upload(&packed).is_err());
 }
 
 /// A checkpoint of a layer, its bias, a head and what else there is.
@@ -221,10 +218,10 @@ fn quantize_copies_nothing_that_would_be_kept_columns() {
     let (from, to) = (folder.path().join("from"), folder.path().join("to"));
     std::fs::create_dir(&from).expect("a folder");
     let tensors = [
-        common::f32_tensor("a.weight", &[2, 64], &[1.0; 128]),
-        common::f32_tensor("a.outlier_weight", &[2, 1], &[3.0; 2]),
+        crate::common::f32_tensor("a.weight", &[2, 64], &[1.0; 128]),
+        crate::common::f32_tensor("a.outlier_weight", &[2, 1], &[3.0; 2]),
     ];
-    common::write_tensors(&from.join("model.safetensors"), &tensors);
+    crate::common::write_tensors(&from.join("model.safetensors"), &tensors);
     let model = Model::open(&from, &OpenOptions::default()).expect("valid");
     let target = Target::Int8 { threshold: 6.0, keep: Keep::Nothing };
     let encode = |name: &str, target: &Target, shape, weights: &[f32]| target.encode(name, shape, weights);
@@ -289,7 +286,6 @@ fn kept_columns_that_lie_are_refused() {
     let lie = with(kept(), weight, |t| t.3[..2].copy_from_slice(&[0, 0x7c]));
     let linear = open(&lie).and_then(|m| m.linear(m.find("a")?)).expect("shapes are right");
     assert!(matches!(linear.check_finite(), Err(Error::NonFinite { .. })));
-    assert!(common::VARIANTS[0].runtime().upload_layer(&linear).is_err());
 }
 
 /// Activations `[2, 100]` of which these columns reach 4.3, the last of them only as f16 has it.

@@ -1,8 +1,7 @@
 //! The runtime as a library user meets it: host devices, recording, async, errors as values.
 
-mod common;
-
-use common::{VARIANTS, model_path};
+use crate::common::model_path;
+use crate::device::{VARIANTS, pipelines};
 use qmatmul::MatmulOptions;
 use qmatmul::check::{self, activations, random_tensor};
 use qmatmul::error::Error;
@@ -44,6 +43,7 @@ fn is_send_sync<T: Send + Sync>() {}
 
 #[test]
 fn handles_may_go_to_other_threads() {
+    let _stated = pipelines(9999);
     is_send_sync::<Runtime>();
     is_send_sync::<qmatmul::Weights>();
     is_send_sync::<Error>();
@@ -52,6 +52,7 @@ fn handles_may_go_to_other_threads() {
 /// A component of a vector that is read by a dot product with a row of the unit matrix makes NaN of its neighbours.
 #[test]
 fn a_token_that_overflows_spoils_no_other() {
+    let _stated = pipelines(9999);
     let w = q4_0(64, 64);
     for variant in &VARIANTS {
         let weights = variant.runtime().upload(&w).expect("small");
@@ -74,6 +75,7 @@ fn a_token_that_overflows_spoils_no_other() {
 
 #[test]
 fn recorded_work_chains_without_readback() {
+    let _stated = pipelines(9999);
     for variant in &VARIANTS {
         let runtime = variant.runtime();
         let (a, b) = (q4_0(256, 96), q4_0(33, 256));
@@ -95,6 +97,7 @@ fn recorded_work_chains_without_readback() {
 
 #[test]
 fn recording_into_a_buffer_that_is_too_small_is_an_error() {
+    let _stated = pipelines(9999);
     let runtime = VARIANTS[0].runtime();
     let w = runtime.upload(&q4_0(64, 64)).expect("small");
     let (x, y) = (storage(runtime, 2 * 64), storage(runtime, 2 * 64 - 1));
@@ -108,7 +111,8 @@ fn recording_into_a_buffer_that_is_too_small_is_an_error() {
 
 #[test]
 fn a_device_of_the_host_serves_as_well() {
-    let runtime = common::on_a_host_device();
+    let _stated = pipelines(9999);
+    let runtime = crate::device::on_a_host_device();
     assert_eq!(runtime.caps().subgroup, None);
     let packed = q4_0(70, 256);
     for outcome in check::tensor(&runtime, &packed, &[1, 12], &MatmulOptions::default(), 1).expect("small") {
@@ -118,6 +122,7 @@ fn a_device_of_the_host_serves_as_well() {
 
 #[test]
 fn async_twins_give_the_same() {
+    let _stated = pipelines(9999);
     let runtime = VARIANTS[0].runtime();
     let w = runtime.upload(&q4_0(40, 64)).expect("small");
     let x = activations(2 * 64, 1);
@@ -133,6 +138,7 @@ fn async_twins_give_the_same() {
 
 #[test]
 fn upload_reports_progress_to_the_end() {
+    let _stated = pipelines(9999);
     let runtime = VARIANTS[0].runtime();
     let packed = q4_0(20_000, 1024);
     let mut seen = vec![];
@@ -146,6 +152,7 @@ fn upload_reports_progress_to_the_end() {
 
 #[test]
 fn non_finite_scales_are_found_on_the_host() {
+    let _stated = pipelines(9999);
     let runtime = VARIANTS[0].runtime();
     let good = q4_0(8, 64);
     let mut bytes = good.data().to_vec();
@@ -166,6 +173,7 @@ fn non_finite_scales_are_found_on_the_host() {
 
 #[test]
 fn activations_are_checked() {
+    let _stated = pipelines(9999);
     let runtime = VARIANTS[0].runtime();
     let w = runtime.upload(&q4_0(8, 64)).expect("small");
     let mut x = vec![1.0; 2 * 64];
@@ -182,6 +190,7 @@ fn activations_are_checked() {
 
 #[test]
 fn shapes_that_do_not_fit_are_refused_with_both_numbers() {
+    let _stated = pipelines(9999);
     let format = format::by_name("Q6_K").expect("a format");
     let error = PackedTensor::new("odd", format, 2, 300, vec![]).expect_err("300 is no multiple of 256");
     assert!(error.to_string().contains("256") && error.to_string().contains("300"), "{error}");
@@ -193,6 +202,7 @@ fn shapes_that_do_not_fit_are_refused_with_both_numbers() {
 
 #[test]
 fn weights_of_another_runtime_are_refused() {
+    let _stated = pipelines(9999);
     let (a, b) = (VARIANTS[0].runtime(), VARIANTS[2].runtime());
     let w = a.upload(&q4_0(8, 64)).expect("small");
     let refused =
@@ -207,7 +217,8 @@ fn weights_of_another_runtime_are_refused() {
 
 #[test]
 fn misuse_is_an_error_and_leaves_the_runtime_usable() {
-    let runtime = &common::open(&VARIANTS[0].options());
+    let _stated = pipelines(9999);
+    let runtime = &crate::device::open(&VARIANTS[0].options());
     let w = runtime.upload(&q4_0(64, 64)).expect("small");
     let x = [1.0; 64];
     let y = runtime.matmul(&w, &x).expect("small");
@@ -244,6 +255,7 @@ fn misuse_is_an_error_and_leaves_the_runtime_usable() {
 
 #[test]
 fn the_reference_gives_the_same_bits_on_any_number_of_threads() {
+    let _stated = pipelines(9999);
     let (w, x) = (q4_0(301, 1024), activations(3 * 1024, 6));
     let on = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
@@ -255,7 +267,8 @@ fn the_reference_gives_the_same_bits_on_any_number_of_threads() {
 /// A real tensor in a buffer above one binding, at the adapter's own limits.
 #[test]
 fn a_matrix_above_the_binding_limit() {
-    let runtime = common::open(&Options { max_binding: Some(128 << 20), ..VARIANTS[0].options() });
+    let _stated = pipelines(9999);
+    let runtime = crate::device::open(&Options { max_binding: Some(128 << 20), ..VARIANTS[0].options() });
     let (m, k) = (31_000, 8192);
     let packed = q4_0(m, k);
     let w = runtime.upload(&packed).expect("143 MB");
@@ -271,6 +284,7 @@ fn a_matrix_above_the_binding_limit() {
 
 #[test]
 fn the_readme_example() {
+    let _stated = pipelines(9999);
     let model = Model::open(model_path(), &OpenOptions::default()).expect("the demo file");
     let packed = model.find("blk.0.ffn_up").and_then(|info| model.tensor(info)).expect("a real tensor");
     let runtime = VARIANTS[0].runtime();
@@ -283,6 +297,7 @@ fn the_readme_example() {
 /// A file of a hundred bytes may claim so many rows.
 #[test]
 fn rows_without_columns_take_no_time() {
+    let _stated = pipelines(9999);
     let start = std::time::Instant::now();
     let runtime = VARIANTS[0].runtime();
     let f32 = format::by_name("F32").expect("a format");

@@ -1,10 +1,7 @@
 //! Adapters of low rank: PEFT's folders as they are meant and as they lie, and layers with adapters and a bias on every device.
 
-mod common;
-
-use common::{
-    Golden, Raw, VARIANTS, f32_tensor, lora_config, lora_tensors, open, path, report, write_adapter,
-};
+use crate::common::{Golden, Raw, f32_tensor, lora_config, lora_tensors, path, report, write_adapter};
+use crate::device::{VARIANTS, open, pipelines};
 use qmatmul::check::{self, activations, random_tensor};
 use qmatmul::file::lora::Adapter;
 use qmatmul::file::{Model, OpenOptions};
@@ -42,6 +39,7 @@ fn scale(config: Value, rank: usize) -> f64 {
 
 #[test]
 fn the_adapter_of_peft_is_read() {
+    let _stated = pipelines(9999);
     let adapter = open_adapter(&path("golden/checkpoints/lora")).expect("the file is valid");
     let shown: Vec<_> = adapter.modules().iter().map(|m| (&*m.name, m.rank, m.scale)).collect();
     let wanted =
@@ -62,6 +60,7 @@ fn the_adapter_of_peft_is_read() {
 /// one in a thousand shows.
 #[test]
 fn golden_products_of_an_adapter_on_nf4() {
+    let _stated = pipelines(9999);
     const DOUBLE_QUANTIZATION: f64 = 1.5e-6;
     let base = Model::open(path("golden/checkpoints/bnb-nf4-dq"), &OpenOptions::default()).expect("valid");
     let adapter = open_adapter(&path("golden/checkpoints/lora")).expect("valid");
@@ -93,6 +92,7 @@ fn golden_products_of_an_adapter_on_nf4() {
 
 #[test]
 fn scales_divide_by_the_rank_or_by_its_root() {
+    let _stated = pipelines(9999);
     assert_eq!(scale(lora_config(4, 6.0), 4), 1.5);
     assert_eq!(scale(with(lora_config(4, 6.0), "use_rslora", json!(true)), 4), 3.0);
     assert_eq!(scale(with(lora_config(4, 6.0), "use_rslora", json!(false)), 4), 1.5);
@@ -102,6 +102,7 @@ fn scales_divide_by_the_rank_or_by_its_root() {
 /// The first pattern that matches counts, in each table by itself; the rank of a pattern is that of the scale.
 #[test]
 fn patterns_decide_about_ranks_and_scales() {
+    let _stated = pipelines(9999);
     let mut config = lora_config(2, 8.0);
     config["rank_pattern"] = json!({"self_attn.q_proj": 4, "q_proj": 5, "^up": 3});
     config["alpha_pattern"] = json!({"v_proj": 1, "0.self_attn.q_proj": 32});
@@ -123,6 +124,7 @@ fn patterns_decide_about_ranks_and_scales() {
 
 #[test]
 fn tensors_may_carry_the_adapters_name_and_be_halves() {
+    let _stated = pipelines(9999);
     let halves = |side: &str, shape: [usize; 2], dtype, one: [u8; 2]| -> Raw {
         let name = format!("base_model.model.{MODULE}.lora_{side}.default.weight");
         (name, dtype, shape.to_vec(), one.repeat(shape[0] * shape[1]))
@@ -140,6 +142,7 @@ fn tensors_may_carry_the_adapters_name_and_be_halves() {
 /// What says nothing, or nothing about the product, is taken.
 #[test]
 fn features_that_are_off_are_no_matter() {
+    let _stated = pipelines(9999);
     let off = [
         ("use_dora", json!(false)),
         ("modules_to_save", Value::Null),
@@ -179,6 +182,7 @@ fn refused(
 
 #[test]
 fn configurations_that_lie_or_ask_for_more_are_refused_by_name() {
+    let _stated = pipelines(9999);
     let good = lora_config(4, 8.0);
     let cases = [
         ("peft_type", json!("LOHA"), &["LOHA", "LORA"][..]),
@@ -228,6 +232,7 @@ fn configurations_that_lie_or_ask_for_more_are_refused_by_name() {
 
 #[test]
 fn texts_that_are_no_configuration_are_refused() {
+    let _stated = pipelines(9999);
     let folder = TempDir::new().expect("a temporary folder");
     write_adapter(folder.path(), &lora_config(4, 8.0), &lora_tensors(MODULE, (4, 8), 4, 1));
     let huge = format!(r#"{{"peft_type": "{}"}}"#, "x".repeat(1 << 20));
@@ -262,6 +267,7 @@ fn tensor(name: &str, shape: &[usize]) -> Raw {
 
 #[test]
 fn tensors_that_do_not_belong_are_refused_by_name() {
+    let _stated = pipelines(9999);
     let a = || tensor("q.lora_A.weight", &[4, 8]);
     let b = || tensor("q.lora_B.weight", &[6, 4]);
     let integers =
@@ -316,9 +322,10 @@ fn tensors_that_do_not_belong_are_refused_by_name() {
     report(&failures, done);
 }
 
-/// A table has a pattern for each module at most. `tests/file_bounds.rs` has the time that they take.
+/// A table has a pattern for each module at most. `tests/fast/file_bounds.rs` has the time that they take.
 #[test]
 fn too_many_patterns_are_refused() {
+    let _stated = pipelines(9999);
     let tensors = lora_tensors("m7", (1, 1), 1, 1);
     let with_patterns = |count: u32| {
         let patterns: serde_json::Map<_, _> = (0..count).map(|i| (format!("m{i:x}"), json!(1))).collect();
@@ -333,6 +340,7 @@ fn too_many_patterns_are_refused() {
 /// Dots stand for any character, and could leave every pattern possible to the end of a name.
 #[test]
 fn patterns_that_dots_leave_open_are_refused() {
+    let _stated = pipelines(9999);
     let keys = (0..1u32 << 12).map(|i| (0..12).map(move |bit| if i >> bit & 1 == 0 { 'a' } else { '.' }));
     let patterns: serde_json::Map<_, _> = keys.map(|key| (key.collect(), json!(1))).collect();
     let config = with(lora_config(1, 1.0), "alpha_pattern", patterns.into());
@@ -344,6 +352,7 @@ fn patterns_that_dots_leave_open_are_refused() {
 /// Every prefix and many flipped bits of both real files: an error or an adapter, never a panic.
 #[test]
 fn mutated_files_never_panic() {
+    let _stated = pipelines(9999);
     let folder = TempDir::new().expect("a temporary folder");
     let names = ["adapter_config.json", "adapter_model.safetensors"];
     let real =
@@ -414,6 +423,7 @@ fn cell(
 /// Nothing, a bias, an adapter, several: each on every family of kernels, for gemv and gemm.
 #[test]
 fn layers_are_right_on_every_variant() {
+    let _stated = pipelines(9999);
     let layers = [
         ("a weight alone", linear("Q4_0", (70, 256), false, &[])),
         ("a bias", linear("Q4_0", (70, 256), true, &[])),
@@ -437,6 +447,7 @@ fn layers_are_right_on_every_variant() {
 /// The weight takes rounded activations, the adapters take them as they are: the reference says so, and this would show.
 #[test]
 fn activations_of_the_weight_may_be_rounded() {
+    let _stated = pipelines(9999);
     let linear = linear("Q4_K", (70, 768), true, &[8, 16]);
     let (mut failures, mut done) = (vec![], 0);
     for variant in &VARIANTS {
@@ -460,6 +471,7 @@ fn activations_of_the_weight_may_be_rounded() {
 /// What splits a request: the weight in shards, windows of x, y and the products between, folded grids, ranges of k.
 #[test]
 fn layers_within_small_limits() {
+    let _stated = pipelines(9999);
     let cases = [
         ("binding of 16 KiB", Options { max_binding: Some(16 << 10), ..Options::default() }, (700, 256)),
         ("four workgroups a dimension", Options { max_groups: Some(4), ..Options::default() }, (36, 64)),
@@ -484,6 +496,7 @@ fn layers_within_small_limits() {
 
 #[test]
 fn empty_layers() {
+    let _stated = pipelines(9999);
     let (mut failures, mut done) = (vec![], 0);
     for variant in &VARIANTS {
         for (shape, n) in [((0, 256), 2), ((4, 256), 0)] {
@@ -498,6 +511,7 @@ fn empty_layers() {
 /// The check itself: a bias, an adapter or a scale that is not the reference's does not pass.
 #[test]
 fn the_check_sees_what_is_missing() {
+    let _stated = pipelines(9999);
     let runtime = VARIANTS[0].runtime();
     let x = activations(3 * 256, 9);
     let full = || linear("Q4_0", (70, 256), true, &[8, 4]);
@@ -525,6 +539,7 @@ fn the_check_sees_what_is_missing() {
 /// The low rank by plain loops over the definition, not over the matrices that the reference joins or multiplies.
 #[test]
 fn the_reference_is_the_formula() {
+    let _stated = pipelines(9999);
     let (m, k, n) = (3, 5, 2);
     let (linear, x) = (linear("F32", (m, k), true, &[2, 1]), activations(n * k, 3));
     let got = reference::linear(&linear, &x, Activations::F32).expect("shapes fit");
@@ -568,6 +583,7 @@ fn read(runtime: &Runtime, buffer: &wgpu::Buffer) -> Vec<f32> {
 /// Layers that share their activations, recorded twice into buffers that hold something: it must not be added to.
 #[test]
 fn recorded_layers_overwrite_what_was_there() {
+    let _stated = pipelines(9999);
     let layers = [linear("Q4_0", (70, 256), true, &[8]), linear("Q8_0", (33, 256), false, &[4, 4])];
     let n = 3;
     let x = activations(n * 256, 2);
@@ -595,6 +611,7 @@ fn recorded_layers_overwrite_what_was_there() {
 
 #[test]
 fn a_layer_that_was_warmed_up_compiles_nothing() {
+    let _stated = pipelines(9999);
     let runtime = open(&VARIANTS[0].options());
     let layer = runtime.upload_layer(&linear("Q4_0", (70, 256), true, &[8])).expect("small");
     let options = MatmulOptions::default();
@@ -611,6 +628,7 @@ fn a_layer_that_was_warmed_up_compiles_nothing() {
 
 #[test]
 fn misuse_of_layers_is_an_error() {
+    let _stated = pipelines(9999);
     let (runtime, other) = (VARIANTS[0].runtime(), VARIANTS[2].runtime());
     let options = MatmulOptions::default();
     let layer = runtime.upload_layer(&linear("Q4_0", (64, 64), true, &[2])).expect("small");
@@ -638,6 +656,7 @@ fn misuse_of_layers_is_an_error() {
 /// A bias is taken where a linear layer has one.
 #[test]
 fn a_weight_finds_its_bias() {
+    let _stated = pipelines(9999);
     let folder = TempDir::new().expect("a temporary folder");
     let file = folder.path().join("model.safetensors");
     let ones = |name: &str, shape: &[usize]| f32_tensor(name, shape, &vec![1.0; shape.iter().product()]);
@@ -650,7 +669,7 @@ fn a_weight_finds_its_bias() {
         ones("odd.weight", &[3, 4]),
         ones("odd.bias", &[4]),
     ];
-    common::write_tensors(&file, &tensors);
+    crate::common::write_tensors(&file, &tensors);
     let model = Model::open(&file, &OpenOptions::default()).expect("valid");
     let bias = |name| {
         let linear = model.find(name).and_then(|info| model.linear(info))?;

@@ -4,8 +4,6 @@
 //! The peak that the system keeps is a process's, so each file is opened in one of its own: this test, started again. The times are
 //! those of a core at its usual speed; what shares its caches and memory with others is given as much more as a fixed job takes there.
 
-#![cfg(target_os = "linux")]
-
 use qmatmul::file::imatrix::Imatrix;
 use qmatmul::file::lora::Adapter;
 use qmatmul::file::{Model, OpenOptions};
@@ -443,7 +441,7 @@ fn longest(bytes: usize, parts: bool) -> Duration {
 /// Opens the file in a process of its own.
 fn measure(path: &Path, mmap: bool) -> Opened {
     let output = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "time_and_memory_are_bounded_by_the_file", "--nocapture"])
+        .args(["--exact", "file_bounds::time_and_memory_are_bounded_by_the_file", "--nocapture"])
         .env("BOUNDS_FILE", path)
         .env("BOUNDS_MMAP", mmap.to_string())
         // As in the first thread of a program: others grow their heaps by many small calls.

@@ -1,8 +1,7 @@
 //! Independent truth: blocks, weights and products made by ggml and gguf-py, on the CPU and on the GPU.
 
-mod common;
-
-use common::{Golden, VARIANTS, report, side_by_side};
+use crate::common::{Golden, report};
+use crate::device::{VARIANTS, pipelines, side_by_side};
 use qmatmul::check::{NMSE_F32, compare, compare_bits};
 use qmatmul::file::{Model, OpenOptions};
 use qmatmul::format::{self, FORMATS, Format};
@@ -38,6 +37,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 #[test]
 fn every_packed_format_has_vectors() {
+    let _stated = pipelines(9999);
     let names: Vec<_> = vectors("gguf").iter().map(|v| v.file.name.to_lowercase()).collect();
     for format in FORMATS.iter().filter(|f| f.blocks().is_some() && !f.is_plain()) {
         for kind in ["odd", "fuzz"] {
@@ -49,6 +49,7 @@ fn every_packed_format_has_vectors() {
 
 #[test]
 fn cpu_decodes_bit_for_bit() {
+    let _stated = pipelines(9999);
     for v in vectors("gguf") {
         assert_eq!(bits(&v.packed.dequantize()), bits(&v.weights), "{}", v.file.name);
     }
@@ -56,6 +57,7 @@ fn cpu_decodes_bit_for_bit() {
 
 #[test]
 fn cpu_reference_gives_the_golden_products() {
+    let _stated = pipelines(9999);
     for v in vectors("gguf") {
         let got = reference::matmul(&v.packed, &v.file.f32s("x_f32")).expect("shapes fit");
         for ((got, want), scale) in got.iter().zip(v.file.f64s("y_f64")).zip(v.file.f64s("yabs_f64")) {
@@ -66,6 +68,7 @@ fn cpu_reference_gives_the_golden_products() {
 
 #[test]
 fn encoders_give_the_bytes_of_ggml() {
+    let _stated = pipelines(9999);
     let mut done = 0;
     for folder in ["gguf", "encode"] {
         for v in vectors(folder) {
@@ -88,6 +91,7 @@ fn encoders_give_the_bytes_of_ggml() {
 
 #[test]
 fn gpu_decodes_bit_for_bit() {
+    let _stated = pipelines(9999);
     let runtime = VARIANTS[0].runtime();
     let all = vectors("gguf");
     let failures = all.iter().filter_map(|v| {
@@ -100,6 +104,7 @@ fn gpu_decodes_bit_for_bit() {
 
 #[test]
 fn gpu_multiplies_within_the_bound() {
+    let _stated = pipelines(9999);
     let all = vectors("gguf");
     let (failures, done) = side_by_side(&VARIANTS, |variant| {
         let failures = all.iter().filter_map(|v| {
@@ -157,6 +162,7 @@ fn decodes_to(name: &str, bytes: impl Iterator<Item = u8>, want: &[f32]) {
 /// Plain numbers wider than f32 round as Rust's `as f32`.
 #[test]
 fn wide_numbers_round_to_nearest_even() {
+    let _stated = pipelines(9999);
     let i64s = integers();
     let i32s: Vec<_> = i64s.iter().flat_map(|v| [*v as i32, (*v >> 32) as i32]).collect();
     let f64s = doubles();
@@ -171,7 +177,8 @@ fn wide_numbers_round_to_nearest_even() {
 /// A whole file by gguf-py: every type it can hold, plain tensors of several dimensions.
 #[test]
 fn a_file_of_every_type_reads_as_its_writer_meant() {
-    let path = common::path("golden/gguf_files/types_align32.gguf");
+    let _stated = pipelines(9999);
+    let path = crate::common::path("golden/gguf_files/types_align32.gguf");
     let model = Model::open(&path, &OpenOptions::default()).expect("the file is valid");
     let expected = Golden::folder("gguf_files").into_iter().find(|g| g.name == "types_align32.expected");
     let expected = expected.expect("the expected values are in the repository");
@@ -192,8 +199,9 @@ fn a_file_of_every_type_reads_as_its_writer_meant() {
 /// A whole Q4_K_M file by llama-quantize: the outputs of every matrix, computed from gguf-py's weights, for one input.
 #[test]
 fn a_real_mix_of_types_gives_the_golden_outputs() {
+    let _stated = pipelines(9999);
     let model =
-        Model::open(common::path("golden/checkpoints/gguf/tiny-Q4_K_M.gguf"), &OpenOptions::default());
+        Model::open(crate::common::path("golden/checkpoints/gguf/tiny-Q4_K_M.gguf"), &OpenOptions::default());
     let model = model.expect("the file is valid");
     let files = Golden::folder("checkpoints/gguf");
     let file = |name: &str| files.iter().find(|g| g.name == name).expect("the vectors are in the repository");

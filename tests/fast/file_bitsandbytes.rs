@@ -1,8 +1,6 @@
 //! Checkpoints of bitsandbytes as files: one test for every way to lie, and what `quantize` writes.
 
-mod common;
-
-use common::Golden;
+use crate::common::Golden;
 use qmatmul::check;
 use qmatmul::file::{Keep, Model, OpenOptions, Target, quantize_checkpoint};
 use qmatmul::format;
@@ -212,9 +210,6 @@ fn a_custom_book_is_honoured() {
         }
         assert_eq!(*w == 0.0, code == 7, "code 7 is 0");
     }
-    let runtime = common::VARIANTS[0].runtime();
-    let on_gpu = runtime.upload(&packed).and_then(|w| runtime.dequantize(&w)).expect("small");
-    assert_eq!(on_gpu, got);
 }
 
 /// Scales that are no numbers are seen at upload, wherever they come from.
@@ -228,7 +223,6 @@ fn scales_that_are_not_finite_are_refused() {
         Error::NonFinite { count, first, .. } => assert_eq!((count, first), (32, 64)),
         other => panic!("{other}"),
     }
-    assert!(common::VARIANTS[0].runtime().upload(&packed).is_err());
 }
 
 #[test]

@@ -1,17 +1,14 @@
 //! safetensors files, sharded checkpoints, activations and `quantize`: what works, and one test for every way to lie.
 
-mod common;
-
-use qmatmul::check::{self, judge};
+use qmatmul::check::judge;
 use qmatmul::file::gguf::Value;
 use qmatmul::file::{
     Kind, Model, OpenOptions, activations_from_bytes, activations_from_stream, quantize, read_activations,
     write_f32, write_f32_to,
 };
 use qmatmul::format;
-use qmatmul::kernel::MatmulOptions;
 use qmatmul::tensor::PackedTensor;
-use qmatmul::{Activations, Error, Options};
+use qmatmul::{Activations, Error};
 use safetensors::SafeTensors;
 use std::fs;
 use std::io::{self, Read};
@@ -625,9 +622,6 @@ fn rows_of_nothing_are_not_counted_out() {
     let packed = model.tensor(&model.tensors()[0]).unwrap();
     let comparison = judge(&[], &packed, &[], Activations::F32, false).unwrap();
     assert!(comparison.passed);
-    let runtime = common::open(&Options { software: Some(true), ..Options::default() });
-    let outcomes = check::tensor(&runtime, &packed, &[1, 8], &MatmulOptions::default(), 1).unwrap();
-    assert!(outcomes.len() == 1 && outcomes[0].comparison.passed, "there is nothing to multiply");
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! FP8, MXFP4, NVFP4 and HQQ as checkpoints hold them: vectors by other packages, every layout, and files that lie.
 
-mod common;
-
-use common::{Golden, VARIANTS, open as open_runtime, report};
+use crate::common::{Golden, report};
+use crate::device::{VARIANTS, open as open_runtime, pipelines};
 use qmatmul::check::{self, NMSE_F32, compare, compare_bits};
 use qmatmul::file::{Model, OpenOptions};
 use qmatmul::gpu::Upload;
@@ -159,6 +158,7 @@ mod fp8 {
 
     #[test]
     fn blocks_with_ragged_edges_are_those_of_the_vector() {
+        let _stated = pipelines(9999);
         let (file, tensors) = block();
         holds(&file, &load(&tensors, &settings(json!([128, 128]))));
         let alone = load(&tensors, &Value::Null);
@@ -177,6 +177,7 @@ mod fp8 {
     /// All 256 codes; those that are no numbers are seen before they reach a device.
     #[test]
     fn every_code_is_that_of_the_tables() {
+        let _stated = pipelines(9999);
         let tables = golden("fp8", "tables");
         for (dtype, name, bad) in [(E4M3, "e4m3fn_f32", 2), (E5M2, "e5m2_f32", 8)] {
             let want = tables.f32s(name);
@@ -219,6 +220,7 @@ mod fp8 {
 
     #[test]
     fn every_layout_of_scales() {
+        let _stated = pipelines(9999);
         let (f32, f16, bf16, no) = (Dtype::F32, Dtype::F16, Dtype::BF16, Value::Null);
         let blocks = |r: usize, c: usize| settings(json!([r, c]));
         let grouped = |weights: Value| {
@@ -295,6 +297,7 @@ mod fp8 {
     /// MXFP8: a byte of exponent for each 32.
     #[test]
     fn scales_may_be_exponents() {
+        let _stated = pipelines(9999);
         let mut tensors = weight(E4M3, &[6, 96], "weight_scale", Dtype::U8, &[6, 3]);
         tensors[1].3 = (118..136).collect();
         let packed = load(&tensors, &Value::Null);
@@ -317,6 +320,7 @@ mod fp8 {
     /// Scales without end or number are found on the host, and so are those that only the largest code makes infinite.
     #[test]
     fn scales_that_are_no_numbers_are_found() {
+        let _stated = pipelines(9999);
         for scale in [f32::NAN, f32::INFINITY, 1e38] {
             let mut tensors = weight(E4M3, &[5, 40], "weight_scale", Dtype::F32, &[5, 1]);
             tensors[1].3[8..12].copy_from_slice(&scale.to_le_bytes());
@@ -328,6 +332,7 @@ mod fp8 {
     /// Small bindings cut between the rows of a block; files between a weight and its scales.
     #[test]
     fn shards_of_devices_and_of_files() {
+        let _stated = pipelines(9999);
         let (file, tensors) = block();
         let dir = TempDir::new().expect("a temporary folder");
         write(&dir.path().join("a.safetensors"), &tensors[..1]);
@@ -352,6 +357,7 @@ mod fp8 {
     /// Scales of other schemes, which are FP8 themselves, and vectors without a name that says so.
     #[test]
     fn other_tensors_of_fp8_are_listed() {
+        let _stated = pipelines(9999);
         let mut tensors = weight(E4M3, &[5, 40], "weight_scale", Dtype::F32, &[5, 1]);
         tensors.push(("b.table".into(), E4M3, vec![4], vec![1; 4]));
         tensors.push(("b.bias".into(), Dtype::F32, vec![1], vec![0; 4]));
@@ -364,6 +370,7 @@ mod fp8 {
     /// Scales whose names are unknown, or that are missing, and settings that speak of others.
     #[test]
     fn scales_that_are_lost_are_missed() {
+        let _stated = pipelines(9999);
         let alone = weight(E4M3, &[4, 256], "weight_scale", Dtype::F32, &[4, 1])[..1].to_vec();
         let (no, w) = (Value::Null, "a.weight");
         for method in ["fp8", "compressed-tensors", "modelopt", "fbgemm_fp8"] {
@@ -399,6 +406,7 @@ mod fp8 {
     /// The names of DeepSeek's newer files, and groups of which one size of several fits.
     #[test]
     fn scales_by_other_names_and_ways() {
+        let _stated = pipelines(9999);
         let mut tensors = weight(E4M3, &[4, 8], "scale", Dtype::F8_E8M0, &[1, 1]);
         (tensors[0].3, tensors[1].3) = (vec![0x38; 32], vec![0x80]);
         assert_eq!(load(&tensors, &settings(json!([128, 128]))).dequantize(), [2.0; 32]);
@@ -413,6 +421,7 @@ mod fp8 {
 
     #[test]
     fn lies_are_told_with_names_and_numbers() {
+        let _stated = pipelines(9999);
         let (_, good) = block();
         let (w, s) = ("packed.weight", "packed.weight_scale_inv");
         let (no, blocks) = (Value::Null, settings(json!([128, 128])));
@@ -506,6 +515,7 @@ mod float4 {
 
     #[test]
     fn vectors_decode_bit_for_bit_and_multiply_within_the_bound() {
+        let _stated = pipelines(9999);
         for settings in [Value::Null, json!({"quant_method": "mxfp4"})] {
             let (file, tensors) = gpt_oss();
             let packed = find(&tensors, &settings, "packed.gate_up_proj");
@@ -523,6 +533,7 @@ mod float4 {
 
     #[test]
     fn descriptions_and_bits_are_told() {
+        let _stated = pipelines(9999);
         let told = |tensors: &Tensors| {
             let model = checkpoint(tensors, &Value::Null).expect("valid");
             let info = &model.tensors()[0];
@@ -543,6 +554,7 @@ mod float4 {
     /// A matrix without experts, the names of OpenAI's own files, and every number of experts' rows.
     #[test]
     fn layouts_of_gpt_oss() {
+        let _stated = pipelines(9999);
         let (mut failures, mut done) = (vec![], 0);
         let powers = golden("fp8", "tables").f32s("e8m0_f32");
         let cases: [(&[usize], &str, usize); 4] =
@@ -569,6 +581,7 @@ mod float4 {
     /// Experts are sent columns of their own.
     #[test]
     fn experts_multiply() {
+        let _stated = pipelines(9999);
         let codes = bytes(3 * 10 * 2 * 16, 1, |_| true);
         let scales = bytes(3 * 10 * 2, 2, |e| (120..130).contains(&e));
         let tensors: Tensors = vec![
@@ -586,6 +599,7 @@ mod float4 {
     /// Columns and rows that leave tails, all bytes of scales that are numbers, both kinds of global scales, rounded activations.
     #[test]
     fn layouts_of_nvfp4() {
+        let _stated = pipelines(9999);
         let (mut failures, mut done) = (vec![], 0);
         let e4m3 = golden("fp8", "tables").f32s("e4m3fn_f32");
         let cases = [
@@ -633,6 +647,7 @@ mod float4 {
     /// The factor of ModelOpt multiplies the scale before the weight is rounded.
     #[test]
     fn modelopt_multiplies() {
+        let _stated = pipelines(9999);
         let (file, _, _) = ct("nvfp4");
         let (_, codes) = file.tensor("packed.weight_packed");
         let (_, scales) = file.tensor("packed.weight_scale");
@@ -646,6 +661,7 @@ mod float4 {
     /// Exponents and scales that no number has.
     #[test]
     fn scales_that_are_no_numbers_are_found() {
+        let _stated = pipelines(9999);
         let (_, mut mx) = gpt_oss();
         mx[1].3[5] = 255;
         let (_, mut nv, _) = ct("nvfp4");
@@ -667,6 +683,7 @@ mod float4 {
 
     #[test]
     fn small_bindings_and_files_of_their_own() {
+        let _stated = pipelines(9999);
         for (name, (file, tensors)) in
             [("packed.gate_up_proj", gpt_oss()), ("packed.weight", (ct("nvfp4").0, ct("nvfp4").1))]
         {
@@ -691,6 +708,7 @@ mod float4 {
 
     #[test]
     fn lies_about_mxfp4_are_told() {
+        let _stated = pipelines(9999);
         let (_, good) = gpt_oss();
         let (b, s) = ("packed.gate_up_proj_blocks", "packed.gate_up_proj_scales");
         let (no, said) = (Value::Null, json!({"quant_method": "mxfp4"}));
@@ -719,6 +737,7 @@ mod float4 {
     /// Tensors of no bytes may claim any shape; that of their weight must be one, too.
     #[test]
     fn shapes_beyond_counting_are_refused() {
+        let _stated = pipelines(9999);
         let empty = |name: &str, dtype, shape: &[usize]| (name.to_owned(), dtype, shape.to_vec(), vec![]);
         let (u8, e4m3) = (Dtype::U8, Dtype::F8_E4M3);
         let cases = [
@@ -737,6 +756,7 @@ mod float4 {
 
     #[test]
     fn lies_about_nvfp4_are_told() {
+        let _stated = pipelines(9999);
         let (_, good, _) = ct("nvfp4");
         let (w, s, g) = ("packed.weight_packed", "packed.weight_scale", "packed.weight_global_scale");
         let no = Value::Null;
@@ -789,6 +809,7 @@ mod hqq {
 
     #[test]
     fn the_vector_decodes_bit_for_bit_and_multiplies_within_the_bound() {
+        let _stated = pipelines(9999);
         let (file, tensors) = vector();
         let packed = weight(&tensors, &settings(4.0, json!(64), 1));
         assert_eq!(packed.format().name, "UINT4");
@@ -801,6 +822,7 @@ mod hqq {
     /// All that a state_dict has beside a weight belongs to it.
     #[test]
     fn numbers_beside_the_codes_are_parts() {
+        let _stated = pipelines(9999);
         let (file, mut tensors) = vector();
         let number =
             |name: &str, v: i32| (format!("packed.{name}"), Dtype::I32, vec![], v.to_le_bytes().to_vec());
@@ -867,6 +889,7 @@ mod hqq {
 
     #[test]
     fn every_number_of_bits_and_groups() {
+        let _stated = pipelines(9999);
         let (f32, f16, bf16) = (Dtype::F32, Dtype::F16, Dtype::BF16);
         let cases = [
             (8, (5, 96), 32, f32, 1),
@@ -895,6 +918,7 @@ mod hqq {
     /// Without its shape a weight is known only where a bias or a group that is a whole row says it.
     #[test]
     fn shapes_that_are_not_said() {
+        let _stated = pipelines(9999);
         let (tensors, want) = made(4, (10, 128), 64, Dtype::F32);
         let blind = without(&tensors, "packed.shape");
         let said = settings(4.0, json!(64), 1);
@@ -917,6 +941,7 @@ mod hqq {
     /// As hqq saves them with `view_as_float`.
     #[test]
     fn bytes_may_be_viewed_as_floats() {
+        let _stated = pipelines(9999);
         let (file, tensors) = vector();
         let viewed = changed(&tensors, "packed.W_q", Dtype::F16, &[128, 32]);
         assert_eq!(weight(&viewed, &Value::Null).dequantize(), file.f32s("dequant_f32"));
@@ -924,6 +949,7 @@ mod hqq {
 
     #[test]
     fn lies_are_told_with_names_and_numbers() {
+        let _stated = pipelines(9999);
         let (_, good) = vector();
         let (w, s, z) = ("packed.W_q", "packed.scale", "packed.zero");
         let no = Value::Null;

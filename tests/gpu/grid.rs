@@ -1,65 +1,16 @@
-//! Every format × every kernel × shapes, each shape with its reason, on both families with and without subgroups.
+//! Formats + kernels: every decoder on every way that kernels call it, every kernel on every shape, what splits a problem, and what a
+//! device can lack. The full lane has formats × kernels.
 //!
 //! Results are held against the CPU reference by `check`, which alone knows the bounds.
 
-mod common;
-
-use common::{VARIANTS, open, report, side_by_side};
+use crate::cells::{CASES, Case, FORMATS_AT_ONCE, case, cell, class, fits, formats, matmul, representatives};
+use crate::common::report;
+use crate::device::{VARIANTS, open, pipelines, side_by_side};
 use qmatmul::check::{self, random_tensor};
 use qmatmul::format::{self, Format};
 use qmatmul::gpu::{TuningCache, Upload};
 use qmatmul::kernel::{self, Activations, MatmulOptions, Problem};
 use qmatmul::{Options, PackedTensor, Runtime};
-
-struct Case {
-    m: usize,
-    k: usize,
-    n: usize,
-    why: &'static str,
-}
-
-const fn case(m: usize, k: usize, n: usize, why: &'static str) -> Case {
-    Case { m, k, n, why }
-}
-
-/// Formats whose decoder is that of another one here, with other constants or another book: `tests/uniform.rs` and
-/// `tests/bitsandbytes.rs` run them in every layout. Every pipeline costs a software driver half a second.
-const ELSEWHERE: &[&str] = &["FP4", "INT2", "INT3", "INT8", "UINT2", "UINT3", "UINT8"];
-
-fn formats() -> Vec<&'static Format> {
-    let here = |f: &&Format| !ELSEWHERE.contains(&f.name);
-    let formats: Vec<_> = format::FORMATS.iter().copied().filter(here).collect();
-    for name in ELSEWHERE {
-        let shader = format::by_name(name).expect("a format of the table").shader;
-        assert!(formats.iter().any(|f| f.shader == shader), "nobody tests the decoder of {name}");
-    }
-    formats
-}
-
-/// For every format whose block divides k.
-const CASES: &[Case] = &[
-    case(1, 256, 1, "one row, one super-block"),
-    case(1, 32, 1, "one row, one block"),
-    case(3, 96, 2, "three blocks: scales of a row end inside a word"),
-    case(31, 160, 4, "one row less than the lanes of a software workgroup; five blocks"),
-    case(33, 256, 3, "one row more; three columns in a kernel compiled for four"),
-    case(65, 512, 5, "one row more than a gemm tile; five columns in a kernel for eight"),
-    case(64, 768, 8, "the last n of gemv on a GPU"),
-    case(129, 256, 9, "the first n of gemm on a GPU; eight columns and one on a software adapter"),
-    case(130, 1024, 33, "a tile of 32 columns and one more"),
-    case(2, 4096, 17, "fewer rows than any tile, several steps of k"),
-    case(
-        95,
-        2304,
-        1,
-        "more chunks than lanes of a gemv workgroup; on software rows side by side, the last tile short",
-    ),
-    case(5, 1, 3, "k = 1"),
-    case(7, 3, 9, "k below a vec4, gemm"),
-    case(7, 33, 2, "one weight in the last chunk; rows of x not 16-byte aligned"),
-    case(66, 172, 12, "k a multiple of 4 but not of 32, as in real small models"),
-    case(9, 1027, 1, "an odd k above a workgroup's chunks"),
-];
 
 /// For a few formats: their cost is in the size.
 const LARGE: &[Case] = &[
@@ -70,47 +21,59 @@ const LARGE: &[Case] = &[
 ];
 const LARGE_FORMATS: &[&str] = &["Q4_0", "Q6_K", "F16"];
 
-fn fits(format: &Format, case: &Case) -> bool {
-    case.k.is_multiple_of(format.block_weights())
+/// The longest and the shortest way through a decoder: rows and chunks that end inside words, tails of tokens in every kernel.
+fn awkward(format: &Format, n: usize) -> Case {
+    let k = if format.block_weights() == 1 { 163 } else { 160usize.next_multiple_of(format.block_weights()) };
+    case(37, k, n, "awkward in every dimension")
 }
 
-/// One cell; a line about it if it failed.
-fn cell(
-    runtime: &Runtime,
-    format: &'static Format,
-    case: &Case,
-    options: &MatmulOptions,
-    label: &str,
-) -> Option<String> {
-    let name = format!("{} {}x{}", format.name, case.m, case.k);
-    let packed = random_tensor(name, format, case.m, case.k, 7).expect("the shape fits the format");
-    let outcomes = check::tensor(runtime, &packed, &[case.n], options, 11);
-    let wrong = |line: String| {
-        format!("{label}: {} {}x{} n={} ({}): {line}", format.name, case.m, case.k, case.n, case.why)
-    };
-    match outcomes {
-        Err(error) => Some(wrong(error.to_string())),
-        Ok(outcomes) => outcomes
-            .iter()
-            .find(|o| !o.comparison.passed)
-            .map(|o| wrong(format!("{}: {}", o.operation, o.comparison))),
-    }
-}
-
-/// A software driver keeps megabytes for each pipeline: a runtime of their own for some formats at a time.
-const FORMATS_AT_ONCE: usize = 8;
-
-fn all_cases(variant: usize) {
-    let variant = &VARIANTS[variant];
+/// Every decoder once on each way that kernels have to call it: on rows side by side and one after the other, weight by weight and
+/// code by code, with subgroups and without.
+#[test]
+fn every_decoder_on_every_access_path() {
+    let _stated = pipelines(9999);
+    let f32 = MatmulOptions::default();
+    let q8 = MatmulOptions::with(Activations::Q8);
     let (failures, done) = side_by_side(formats().chunks(FORMATS_AT_ONCE), |formats| {
         let (mut failures, mut done) = (vec![], 0);
-        let runtime = open(&variant.options());
+        let [software, _, gpu, plain] = &VARIANTS;
+        let [software, gpu, plain] =
+            [software, gpu, plain].map(|variant| (open(&variant.options()), variant.name));
         for format in formats {
-            let cases: Vec<_> = CASES.iter().filter(|c| fits(format, c)).collect();
-            // The shortest list is that of the 256-blocks.
-            assert!(cases.len() >= 6, "{} has only {} cases", format.name, cases.len());
-            for case in cases {
-                failures.extend(cell(&runtime, format, case, &MatmulOptions::default(), variant.name));
+            let at = |n| awkward(format, n);
+            let dequantized = [&software, &gpu];
+            failures.extend(
+                dequantized.iter().filter_map(|(runtime, label)| cell(runtime, format, &at(3), &f32, label)),
+            );
+            let mut products = vec![(&plain, &f32, 3), (&gpu, &f32, 19)];
+            if format.has_integers() {
+                products.extend([(&software, &q8, 3), (&gpu, &q8, 3), (&gpu, &q8, 19)]);
+            }
+            for ((runtime, label), options, n) in &products {
+                failures.extend(matmul(runtime, format, &at(*n), options, label));
+            }
+            done += dequantized.len() + products.len();
+        }
+        (failures, done)
+    });
+    report(&failures, done);
+}
+
+/// Every kernel that a device would choose, on all shapes, for one format of each class that kernels can tell apart.
+#[test]
+fn every_kernel_on_every_shape() {
+    let _stated = pipelines(9999);
+    let (failures, done) = side_by_side(&VARIANTS, |variant| {
+        let (mut failures, mut done) = (vec![], 0);
+        for format in representatives() {
+            for case in CASES.iter().filter(|case| fits(format, case)) {
+                failures.extend(matmul(
+                    variant.runtime(),
+                    format,
+                    case,
+                    &MatmulOptions::default(),
+                    variant.name,
+                ));
                 done += 1;
             }
         }
@@ -119,28 +82,28 @@ fn all_cases(variant: usize) {
     report(&failures, done);
 }
 
+/// The classes are computed, so that a format of a new class is its representative. Each of those that the others are held to has
+/// shapes enough: those of blocks of 256 have the fewest.
 #[test]
-fn software_kernels() {
-    all_cases(0);
-}
-
-#[test]
-fn software_kernels_without_subgroups() {
-    all_cases(1);
-}
-
-#[test]
-fn gpu_kernels() {
-    all_cases(2);
-}
-
-#[test]
-fn gpu_kernels_without_subgroups() {
-    all_cases(3);
+fn every_class_has_a_representative() {
+    let _stated = pipelines(9999);
+    for format in representatives() {
+        let cases = CASES.iter().filter(|case| fits(format, case)).count();
+        println!("{} for {:?}: {cases} shapes", format.name, class(format));
+        assert!(cases >= 6, "{} has only {cases} shapes", format.name);
+    }
+    for format in format::FORMATS {
+        assert!(
+            representatives().iter().any(|other| class(other) == class(format)),
+            "nobody stands for {}",
+            format.name
+        );
+    }
 }
 
 #[test]
 fn large_shapes() {
+    let _stated = pipelines(9999);
     let mut failures = vec![];
     let mut done = 0;
     for variant in [&VARIANTS[0], &VARIANTS[2]] {
@@ -160,43 +123,37 @@ fn large_shapes() {
     report(&failures, done);
 }
 
-/// Activations that are rounded on the way: every format with codes once by each family, and a few formats everywhere.
-/// Every pipeline costs a software driver half a second.
+/// Activations that are rounded on the way, for codes that are numbers, are looked up, and come from a table; plain weights of odd rows.
 #[test]
 fn rounded_activations() {
-    let everywhere = ["Q4_K", "IQ4_NL", "IQ2_XS"];
+    let _stated = pipelines(9999);
     let cases = [
-        case(70, 768, 5, "columns that no kernel is compiled for"),
+        case(70, 768, 5, "tokens that no kernel is compiled for"),
         case(33, 256, 1, "one row more than a software workgroup"),
         case(65, 512, 19, "gemm, tails both ways"),
     ];
-    let (failures, done) = side_by_side(VARIANTS.iter().enumerate(), |(v, variant)| {
+    let odd = [case(7, 33, 2, "one weight in the last chunk"), case(3, 1, 9, "k = 1")];
+    let rows = [case(7, 1056, 2, "a row of 33 chunks"), case(7, 32, 9, "one chunk")];
+    let both = [Activations::F16, Activations::Q8];
+    let cells: [(&str, &[Activations], &[Case]); 5] = [
+        ("Q4_K", &both, &cases),
+        ("IQ4_NL", &both, &cases),
+        ("IQ2_XS", &both, &cases),
+        ("Q8_0", &both[1..], &rows),
+        ("F32", &both[..1], &odd),
+    ];
+    let (failures, done) = side_by_side(&VARIANTS, |variant| {
         let (mut failures, mut done) = (vec![], 0);
-        let mut check = |format: &'static Format, cases: &[Case], activations: Activations| {
-            for case in cases.iter().filter(|c| fits(format, c)) {
+        for (name, kinds, cases) in cells {
+            let format = format::by_name(name).expect("a format of the table");
+            for (activations, case) in
+                kinds.iter().flat_map(|kind| cases.iter().map(move |case| (kind, case)))
+            {
                 let label = format!("{}, {}", variant.name, activations.name());
-                let options = MatmulOptions::with(activations);
+                let options = MatmulOptions::with(*activations);
                 failures.extend(matmul(variant.runtime(), format, case, &options, &label));
                 done += 1;
             }
-        };
-        let once = match v {
-            0 => &cases[..1],
-            3 => &cases[1..2],
-            _ => &[],
-        };
-        formats().iter().filter(|f| f.has_integers()).for_each(|f| check(f, once, Activations::Q8));
-        for format in everywhere.map(|name| format::by_name(name).expect("a format of the table")) {
-            check(format, &cases, Activations::Q8);
-            check(format, &cases, Activations::F16);
-        }
-        if v == 2 {
-            let q8 = format::by_name("Q8_0").expect("a format of the table");
-            let rows = [case(7, 1056, 2, "a row of 33 chunks"), case(7, 32, 9, "one chunk")];
-            check(q8, &rows, Activations::Q8);
-            let f32 = format::by_name("F32").expect("a format of the table");
-            let odd = [case(7, 33, 2, "one weight in the last chunk"), case(3, 1, 9, "k = 1")];
-            check(f32, &odd, Activations::F16);
         }
         (failures, done)
     });
@@ -206,6 +163,7 @@ fn rounded_activations() {
 /// A kernel or variant that the choice would not take must still be right: a measurement may choose it.
 #[test]
 fn every_candidate_takes_any_batch() {
+    let _stated = pipelines(9999);
     let runtime = VARIANTS[2].runtime();
     let mut failures = vec![];
     let mut seen = std::collections::HashSet::new();
@@ -249,6 +207,7 @@ fn every_candidate_takes_any_batch() {
 /// Weights that are exactly zero, though their scales are not, give exactly zero.
 #[test]
 fn zero_weights_give_zero() {
+    let _stated = pipelines(9999);
     let format = format::by_name("Q4_0").expect("a format of the table");
     let mut data = random_tensor("w", format, 40, 256, 7).expect("the shape fits").data().to_vec();
     data.chunks_mut(18).for_each(|block| block[2..].fill(0x88));
@@ -260,29 +219,10 @@ fn zero_weights_give_zero() {
     }
 }
 
-/// One matmul; a line about it if it failed. Where the last columns are left to another dispatch, the variant is not the same.
-fn matmul(
-    runtime: &Runtime,
-    format: &'static Format,
-    case: &Case,
-    options: &MatmulOptions,
-    label: &str,
-) -> Option<String> {
-    let packed = random_tensor("w", format, case.m, case.k, 7).expect("the shape fits the format");
-    let x = check::activations(case.n * case.k, 3);
-    let outcome = runtime.upload(&packed).and_then(|w| check::matmul(runtime, &packed, &w, &x, options));
-    let wrong = |line: String| {
-        format!("{label}: {} {}x{} n={} ({}): {line}", format.name, case.m, case.k, case.n, case.why)
-    };
-    match outcome {
-        Ok(comparison) => (!comparison.passed).then(|| wrong(comparison.to_string())),
-        Err(error) => Some(wrong(error.to_string())),
-    }
-}
-
 /// Mixtures of experts: several columns of y for each of x, experts that nothing is sent to, and some that much is.
 #[test]
 fn experts() {
+    let _stated = pipelines(9999);
     let mut failures = vec![];
     let mut done = 0;
     for variant in &VARIANTS {
@@ -326,6 +266,7 @@ fn experts() {
 /// Experts cut into shards, their columns into several dispatches.
 #[test]
 fn experts_within_small_limits() {
+    let _stated = pipelines(9999);
     let options = Options { max_binding: Some(32 << 10), max_loops: Some(2_000), ..Options::default() };
     let format = format::by_name("Q5_K").expect("a format of the table");
     let packed = random_tensor("experts", format, 40 * 12, 512, 5).expect("the shape fits");
@@ -353,6 +294,7 @@ fn experts_within_small_limits() {
 /// What splits a request on real devices, forced on small shapes: shards, windows of x and y, folded grids, ranges of k.
 #[test]
 fn forced_limits() {
+    let _stated = pipelines(9999);
     let small = Options { max_binding: Some(16 << 10), ..Options::default() };
     let narrow = Options { max_groups: Some(3), ..Options::default() };
     let short = Options { max_loops: Some(120), ..Options::default() };
@@ -370,7 +312,7 @@ fn forced_limits() {
         for (label, options, case) in &limits {
             let runtime = open(&Options { software: Some(software), ..(*options).clone() });
             let label = format!("{label}, software = {software}");
-            for format in formats().into_iter().filter(|f| fits(f, case)) {
+            for format in representatives().into_iter().filter(|f| fits(f, case)) {
                 failures.extend(cell(&runtime, format, case, &MatmulOptions::default(), &label));
                 done += 1;
             }
@@ -381,6 +323,7 @@ fn forced_limits() {
 
 #[test]
 fn empty_shapes() {
+    let _stated = pipelines(9999);
     let mut failures = vec![];
     let mut done = 0;
     for variant in &VARIANTS {
@@ -404,6 +347,7 @@ fn empty_shapes() {
 /// What can be switched off decides which kernels run, not whether they are right.
 #[test]
 fn features_switched_off() {
+    let _stated = pipelines(9999);
     let all = Options { tuning: TuningCache::Off, ..Options::default() };
     let switches = [
         ("no f16", Options { f16: false, ..all.clone() }),
@@ -452,10 +396,11 @@ fn features_switched_off() {
 /// wgpu's run-time checks change nothing but the speed: not a bit of the result.
 #[test]
 fn checked_and_trusted_shaders_agree() {
+    let _stated = pipelines(9999);
     let (mut failures, mut done) = (vec![], 0);
-    // All formats once, and the other kernels for codes that are numbers and for codes that are looked up.
+    // One format of each class, and the other kernels for codes that are numbers and for codes that are looked up.
     for (variant, formats, batch) in [
-        (&VARIANTS[0], formats(), 9),
+        (&VARIANTS[0], representatives(), 9),
         (&VARIANTS[1], vec![], 1),
         (&VARIANTS[2], vec![], 1),
         (&VARIANTS[3], vec![], 9),

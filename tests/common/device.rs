@@ -1,0 +1,159 @@
+//! The runtimes under test, and how many pipelines a test may compile on them.
+#![allow(dead_code)]
+
+use qmatmul::gpu::{Point, TuningCache};
+use qmatmul::wgpu;
+use qmatmul::{Options, Runtime};
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+thread_local! {
+    /// What the test of this thread has compiled.
+    static COMPILED: RefCell<Option<Arc<AtomicUsize>>> = const { RefCell::new(None) };
+}
+
+/// A test's statement of how many pipelines it compiles at most. Compiling is most of the time that a test takes on a software driver.
+#[must_use]
+pub struct Pipelines {
+    at_most: usize,
+    compiled: Arc<AtomicUsize>,
+}
+
+/// The test of this thread compiles `at_most` pipelines when it runs alone. It fails when it compiles more. A test that opens a
+/// runtime without having said so fails, too.
+pub fn pipelines(at_most: usize) -> Pipelines {
+    let compiled = Arc::<AtomicUsize>::default();
+    COMPILED.set(Some(compiled.clone()));
+    Pipelines { at_most, compiled }
+}
+
+impl Drop for Pipelines {
+    fn drop(&mut self) {
+        COMPILED.set(None);
+        let compiled = self.compiled.load(Ordering::Relaxed);
+        eprintln!("pipelines: {compiled} of {}", self.at_most);
+        if !std::thread::panicking() {
+            assert!(compiled <= self.at_most, "{compiled} pipelines compiled, {} stated", self.at_most);
+        }
+    }
+}
+
+fn stated() -> Arc<AtomicUsize> {
+    let compiled = COMPILED.with_borrow(Clone::clone);
+    compiled
+        .expect("a test with a device states how many pipelines it compiles: `let _stated = pipelines(…);`")
+}
+
+/// Counts what `runtime` compiles for the test of the thread that compiles, or for `owner` on threads that belong to no test.
+fn count(runtime: &Runtime, owner: Option<Arc<AtomicUsize>>) {
+    runtime.set_hook(Box::new(move |point| {
+        if let Point::Compiling(_) = point
+            && let Some(compiled) = COMPILED.with_borrow(Clone::clone).as_ref().or(owner.as_ref())
+        {
+            compiled.fetch_add(1, Ordering::Relaxed);
+        }
+    }));
+}
+
+/// One way to run: the switches of a runtime, by name.
+pub struct Variant {
+    pub name: &'static str,
+    software: bool,
+    subgroups: bool,
+    cell: OnceLock<Runtime>,
+}
+
+const fn variant(name: &'static str, software: bool, subgroups: bool) -> Variant {
+    Variant { name, software, subgroups, cell: OnceLock::new() }
+}
+
+/// Both families of kernels, with and without subgroup operations, whatever the adapter is.
+pub static VARIANTS: [Variant; 4] = [
+    variant("software", true, true),
+    variant("software, no subgroups", true, false),
+    variant("gpu", false, true),
+    variant("gpu, no subgroups", false, false),
+];
+
+impl Variant {
+    /// The runtime, opened once per process. Fails the test if there is no adapter: a test that cannot run has not passed.
+    pub fn runtime(&self) -> &Runtime {
+        stated();
+        self.cell.get_or_init(|| {
+            let runtime = open_uncounted(&self.options());
+            count(&runtime, None);
+            runtime
+        })
+    }
+
+    pub fn options(&self) -> Options {
+        Options {
+            software: Some(self.software),
+            subgroups: self.subgroups,
+            tuning: TuningCache::Off,
+            ..Options::default()
+        }
+    }
+}
+
+/// A runtime of its own for a test with special switches.
+pub fn open(options: &Options) -> Runtime {
+    let owner = stated();
+    let runtime = open_uncounted(options);
+    count(&runtime, Some(owner));
+    runtime
+}
+
+/// A runtime for a test that sets a hook of its own: a runtime has one.
+pub fn open_uncounted(options: &Options) -> Runtime {
+    let runtime =
+        Runtime::with_options(options).expect("the tests need a GPU adapter, a software one will do");
+    let adapter = runtime.adapter();
+    eprintln!("adapter: {} ({}, {})", adapter.name, adapter.backend, adapter.driver);
+    runtime
+}
+
+/// What failed, and how much was done.
+pub type Tally = (Vec<String>, usize);
+
+/// Pieces of work, each with a device of its own, two at a time: a software driver compiles with one core for a device.
+pub fn side_by_side<T: Send>(pieces: impl IntoIterator<Item = T>, work: impl Fn(T) -> Tally + Sync) -> Tally {
+    let pieces = Mutex::new(pieces.into_iter().collect::<Vec<_>>().into_iter());
+    let next = || pieces.lock().expect("nothing fails with the lock held").next();
+    let compiled = COMPILED.with_borrow(Clone::clone);
+    let some = || {
+        COMPILED.set(compiled.clone());
+        std::iter::from_fn(next).map(&work).collect::<Vec<_>>()
+    };
+    let tallies = std::thread::scope(|scope| {
+        let threads = [scope.spawn(some), scope.spawn(some)];
+        threads.map(|thread| thread.join().expect("it has said why"))
+    });
+    total(tallies.into_iter().flatten())
+}
+
+/// All of them together.
+pub fn total(tallies: impl Iterator<Item = Tally>) -> Tally {
+    let (failures, done): (Vec<_>, Vec<_>) = tallies.unzip();
+    (failures.concat(), done.into_iter().sum())
+}
+
+/// A runtime on a device that its host has opened, with WebGPU's default limits and no feature at all: the least a host may bring.
+pub fn on_a_host_device() -> Runtime {
+    on_a_device_of(wgpu::Limits::default()).expect("enough for a plain device")
+}
+
+/// A runtime on a host's device of these limits.
+pub fn on_a_device_of(required_limits: wgpu::Limits) -> qmatmul::error::Result<Runtime> {
+    let owner = stated();
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+    let backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY);
+    let adapters = pollster::block_on(instance.enumerate_adapters(backends));
+    let adapter = adapters.first().expect("the tests need an adapter");
+    let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("a plain device");
+    let runtime = Runtime::with_device(device, queue, adapter, &Options::default())?;
+    count(&runtime, Some(owner));
+    Ok(runtime)
+}

@@ -1,0 +1,16 @@
+//! The fast lane: what needs no device. Files and each way in which one can lie, what importers of the library may name, pages.
+
+mod architecture;
+#[path = "../common/mod.rs"]
+mod common;
+mod file_bitsandbytes;
+#[cfg(target_os = "linux")]
+mod file_bounds;
+// Elsewhere the system keeps mapped files from being truncated.
+#[cfg(unix)]
+mod file_changed;
+mod file_gguf;
+mod file_imatrix;
+mod file_int8;
+mod file_safetensors;
+mod readme;
