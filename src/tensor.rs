@@ -4,7 +4,7 @@ use crate::error::{Error, Result, shown};
 use crate::format::four_bit::{self, Recipe};
 use crate::format::storage::{BlockRows, Part, Picked};
 use crate::format::uniform::{self, Group};
-use crate::format::{Coding, Format, Layout, Storage};
+use crate::format::{Coding, Format, Layout, Storage, affine, bnb4};
 use bytes::Bytes;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -131,7 +131,7 @@ impl PackedTensor {
     ) -> Result<Self> {
         let name = name.into();
         check_weights(&name, (rows, cols), weights)?;
-        match uniform::grid(format) {
+        match affine::grid(format) {
             Some(grid) if group != Group::Columns(0) => {
                 Self::encoded(name, (rows, cols), uniform::encode(grid, (rows, cols), weights, group))
             }
@@ -344,7 +344,7 @@ pub(crate) fn four_bit_table(
     }
     let none =
         || Error::Argument(format!("tensor `{}`: {} has no blocks to choose", shown(name), format.name));
-    four_bit::table(format).ok_or_else(none)
+    bnb4::table(format).ok_or_else(none)
 }
 
 fn check_shape(name: &str, rows: usize, cols: usize) -> Result<()> {

@@ -5,7 +5,7 @@ use crate::file::calibration::outlier_columns::{Chosen, Keep};
 use crate::file::{Model, TensorInfo};
 use crate::format::four_bit::{self, Dtype, Recipe};
 use crate::format::storage::Part;
-use crate::format::{self, Format, uniform};
+use crate::format::{self, Format, bnb4, uniform};
 use crate::tensor::PackedTensor;
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ impl Target {
 
     pub(crate) fn check(&self) -> Result<()> {
         let fault = match self {
-            Self::FourBit(format, _) if four_bit::table(format).is_none() => {
+            Self::FourBit(format, _) if bnb4::table(format).is_none() => {
                 Some(format!("{} cannot be written into a checkpoint of bitsandbytes", format.name))
             }
             Self::FourBit(_, recipe) => recipe.fault(),

@@ -89,7 +89,9 @@ pub fn adapters() -> Vec<AdapterSummary> {
 
 /// What a person should know about these adapters: what is missing, and what would bring it.
 pub fn advice(adapters: &[AdapterSummary]) -> Vec<String> {
-    dx12::advice(adapters)
+    let is_fxc = |a: &AdapterSummary| a.compiler.as_ref().is_some_and(ShaderCompiler::is_fxc);
+    let numbers: Vec<_> = (0..adapters.len()).filter(|i| is_fxc(&adapters[*i])).collect();
+    dx12::advice(&numbers)
 }
 
 pub(super) fn summary(adapter: &wgpu::Adapter) -> AdapterSummary {
@@ -120,19 +122,6 @@ fn enumerate() -> Vec<wgpu::Adapter> {
         rank(info.device_type, info.backend)
     });
     adapters
-}
-
-/// The adapters of an instance with these backends and the options of the environment, changed by `change`.
-pub(super) fn instance(
-    backends: wgpu::Backends,
-    change: impl FnOnce(&mut wgpu::InstanceDescriptor),
-) -> Vec<wgpu::Adapter> {
-    let mut descriptor = wgpu::InstanceDescriptor {
-        backends,
-        ..wgpu::InstanceDescriptor::new_without_display_handle_from_env()
-    };
-    change(&mut descriptor);
-    pollster::block_on(wgpu::Instance::new(descriptor).enumerate_adapters(backends))
 }
 
 /// The order of [`adapters`].

@@ -18,14 +18,14 @@ impl Runtime {
     /// As [`Runtime::record_matmuls`].
     pub fn time_host(&self, w: &Weights, n: usize, options: &MatmulOptions) -> Result<f64> {
         let bytes = |columns: usize| (n as u64).saturating_mul(columns as u64).saturating_mul(4);
-        let x = transfer::buffer(self, "activations", bytes(w.cols()), transfer::INPUT)?;
-        let y = transfer::buffer(self, "result", bytes(w.rows()), transfer::OUTPUT)?;
+        let x = transfer::buffer(self.context(), "activations", bytes(w.cols()), transfer::INPUT)?;
+        let y = transfer::buffer(self.context(), "result", bytes(w.rows()), transfer::OUTPUT)?;
         let mut seconds = vec![];
         for _ in 0..CALLS {
             let start = Instant::now();
-            let mut encoder = self.encoder();
+            let mut encoder = self.context().encoder();
             self.record_matmuls(&mut encoder, &[(w, &y)], &x, n, options)?;
-            self.submit(encoder)?;
+            self.context().submit(encoder)?;
             seconds.push(start.elapsed().as_secs_f64());
             self.wait()?;
         }

@@ -3,8 +3,6 @@
 //! FXC comes with Windows and knows shader model 5.1: neither subgroups nor f16 nor 64-bit integers. DXC has them all, is faster, and has to
 //! be brought along as `dxcompiler.dll`. wgpu takes DXC where it finds the library, and then offers no adapter that lacks shader model 6.
 
-use super::adapters::{AdapterSummary, instance};
-
 /// The variable of the environment by which wgpu is told the compiler.
 pub const VARIABLE: &str = "WGPU_DX12_COMPILER";
 
@@ -16,6 +14,13 @@ pub struct ShaderCompiler {
     /// The shader model, as in `5.1`: that of FXC, or with DXC the highest of the device (DXC 1.8 compiles for 6.8 at most).
     /// `6` where the device does not say.
     pub shader_model: String,
+}
+
+impl ShaderCompiler {
+    /// True for the one that comes with Windows.
+    pub(super) fn is_fxc(&self) -> bool {
+        self.name == "FXC"
+    }
 }
 
 impl std::fmt::Display for ShaderCompiler {
@@ -46,6 +51,19 @@ pub(super) fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
         adapters.extend(with_fxc.into_iter().filter(|a| !there.contains(&identity(a))));
     }
     adapters
+}
+
+/// The adapters of an instance with these backends and the options of the environment, changed by `change`.
+fn instance(
+    backends: wgpu::Backends,
+    change: impl FnOnce(&mut wgpu::InstanceDescriptor),
+) -> Vec<wgpu::Adapter> {
+    let mut descriptor = wgpu::InstanceDescriptor {
+        backends,
+        ..wgpu::InstanceDescriptor::new_without_display_handle_from_env()
+    };
+    change(&mut descriptor);
+    pollster::block_on(wgpu::Instance::new(descriptor).enumerate_adapters(backends))
 }
 
 /// What tells a GPU from the others of this backend.
@@ -87,10 +105,8 @@ pub(super) fn compiler(adapter: &wgpu::Adapter) -> Option<ShaderCompiler> {
     })
 }
 
-/// What to do about adapters that FXC compiles for, and about a variable that hides adapters.
-pub(super) fn advice(adapters: &[AdapterSummary]) -> Vec<String> {
-    let is_fxc = |a: &AdapterSummary| a.compiler.as_ref().is_some_and(|c| c.name == "FXC");
-    let numbers: Vec<_> = (0..adapters.len()).filter(|i| is_fxc(&adapters[*i])).collect();
+/// What to do about the adapters of these numbers, for which FXC compiles, and about a variable that hides adapters.
+pub(super) fn advice(numbers: &[usize]) -> Vec<String> {
     let what = match numbers.is_empty() {
         true => None,
         false if finds_dxc() => Some(

@@ -1,12 +1,13 @@
 //! Encoding on the device.
 
+use super::context::Context;
 use super::memory::Buffer as DeviceBuffer;
 use super::record::{BoundProgram, Io};
 use super::runtime::Runtime;
-use super::{transfer, upload};
+use super::{pack, transfer};
 use crate::error::{Error, Result};
 use crate::format::four_bit::{self, Recipe, Table};
-use crate::format::{Format, Layout, uniform};
+use crate::format::{Format, Layout, affine, bnb4};
 use crate::kernel::Threshold;
 use crate::kernel::llm_int8::{self, Find, Staged};
 use crate::kernel::plan::{self, Buffer, Weight};
@@ -38,7 +39,7 @@ impl Runtime {
         cols: usize,
         weights: &[f32],
     ) -> Result<PackedTensor> {
-        match four_bit::table(format) {
+        match bnb4::table(format) {
             Some(_) => self.encode_four_bit(name, format, (rows, cols), weights, Recipe::default()),
             None if format.name == "INT8" => self.encode_int8(&name.into(), format, (rows, cols), weights),
             None => PackedTensor::encode(name, format, rows, cols, weights),
@@ -60,15 +61,20 @@ impl Runtime {
         let name = name.into();
         let table = four_bit_table(&name, format, recipe)?;
         check_count(&name, shape, weights.len())?;
-        self.check()?;
+        self.context().check()?;
         let most = plan::quantize_limit(&name, self.caps())?;
         // Read four weights at a time.
         let bytes = weights.len().min(most).next_multiple_of(4) as u64 * 4;
-        let x = transfer::buffer(self, &format!("weights of `{name}` to encode"), bytes, transfer::INPUT)?;
-        let encoder = Encoder::new(self, &name, table, recipe)?;
+        let x = transfer::buffer(
+            self.context(),
+            &format!("weights of `{name}` to encode"),
+            bytes,
+            transfer::INPUT,
+        )?;
+        let encoder = Encoder::new(self.context(), &name, table, recipe)?;
         let mut encoded = Encoded::default();
         for weights in weights.chunks(most) {
-            upload_floats(self, &x, weights)?;
+            upload_floats(self.context(), &x, weights)?;
             encoder.window(&x, 0..weights.len(), &mut encoded)?;
         }
         // One scale that is not finite tells of its block.
@@ -91,8 +97,8 @@ impl Runtime {
             return by_cpu();
         }
         check_finite(&format!("tensor `{name}`"), weights)?;
-        self.check()?;
-        let job = Int8Encoder::new(self, name, format.layout(cols), cols)?;
+        self.context().check()?;
+        let job = Int8Encoder::new(self.context(), name, format.layout(cols), cols)?;
         let (mut codes, mut absmax) = (Vec::with_capacity(weights.len()), vec![]);
         for rows in weights.chunks(job.most * cols) {
             let staged = job.window(rows)?;
@@ -103,7 +109,7 @@ impl Runtime {
         if absmax.contains(&f32::from(half::f16::MAX)) {
             return by_cpu();
         }
-        let storage = uniform::int8_rows((rows, cols), codes.into(), absmax);
+        let storage = affine::int8::rows((rows, cols), codes.into(), absmax);
         PackedTensor::from_storage(name, (rows, cols), Arc::new(storage))
     }
 
@@ -122,7 +128,7 @@ impl Runtime {
     ) -> Result<PackedTensor> {
         let name = name.into();
         let table = four_bit_table(&name, format, recipe)?;
-        self.check()?;
+        self.context().check()?;
         let count = rows.saturating_mul(cols);
         let wanted = (count as u64).div_ceil(4).saturating_mul(16);
         if weights.size() < wanted {
@@ -130,7 +136,7 @@ impl Runtime {
             return Err(Error::shape(what, format!("{wanted} bytes"), format!("{} bytes", weights.size())));
         }
         let most = plan::quantize_limit(&name, self.caps())?;
-        let encoder = Encoder::new(self, &name, table, recipe)?;
+        let encoder = Encoder::new(self.context(), &name, table, recipe)?;
         let mut encoded = Encoded::default();
         for first in (0..count).step_by(most) {
             encoder.window(weights, first..count.min(first + most), &mut encoded)?;
@@ -141,38 +147,38 @@ impl Runtime {
     }
 }
 
-/// Hands weights to the queue in chunks: see [`upload::CHUNK`].
-fn upload_floats(runtime: &Runtime, to: &wgpu::Buffer, weights: &[f32]) -> Result<()> {
+/// Hands weights to the queue in chunks: see [`pack::CHUNK`].
+fn upload_floats(context: &Context, to: &wgpu::Buffer, weights: &[f32]) -> Result<()> {
     let bytes: &[u8] = bytemuck::cast_slice(weights);
-    for (i, chunk) in bytes.chunks(upload::CHUNK).enumerate() {
+    for (i, chunk) in bytes.chunks(pack::CHUNK).enumerate() {
         let doing = || "uploading weights to encode".into();
-        let write = || runtime.queue().write_buffer(to, (i * upload::CHUNK) as u64, chunk);
-        runtime.catch_errors(doing, chunk.len() as u64, write)?;
-        runtime.submit_all(doing, chunk.len() as u64, [])?;
+        let write = || context.queue().write_buffer(to, (i * pack::CHUNK) as u64, chunk);
+        context.catch_errors(doing, chunk.len() as u64, write)?;
+        context.submit_all(doing, chunk.len() as u64, [])?;
     }
     Ok(())
 }
 
 /// The codes and scales that a plan makes of `x`, with `side` bound beside it; in the bits of f32.
 fn run(
-    runtime: &Runtime,
+    context: &Context,
     (name, layout): (&str, &Layout),
     (x, side): (&wgpu::Buffer, &wgpu::Buffer),
     plan: &[plan::Dispatch],
 ) -> Result<Vec<f32>> {
     let bytes = plan::bytes_of(plan, Buffer::Y);
-    let y = transfer::buffer(runtime, &format!("codes and scales of `{name}`"), bytes, transfer::OUTPUT)?;
-    let (mut encoder, io) = (runtime.encoder(), Io { x, y: &y, experts: None });
+    let y = transfer::buffer(context, &format!("codes and scales of `{name}`"), bytes, transfer::OUTPUT)?;
+    let (mut encoder, io) = (context.encoder(), Io { x, y: &y, experts: None });
     for dispatch in plan {
-        BoundProgram::without_weights(runtime, layout, &io, side, dispatch)?.encode(&mut encoder);
+        BoundProgram::without_weights(context, layout, &io, side, dispatch)?.encode(&mut encoder);
     }
-    let staging = transfer::stage(runtime, &mut encoder, name, &y, bytes)?;
-    transfer::submit_and_read_blocking(runtime, encoder, &staging, (bytes / 4) as usize)
+    let staging = transfer::stage(context, &mut encoder, name, &y, bytes)?;
+    transfer::submit_and_read_blocking(context, encoder, &staging, (bytes / 4) as usize)
 }
 
 /// What all windows of an INT8 tensor share.
 struct Int8Encoder<'a> {
-    runtime: &'a Runtime,
+    context: &'a Context,
     name: &'a str,
     layout: Layout,
     cols: usize,
@@ -183,12 +189,12 @@ struct Int8Encoder<'a> {
 }
 
 impl<'a> Int8Encoder<'a> {
-    fn new(runtime: &'a Runtime, name: &'a str, layout: Layout, cols: usize) -> Result<Self> {
+    fn new(context: &'a Context, name: &'a str, layout: Layout, cols: usize) -> Result<Self> {
         let no_outliers =
-            transfer::filled(runtime, "no outliers", &vec![0; llm_int8::list_words(cols, runtime.caps())])?;
-        let mut job = Self { runtime, name, layout, cols, most: 0, no_outliers };
+            transfer::filled(context, "no outliers", &vec![0; llm_int8::list_words(cols, context.caps())])?;
+        let mut job = Self { context, name, layout, cols, most: 0, no_outliers };
         let by_memory = (plan::QUANTIZE_WEIGHTS / cols).max(1);
-        job.most = llm_int8::columns_limit(&job.shape(), runtime.caps())?.min(by_memory);
+        job.most = llm_int8::columns_limit(&job.shape(), context.caps())?.min(by_memory);
         Ok(job)
     }
 
@@ -198,20 +204,20 @@ impl<'a> Int8Encoder<'a> {
     }
 
     fn window(&self, rows: &[f32]) -> Result<Staged> {
-        let (runtime, caps) = (self.runtime, self.runtime.caps());
+        let (context, caps) = (self.context, self.context.caps());
         let what = format!("weights of `{}` to encode", self.name);
-        let x = transfer::buffer(runtime, &what, size_of_val(rows) as u64, transfer::INPUT)?;
-        upload_floats(runtime, &x, rows)?;
+        let x = transfer::buffer(context, &what, size_of_val(rows) as u64, transfer::INPUT)?;
+        upload_floats(context, &x, rows)?;
         let none = Threshold::new(0.0)?;
         let plan = llm_int8::stage(self.shape(), rows.len() / self.cols, none, Find::Codes, caps)?;
-        let words = run(runtime, (self.name, &self.layout), (&x, &self.no_outliers), &plan)?;
+        let words = run(context, (self.name, &self.layout), (&x, &self.no_outliers), &plan)?;
         Ok(Staged::from_words(bytemuck::cast_slice(&words), &[], self.cols, caps))
     }
 }
 
 /// What all windows of a tensor share.
 struct Encoder<'a> {
-    runtime: &'a Runtime,
+    context: &'a Context,
     name: &'a str,
     table: &'static Table,
     recipe: Recipe,
@@ -220,20 +226,20 @@ struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    fn new(runtime: &'a Runtime, name: &'a str, table: &'static Table, recipe: Recipe) -> Result<Self> {
+    fn new(context: &'a Context, name: &'a str, table: &'static Table, recipe: Recipe) -> Result<Self> {
         let eight = |codes: &[u8; 8]| (0..8).fold(0, |word, i| word | u32::from(codes[i]) << (4 * i));
         let pivots = table.pivots.iter().map(|pivot| pivot.to_bits());
         let words: Vec<u32> = pivots.chain(table.codes.as_chunks().0.iter().map(eight)).collect();
-        let words = transfer::filled(runtime, "pivots", &words)?;
-        Ok(Self { runtime, name, table, recipe, words })
+        let words = transfer::filled(context, "pivots", &words)?;
+        Ok(Self { context, name, table, recipe, words })
     }
 
     /// Encodes weights `range` of `x`, which start a block.
     fn window(&self, x: &wgpu::Buffer, range: Range<usize>, encoded: &mut Encoded) -> Result<()> {
-        let (runtime, count) = (self.runtime, range.len());
-        let dispatch = plan::quantize(self.name, range, self.recipe.block, runtime.caps())?;
+        let (context, count) = (self.context, range.len());
+        let dispatch = plan::quantize(self.name, range, self.recipe.block, context.caps())?;
         let (layout, plan) = (self.table.format.layout(1), std::slice::from_ref(&dispatch));
-        let words = run(runtime, (self.name, &layout), (x, &self.words), plan)?;
+        let words = run(context, (self.name, &layout), (x, &self.words), plan)?;
         let (codes, absmax) = words.split_at(dispatch.params.y_stride as usize);
         encoded.codes.extend_from_slice(&bytemuck::cast_slice(codes)[..count.div_ceil(2)]);
         encoded.absmax.extend_from_slice(absmax);

@@ -1,4 +1,7 @@
-//! What the machine itself has, where the system tells: caches and free memory bound what is worth measuring.
+//! What the machine itself has, where the system tells: caches and free memory, which bound what is worth measuring, and a
+//! folder for what is kept between runs.
+
+use std::path::PathBuf;
 
 /// Bytes of the processor's last-level cache.
 pub fn last_level_cache() -> Option<u64> {
@@ -28,6 +31,17 @@ fn parse_size(text: &str) -> Option<u64> {
         _ => return None,
     };
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// `$XDG_CACHE_HOME/qmatmul`, `~/.cache/qmatmul`, or what the system calls it.
+pub(super) fn cache_folder() -> Option<PathBuf> {
+    let from = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let base = match std::env::consts::OS {
+        "windows" => from("LOCALAPPDATA"),
+        "macos" => from("HOME").map(|home| home.join("Library/Caches")),
+        _ => from("XDG_CACHE_HOME").or_else(|| from("HOME").map(|home| home.join(".cache"))),
+    };
+    base.map(|base| base.join("qmatmul"))
 }
 
 #[cfg(test)]

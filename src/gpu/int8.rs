@@ -18,7 +18,7 @@ impl Runtime {
     /// [`Error::Shape`] if `x` is not a whole number of columns, [`Error::NonFinite`], [`Error::LimitExceeded`] if x exceeds
     /// one binding, and the device's errors.
     pub fn quantize_activations(&self, w: &Weights, x: &[f32], threshold: Threshold) -> Result<Staged> {
-        self.owns(w)?;
+        self.context().owns(w)?;
         check_finite(&format!("activations for `{}`", w.name()), x)?;
         let k = w.cols();
         let n = reference::batch(w.name(), k, x.len())?;
@@ -39,11 +39,12 @@ impl Runtime {
     ) -> Result<Vec<u32>> {
         let plan = llm_int8::stage(w.shape(), n, threshold, find, self.caps())?;
         let count = bytes_of(&plan, plan::Buffer::Y).div_ceil(4) as usize;
-        let x = transfer::filled(self, &format!("activations for `{}`", w.name()), x)?;
-        let prepare =
-            |y: &wgpu::Buffer| Ok(vec![BoundProgram::new(self, w, &Io { x: &x, y, experts: None }, &plan)?]);
-        let (encoder, staging, count) = self.encode_result((w, &[&x]), count, 0, prepare)?;
-        let y = transfer::submit_and_read_blocking(self, encoder, &staging, count)?;
+        let x = transfer::filled(self.context(), &format!("activations for `{}`", w.name()), x)?;
+        let prepare = |y: &wgpu::Buffer| {
+            Ok(vec![BoundProgram::new(self.context(), w, &Io { x: &x, y, experts: None }, &plan)?])
+        };
+        let (encoder, staging, count) = self.context().encode_result((w, &[&x]), count, 0, prepare)?;
+        let y = transfer::submit_and_read_blocking(self.context(), encoder, &staging, count)?;
         Ok(y.into_iter().map(f32::to_bits).collect())
     }
 }

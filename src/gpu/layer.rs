@@ -7,9 +7,11 @@
 //! 4. `u[n, R] = x · aᵀ` for the a of all adapters at once. It waits for nothing, so that a device may run it beside 2.
 //! 5. `u · bᵀ` is added to y; the scales are part of b since the upload.
 
+use super::context::Context;
 use super::memory::Buffer;
 use super::record::{BoundProgram, Io};
-use super::runtime::{Runtime, check_buffers};
+use super::run::check_buffers;
+use super::runtime::Runtime;
 use super::time::{self, Timing};
 use super::transfer;
 use super::weights::Weights;
@@ -79,31 +81,31 @@ impl Layer {
     }
 
     /// What is dispatched for `n` columns. Options go for the weight; all else is exact.
-    fn steps(&self, runtime: &Runtime, n: usize, options: &MatmulOptions) -> Result<Vec<Step<'_>>> {
+    fn steps(&self, context: &Context, n: usize, options: &MatmulOptions) -> Result<Vec<Step<'_>>> {
         let exact = MatmulOptions::default();
         let mut steps = vec![];
         if let Some(bias) = &self.bias {
-            let plan = plan::get_rows(bias.shape(), n, runtime.caps())?;
+            let plan = plan::get_rows(bias.shape(), n, context.caps())?;
             steps.push(Step { weights: bias, plan, reads: Slot::Zeros, writes: Slot::Y });
         }
         let mut reads = Slot::X;
         if let Some((kept, _)) = self.kept.as_ref().filter(|_| options.activations != Activations::F32) {
             reads = Slot::Others;
-            let plan = clear_columns::plan(self.weight.shape(), (n, kept.cols()), runtime.caps())?;
+            let plan = clear_columns::plan(self.weight.shape(), (n, kept.cols()), context.caps())?;
             steps.push(Step { weights: kept, plan, reads: Slot::X, writes: reads });
         }
-        let plan = runtime.plan_adding(&self.weight, (n, self.bias.is_some()), options)?;
+        let plan = context.plan_adding(&self.weight, (n, self.bias.is_some()), options)?;
         steps.push(Step { weights: &self.weight, plan, reads, writes: Slot::Y });
         if let Some((kept, _)) = &self.kept {
-            let plan = gather_columns::plan(self.weight.shape(), (n, kept.cols()), runtime.caps())?;
+            let plan = gather_columns::plan(self.weight.shape(), (n, kept.cols()), context.caps())?;
             steps.push(Step { weights: kept, plan, reads: Slot::X, writes: Slot::Kept });
-            let plan = runtime.plan_adding(kept, (n, true), &exact)?;
+            let plan = context.plan_adding(kept, (n, true), &exact)?;
             steps.push(Step { weights: kept, plan, reads: Slot::Kept, writes: Slot::Y });
         }
         if let Some([a, b]) = &self.low_rank {
-            let plan = runtime.plan_matmul(a, n, &exact)?;
+            let plan = context.plan_matmul(a, n, &exact)?;
             steps.push(Step { weights: a, plan, reads: Slot::X, writes: Slot::U });
-            let plan = runtime.plan_adding(b, (n, true), &exact)?;
+            let plan = context.plan_adding(b, (n, true), &exact)?;
             steps.push(Step { weights: b, plan, reads: Slot::U, writes: Slot::Y });
         }
         Ok(steps)
@@ -112,7 +114,7 @@ impl Layer {
     /// The steps made ready for `n` columns from x to y.
     fn prepare(
         &self,
-        runtime: &Runtime,
+        context: &Context,
         (x, y): (&wgpu::Buffer, &wgpu::Buffer),
         n: usize,
         options: &MatmulOptions,
@@ -120,7 +122,7 @@ impl Layer {
         let own = |what, columns: usize| {
             let bytes = (n as u64).saturating_mul(columns as u64).saturating_mul(4);
             let what = format!("{what} for `{}`", self.weight.name());
-            transfer::buffer(runtime, &what, bytes, wgpu::BufferUsages::STORAGE)
+            transfer::buffer(context, &what, bytes, wgpu::BufferUsages::STORAGE)
         };
         // New buffers are zero.
         let zeros = self.bias.as_ref().map(|_| own("row numbers", 1)).transpose()?;
@@ -140,9 +142,9 @@ impl Layer {
         let list = self.kept.as_ref().map(|(_, list)| &**list);
         let one = |step: &Step| {
             let io = Io { x: buffer(step.reads), y: buffer(step.writes), experts: list };
-            BoundProgram::new(runtime, step.weights, &io, &step.plan)
+            BoundProgram::new(context, step.weights, &io, &step.plan)
         };
-        let steps = self.steps(runtime, n, options)?;
+        let steps = self.steps(context, n, options)?;
         let mut prepared: Vec<_> = steps.iter().map(one).collect::<Result<_>>()?;
         let own = [&zeros, &kept, &others, &u].into_iter().flatten();
         prepared.push(BoundProgram::holding(own.map(|buffer| buffer.reservation().clone()).collect()));
@@ -173,7 +175,7 @@ impl Runtime {
     fn upload_kept(&self, kept: &OutlierColumns, k: usize) -> Result<(Weights, Buffer)> {
         let words = [kept.columns(), &kept.mask(k)].concat();
         let what = format!("numbers of `{}`", kept.weight().name());
-        Ok((self.upload(kept.weight())?, transfer::filled(self, &what, &words)?))
+        Ok((self.upload(kept.weight())?, transfer::filled(self.context(), &what, &words)?))
     }
 
     /// `y[n, m] = x[n, k] · w[m, k]ᵀ + bias + x[n, columns] · keptᵀ + Σ s · (x · aᵀ) · bᵀ`; `n = x.len() / k`. `options` say how
@@ -197,14 +199,14 @@ impl Runtime {
         options: &MatmulOptions,
         margin: usize,
     ) -> Result<Vec<f32>> {
-        self.owns(&layer.weight)?;
+        self.context().owns(&layer.weight)?;
         let n = reference::batch(layer.weight.name(), layer.weight.cols(), x.len())?;
-        let x = transfer::filled(self, &format!("activations for `{}`", layer.weight.name()), x)?;
-        let prepare = |y: &wgpu::Buffer| layer.prepare(self, (&x, y), n, options);
+        let x = transfer::filled(self.context(), &format!("activations for `{}`", layer.weight.name()), x)?;
+        let prepare = |y: &wgpu::Buffer| layer.prepare(self.context(), (&x, y), n, options);
         let results = n * layer.weight.rows();
         let (encoder, staging, count) =
-            self.encode_result((&layer.weight, &[&x]), results, margin, prepare)?;
-        transfer::submit_and_read_blocking(self, encoder, &staging, count)
+            self.context().encode_result((&layer.weight, &[&x]), results, margin, prepare)?;
+        transfer::submit_and_read_blocking(self.context(), encoder, &staging, count)
     }
 
     /// Adds layers that share their activations to the caller's encoder, in one pass and without a readback: f32 buffers x
@@ -223,9 +225,9 @@ impl Runtime {
         let mut prepared = vec![];
         for (layer, y) in outputs {
             let w = &layer.weight;
-            self.owns(w)?;
+            self.context().owns(w)?;
             check_buffers(w, (x, n.saturating_mul(w.cols())), (y, n.saturating_mul(w.rows())))?;
-            prepared.extend(layer.prepare(self, (x, y), n, options)?);
+            prepared.extend(layer.prepare(self.context(), (x, y), n, options)?);
         }
         BoundProgram::encode_all(&prepared, encoder);
         Ok(())
@@ -238,8 +240,8 @@ impl Runtime {
     pub fn warm_up_layers(&self, requests: &[(&Layer, usize)], options: &MatmulOptions) -> Result<()> {
         let mut plans = vec![];
         for (layer, n) in requests {
-            self.owns(&layer.weight)?;
-            let steps = layer.steps(self, *n, options)?;
+            self.context().owns(&layer.weight)?;
+            let steps = layer.steps(self.context(), *n, options)?;
             plans.extend(steps.into_iter().map(|step| (step.plan, step.weights.layout.clone())));
         }
         self.compile(plans)
@@ -257,12 +259,12 @@ impl Runtime {
         least: f64,
     ) -> Result<Timing> {
         let most = |size: fn(&Weights) -> usize| layers.iter().map(|l| size(&l.weight)).max().unwrap_or(0);
-        let x = time::noise(self, n, most(Weights::cols))?;
-        let (x, y) = time::buffers(self, &x, n, most(Weights::rows))?;
+        let x = time::noise(self.context(), n, most(Weights::cols))?;
+        let (x, y) = time::buffers(self.context(), &x, n, most(Weights::rows))?;
         let one = |layer: &Layer| {
-            self.owns(&layer.weight)?;
-            layer.prepare(self, (&x, &y), n, options)
+            self.context().owns(&layer.weight)?;
+            layer.prepare(self.context(), (&x, &y), n, options)
         };
-        time::rounds(self, &layers.iter().map(one).collect::<Result<Vec<_>>>()?, least)
+        time::rounds(self.context(), &layers.iter().map(one).collect::<Result<Vec<_>>>()?, least)
     }
 }

@@ -1,7 +1,9 @@
 //! Everything that names wgpu: the device, uploads, pipelines, recording, reading back, timing.
 
 mod adapters;
+mod bind;
 mod call;
+mod context;
 mod device;
 mod dx12;
 mod encode;
@@ -11,10 +13,12 @@ mod host;
 mod int8;
 mod layer;
 mod memory;
+mod pack;
 mod peak;
 mod pipelines;
 mod probe;
 mod record;
+mod run;
 mod runtime;
 mod time;
 mod transfer;
@@ -31,8 +35,8 @@ pub use hooks::{Hook, Point};
 pub use host::last_level_cache;
 pub use layer::Layer;
 pub use peak::{Arithmetic, Bandwidth, Peak};
+pub(crate) use run::{CANARY, Task};
 pub use runtime::Runtime;
-pub(crate) use runtime::{CANARY, Task};
 pub use time::Timing;
 pub use tuning::{Tuned, Tuning, TuningCache};
 pub use weights::{Upload, Weights};

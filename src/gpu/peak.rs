@@ -85,7 +85,7 @@ impl Runtime {
     /// something wrong, and the device's other errors.
     pub fn peak(&self, seconds: f64) -> Result<Peak> {
         let seconds = sane(seconds);
-        let lab = Lab::new(self)?;
+        let lab = Lab::new(self.context())?;
         let bandwidth = bandwidth::all(&lab, seconds)?;
         let small = overhead::Small::new(&lab)?;
         let (upload_gb_per_s, host_copy_gb_per_s) = overhead::upload(&lab, seconds)?;
@@ -105,7 +105,7 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::peak`].
     pub fn copy_gb_per_s(&self, seconds: f64) -> Result<f64> {
-        Ok(bandwidth::copy(&Lab::new(self)?, sane(seconds))?.gb_per_s)
+        Ok(bandwidth::copy(&Lab::new(self.context())?, sane(seconds))?.gb_per_s)
     }
 
     /// True if the device itself takes times, false if the host's clock does.

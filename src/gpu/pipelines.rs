@@ -1,11 +1,10 @@
 //! Compiled pipelines: one per (kernel, configuration, format, its constants), kept in memory, and on disk where the backend can.
 
+use super::bind::{self, Binding};
 use super::device::Options;
 use super::errors::DeviceErrors;
 use super::hooks::Point;
-use super::memory::Buffer;
-use super::runtime::Runtime;
-use super::transfer;
+use super::host;
 use crate::error::{Error, Result};
 use crate::format::Layout;
 use crate::kernel::compose::{self, Source};
@@ -27,7 +26,6 @@ pub(super) struct Pipelines {
     count: AtomicUsize,
     /// How many of them the file has.
     saved: Mutex<usize>,
-    books: Mutex<HashMap<Vec<u32>, Buffer>>,
     disk: Option<DiskCache>,
     checked: bool,
 }
@@ -51,7 +49,7 @@ impl Pipelines {
             || "opening the device".into(),
             0,
             || {
-                let bindings = bind_group_layout(device);
+                let bindings = bind::layout(device, "qmatmul", &BINDINGS);
                 let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                     label: Some("qmatmul"),
                     bind_group_layouts: &[Some(&bindings)],
@@ -67,7 +65,6 @@ impl Pipelines {
             slots: Mutex::default(),
             count: AtomicUsize::new(0),
             saved: Mutex::new(0),
-            books: Mutex::default(),
             disk,
             checked: options.checked,
         })
@@ -105,18 +102,6 @@ impl Pipelines {
             disk.save().unwrap_or_else(|e| log::debug!("pipeline cache not saved: {e}"));
             *saved = count;
         }
-    }
-
-    /// A code book, uploaded at first use.
-    pub fn book(&self, runtime: &Runtime, layout: &Layout) -> Result<Buffer> {
-        let mut books = lock(&self.books);
-        let words = layout.book.words();
-        if let Some(book) = books.get(&words) {
-            return Ok(book.clone());
-        }
-        let book = transfer::filled(runtime, &format!("the code book of {}", layout.format.name), &words)?;
-        books.insert(words, book.clone());
-        Ok(book)
     }
 
     fn compile(
@@ -216,29 +201,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Those of the layout below.
 const STORAGE_BUFFERS: u64 = 7;
 
-/// Bindings 0..7: params, w, w4, x, y, book, routes, row scales.
-fn bind_group_layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
-    let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
-        binding,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
-        count: None,
-    };
-    let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
-    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-        label: Some("qmatmul"),
-        entries: &[
-            entry(0, wgpu::BufferBindingType::Uniform),
-            entry(1, storage(true)),
-            entry(2, storage(true)),
-            entry(3, storage(true)),
-            entry(4, storage(false)),
-            entry(5, storage(true)),
-            entry(6, storage(true)),
-            entry(7, storage(true)),
-        ],
-    })
-}
+/// Bindings 0..7: params, w, w4, x, y, codebook, routes, row scales.
+const BINDINGS: [Binding; 8] = {
+    use Binding::{Read, Uniform, Write};
+    [Uniform, Read, Read, Read, Write, Read, Read, Read]
+};
 
 /// The driver's own cache of compiled pipelines, as a file.
 struct DiskCache {
@@ -251,7 +218,7 @@ impl DiskCache {
         if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
         }
-        let path = cache_folder()?.join(wgpu::util::pipeline_cache_key(info)?);
+        let path = host::cache_folder()?.join(wgpu::util::pipeline_cache_key(info)?);
         let data = std::fs::read(&path).ok();
         // SAFETY: the file was written by `save` under a name made of vendor and device; with `fallback` the driver and
         // wgpu verify its header and start empty if it does not fit.
@@ -274,15 +241,4 @@ impl DiskCache {
         file.persist(&self.path).map_err(|e| Error::io("writing", &self.path)(e.error))?;
         Ok(())
     }
-}
-
-/// `$XDG_CACHE_HOME/qmatmul`, `~/.cache/qmatmul`, or what the system calls it.
-pub(super) fn cache_folder() -> Option<PathBuf> {
-    let from = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let base = match std::env::consts::OS {
-        "windows" => from("LOCALAPPDATA"),
-        "macos" => from("HOME").map(|home| home.join("Library/Caches")),
-        _ => from("XDG_CACHE_HOME").or_else(|| from("HOME").map(|home| home.join(".cache"))),
-    };
-    base.map(|base| base.join("qmatmul"))
 }

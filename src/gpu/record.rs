@@ -1,7 +1,8 @@
 //! Turns a plan into commands.
 
+use super::bind;
+use super::context::Context;
 use super::memory::{self, Buffer as DeviceBuffer, Reservation};
-use super::runtime::Runtime;
 use super::transfer;
 use super::weights::Weights;
 use crate::error::Result;
@@ -29,12 +30,12 @@ struct Buffers<'a> {
 
 impl<'a> Buffers<'a> {
     /// `of` is what they are for, for messages.
-    fn new(runtime: &Runtime, of: &str, io: &'a Io, plan: &[Dispatch]) -> Result<Self> {
+    fn new(context: &Context, of: &str, io: &'a Io, plan: &[Dispatch]) -> Result<Self> {
         let own = |which, what| match plan::bytes_of(plan, which) {
             0 => Ok(None),
             bytes => {
                 let what = format!("{what} for `{of}`");
-                transfer::buffer(runtime, &what, bytes, wgpu::BufferUsages::STORAGE).map(Some)
+                transfer::buffer(context, &what, bytes, wgpu::BufferUsages::STORAGE).map(Some)
             }
         };
         Ok(Self {
@@ -82,25 +83,25 @@ pub(super) struct BoundProgram {
 }
 
 impl BoundProgram {
-    pub fn new(runtime: &Runtime, w: &Weights, io: &Io, plan: &[Dispatch]) -> Result<Self> {
+    pub fn new(context: &Context, w: &Weights, io: &Io, plan: &[Dispatch]) -> Result<Self> {
         if plan.is_empty() {
             return Ok(Self::holding(vec![]));
         }
-        let stride = params_stride(runtime);
-        let params = params_buffer(runtime, &w.name, plan, stride)?;
-        let buffers = Buffers::new(runtime, &w.name, io, plan)?;
+        let stride = params_stride(context);
+        let params = params_buffer(context, &w.name, plan, stride)?;
+        let buffers = Buffers::new(context, &w.name, io, plan)?;
         let scales = match plan.iter().any(|d| d.kernel.rounds_weights) {
-            true => Some(w.row_scales(runtime)?),
+            true => Some(w.row_scales()?),
             false => None,
         };
         let bind = |(i, dispatch): (usize, &Dispatch)| {
-            let pipeline = runtime.pipeline(dispatch.kernel, &dispatch.config, &w.layout)?;
-            let group = runtime.catch_errors(
+            let pipeline = context.pipeline(dispatch.kernel, &dispatch.config, &w.layout)?;
+            let group = context.catch_errors(
                 || format!("binding the buffers of `{}`", w.name()),
                 0,
                 || {
                     let scales = scales.map(|s| &*s[dispatch.shard]);
-                    bind_group(runtime, w, &buffers, dispatch, scales, (&params, i as u64 * stride))
+                    bind_group(context, w, &buffers, dispatch, scales, (&params, i as u64 * stride))
                 },
             )?;
             Ok((pipeline, group, dispatch.grid))
@@ -118,23 +119,23 @@ impl BoundProgram {
 
     /// A dispatch that reads no weights, but a table where weights have their book. `layout` is of the format that it is for.
     pub fn without_weights(
-        runtime: &Runtime,
+        context: &Context,
         layout: &Layout,
         io: &Io,
         table: &wgpu::Buffer,
         dispatch: &Dispatch,
     ) -> Result<Self> {
         let plan = std::slice::from_ref(dispatch);
-        let stride = params_stride(runtime);
-        let params = params_buffer(runtime, dispatch.kernel.name, plan, stride)?;
-        let buffers = Buffers::new(runtime, dispatch.kernel.name, io, plan)?;
-        let pipeline = runtime.pipeline(dispatch.kernel, &dispatch.config, layout)?;
+        let stride = params_stride(context);
+        let params = params_buffer(context, dispatch.kernel.name, plan, stride)?;
+        let buffers = Buffers::new(context, dispatch.kernel.name, io, plan)?;
+        let pipeline = context.pipeline(dispatch.kernel, &dispatch.config, layout)?;
         let doing = || format!("binding the buffers of {}", dispatch.kernel.name);
-        let group = runtime.catch_errors(doing, 0, || {
+        let group = context.catch_errors(doing, 0, || {
             let table = || table.as_entire_binding();
             let (x, y) = (buffers.part(dispatch.x), buffers.part(dispatch.y));
             bind(
-                runtime,
+                context,
                 [
                     part(&params, 0, size_of::<Params>() as u64),
                     table(),
@@ -185,26 +186,26 @@ impl BoundProgram {
     }
 }
 
-fn params_stride(runtime: &Runtime) -> u64 {
-    let alignment = u64::from(runtime.device().limits().min_uniform_buffer_offset_alignment);
+fn params_stride(context: &Context) -> u64 {
+    let alignment = u64::from(context.device().limits().min_uniform_buffer_offset_alignment);
     (size_of::<Params>() as u64).next_multiple_of(alignment)
 }
 
 /// All parameters of a plan in one buffer, `stride` bytes apart.
-fn params_buffer(runtime: &Runtime, of: &str, plan: &[Dispatch], stride: u64) -> Result<DeviceBuffer> {
+fn params_buffer(context: &Context, of: &str, plan: &[Dispatch], stride: u64) -> Result<DeviceBuffer> {
     let mut bytes = vec![0u8; stride as usize * plan.len()];
     for (slot, dispatch) in bytes.chunks_mut(stride as usize).zip(plan) {
         slot[..size_of::<Params>()].copy_from_slice(bytemuck::bytes_of(&dispatch.params));
     }
     let doing = || format!("writing parameters for `{of}`");
     let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-    let buffer = transfer::create(runtime, doing, "params", bytes.len() as u64, usage)?;
-    runtime.catch_errors(doing, 0, || runtime.queue().write_buffer(&buffer, 0, &bytes))?;
+    let buffer = transfer::create(context, doing, "params", bytes.len() as u64, usage)?;
+    context.catch_errors(doing, 0, || context.queue().write_buffer(&buffer, 0, &bytes))?;
     Ok(buffer)
 }
 
 fn bind_group(
-    runtime: &Runtime,
+    context: &Context,
     w: &Weights,
     buffers: &Buffers,
     dispatch: &Dispatch,
@@ -218,18 +219,12 @@ fn bind_group(
     let params = part(params, at, size_of::<Params>() as u64);
     let scales = scales.map_or(book.clone(), |s| s.as_entire_binding());
     let (x, y) = (buffers.part(dispatch.x), buffers.part(dispatch.y));
-    bind(runtime, [params, weights.clone(), weights, x, y, book, routes, scales])
+    bind(context, [params, weights.clone(), weights, x, y, book, routes, scales])
 }
 
 /// A group of these in the order of the bindings.
-fn bind(runtime: &Runtime, resources: [wgpu::BindingResource<'_>; 8]) -> wgpu::BindGroup {
-    let entry = |(binding, resource)| wgpu::BindGroupEntry { binding, resource };
-    let entries: Vec<_> = (0..).zip(resources).map(entry).collect();
-    runtime.device().create_bind_group(&wgpu::BindGroupDescriptor {
-        label: None,
-        layout: runtime.bindings(),
-        entries: &entries,
-    })
+fn bind(context: &Context, resources: [wgpu::BindingResource<'_>; 8]) -> wgpu::BindGroup {
+    bind::group(context.device(), "qmatmul", context.bindings(), resources)
 }
 
 fn part(buffer: &wgpu::Buffer, offset: u64, size: u64) -> wgpu::BindingResource<'_> {

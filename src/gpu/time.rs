@@ -1,8 +1,8 @@
 //! Timing of recorded work: GPU timestamps where the adapter has them, else wall time over a batch.
 
+use super::context::Context;
 use super::memory::Buffer;
 use super::record::{BoundProgram, Io};
-use super::runtime::Runtime;
 use super::transfer;
 use super::weights::Weights;
 use crate::error::{Error, Result};
@@ -36,48 +36,48 @@ impl Timing {
 /// Every weight is run once to warm up (compilation, page faults); then runs over all of them until `least` seconds have
 /// passed, three rounds at least. Short runs are timed several at once.
 pub(super) fn matmul(
-    runtime: &Runtime,
+    context: &Context,
     weights: &[Weights],
     n: usize,
     options: &MatmulOptions,
     least: f64,
 ) -> Result<Timing> {
     let k = weights.iter().map(Weights::cols).max().unwrap_or(0);
-    matmul_of(runtime, weights, (&noise(runtime, n, k)?, n), options, least)
+    matmul_of(context, weights, (&noise(context, n, k)?, n), options, least)
 }
 
 /// The same for activations `x[n, k]` of one's own.
 pub(super) fn matmul_of(
-    runtime: &Runtime,
+    context: &Context,
     weights: &[Weights],
     (x, n): (&[f32], usize),
     options: &MatmulOptions,
     least: f64,
 ) -> Result<Timing> {
     let m = weights.iter().map(Weights::rows).max().unwrap_or(0);
-    let (x, y) = buffers(runtime, x, n, m)?;
+    let (x, y) = buffers(context, x, n, m)?;
     let one = |w: &Weights| {
-        runtime.owns(w)?;
-        let plan = runtime.plan_matmul(w, n, options)?;
-        BoundProgram::new(runtime, w, &Io { x: &x, y: &y, experts: None }, &plan)
+        context.owns(w)?;
+        let plan = context.plan_matmul(w, n, options)?;
+        BoundProgram::new(context, w, &Io { x: &x, y: &y, experts: None }, &plan)
             .map(|prepared| vec![prepared])
     };
-    rounds(runtime, &weights.iter().map(one).collect::<Result<Vec<_>>>()?, least)
+    rounds(context, &weights.iter().map(one).collect::<Result<Vec<_>>>()?, least)
 }
 
 /// Runs prepared work in turn until `least` seconds have passed.
-pub(super) fn rounds(runtime: &Runtime, prepared: &[Vec<BoundProgram>], least: f64) -> Result<Timing> {
+pub(super) fn rounds(context: &Context, prepared: &[Vec<BoundProgram>], least: f64) -> Result<Timing> {
     if prepared.is_empty() {
         return Err(Error::Argument("there are no weights to time".into()));
     }
     let least = if least.is_finite() { least.clamp(0.0, 3600.0) } else { 0.0 };
-    let (clock, once) = warmed_up(runtime, prepared)?;
+    let (clock, once) = warmed_up(context, prepared)?;
     let group = clock.group(once, prepared.len());
     let (mut seconds, mut next) = (vec![], 0);
     let start = Instant::now();
     while seconds.len() * group < 3 * prepared.len() || start.elapsed().as_secs_f64() < least {
         let batch = (next..next + group).map(|i| &prepared[i % prepared.len()]);
-        let time = clock.pass(runtime, |pass| batch.flatten().for_each(|p| p.record(pass)))?;
+        let time = clock.pass(context, |pass| batch.flatten().for_each(|p| p.record(pass)))?;
         seconds.push(time / group as f64);
         next += group;
     }
@@ -86,37 +86,37 @@ pub(super) fn rounds(runtime: &Runtime, prepared: &[Vec<BoundProgram>], least: f
 }
 
 /// Runs everything once. A clock that works, and the shortest time that was seen.
-fn warmed_up(runtime: &Runtime, prepared: &[Vec<BoundProgram>]) -> Result<(Clock, f64)> {
-    let mut clock = Clock::new(runtime)?;
+fn warmed_up(context: &Context, prepared: &[Vec<BoundProgram>]) -> Result<(Clock, f64)> {
+    let mut clock = Clock::new(context)?;
     let mut once = f64::INFINITY;
     for p in prepared {
-        once = once.min(clock.pass(runtime, |pass| p.iter().for_each(|p| p.record(pass)))?);
+        once = once.min(clock.pass(context, |pass| p.iter().for_each(|p| p.record(pass)))?);
     }
     if once == 0.0 {
         // Some drivers offer timestamps and leave them zero.
         clock = Clock { queries: None };
-        once = clock.pass(runtime, |pass| prepared[0].iter().for_each(|p| p.record(pass)))?;
+        once = clock.pass(context, |pass| prepared[0].iter().for_each(|p| p.record(pass)))?;
     }
     Ok((clock, once))
 }
 
 /// Something to multiply: `n` columns of `k` activations.
-pub(super) fn noise(runtime: &Runtime, n: usize, k: usize) -> Result<Vec<f32>> {
-    fits(runtime, n, k)?;
+pub(super) fn noise(context: &Context, n: usize, k: usize) -> Result<Vec<f32>> {
+    fits(context, n, k)?;
     Ok((0..n * k).map(|i| ((i * 7919) % 2003) as f32 / 1001.0 - 1.0).collect())
 }
 
 /// The activations on the device, and room for `n` columns of `m` results.
-pub(super) fn buffers(runtime: &Runtime, x: &[f32], n: usize, m: usize) -> Result<(Buffer, Buffer)> {
-    fits(runtime, n, m)?;
-    let x = transfer::filled(runtime, "activations", x)?;
-    let y = transfer::buffer(runtime, "result", (n * m * 4) as u64, transfer::OUTPUT)?;
+pub(super) fn buffers(context: &Context, x: &[f32], n: usize, m: usize) -> Result<(Buffer, Buffer)> {
+    fits(context, n, m)?;
+    let x = transfer::filled(context, "activations", x)?;
+    let y = transfer::buffer(context, "result", (n * m * 4) as u64, transfer::OUTPUT)?;
     Ok((x, y))
 }
 
 /// Refuses what no buffer holds.
-fn fits(runtime: &Runtime, n: usize, columns: usize) -> Result<()> {
-    let limit = runtime.caps().max_buffer;
+fn fits(context: &Context, n: usize, columns: usize) -> Result<()> {
+    let limit = context.caps().max_buffer;
     match (n as u64).saturating_mul(columns as u64).saturating_mul(4) {
         wanted if wanted > limit => {
             let what = format!("x or y of a matmul with n = {n}");
@@ -132,8 +132,8 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub fn new(runtime: &Runtime) -> Result<Self> {
-        let device = runtime.device();
+    pub fn new(context: &Context) -> Result<Self> {
+        let device = context.device();
         let make = || {
             let set = device.create_query_set(&wgpu::QuerySetDescriptor {
                 label: Some("timing"),
@@ -149,7 +149,7 @@ impl Clock {
             (set, resolve)
         };
         let queries = match device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
-            true => Some(runtime.catch_errors(|| "making room for timestamps".into(), 256, make)?),
+            true => Some(context.catch_errors(|| "making room for timestamps".into(), 256, make)?),
             false => None,
         };
         Ok(Self { queries })
@@ -168,8 +168,8 @@ impl Clock {
     }
 
     /// Seconds that a pass takes which `record` fills: between its timestamps, or from its submission to its end.
-    pub fn pass(&self, runtime: &Runtime, record: impl FnOnce(&mut wgpu::ComputePass)) -> Result<f64> {
-        let mut encoder = runtime.encoder();
+    pub fn pass(&self, context: &Context, record: impl FnOnce(&mut wgpu::ComputePass)) -> Result<f64> {
+        let mut encoder = context.encoder();
         let writes = self.queries.as_ref().map(|(set, _)| wgpu::ComputePassTimestampWrites {
             query_set: set,
             beginning_of_pass_write_index: Some(0),
@@ -181,15 +181,15 @@ impl Clock {
         }));
         let Some((set, resolve)) = &self.queries else {
             let start = Instant::now();
-            runtime.submit(encoder)?;
-            runtime.wait()?;
+            context.submit(encoder)?;
+            context.wait()?;
             return Ok(start.elapsed().as_secs_f64());
         };
         encoder.resolve_query_set(set, 0..2, resolve, 0);
-        let staging = transfer::stage(runtime, &mut encoder, "timestamps", resolve, 16)?;
-        let words = transfer::submit_and_read_blocking(runtime, encoder, &staging, 4)?;
+        let staging = transfer::stage(context, &mut encoder, "timestamps", resolve, 16)?;
+        let words = transfer::submit_and_read_blocking(context, encoder, &staging, 4)?;
         let ticks: &[u64] = &[pair(&words[..2]), pair(&words[2..])];
-        let period = f64::from(runtime.queue().get_timestamp_period());
+        let period = f64::from(context.queue().get_timestamp_period());
         Ok(ticks[1].saturating_sub(ticks[0]) as f64 * period * 1e-9)
     }
 }

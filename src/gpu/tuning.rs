@@ -1,7 +1,7 @@
 //! Which kernel is the fastest on this adapter: measured once for a class of requests, and kept in a file.
 
 use super::adapters::AdapterSummary;
-use super::pipelines::cache_folder;
+use super::host::cache_folder;
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::kernel::{Caps, Problem};

@@ -1,172 +1,89 @@
-//! Bytes of a tensor on their way to the device: each is read once, repacked in a cache, and written once to where the
-//! queue takes it from, all threads at it, while the device copies the chunk before.
+//! Brings a tensor to the device: repacked into aligned planes row by row, in chunks, split where a binding ends.
 
-use super::runtime::Runtime;
+use super::context::Context;
+use super::memory::Buffer;
+use super::record::{BoundProgram, Io};
+use super::weights::{Upload, Weights};
+use super::{pack, transfer};
 use crate::error::{Error, Result};
 use crate::format::Layout;
-use crate::kernel::plan::{MAX_PLANES, Shard};
+use crate::kernel::plan::{self, Shard, shards};
 use crate::tensor::PackedTensor;
-use rayon::prelude::*;
-use std::ops::Range;
-use wgpu::WriteOnly;
+use std::sync::Arc;
 
-/// Bytes that are handed to the queue at a time: measured 10 times faster than one large write.
-pub(super) const CHUNK: usize = 8 << 20;
-/// Bytes that a thread repacks before it writes them out: they stay in its cache.
-const BLOCK: usize = 64 << 10;
-
-/// Rows of one thread, a window into what the queue takes for each plane.
-struct Block<'a> {
-    rows: Range<usize>,
-    planes: [Option<WriteOnly<'a, [u8]>>; MAX_PLANES],
-}
-
-// SAFETY: each window is of bytes that no other has, as with `&mut [u8]`; wgpu says so for sized types only.
-unsafe impl Send for Block<'_> {}
-
-/// Hands rows `rows` of `tensor`, which lie in `shard`, to the queue. False if scales were to be checked and one is not
-/// finite.
-pub(super) fn rows(
-    runtime: &Runtime,
-    tensor: &PackedTensor,
-    (layout, shard, buffer): (&Layout, &Shard, &wgpu::Buffer),
-    rows: Range<usize>,
-    check: bool,
-) -> Result<bool> {
-    let doing = || format!("uploading `{}`", tensor.name());
-    let bytes = shard.row_bytes() * rows.len() as u64;
-    let views = runtime.catch_errors(doing, bytes, || open(runtime, (shard, buffer), &rows))?;
-    let Some(mut views) = views else {
-        // A lost device refuses without a word: hear of it.
-        runtime.wait()?;
-        let message = format!("the queue took none of {bytes} bytes");
-        return if bytes == 0 { Ok(true) } else { Err(Error::Gpu { doing: doing(), message }) };
-    };
-    let good = blocks(shard, &mut views, rows)
-        .into_par_iter()
-        .map_init(
-            || Scratch::new(shard),
-            |scratch, block| scratch.repack(tensor, (layout, shard), block, check),
-        )
-        .reduce(|| true, |a, b| a & b);
-    // Dropped, the views are queued, and the empty submission starts them.
-    runtime.catch_errors(doing, bytes, || drop(views))?;
-    runtime.submit_all(doing, bytes, [])?;
-    Ok(good)
-}
-
-/// Rows that are handed to the queue at a time.
-pub(super) fn step(shard: &Shard) -> usize {
-    rows_in(CHUNK, shard)
-}
-
-/// Rows in about so many bytes, whole tiles of them.
-fn rows_in(bytes: usize, shard: &Shard) -> usize {
-    let rows = bytes / (shard.row_bytes() as usize).max(1);
-    (rows - rows % shard.tile).max(shard.tile)
-}
-
-/// Where the queue takes `rows` from, one view a plane; none if there is nothing to write.
-fn open(
-    runtime: &Runtime,
-    (shard, buffer): (&Shard, &wgpu::Buffer),
-    rows: &Range<usize>,
-) -> Option<Vec<wgpu::QueueWriteBufferView>> {
-    let planes = shard.plane_stride.iter().zip(shard.plane_offset).filter(|(stride, _)| **stride > 0);
-    let view = |(stride, offset): (&u32, u32)| {
-        let words = |rows: usize| rows as u64 * u64::from(*stride);
-        let at = u64::from(offset) + words(rows.start - shard.rows.start);
-        let size = wgpu::BufferSize::new(4 * words(rows.len().next_multiple_of(shard.tile)))?;
-        runtime.queue().write_buffer_with(buffer, 4 * at, size)
-    };
-    let views: Option<Vec<_>> = planes.map(view).collect();
-    // Rows without columns may be billions: none of them is looked at.
-    views.filter(|views| !views.is_empty())
-}
-
-/// Cuts the views into the rows of one thread at a time.
-fn blocks<'a>(
-    shard: &Shard,
-    views: &'a mut [wgpu::QueueWriteBufferView],
-    rows: Range<usize>,
-) -> Vec<Block<'a>> {
-    let step = rows_in(BLOCK, shard);
-    let mut left: Vec<_> = views.iter_mut().map(|view| view.slice(..)).collect();
-    let block = |first: usize| {
-        let rows = first..rows.end.min(first + step);
-        let mut planes = [const { None }; MAX_PLANES];
-        for ((plane, left), stride) in planes.iter_mut().zip(&mut left).zip(shard.plane_stride) {
-            *plane = left.split_off(..4 * stride as usize * rows.len().next_multiple_of(shard.tile));
-        }
-        Block { rows, planes }
-    };
-    rows.clone().step_by(step).map(block).collect()
-}
-
-/// A thread's room for one block.
-struct Scratch {
-    /// The planes of its rows, one row after the other.
-    rows: [Vec<u32>; MAX_PLANES],
-    /// A tile of a plane whose rows lie side by side.
-    tile: Vec<u32>,
-}
-
-impl Scratch {
-    fn new(shard: &Shard) -> Self {
-        let rows = rows_in(BLOCK, shard);
-        Self { rows: shard.plane_stride.map(|stride| vec![0; stride as usize * rows]), tile: vec![] }
+pub(super) fn upload(context: &Context, tensor: &PackedTensor, mut options: Upload) -> Result<Weights> {
+    let mut layout = tensor.layout();
+    let (shape, experts) = ((tensor.rows(), tensor.cols()), options.experts);
+    if experts == 0 || !shape.0.is_multiple_of(experts) {
+        let name = tensor.name();
+        return Err(Error::Argument(format!(
+            "the {} rows of `{name}` are no stack of {experts} experts",
+            shape.0
+        )));
     }
-
-    /// Repacks one block. It is not done where it is written: formats read back what they pack, and staging memory may be
-    /// slow to read.
-    fn repack(
-        &mut self,
-        tensor: &PackedTensor,
-        (layout, shard): (&Layout, &Shard),
-        block: Block,
-        check: bool,
-    ) -> bool {
-        if check && !tensor.rows_finite(block.rows.clone()) {
-            return false;
-        }
-        let strides = shard.plane_stride.map(|stride| stride as usize);
-        for (i, row) in block.rows.clone().enumerate() {
-            let mut planes = self.rows.each_mut().map(|plane| &mut plane[..]);
-            for (plane, stride) in planes.iter_mut().zip(strides) {
-                *plane = &mut std::mem::take(plane)[i * stride..(i + 1) * stride];
+    // Experts stay whole.
+    let unit = if experts == 1 { 1 } else { shape.0 / experts };
+    let shards = shards(tensor.name(), &mut layout, shape, unit, context.caps())?;
+    let total = shards.iter().map(Shard::bytes).sum();
+    let mut done = 0;
+    let mut buffers = vec![];
+    for shard in &shards {
+        let doing = || format!("uploading `{}`", tensor.name());
+        let buffer = transfer::create(context, doing, tensor.name(), shard.bytes(), transfer::OUTPUT)?;
+        let step = pack::step(shard);
+        for first in shard.rows.clone().step_by(step) {
+            let rows = first..shard.rows.end.min(first + step);
+            done += shard.row_bytes() * rows.len().next_multiple_of(shard.tile) as u64;
+            let to = (&layout, shard, &*buffer);
+            if !pack::rows(context, tensor, to, rows, !options.allow_non_finite)? {
+                // Counts them.
+                tensor.check_finite()?;
             }
-            tensor.pack_row(row, &mut planes);
-        }
-        let rows = block.rows.len().next_multiple_of(shard.tile);
-        // What fills the last tile is whatever was there: no row is read that the tensor does not have.
-        let interleaved = layout.interleaved();
-        for (i, (plane, stride)) in block.planes.into_iter().zip(strides).enumerate() {
-            let Some(mut plane) = plane else { continue };
-            let words = &self.rows[i][..stride * rows];
-            if interleaved >> i & 1 == 0 {
-                plane.copy_from_slice(bytemuck::cast_slice(words));
-                continue;
-            }
-            for tile in words.chunks(stride * shard.tile) {
-                put_side_by_side(tile, stride, &mut self.tile);
-                if let Some(mut plane) = plane.split_off(..4 * tile.len()) {
-                    plane.copy_from_slice(bytemuck::cast_slice(&self.tile));
-                }
+            if let Some(progress) = &mut options.progress {
+                progress(done, total);
             }
         }
-        true
+        buffers.push(buffer);
     }
+    let weights = Weights {
+        owner: context.id(),
+        name: tensor.name().into(),
+        rows: tensor.rows(),
+        cols: tensor.cols(),
+        shards: shards.into(),
+        buffers: buffers.into(),
+        book: codebook(context, &layout)?,
+        layout: layout.into(),
+        experts,
+        row_scales: Arc::default(),
+    };
+    // Now, as nothing may be submitted while a caller records.
+    if context.caps().cooperative.is_some() {
+        let _ = weights.row_scales.set(row_scales(context, &weights)?);
+    }
+    Ok(weights)
 }
 
-/// A tile of a plane, rows one after the other, as `plane_16_bytes` of shaders/lib/params.wgsl finds it.
-fn put_side_by_side(rows: &[u32], stride: usize, tile: &mut Vec<u32>) {
-    tile.clear();
-    let lanes = rows.len() / stride / 4;
-    let row = |i: usize| rows[i * stride..(i + 1) * stride].as_chunks::<4>().0;
-    for lane in 0..lanes {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|i| row(lane + i * lanes));
-        for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
-            [a, b, c, d].into_iter().for_each(|bytes| tile.extend_from_slice(bytes));
-        }
+/// The codebook of a layout, uploaded at first use.
+fn codebook(context: &Context, layout: &Layout) -> Result<Buffer> {
+    let what = || format!("the codebook of {}", layout.format.name);
+    context.codebook(layout.book.words(), |words| transfer::filled(context, &what(), words))
+}
+
+/// The power of two of each row that makes its weights fit f16, one buffer a shard, computed on the device.
+fn row_scales(context: &Context, w: &Weights) -> Result<Vec<Buffer>> {
+    let mut encoder = context.encoder();
+    let mut buffers = vec![];
+    for (i, shard) in w.shards.iter().enumerate() {
+        let what = format!("row scales of `{}`", w.name());
+        let bytes = shard.rows.len() as u64 * 4;
+        let y = transfer::buffer(context, &what, bytes, wgpu::BufferUsages::STORAGE)?;
+        let step = plan::row_scales(w.shape(), i, context.caps())?;
+        // It reads no activations; any buffer will do.
+        let io = Io { x: &w.book, y: &y, experts: None };
+        BoundProgram::new(context, w, &io, &[step])?.encode(&mut encoder);
+        buffers.push(y);
     }
+    context.submit(encoder)?;
+    Ok(buffers)
 }

@@ -1,5 +1,6 @@
 //! Compiling ahead, all cores at it.
 
+use super::bind;
 use super::pipelines;
 use super::runtime::Runtime;
 use super::transfer;
@@ -28,8 +29,8 @@ impl Runtime {
     /// As [`Runtime::record_matmuls`].
     pub fn warm_up_all(&self, requests: &[(&Weights, usize)], options: &MatmulOptions) -> Result<()> {
         let plan = |(w, n): &(&Weights, usize)| {
-            self.owns(w)?;
-            Ok((self.plan_matmul(w, *n, options)?, w.layout.clone()))
+            self.context().owns(w)?;
+            Ok((self.context().plan_matmul(w, *n, options)?, w.layout.clone()))
         };
         self.compile(requests.iter().map(plan).collect::<Result<_>>()?)
     }
@@ -45,23 +46,24 @@ impl Runtime {
         }
         let before = self.compiled_pipelines();
         let wanted: Vec<_> = wanted.into_values().collect();
-        let compile = |(d, layout): &(Dispatch, Arc<Layout>)| self.pipeline(d.kernel, &d.config, layout);
+        let compile =
+            |(d, layout): &(Dispatch, Arc<Layout>)| self.context().pipeline(d.kernel, &d.config, layout);
         let compiled: Vec<_> = wanted.par_iter().map(compile).collect::<Result<_>>()?;
         if self.caps().software && self.compiled_pipelines() > before {
             self.touch(&compiled)?;
         }
-        self.save_pipelines();
+        self.context().pipelines().save();
         // Where all was compiled before, nothing has asked the device.
-        self.check_alive()
+        self.context().check_alive()
     }
 
     /// Dispatches no workgroups: software drivers compile when something is dispatched first, not before.
     fn touch(&self, pipelines: &[Arc<wgpu::ComputePipeline>]) -> Result<()> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM;
-        let buffer = || transfer::buffer(self, "nothing", size_of::<Params>() as u64, usage);
+        let buffer = || transfer::buffer(self.context(), "nothing", size_of::<Params>() as u64, usage);
         let (input, params, y) = (buffer()?, buffer()?, buffer()?);
-        let mut encoder = self.encoder();
-        self.catch_errors(
+        let mut encoder = self.context().encoder();
+        self.context().catch_errors(
             || "compiling".into(),
             0,
             || {
@@ -70,15 +72,8 @@ impl Runtime {
                     4 => y.as_entire_binding(),
                     _ => input.as_entire_binding(),
                 };
-                let entries = std::array::from_fn::<_, 8, _>(|i| wgpu::BindGroupEntry {
-                    binding: i as u32,
-                    resource: resource(i),
-                });
-                let group = self.device().create_bind_group(&wgpu::BindGroupDescriptor {
-                    label: None,
-                    layout: self.bindings(),
-                    entries: &entries,
-                });
+                let all = (0..8).map(resource);
+                let group = bind::group(self.device(), "nothing", self.context().bindings(), all);
                 let mut pass = encoder.begin_compute_pass(&Default::default());
                 for pipeline in pipelines {
                     pass.set_pipeline(pipeline);
@@ -87,7 +82,7 @@ impl Runtime {
                 }
             },
         )?;
-        self.submit(encoder)?;
+        self.context().submit(encoder)?;
         self.wait()
     }
 }

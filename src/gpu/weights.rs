@@ -1,13 +1,9 @@
-//! Weights on the device: repacked into aligned planes row by row, uploaded in chunks, split where a binding ends.
+//! A weight on the device: its planes in one buffer a shard, its codebook, and how an upload goes.
 
 use super::memory::{Buffer, Reservation};
-use super::record::{BoundProgram, Io};
-use super::runtime::Runtime;
-use super::{transfer, upload};
 use crate::error::{Error, Result};
 use crate::format::{Format, Layout};
-use crate::kernel::plan::{self, Shard, Weight, shards};
-use crate::tensor::PackedTensor;
+use crate::kernel::plan::{Shard, Weight};
 
 /// A weight `[rows, cols]` that lies packed in device memory. Cheap to clone; the memory is freed with the last clone.
 #[derive(Clone)]
@@ -16,14 +12,14 @@ pub struct Weights {
     pub(super) owner: u64,
     pub(super) name: std::sync::Arc<str>,
     pub(super) layout: std::sync::Arc<Layout>,
-    rows: usize,
-    cols: usize,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
     pub(super) shards: std::sync::Arc<[Shard]>,
     pub(super) buffers: std::sync::Arc<[Buffer]>,
     pub(super) book: Buffer,
-    experts: usize,
-    /// Made when a kernel first needs them.
-    row_scales: std::sync::Arc<std::sync::OnceLock<Vec<Buffer>>>,
+    pub(super) experts: usize,
+    /// Of a device with kernels that round weights to f16.
+    pub(super) row_scales: std::sync::Arc<std::sync::OnceLock<Vec<Buffer>>>,
 }
 
 /// How an upload goes.
@@ -95,75 +91,12 @@ impl Weights {
         }
     }
 
-    /// The power of two of each row that makes its weights fit f16, one buffer a shard, computed on the device at first use.
-    pub(super) fn row_scales(&self, runtime: &Runtime) -> Result<&[Buffer]> {
-        if let Some(scales) = self.row_scales.get() {
-            return Ok(scales);
-        }
-        let mut encoder = runtime.encoder();
-        let mut buffers = vec![];
-        for (i, shard) in self.shards.iter().enumerate() {
-            let y = transfer::buffer(
-                runtime,
-                &format!("row scales of `{}`", self.name),
-                shard.rows.len() as u64 * 4,
-                wgpu::BufferUsages::STORAGE,
-            )?;
-            let step = plan::row_scales(self.shape(), i, runtime.caps())?;
-            // It reads no activations; any buffer will do.
-            let io = Io { x: &self.book, y: &y, experts: None };
-            BoundProgram::new(runtime, self, &io, &[step])?.encode(&mut encoder);
-            buffers.push(y);
-        }
-        runtime.submit(encoder)?;
-        Ok(self.row_scales.get_or_init(|| buffers))
+    /// The power of two of each row that makes its weights fit f16, one buffer a shard.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the device has no kernel that asks for them: then none were made.
+    pub(super) fn row_scales(&self) -> Result<&[Buffer]> {
+        let missing = || Error::Argument(format!("`{}` was uploaded without scales of its rows", self.name));
+        self.row_scales.get().map(|scales| &scales[..]).ok_or_else(missing)
     }
-}
-
-pub(super) fn upload(runtime: &Runtime, tensor: &PackedTensor, mut options: Upload) -> Result<Weights> {
-    let mut layout = tensor.layout();
-    let (shape, experts) = ((tensor.rows(), tensor.cols()), options.experts);
-    if experts == 0 || !shape.0.is_multiple_of(experts) {
-        let name = tensor.name();
-        return Err(Error::Argument(format!(
-            "the {} rows of `{name}` are no stack of {experts} experts",
-            shape.0
-        )));
-    }
-    // Experts stay whole.
-    let unit = if experts == 1 { 1 } else { shape.0 / experts };
-    let shards = shards(tensor.name(), &mut layout, shape, unit, runtime.caps())?;
-    let total = shards.iter().map(Shard::bytes).sum();
-    let mut done = 0;
-    let mut buffers = vec![];
-    for shard in &shards {
-        let doing = || format!("uploading `{}`", tensor.name());
-        let buffer = transfer::create(runtime, doing, tensor.name(), shard.bytes(), transfer::OUTPUT)?;
-        let step = upload::step(shard);
-        for first in shard.rows.clone().step_by(step) {
-            let rows = first..shard.rows.end.min(first + step);
-            done += shard.row_bytes() * rows.len().next_multiple_of(shard.tile) as u64;
-            let to = (&layout, shard, &*buffer);
-            if !upload::rows(runtime, tensor, to, rows, !options.allow_non_finite)? {
-                // Counts them.
-                tensor.check_finite()?;
-            }
-            if let Some(progress) = &mut options.progress {
-                progress(done, total);
-            }
-        }
-        buffers.push(buffer);
-    }
-    Ok(Weights {
-        owner: runtime.id(),
-        name: tensor.name().into(),
-        rows: tensor.rows(),
-        cols: tensor.cols(),
-        shards: shards.into(),
-        buffers: buffers.into(),
-        book: runtime.book(&layout)?,
-        layout: layout.into(),
-        experts,
-        row_scales: std::sync::Arc::default(),
-    })
 }

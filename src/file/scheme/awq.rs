@@ -10,7 +10,8 @@ use crate::file::container::tensors::TensorInfo;
 use crate::file::container::tensors::{Files, Module, Scheme};
 use crate::file::names::shown;
 use crate::file::scheme::gptq::{Parts, Sizes, transposed};
-use crate::format::uniform::{self, CodeRows, Columns, Uniform};
+use crate::format::affine;
+use crate::format::uniform::{CodeRows, Columns, Uniform};
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -102,7 +103,7 @@ fn module(checkpoint: &Checkpoint, parts: &Parts, stem: &str) -> Result<TensorIn
         groups: groups as usize,
         symmetric,
     };
-    let format = uniform::grid_for(4, symmetric).format;
+    let format = affine::grid_for(4, symmetric).format;
     Ok(Module::info(
         checkpoint.table,
         format!("{stem}weight"),
@@ -174,7 +175,7 @@ impl Scheme for Awq {
             return Err(files.malformed(parts[1], problem));
         }
         let storage = Uniform {
-            grid: uniform::grid_for(4, self.symmetric),
+            grid: affine::grid_for(4, self.symmetric),
             shape: [rows, cols],
             columns: Columns::Runs(self.run),
             codes,

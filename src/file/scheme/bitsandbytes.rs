@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::file::container::tensors::{Files, Module, Scheme};
 use crate::file::container::tensors::{TensorInfo, TensorTable};
 use crate::file::names::shown;
-use crate::format::four_bit::{self, Dtype, FourBit, Nested, Recipe};
-use crate::format::{Format, by_name};
+use crate::format::four_bit::{Dtype, FourBit, Nested, Recipe};
+use crate::format::{Format, bnb4, by_name};
 use crate::tensor::PackedTensor;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -114,7 +114,7 @@ impl<'a> Parts<'a> {
     fn module(&self, quant_type: &str) -> Result<TensorInfo> {
         let state = self.read_state()?;
         let format =
-            by_name(quant_type).filter(|f| state.quant_type == quant_type && four_bit::table(f).is_some());
+            by_name(quant_type).filter(|f| state.quant_type == quant_type && bnb4::table(f).is_some());
         let format = format.ok_or_else(|| {
             let problem = format!("it names the type `{}`; nf4 and fp4 are known", shown(&state.quant_type));
             self.files.malformed(self.state, problem)

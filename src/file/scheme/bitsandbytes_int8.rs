@@ -9,8 +9,7 @@ use super::view::Checkpoint;
 use crate::error::Result;
 use crate::file::container::tensors::TensorInfo;
 use crate::file::container::tensors::{Files, Module, Scheme};
-use crate::format::uniform;
-use crate::format::{Format, by_name};
+use crate::format::{Format, affine, by_name};
 use crate::linear::OutlierColumns;
 use crate::tensor::PackedTensor;
 use std::sync::Arc;
@@ -95,7 +94,7 @@ impl Scheme for Int8Module {
 
     fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
         let (codes, absmax) = (files.bytes(parts[0])?, files.f32s(parts[1])?);
-        let storage = uniform::int8_rows((self.rows, self.cols), codes, absmax);
+        let storage = affine::int8::rows((self.rows, self.cols), codes, absmax);
         PackedTensor::from_storage(name, (self.rows, self.cols), Arc::new(storage))
     }
 

@@ -9,7 +9,8 @@ use crate::file::container::tensors::TensorInfo;
 use crate::file::container::tensors::{Files, Module, Scheme};
 use crate::file::scheme::gptq::{Sizes, columns, transposed};
 use crate::file::scheme::settings::Way;
-use crate::format::uniform::{self, CodeRows, Uniform};
+use crate::format::affine;
+use crate::format::uniform::{CodeRows, Uniform};
 use crate::tensor::PackedTensor;
 use std::sync::Arc;
 
@@ -89,7 +90,7 @@ impl<'a> Parts<'a> {
             has_zeros: self.zeros.is_some(),
             has_order: self.order.is_some(),
         };
-        let format = uniform::grid_for(scheme.bits, self.zeros.is_none()).format;
+        let format = affine::grid_for(scheme.bits, self.zeros.is_none()).format;
         let parts = [Some(self.codes), Some(self.scale), self.zeros, self.order, self.shape];
         Ok(Module::info(
             checkpoint.table,
@@ -229,7 +230,7 @@ impl Scheme for Integers {
         let order = self.has_order.then(|| more.next()).flatten();
         let columns = columns(order.copied(), self.run, (cols, self.groups), files)?;
         let storage = Uniform {
-            grid: uniform::grid_for(self.bits, !self.has_zeros),
+            grid: affine::grid_for(self.bits, !self.has_zeros),
             shape: [rows, cols],
             columns,
             codes: self.unsigned(codes),

@@ -12,7 +12,8 @@ use crate::error::Result;
 use crate::file::container::tensors::TensorInfo;
 use crate::file::container::tensors::{Files, Module, Scheme};
 use crate::file::names::shown;
-use crate::format::uniform::{self, CodeRows, Columns, Uniform};
+use crate::format::affine;
+use crate::format::uniform::{CodeRows, Columns, Uniform};
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -117,7 +118,7 @@ impl<'a> Parts<'a> {
             symmetric,
             has_order: self.order.is_some(),
         };
-        let format = uniform::grid_for(bits, symmetric).format;
+        let format = affine::grid_for(bits, symmetric).format;
         Ok(Module::info(
             checkpoint.table,
             format!("{stem}weight"),
@@ -279,7 +280,7 @@ impl Scheme for Gptq {
         let columns = columns(parts.get(3).copied(), self.run, (cols, self.groups), files)?;
         let scales = transposed(&files.f32s(parts[2])?, self.groups, rows);
         let storage = Uniform {
-            grid: uniform::grid_for(self.bits, self.symmetric),
+            grid: affine::grid_for(self.bits, self.symmetric),
             shape: [rows, cols],
             columns,
             codes,

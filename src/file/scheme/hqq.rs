@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::file::container::tensors::TensorInfo;
 use crate::file::container::tensors::{Files, Module, Scheme};
 use crate::file::names::shown;
+use crate::format::affine;
 use crate::format::uniform::{self, CodeRows, Columns, Uniform};
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;
@@ -134,7 +135,7 @@ impl<'a> Parts<'a> {
         let scheme = Hqq { packing, shape: (rows as usize, cols as usize), group: group as usize };
         let mut parts = vec![Some(self.codes), Some(self.scale), Some(self.zero)];
         parts.extend(self.meta);
-        let format = uniform::grid_for(packing.bits, false).format;
+        let format = affine::grid_for(packing.bits, false).format;
         Ok(Module::info(
             self.checkpoint.table,
             format!("{}.weight", self.name),
@@ -297,7 +298,7 @@ impl Scheme for Hqq {
         let dense: Vec<Vec<u8>> =
             (0..rows).into_par_iter().map(|row| uniform::join(bits, &self.row(&codes, row))).collect();
         let storage = Uniform {
-            grid: uniform::grid_for(bits, false),
+            grid: affine::grid_for(bits, false),
             shape: [rows, cols],
             columns: Columns::Runs(run),
             codes: CodeRows::dense(dense.concat(), bits, cols, false),

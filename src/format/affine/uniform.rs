@@ -46,20 +46,6 @@ impl Grid {
     }
 }
 
-/// The format that holds codes of so many bits, 1 to 8.
-pub(crate) fn grid_for(bits: usize, symmetric: bool) -> &'static Grid {
-    match (bits, symmetric) {
-        (..=2, true) => &crate::format::affine::int2::GRID,
-        (..=2, false) => &crate::format::affine::uint2::GRID,
-        (3, true) => &crate::format::affine::int3::GRID,
-        (3, false) => &crate::format::affine::uint3::GRID,
-        (4, true) => &crate::format::affine::int4::GRID,
-        (4, false) => &crate::format::affine::uint4::GRID,
-        (_, true) => &crate::format::affine::int8::GRID,
-        (_, false) => &crate::format::affine::uint8::GRID,
-    }
-}
-
 /// Rows of codes, one behind the other: code `i` of a row is bits `i * bits ..` of it, the lowest first.
 #[derive(Clone, Debug)]
 pub(crate) struct CodeRows {
@@ -349,19 +335,6 @@ fn layout_of(grid: &Grid, cols: usize, columns: &Columns, halves: bool) -> Layou
     }
 }
 
-/// The grid of a format.
-pub(crate) fn grid(format: &Format) -> Option<&'static Grid> {
-    let all = [2, 3, 4, 8].into_iter().flat_map(|bits| [grid_for(bits, true), grid_for(bits, false)]);
-    all.into_iter().find(|grid| grid.format == format)
-}
-
-/// Encodes as bitsandbytes does for LLM.int8: weights as halves, the largest magnitude of each row as 127.
-pub(crate) fn encode_int8(shape: (usize, usize), weights: &[f32]) -> Arc<dyn Storage> {
-    let halves: Vec<f32> = weights.par_iter().map(|w| half::f16::from_f32(*w).to_f32()).collect();
-    let (codes, absmax): (Vec<_>, Vec<_>) = rows_of(&halves, shape).map(encode_int8_row).unzip();
-    Arc::new(int8_rows(shape, codes.concat().into(), absmax))
-}
-
 /// The parts that such a weight has in a file, without their bytes.
 pub(crate) fn int8_headers([rows, cols]: [usize; 2]) -> Vec<Part> {
     vec![
@@ -371,27 +344,6 @@ pub(crate) fn int8_headers([rows, cols]: [usize; 2]) -> Vec<Part> {
     ]
 }
 
-/// Row-wise codes of INT8 with the largest magnitude of each row.
-pub(crate) fn int8_rows(shape: (usize, usize), codes: Bytes, absmax: Vec<f32>) -> Uniform {
-    Uniform {
-        grid: &crate::format::affine::int8::GRID,
-        shape: [shape.0, shape.1],
-        columns: Columns::Runs(shape.1.max(1)),
-        codes: CodeRows::dense(codes, 8, shape.1, true),
-        groups: 1,
-        scales: absmax.iter().map(|max| max / 127.0).collect(),
-        zeros: vec![],
-        absmax: Some(absmax),
-        halves: OnceLock::new(),
-    }
-}
-
-fn encode_int8_row(row: &[f32]) -> (Vec<u8>, f32) {
-    let absmax = largest(row);
-    let scale = int8_scale(absmax);
-    (row.iter().map(|w| (w * scale).round_ties_even() as i8 as u8).collect(), absmax)
-}
-
 /// What bitsandbytes multiplies the numbers of a row by, whose largest magnitude this is. It writes `127 / absmax`, which PyTorch
 /// computes as a reciprocal and a product, each rounded: a step off for some, and ties are common among halves.
 pub(crate) fn int8_scale(absmax: f32) -> f32 {
@@ -399,7 +351,7 @@ pub(crate) fn int8_scale(absmax: f32) -> f32 {
 }
 
 /// Rows in parallel; as many empty ones where there are no columns.
-fn rows_of(weights: &[f32], shape: (usize, usize)) -> impl IndexedParallelIterator<Item = &[f32]> {
+pub(super) fn rows_of(weights: &[f32], shape: (usize, usize)) -> impl IndexedParallelIterator<Item = &[f32]> {
     (0..shape.0).into_par_iter().map(move |row| &weights[row * shape.1..(row + 1) * shape.1])
 }
 

@@ -311,18 +311,6 @@ fn layout_of(format: &'static Format, cols: usize, block: usize) -> Layout {
     }
 }
 
-/// Whether a format has codes of four bits that are indices: NF4 and FP4.
-pub fn is_four_bit(format: &Format) -> bool {
-    table(format).is_some()
-}
-
-/// The table of a format of four bits.
-pub(crate) fn table(format: &Format) -> Option<&'static Table> {
-    [&crate::format::bnb4::nf4::TABLE, &crate::format::bnb4::fp4::TABLE]
-        .into_iter()
-        .find(|table| table.format == format)
-}
-
 /// Encodes as bitsandbytes does.
 pub(crate) fn encode(
     table: &Table,

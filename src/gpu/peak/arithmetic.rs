@@ -79,12 +79,12 @@ const STEPS: u32 = 4 * ITERATIONS;
 
 /// All kinds that the device has.
 pub fn all(lab: &Lab, seconds: f64) -> Result<Vec<Arithmetic>> {
-    let available = KINDS.iter().filter(|kind| (kind.available)(lab.runtime.caps()));
+    let available = KINDS.iter().filter(|kind| (kind.available)(lab.context.caps()));
     available.map(|kind| measure(lab, kind, seconds)).collect()
 }
 
 fn measure(lab: &Lab, kind: &Kind, seconds: f64) -> Result<Arithmetic> {
-    let caps = lab.runtime.caps();
+    let caps = lab.context.caps();
     // GPUs hide latency with many lanes; a software driver's workgroup is a loop, which a subgroup's worth keeps short.
     let (lanes, groups) = match caps.software {
         true => (caps.subgroup.map_or(8, |(_, most)| most), 64),
@@ -92,7 +92,7 @@ fn measure(lab: &Lab, kind: &Kind, seconds: f64) -> Result<Arithmetic> {
     };
     let header = format!("{}const LANES = {lanes}u;\n", (kind.header)());
     let shader = Shader { name: kind.name, text: kind.shader, header: &header };
-    let output = |what| transfer::buffer(lab.runtime, what, u64::from(lanes * groups) * 16, transfer::OUTPUT);
+    let output = |what| transfer::buffer(lab.context, what, u64::from(lanes * groups) * 16, transfer::OUTPUT);
     let (unused, result) = (output("a probe's input")?, output("a probe's results")?);
     let params = Params { iterations: ITERATIONS, ..Params::default() };
     let work = lab.work(&shader, params, (&unused, &result), groups)?;
@@ -104,10 +104,10 @@ fn measure(lab: &Lab, kind: &Kind, seconds: f64) -> Result<Arithmetic> {
 
 /// Speed without the right result is no speed.
 fn verify(lab: &Lab, kind: &Kind, result: &wgpu::Buffer, lanes: u32) -> Result<()> {
-    let mut encoder = lab.runtime.encoder();
+    let mut encoder = lab.context.encoder();
     let count = lanes as usize * 4;
-    let staging = transfer::stage(lab.runtime, &mut encoder, "a probe's results", result, count as u64 * 4)?;
-    let got = transfer::submit_and_read_blocking(lab.runtime, encoder, &staging, count)?;
+    let staging = transfer::stage(lab.context, &mut encoder, "a probe's results", result, count as u64 * 4)?;
+    let got = transfer::submit_and_read_blocking(lab.context, encoder, &staging, count)?;
     for (lane, got) in got.as_chunks::<4>().0.iter().enumerate() {
         let (got, want) = (got.map(f32::to_bits), (kind.expected)(lane as u32, STEPS));
         if got != want {

@@ -112,9 +112,9 @@ const SMALLEST: u64 = 1 << 20;
 impl Memory {
     /// Buffers of the largest size that the device grants.
     fn new(lab: &Lab) -> Result<Self> {
-        let mut bytes = largest(lab.runtime.caps());
+        let mut bytes = largest(lab.context.caps());
         loop {
-            let buffer = |what| transfer::buffer(lab.runtime, what, bytes, transfer::OUTPUT);
+            let buffer = |what| transfer::buffer(lab.context, what, bytes, transfer::OUTPUT);
             match buffer("memory to read").and_then(|a| Ok((a, buffer("memory to write")?))) {
                 Ok((a, b)) => {
                     let memory = Self { a, b, bytes };
@@ -136,7 +136,7 @@ impl Memory {
 
     /// Untouched pages of a software driver are all one page of zeros, which a cache holds.
     fn fill(&self, lab: &Lab, to: &wgpu::Buffer, other: &wgpu::Buffer) -> Result<()> {
-        let shape = shapes(lab.runtime.caps())[0];
+        let shape = shapes(lab.context.caps())[0];
         let (work, _) = prepare(lab, &WRITE, shape, (other, to), self.bytes)?;
         lab.pass(|pass| work.record(pass, 1)).map(drop)
     }
@@ -173,7 +173,7 @@ pub fn copy(lab: &Lab, seconds: f64) -> Result<Bandwidth> {
 
 /// The fastest way to do `operation` on the first `bytes` of memory.
 fn measure(lab: &Lab, operation: &Operation, memory: &Memory, bytes: u64, seconds: f64) -> Result<Bandwidth> {
-    let shapes = shapes(lab.runtime.caps());
+    let shapes = shapes(lab.context.caps());
     let each = seconds / (shapes.len() + 1) as f64;
     let mut best = 0.0_f64;
     for shape in shapes {
@@ -204,18 +204,18 @@ fn prepare(
     (a, b): (&wgpu::Buffer, &wgpu::Buffer),
     bytes: u64,
 ) -> Result<(Work, u64)> {
-    let plan = shape.plan((bytes / 16) as u32, lab.runtime.caps().max_groups);
+    let plan = shape.plan((bytes / 16) as u32, lab.context.caps().max_groups);
     let shader = Shader { name: operation.name, text: operation.shader, header: &plan.header };
     Ok((lab.work(&shader, plan.params, (a, b), plan.groups)?, plan.words * 16))
 }
 
 /// Seconds that `times` copies take as commands of the encoder, which drivers do without a shader.
 fn copy_command(lab: &Lab, memory: &Memory, bytes: u64, times: u32) -> Result<f64> {
-    let mut encoder = lab.runtime.encoder();
+    let mut encoder = lab.context.encoder();
     (0..times).for_each(|_| encoder.copy_buffer_to_buffer(&memory.a, 0, &memory.b, 0, bytes));
     let start = Instant::now();
-    lab.runtime.submit(encoder)?;
-    lab.runtime.wait()?;
+    lab.context.submit(encoder)?;
+    lab.context.wait()?;
     Ok(start.elapsed().as_secs_f64())
 }
 

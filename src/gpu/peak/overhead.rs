@@ -3,7 +3,7 @@
 use super::probe::{Lab, Params, Shader, Work};
 use crate::error::Result;
 use crate::gpu::memory::Buffer;
-use crate::gpu::upload::CHUNK;
+use crate::gpu::pack::CHUNK;
 use crate::gpu::{host, transfer};
 use std::hint::black_box;
 use std::time::Instant;
@@ -25,7 +25,7 @@ impl Small {
     pub fn new(lab: &Lab) -> Result<Self> {
         let text = include_str!("../../../shaders/peak/nothing.wgsl");
         let shader = Shader { name: "nothing", text, header: "const LANES = 1u;\n" };
-        let buffer = |what| transfer::buffer(lab.runtime, what, READBACK, transfer::OUTPUT);
+        let buffer = |what| transfer::buffer(lab.context, what, READBACK, transfer::OUTPUT);
         let result = buffer("a small result")?;
         let work = lab.work(&shader, Params::default(), (&*buffer("nothing")?, &*result), 1)?;
         Ok(Self { work, result })
@@ -41,10 +41,10 @@ impl Small {
     pub fn submit(&self, lab: &Lab, seconds: f64) -> Result<f64> {
         median(seconds, || {
             let start = Instant::now();
-            let mut encoder = lab.runtime.encoder();
+            let mut encoder = lab.context.encoder();
             self.work.record(&mut encoder.begin_compute_pass(&Default::default()), 1);
-            lab.runtime.submit(encoder)?;
-            lab.runtime.wait()?;
+            lab.context.submit(encoder)?;
+            lab.context.wait()?;
             Ok(start.elapsed().as_secs_f64())
         })
     }
@@ -53,10 +53,10 @@ impl Small {
     pub fn readback(&self, lab: &Lab, seconds: f64) -> Result<f64> {
         median(seconds, || {
             let start = Instant::now();
-            let mut encoder = lab.runtime.encoder();
+            let mut encoder = lab.context.encoder();
             let staging =
-                transfer::stage(lab.runtime, &mut encoder, "a small result", &self.result, READBACK)?;
-            transfer::submit_and_read_blocking(lab.runtime, encoder, &staging, READBACK as usize / 4)?;
+                transfer::stage(lab.context, &mut encoder, "a small result", &self.result, READBACK)?;
+            transfer::submit_and_read_blocking(lab.context, encoder, &staging, READBACK as usize / 4)?;
             Ok(start.elapsed().as_secs_f64())
         })
     }
@@ -77,14 +77,14 @@ fn median(seconds: f64, mut sample: impl FnMut() -> Result<f64>) -> Result<f64> 
 /// GB/s of the queue's writes in chunks, as weights are uploaded, and of a plain copy of the same bytes by one thread.
 pub fn upload(lab: &Lab, seconds: f64) -> Result<(f64, f64)> {
     let room = host::available_memory().map_or(u64::MAX, |bytes| bytes / 8);
-    let bytes = UPLOAD.min(lab.runtime.caps().max_buffer).min(room).min(lab.runtime.memory_left()) & !3;
+    let bytes = UPLOAD.min(lab.context.caps().max_buffer).min(room).min(lab.context.memory_left()) & !3;
     let source = vec![1u8; bytes as usize];
     let speed = |unit: f64| bytes as f64 / unit * 1e-9;
-    let target = transfer::buffer(lab.runtime, "memory to upload to", bytes, transfer::INPUT)?;
+    let target = transfer::buffer(lab.context, "memory to upload to", bytes, transfer::INPUT)?;
     let upload = lab.best_of(seconds, |times| {
         let start = Instant::now();
         (0..times).try_for_each(|_| write(lab, &target, &source))?;
-        lab.runtime.wait()?;
+        lab.context.wait()?;
         Ok(start.elapsed().as_secs_f64())
     })?;
     let mut copy = vec![2u8; bytes as usize];
@@ -99,9 +99,9 @@ pub fn upload(lab: &Lab, seconds: f64) -> Result<(f64, f64)> {
 fn write(lab: &Lab, target: &wgpu::Buffer, source: &[u8]) -> Result<()> {
     for (number, chunk) in source.chunks(CHUNK).enumerate() {
         let doing = || "measuring the upload".into();
-        let write = || lab.runtime.queue().write_buffer(target, (number * CHUNK) as u64, chunk);
-        lab.runtime.catch_errors(doing, chunk.len() as u64, write)?;
-        lab.runtime.submit_all(doing, chunk.len() as u64, [])?;
+        let write = || lab.context.queue().write_buffer(target, (number * CHUNK) as u64, chunk);
+        lab.context.catch_errors(doing, chunk.len() as u64, write)?;
+        lab.context.submit_all(doing, chunk.len() as u64, [])?;
     }
     Ok(())
 }

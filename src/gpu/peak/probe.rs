@@ -1,7 +1,8 @@
 //! Small shaders that measure a device: composed, bound to two buffers, timed until the figure is the device's own.
 
 use crate::error::Result;
-use crate::gpu::runtime::Runtime;
+use crate::gpu::bind::{self, Binding};
+use crate::gpu::context::Context;
 use crate::gpu::time::Clock;
 use crate::gpu::transfer;
 use std::time::Instant;
@@ -57,7 +58,7 @@ impl Work {
 
 /// The device with a clock and the layout of all probes.
 pub struct Lab<'r> {
-    pub runtime: &'r Runtime,
+    pub context: &'r Context,
     clock: Clock,
     bindings: wgpu::BindGroupLayout,
     layout: wgpu::PipelineLayout,
@@ -67,19 +68,19 @@ pub struct Lab<'r> {
 const MOST_UNITS: u32 = 4096;
 
 impl<'r> Lab<'r> {
-    pub fn new(runtime: &'r Runtime) -> Result<Self> {
-        let (device, clock) = (runtime.device(), Clock::new(runtime)?);
-        runtime.catch_errors(
+    pub fn new(context: &'r Context) -> Result<Self> {
+        let (device, clock) = (context.device(), Clock::new(context)?);
+        context.catch_errors(
             || "preparing to measure".into(),
             0,
             || {
-                let bindings = bind_group_layout(device);
+                let bindings = bind::layout(device, "peak", &BINDINGS);
                 let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                     label: Some("peak"),
                     bind_group_layouts: &[Some(&bindings)],
                     immediate_size: 0,
                 });
-                Self { runtime, clock, bindings, layout }
+                Self { context, clock, bindings, layout }
             },
         )
     }
@@ -94,29 +95,22 @@ impl<'r> Lab<'r> {
     ) -> Result<Work> {
         let what = format!("parameters of the probe {}", shader.name);
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let buffer = transfer::buffer(self.runtime, &what, size_of::<Params>() as u64, usage)?;
-        self.runtime.catch_errors(
+        let buffer = transfer::buffer(self.context, &what, size_of::<Params>() as u64, usage)?;
+        self.context.catch_errors(
             || format!("compiling the probe {}", shader.name),
             0,
             || {
                 let pipeline = self.compile(shader);
-                self.runtime.queue().write_buffer(&buffer, 0, bytemuck::bytes_of(&params));
-                let bindings = self.runtime.device().create_bind_group(&wgpu::BindGroupDescriptor {
-                    label: Some(shader.name),
-                    layout: &self.bindings,
-                    entries: &[
-                        entry(0, buffer.as_entire_binding()),
-                        entry(1, a.as_entire_binding()),
-                        entry(2, b.as_entire_binding()),
-                    ],
-                });
+                self.context.queue().write_buffer(&buffer, 0, bytemuck::bytes_of(&params));
+                let resources = [buffer.as_entire_binding(), a.as_entire_binding(), b.as_entire_binding()];
+                let bindings = bind::group(self.context.device(), shader.name, &self.bindings, resources);
                 Work { pipeline, bindings, groups }
             },
         )
     }
 
     fn compile(&self, shader: &Shader) -> wgpu::ComputePipeline {
-        let device = self.runtime.device();
+        let device = self.context.device();
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(shader.name),
             source: wgpu::ShaderSource::Wgsl(shader.compose().into()),
@@ -166,28 +160,9 @@ impl<'r> Lab<'r> {
 
     /// Seconds between the ends of a pass that `record` fills.
     pub fn pass(&self, record: impl FnOnce(&mut wgpu::ComputePass)) -> Result<f64> {
-        self.clock.pass(self.runtime, record)
+        self.clock.pass(self.context, record)
     }
 }
 
 /// Bindings 0..2: params, a, b.
-fn bind_group_layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
-    let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
-        binding,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
-        count: None,
-    };
-    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-        label: Some("peak"),
-        entries: &[
-            entry(0, wgpu::BufferBindingType::Uniform),
-            entry(1, wgpu::BufferBindingType::Storage { read_only: true }),
-            entry(2, wgpu::BufferBindingType::Storage { read_only: false }),
-        ],
-    })
-}
-
-fn entry(binding: u32, resource: wgpu::BindingResource) -> wgpu::BindGroupEntry {
-    wgpu::BindGroupEntry { binding, resource }
-}
+const BINDINGS: [Binding; 3] = [Binding::Uniform, Binding::Read, Binding::Write];

@@ -43,7 +43,7 @@ pub(in crate::kernel) fn config(block: usize) -> KernelConfig {
 mod tests {
     //! The shader's integers against the arithmetic in f32 that they stand for. Functions have the shader's names.
 
-    use crate::format::{by_name, four_bit};
+    use crate::format::{bnb4, by_name};
 
     fn mantissa(bits: u32) -> u32 {
         if bits < 0x0080_0000 { bits } else { bits & 0x007f_ffff | 0x0080_0000 }
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn edges_are_where_the_products_in_f32_cross_the_pivots() {
         let tables =
-            ["NF4", "FP4"].map(|name| four_bit::table(by_name(name).expect("there")).expect("four bits"));
+            ["NF4", "FP4"].map(|name| bnb4::table(by_name(name).expect("there")).expect("four bits"));
         let pivots = tables.map(|table| table.pivots).concat();
         // Half a step below a power of two is no half of the step above it.
         assert!(pivots.iter().all(|p| *p >= 0.0 || p.to_bits() & 0x007f_ffff > 0));

@@ -1,0 +1,226 @@
+//! The ground that everything on the device stands on: the device and its queue, what it can do, its errors, the memory that is
+//! taken of it, what is compiled for it and what was measured on it.
+
+use super::adapters::{self, AdapterSummary};
+use super::device::{self, Options};
+use super::errors::DeviceErrors;
+use super::hooks::Point;
+use super::memory::{Buffer, MemoryBudget};
+use super::pipelines::Pipelines;
+use super::probe;
+use super::tuning::Tuning;
+use crate::error::Result;
+use crate::format::{Format, Layout};
+use crate::kernel::{self, Candidate, Caps, Kernel, KernelConfig, MatmulOptions, Problem};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// A device and what belongs to it. Cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// Told apart from other contexts: buffers of one mean something else on another.
+    id: u64,
+    device: wgpu::Device,
+    /// Until it is dropped.
+    queue: Option<wgpu::Queue>,
+    adapter: AdapterSummary,
+    caps: Caps,
+    pipelines: Pipelines,
+    /// Codebooks on the device, by their words.
+    codebooks: Mutex<HashMap<Vec<u32>, Buffer>>,
+    tuning: Tuning,
+    errors: DeviceErrors,
+    budget: Arc<MemoryBudget>,
+}
+
+impl Drop for Inner {
+    /// wgpu waits for the work of a queue that is dropped, without bound: one that does not answer keeps what it has until the
+    /// process ends. And it panics there over commands that a driver failed to record.
+    fn drop(&mut self) {
+        let queue = self.queue.take();
+        match self.errors.is_silent() {
+            true => std::mem::forget((self.device.clone(), queue)),
+            false => drop(catch_unwind(AssertUnwindSafe(|| drop(queue)))),
+        }
+    }
+}
+
+impl Context {
+    /// A context on an open device. Errors that no scope catches are kept where the device is our own, not the host's.
+    ///
+    /// # Errors
+    /// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if a shader may have fewer storage buffers than are used here, or the
+    /// device's errors.
+    pub fn new(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        adapter: &wgpu::Adapter,
+        options: &Options,
+        own_device: bool,
+    ) -> Result<Self> {
+        let info = adapter.get_info();
+        let errors = DeviceErrors::watch(&device, device::timeout(&info, options));
+        if own_device {
+            errors.keep_uncaught(&device);
+        }
+        let mut caps = device::caps(&device, &info, options);
+        let usable = options.cooperative
+            && caps.f16
+            && caps.subgroup.is_some()
+            && device.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+        if usable {
+            caps.cooperative = device::cooperative_edge(adapter)
+                .filter(|e| probe::cooperative(&device, &queue, &errors, *e));
+        }
+        let pipelines = Pipelines::new(&device, &info, &errors, options)?;
+        let adapter = adapters::summary(adapter);
+        let tuning = Tuning::open(&adapter, &caps, &options.tuning);
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let budget = MemoryBudget::new(options.memory_limit);
+        let (queue, codebooks) = (Some(queue), Mutex::default());
+        let inner = Inner { id, device, queue, adapter, caps, pipelines, codebooks, tuning, errors, budget };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    pub fn id(&self) -> u64 {
+        self.inner.id
+    }
+
+    pub fn device(&self) -> &wgpu::Device {
+        &self.inner.device
+    }
+
+    pub fn queue(&self) -> &wgpu::Queue {
+        self.inner.queue.as_ref().expect("it is there until the context is dropped")
+    }
+
+    pub fn adapter(&self) -> &AdapterSummary {
+        &self.inner.adapter
+    }
+
+    pub fn caps(&self) -> &Caps {
+        &self.inner.caps
+    }
+
+    pub fn tuning(&self) -> &Tuning {
+        &self.inner.tuning
+    }
+
+    pub fn errors(&self) -> &DeviceErrors {
+        &self.inner.errors
+    }
+
+    pub fn budget(&self) -> &Arc<MemoryBudget> {
+        &self.inner.budget
+    }
+
+    pub fn pipelines(&self) -> &Pipelines {
+        &self.inner.pipelines
+    }
+
+    /// The kernel for a request: of those that `options` allow the one that was measured to be the fastest, else the first.
+    pub fn choose(
+        &self,
+        format: &'static Format,
+        request: &Problem,
+        options: &MatmulOptions,
+    ) -> Result<Candidate> {
+        let best = self.inner.tuning.get(format, request);
+        kernel::choose(self.caps(), format, request, options, best.as_deref())
+    }
+
+    pub fn encoder(&self) -> wgpu::CommandEncoder {
+        self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("qmatmul") })
+    }
+
+    pub fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<wgpu::SubmissionIndex> {
+        self.at(Point::Submitting);
+        self.inner.errors.count(&encoder);
+        self.submit_all(|| "submitting work".into(), 0, [encoder.finish()])
+    }
+
+    /// Hands commands to the queue, and starts what was written to it before. wgpu runs callbacks there: a panic in one is the host's.
+    pub fn submit_all(
+        &self,
+        doing: impl Fn() -> String,
+        bytes: u64,
+        commands: impl IntoIterator<Item = wgpu::CommandBuffer>,
+    ) -> Result<wgpu::SubmissionIndex> {
+        let submit = || self.queue().submit(commands);
+        let submitted = self.catch_errors(doing, bytes, || catch_unwind(AssertUnwindSafe(submit)))?;
+        submitted.map_err(|panic| self.inner.errors.lost_or_panic(self.device(), panic))
+    }
+
+    /// Waits until everything submitted is done.
+    pub fn wait(&self) -> Result<()> {
+        self.inner.errors.wait(self.device())
+    }
+
+    pub fn wait_for(&self, submission: &wgpu::SubmissionIndex) -> Result<()> {
+        self.inner.errors.wait_for(self.device(), Some(submission))
+    }
+
+    /// Bytes that the limit of memory leaves.
+    pub fn memory_left(&self) -> u64 {
+        self.budget().limit().unwrap_or(u64::MAX).saturating_sub(self.budget().used())
+    }
+
+    pub fn timeout(&self) -> Duration {
+        self.inner.errors.timeout()
+    }
+
+    /// Tells the hook of a test where a call is.
+    pub fn at(&self, point: Point) {
+        self.inner.errors.at(point);
+    }
+
+    /// The pipeline of a kernel, compiled at first use.
+    pub fn pipeline(
+        &self,
+        kernel: &'static Kernel,
+        config: &KernelConfig,
+        layout: &Layout,
+    ) -> Result<Arc<wgpu::ComputePipeline>> {
+        self.inner.pipelines.get(self.device(), &self.inner.errors, kernel, config, layout)
+    }
+
+    /// The codebook of these words, which `upload` brings to the device at first use.
+    pub fn codebook(&self, words: Vec<u32>, upload: impl FnOnce(&[u32]) -> Result<Buffer>) -> Result<Buffer> {
+        let mut codebooks = self.inner.codebooks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(codebook) = codebooks.get(&words) {
+            return Ok(codebook.clone());
+        }
+        let codebook = upload(&words)?;
+        codebooks.insert(words, codebook.clone());
+        Ok(codebook)
+    }
+
+    pub fn bindings(&self) -> &wgpu::BindGroupLayout {
+        &self.inner.pipelines.bindings
+    }
+
+    pub fn check_alive(&self) -> Result<()> {
+        self.inner.errors.check_alive(self.device())
+    }
+
+    pub fn check(&self) -> Result<()> {
+        self.inner.errors.check()
+    }
+
+    pub fn catch_errors<T>(
+        &self,
+        doing: impl Fn() -> String,
+        bytes: u64,
+        call: impl FnOnce() -> T,
+    ) -> Result<T> {
+        self.inner.errors.catch_errors(self.device(), doing, bytes, call)
+    }
+}
