@@ -1,5 +1,5 @@
 # make demo    a real model file on the GPU, every tensor checked (builds, installs a software Vulkan driver if none is there)
-# make test    the tests
+# make test    the fast lane and the gpu lane (docs/testing.md)
 # make test-full    hours: those tests, then ten million mutations of each kind of file, the long soak, every check, every driver
 # make lint    formatting, clippy, docs, the library without the command
 # make test-drivers    the tests on every software driver there is, and the shaders through other compilers; fetches what is missing
@@ -28,7 +28,9 @@ test:
 test-full: test
 	cargo build --release
 	QMATMUL_FUZZ=10000000 cargo test --test fuzz
-	QMATMUL_SOAK=long cargo test --release --test soak
+	QMATMUL_LANE=full cargo test --test gpu
+	cargo test --test full
+	QMATMUL_SOAK=long cargo test --release --test gpu soak::
 	$(QMATMUL) check --full -o csv >target/check-full.csv
 	$(MAKE) test-drivers
 

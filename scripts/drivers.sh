@@ -21,11 +21,12 @@ sid=$here/sid/root
 results=$here/results
 libraries=usr/lib/x86_64-linux-gnu
 jobs=${JOBS:-2}
-# The longest that one binary of tests may take, in seconds.
+# The longest that one of them may take, in seconds.
 limit=${LIMIT:-3600}
-# Test files that need a device; the first two are the whole grid and the vectors by others.
-quick=(golden grid)
-all=("${quick[@]}" bitsandbytes uniform hub_floats hub_integers encode int8 lora runtime)
+# Parts of the gpu lane (tests/gpu) that are about shaders, each in a process of its own; `full` is the full lane (tests/full), every
+# format × every kernel × every shape.
+quick=(golden grid full)
+all=("${quick[@]}" mistakes determinism bitsandbytes uniform hub_floats hub_integers encode int8 lora runtime)
 # Fewer, as in TESTS=grid.
 [ -z "${TESTS:-}" ] || read -ra all <<<"$TESTS"
 [ -z "${TESTS:-}" ] || quick=("${all[@]}")
@@ -119,8 +120,8 @@ wine() {
 build() {
     say "building ..."
     cargo build -j"$jobs" --features gl &&
-        cargo test -j"$jobs" --features gl --no-run 2>&1 | tee "$here/build.log" >&2 || return 1
-    sed -nE 's|^ *Executable [a-z ]*(tests/)?(src/)?([a-z_0-9]+)\.rs \((.*)\)$|\3 \4|p' "$here/build.log" >"$here/binaries"
+        cargo test -j"$jobs" --features gl --lib --test gpu --test full --no-run 2>&1 | tee "$here/build.log" >&2 || return 1
+    sed -nE 's#^ *Executable [a-z ]*(src|tests)/([a-z_0-9]+)(/main)?\.rs \((.*)\)$#\2 \4#p' "$here/build.log" >"$here/binaries"
 }
 
 binary() { awk -v name="$1" '$1 == name { print $2; exit }' "$here/binaries"; }
@@ -199,7 +200,10 @@ run_tests() {
     driver "$run"
     "${on[@]}" "$target/debug/qmatmul" devices -o csv >"$results/$run.device" 2>>"$log" || { cannot "$run" "no adapter"; return; }
     for file in "$@"; do
-        timeout "$limit" "${on[@]}" "$(binary "$file")" --show-output >"$results/$run.out" 2>&1
+        case $file in
+        full) timeout "$limit" "${on[@]}" "$(binary full)" --show-output >"$results/$run.out" 2>&1 ;;
+        *) timeout "$limit" "${on[@]}" "$(binary gpu)" "$file::" --show-output >"$results/$run.out" 2>&1 ;;
+        esac
         cat "$results/$run.out" >>"$log"
         tests_to_lines "$file" <"$results/$run.out" >>"$results/$run.lines"
     done

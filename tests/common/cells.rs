@@ -2,10 +2,12 @@
 //! which alone knows the bounds.
 #![allow(dead_code)]
 
-use qmatmul::Runtime;
+use crate::device::{Tally, Variant};
 use qmatmul::check::{self, random_tensor};
+use qmatmul::format::uniform::Group;
 use qmatmul::format::{self, Codebook, Codes, Format};
 use qmatmul::kernel::MatmulOptions;
+use qmatmul::{Activations, PackedTensor, Runtime};
 
 pub struct Case {
     pub m: usize,
@@ -146,4 +148,54 @@ pub fn matmul(
         Ok(comparison) => (!comparison.passed).then(|| wrong(comparison.to_string())),
         Err(error) => Some(wrong(error.to_string())),
     }
+}
+
+/// Formats of codes with scales that are shared in any way.
+pub const UNIFORM: [&str; 8] = ["INT8", "INT4", "INT3", "INT2", "UINT8", "UINT4", "UINT3", "UINT2"];
+
+/// A way to share scales.
+pub struct Shared {
+    m: usize,
+    k: usize,
+    group: Group,
+    n: usize,
+    why: &'static str,
+}
+
+const fn shared(m: usize, k: usize, group: Group, n: usize, why: &'static str) -> Shared {
+    Shared { m, k, group, n, why }
+}
+
+pub const LAYOUTS: &[Shared] = &[
+    shared(70, 96, Group::Tensor, 3, "one scale for all"),
+    shared(33, 160, Group::Row, 9, "a scale a row"),
+    shared(5, 33, Group::Row, 2, "an odd number of columns: rows end inside words and bytes"),
+    shared(300, 1, Group::Row, 4, "one column"),
+    shared(7, 128, Group::Columns(32), 1, "a scale for each chunk"),
+    shared(7, 352, Group::Columns(128), 33, "a short last group"),
+    shared(9, 100, Group::Columns(16), 5, "two scales a chunk"),
+    shared(9, 67, Group::Columns(5), 1, "groups that begin anywhere"),
+    shared(3, 40, Group::Columns(1), 2, "a scale for each weight"),
+    shared(40, 1056, Group::Columns(4096), 17, "groups longer than rows"),
+];
+
+/// One layout of scales: dequantize, get_rows and the product, with exact activations and, where codes are integers, rounded ones.
+pub fn layout_cells(variant: &Variant, runtime: &Runtime, name: &str, layout: &Shared) -> Tally {
+    let &Shared { m, k, group, n, why } = layout;
+    let format = format::by_name(name).expect("a format of the table");
+    let weights: Vec<f32> = check::activations(m * k, 5).iter().map(|w| w + 0.25).collect();
+    let packed = PackedTensor::encode_uniform("w", format, (m, k), &weights, group).expect("finite");
+    let (mut failures, mut done) = (vec![], 0);
+    let takes = |a: &Activations| *a != Activations::Q8 || packed.layout().has_integers();
+    for activations in [Activations::F32, Activations::Q8].into_iter().filter(takes) {
+        let outcomes =
+            check::tensor(runtime, &packed, &[n], &MatmulOptions::with(activations), 3).expect("small");
+        let line = |o: &check::Outcome| {
+            let (kernels, kind) = (variant.name, activations.name());
+            format!("{name} {m}x{k} {group:?} ({why}), {kernels}, {kind}: {} {}", o.operation, o.comparison)
+        };
+        failures.extend(outcomes.iter().filter(|o| !o.comparison.passed).map(line));
+        done += outcomes.len();
+    }
+    (failures, done)
 }

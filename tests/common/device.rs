@@ -13,6 +13,16 @@ thread_local! {
     static COMPILED: RefCell<Option<Arc<AtomicUsize>>> = const { RefCell::new(None) };
 }
 
+/// True in the full lane, which takes all formats and shapes where the gpu lane takes some.
+pub fn is_full() -> bool {
+    std::env::var("QMATMUL_LANE").is_ok_and(|lane| lane == "full")
+}
+
+/// The first of these in the gpu lane, all of them in the full lane.
+pub fn first<T>(of: &[T], count: usize) -> &[T] {
+    if is_full() { of } else { &of[..count] }
+}
+
 /// A test's statement of how many pipelines it compiles at most. Compiling is most of the time that a test takes on a software driver.
 #[must_use]
 pub struct Pipelines {
@@ -33,7 +43,7 @@ impl Drop for Pipelines {
         COMPILED.set(None);
         let compiled = self.compiled.load(Ordering::Relaxed);
         eprintln!("pipelines: {compiled} of {}", self.at_most);
-        if !std::thread::panicking() {
+        if !std::thread::panicking() && !is_full() {
             assert!(compiled <= self.at_most, "{compiled} pipelines compiled, {} stated", self.at_most);
         }
     }
@@ -46,11 +56,16 @@ fn stated() -> Arc<AtomicUsize> {
 }
 
 /// Counts what `runtime` compiles for the test of the thread that compiles, or for `owner` on threads that belong to no test.
-fn count(runtime: &Runtime, owner: Option<Arc<AtomicUsize>>) {
+/// `change` sees each shader before that.
+fn count(
+    runtime: &Runtime,
+    owner: Option<Arc<AtomicUsize>>,
+    change: impl Fn(&mut String) + Send + Sync + 'static,
+) {
     runtime.set_hook(Box::new(move |point| {
-        if let Point::Compiling(_) = point
-            && let Some(compiled) = COMPILED.with_borrow(Clone::clone).as_ref().or(owner.as_ref())
-        {
+        let Point::Compiling(text) = point else { return };
+        change(text);
+        if let Some(compiled) = COMPILED.with_borrow(Clone::clone).as_ref().or(owner.as_ref()) {
             compiled.fetch_add(1, Ordering::Relaxed);
         }
     }));
@@ -82,7 +97,7 @@ impl Variant {
         stated();
         self.cell.get_or_init(|| {
             let runtime = open_uncounted(&self.options());
-            count(&runtime, None);
+            count(&runtime, None, |_| ());
             runtime
         })
     }
@@ -97,11 +112,23 @@ impl Variant {
     }
 }
 
+/// One of the variants for cell `i` of a test that goes through both families, in the full lane one of each family; with subgroups
+/// or, where `i` is odd, without.
+pub fn one_or_both(i: usize) -> impl Iterator<Item = &'static Variant> {
+    let step = if is_full() { 2 } else { VARIANTS.len() };
+    VARIANTS.iter().skip(i % step).step_by(step)
+}
+
 /// A runtime of its own for a test with special switches.
 pub fn open(options: &Options) -> Runtime {
+    open_changed(options, |_| ())
+}
+
+/// A runtime that compiles what `change` makes of its shaders.
+pub fn open_changed(options: &Options, change: impl Fn(&mut String) + Send + Sync + 'static) -> Runtime {
     let owner = stated();
     let runtime = open_uncounted(options);
-    count(&runtime, Some(owner));
+    count(&runtime, Some(owner), change);
     runtime
 }
 
@@ -154,6 +181,6 @@ pub fn on_a_device_of(required_limits: wgpu::Limits) -> qmatmul::error::Result<R
     let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("a plain device");
     let runtime = Runtime::with_device(device, queue, adapter, &Options::default())?;
-    count(&runtime, Some(owner));
+    count(&runtime, Some(owner), |_| ());
     Ok(runtime)
 }

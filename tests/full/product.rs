@@ -1,8 +1,10 @@
 //! Every format × every kernel × shapes, each shape with its reason, on both families with and without subgroups.
 
-use crate::cells::{CASES, FORMATS_AT_ONCE, case, cell, fits, formats, matmul};
+use crate::cells::{
+    CASES, FORMATS_AT_ONCE, LAYOUTS, UNIFORM, case, cell, fits, formats, layout_cells, matmul,
+};
 use crate::common::report;
-use crate::device::{VARIANTS, open, pipelines, side_by_side};
+use crate::device::{VARIANTS, open, pipelines, side_by_side, total};
 use qmatmul::check::{activations, random_tensor};
 use qmatmul::format::Format;
 use qmatmul::kernel::{Activations, MatmulOptions};
@@ -132,6 +134,18 @@ fn checked_and_trusted_shaders_agree() {
             bits(&checked) != bits(&trusted)
         };
         (formats.iter().filter(differs).map(|format| format.name.to_owned()).collect(), formats.len())
+    });
+    report(&failures, done);
+}
+
+/// Every way to share scales, for every format that has them.
+#[test]
+fn every_layout_of_scales() {
+    let _stated = pipelines(9999);
+    let pieces = VARIANTS.iter().flat_map(|variant| LAYOUTS.iter().map(move |layout| (variant, layout)));
+    let (failures, done) = side_by_side(pieces, |(variant, layout)| {
+        let runtime = open(&variant.options());
+        total(UNIFORM.iter().map(|name| layout_cells(variant, &runtime, name, layout)))
     });
     report(&failures, done);
 }

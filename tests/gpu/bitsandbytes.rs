@@ -1,7 +1,7 @@
 //! NF4 and FP4 of bitsandbytes: its own vectors and checkpoints, on the CPU and on the GPU.
 
 use crate::common::{Golden, report};
-use crate::device::{VARIANTS, pipelines};
+use crate::device::{VARIANTS, one_or_both, pipelines};
 use qmatmul::check::{self, NMSE_F32, compare, compare_bits};
 use qmatmul::file::{Model, OpenOptions};
 use qmatmul::format::four_bit::Recipe;
@@ -30,7 +30,6 @@ fn checkpoint() -> Model {
 
 #[test]
 fn cpu_decodes_bit_for_bit() {
-    let _stated = pipelines(9999);
     for (file, packed) in vectors() {
         let comparison = compare_bits(&packed.dequantize(), &file.f32s("dequant_f32"));
         assert!(comparison.passed, "{}: {comparison}", file.name);
@@ -40,7 +39,6 @@ fn cpu_decodes_bit_for_bit() {
 /// bitsandbytes rounds decoded weights to the type that they had: so do ours.
 #[test]
 fn weights_round_to_the_type_they_had() {
-    let _stated = pipelines(9999);
     let (file, packed) =
         vectors().into_iter().find(|(f, _)| f.name == "nf4.b64.store_bf16").expect("it is there");
     let rounded: Vec<f32> = packed.dequantize().iter().map(|w| half::bf16::from_f32(*w).to_f32()).collect();
@@ -147,7 +145,7 @@ fn every_layout_of_blocks_on_every_kernel() {
             let format = format::by_name(name).expect("a format of the table");
             let packed =
                 PackedTensor::encode_four_bit("w", format, (m, k), &weights, recipe).expect("finite");
-            for variant in &VARIANTS {
+            for variant in one_or_both(i) {
                 let options = MatmulOptions::default();
                 let outcomes = check::tensor(variant.runtime(), &packed, &[n], &options, 3).expect("small");
                 let bad = outcomes.iter().filter(|o| !o.comparison.passed);
@@ -190,4 +188,25 @@ fn rows_are_picked_and_stacked() {
     let other = PackedTensor::encode_four_bit("c", format, (1, 80), &[1.0; 80], recipe).expect("finite");
     let error = PackedTensor::stack("ac", &[&a, &other]).expect_err("other blocks");
     assert!(error.to_string().contains("block size"), "{error}");
+}
+
+/// Sixteen numbers of the user's own are looked up, not those that the format's name stands for.
+#[test]
+fn a_codebook_of_the_users_own_is_looked_up() {
+    let _stated = pipelines(9999);
+    let golden = Golden::folder("bnb").into_iter().find(|g| g.name == "nf4.b64.dq").expect("it is there");
+    let theirs = golden.tensor("packed.weight.quant_map").1;
+    let ours: Vec<u8> = (0..16).flat_map(|i| ((i as f32 - 7.0) / 8.0).to_le_bytes()).collect();
+    let mut file = std::fs::read(crate::common::path("golden/bnb/nf4.b64.dq.safetensors")).expect("a file");
+    let at = file.windows(theirs.len()).position(|bytes| bytes == theirs).expect("its bytes lie together");
+    file[at..][..ours.len()].copy_from_slice(&ours);
+    let model = Model::from_bytes("own.safetensors", file).expect("any sixteen numbers will do");
+    let packed = model.find("packed").and_then(|info| model.tensor(info)).expect("its parts are there");
+    assert!(packed.dequantize() != golden.f32s("dequant_f32"), "another codebook gives other weights");
+    for variant in &VARIANTS {
+        let options = MatmulOptions::default();
+        for o in check::tensor(variant.runtime(), &packed, &[1, 9], &options, 3).expect("small") {
+            assert!(o.comparison.passed, "{}: {} {}", variant.name, o.operation, o.comparison);
+        }
+    }
 }

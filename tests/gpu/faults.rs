@@ -1,6 +1,6 @@
 //! Devices that fail: lost, full, silent, or refusing a shader. Every failure is a value, comes soon, and says what it was about.
 
-use crate::device::{VARIANTS, open, pipelines};
+use crate::device::{VARIANTS, open, open_uncounted, pipelines};
 use qmatmul::check::{activations, random_tensor};
 use qmatmul::error::{Error, Result};
 use qmatmul::gpu::{Point, Tuned, TuningCache, Upload};
@@ -143,7 +143,7 @@ fn a_loss_within_an_upload() {
 fn a_loss_at_any_point_of_a_matmul() {
     let _stated = pipelines(9999);
     for wanted in ["compiling", "submitting", "mapping", "waiting", "polling", "reading"] {
-        let runtime = runtime();
+        let runtime = open_uncounted(&VARIANTS[0].options());
         let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
         let device = runtime.device().clone();
         let armed = std::sync::Arc::new(AtomicBool::new(true));
@@ -181,7 +181,7 @@ fn name(point: &Point) -> &'static str {
 #[test]
 fn a_panic_in_the_wait_for_a_device_that_is_lost() {
     let _stated = pipelines(9999);
-    let runtime = runtime();
+    let runtime = open_uncounted(&VARIANTS[0].options());
     let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
     let device = runtime.device().clone();
     runtime.set_hook(Box::new(move |point| {
@@ -481,7 +481,6 @@ fn a_future_that_is_dropped_gives_its_memory_back_in_the_end() {
 #[test]
 #[cfg(target_os = "linux")]
 fn the_drivers_refusal_is_out_of_memory_and_leaves_the_runtime_usable() {
-    let _stated = pipelines(9999);
     const INSIDE: &str = "QMATMUL_TEST_SMALL_SPACE";
     if std::env::var_os(INSIDE).is_some() {
         return in_a_small_space();
@@ -499,6 +498,7 @@ fn the_drivers_refusal_is_out_of_memory_and_leaves_the_runtime_usable() {
 
 #[cfg(target_os = "linux")]
 fn in_a_small_space() {
+    let _stated = pipelines(9999);
     let runtime = runtime();
     let w = runtime.upload(&tensor("w", 64, 1024)).expect("small");
     let x = activations(1024, 1);
@@ -547,7 +547,7 @@ fn what_is_late_is_not_waited_for_when_it_is_dropped() {
     let _stated = pipelines(9999);
     let runtime = runtime_with(Duration::from_millis(1));
     let w = again(|| runtime.upload(&tensor("w", 4096, 4096)));
-    let x = activations(256 * 4096, 1);
+    let x = activations(64 * 4096, 1);
     again(|| runtime.wait());
     for _ in 0..8 {
         assert!(matches!(runtime.matmul(&w, &x).map(drop), Err(Error::TimedOut { .. })));
@@ -566,7 +566,7 @@ fn what_is_late_is_not_waited_for_when_it_is_dropped() {
 #[test]
 fn a_call_that_panics_is_an_error() {
     let _stated = pipelines(9999);
-    let runtime = runtime();
+    let runtime = open_uncounted(&VARIANTS[0].options());
     let packed = tensor("w", 8, 64);
     let w = runtime.upload(&packed).expect("small");
     let armed = std::sync::Arc::new(AtomicBool::new(true));
@@ -605,7 +605,7 @@ fn again<T>(call: impl Fn() -> Result<T>) -> T {
 #[test]
 fn many_submissions_that_end_in_time_may_take_longer_together() {
     let _stated = pipelines(9999);
-    let (packed, x) = (tensor("w", 4096, 4096), activations(128 * 4096, 1));
+    let (packed, x) = (tensor("w", 4096, 4096), activations(64 * 4096, 1));
     let one = |runtime: &Runtime, w: &Weights| {
         let start = Instant::now();
         (runtime.matmul(w, &x).expect("in time"), start.elapsed())
@@ -632,7 +632,7 @@ fn many_submissions_that_end_in_time_may_take_longer_together() {
 #[test]
 fn a_result_that_cannot_be_mapped() {
     let _stated = pipelines(9999);
-    let runtime = runtime();
+    let runtime = open_uncounted(&VARIANTS[0].options());
     let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
     let x = activations(64, 1);
     let y = runtime.matmul(&w, &x).expect("small");
@@ -658,7 +658,7 @@ fn a_result_that_cannot_be_mapped() {
 #[test]
 fn a_shader_that_does_not_compile_is_named_with_its_file_and_line() {
     let _stated = pipelines(9999);
-    let runtime = runtime();
+    let runtime = open_uncounted(&VARIANTS[0].options());
     let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
     let broken = std::sync::Arc::new(AtomicBool::new(true));
     let breaks = broken.clone();
@@ -702,7 +702,7 @@ fn line_of(file: &str, text: &str) -> usize {
 #[test]
 fn a_pipeline_that_cannot_be_made_names_its_kernel() {
     let _stated = pipelines(9999);
-    let runtime = runtime();
+    let runtime = open_uncounted(&VARIANTS[0].options());
     let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
     let times = AtomicUsize::new(0);
     runtime.set_hook(Box::new(move |point| {
@@ -746,7 +746,7 @@ fn errors_of_other_threads_reach_the_next_call() {
 #[test]
 fn an_error_of_one_thread_is_no_other_threads() {
     let _stated = pipelines(9999);
-    let runtime = runtime();
+    let runtime = open_uncounted(&VARIANTS[0].options());
     runtime.set_hook(Box::new(|point| {
         if let Point::Compiling(text) = point
             && std::thread::current().name() == Some("unlucky")

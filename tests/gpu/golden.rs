@@ -37,7 +37,6 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 #[test]
 fn every_packed_format_has_vectors() {
-    let _stated = pipelines(9999);
     let names: Vec<_> = vectors("gguf").iter().map(|v| v.file.name.to_lowercase()).collect();
     for format in FORMATS.iter().filter(|f| f.blocks().is_some() && !f.is_plain()) {
         for kind in ["odd", "fuzz"] {
@@ -49,7 +48,6 @@ fn every_packed_format_has_vectors() {
 
 #[test]
 fn cpu_decodes_bit_for_bit() {
-    let _stated = pipelines(9999);
     for v in vectors("gguf") {
         assert_eq!(bits(&v.packed.dequantize()), bits(&v.weights), "{}", v.file.name);
     }
@@ -57,7 +55,6 @@ fn cpu_decodes_bit_for_bit() {
 
 #[test]
 fn cpu_reference_gives_the_golden_products() {
-    let _stated = pipelines(9999);
     for v in vectors("gguf") {
         let got = reference::matmul(&v.packed, &v.file.f32s("x_f32")).expect("shapes fit");
         for ((got, want), scale) in got.iter().zip(v.file.f64s("y_f64")).zip(v.file.f64s("yabs_f64")) {
@@ -68,7 +65,6 @@ fn cpu_reference_gives_the_golden_products() {
 
 #[test]
 fn encoders_give_the_bytes_of_ggml() {
-    let _stated = pipelines(9999);
     let mut done = 0;
     for folder in ["gguf", "encode"] {
         for v in vectors(folder) {

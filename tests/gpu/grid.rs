@@ -5,7 +5,7 @@
 
 use crate::cells::{CASES, Case, FORMATS_AT_ONCE, case, cell, class, fits, formats, matmul, representatives};
 use crate::common::report;
-use crate::device::{VARIANTS, open, pipelines, side_by_side};
+use crate::device::{VARIANTS, Variant, first, open, pipelines, side_by_side};
 use qmatmul::check::{self, random_tensor};
 use qmatmul::format::{self, Format};
 use qmatmul::gpu::{TuningCache, Upload};
@@ -19,7 +19,7 @@ const LARGE: &[Case] = &[
     case(200_003, 256, 1, "more rows than one dimension of a dispatch has workgroups"),
     case(70_001, 256, 2, "the same with two columns"),
 ];
-const LARGE_FORMATS: &[&str] = &["Q4_0", "Q6_K", "F16"];
+const LARGE_FORMATS: &[&str] = &["Q4_0", "Q6_K", "F16"]; // the first in the gpu lane
 
 /// The longest and the shortest way through a decoder: rows and chunks that end inside words, tails of tokens in every kernel.
 fn awkward(format: &Format, n: usize) -> Case {
@@ -27,36 +27,62 @@ fn awkward(format: &Format, n: usize) -> Case {
     case(37, k, n, "awkward in every dimension")
 }
 
-/// Every decoder once on each way that kernels have to call it: on rows side by side and one after the other, weight by weight and
-/// code by code, with subgroups and without.
+/// The ways in which kernels call a decoder: rows side by side and one after the other, weight by weight and code by code, with
+/// subgroups and without. One line for each cell that failed; cells run when they are asked for.
+pub fn decoder_cells<'a>(
+    variant: &'a Variant,
+    runtime: &'a Runtime,
+    format: &'static Format,
+) -> Box<dyn Iterator<Item = Option<String>> + 'a> {
+    let [f32, q8] = [Activations::F32, Activations::Q8].map(MatmulOptions::with);
+    let whole = |options: MatmulOptions, n| {
+        move || cell(runtime, format, &awkward(format, n), &options, variant.name)
+    };
+    let product = |options: MatmulOptions, n| {
+        move || matmul(runtime, format, &awkward(format, n), &options, variant.name)
+    };
+    let codes = format.has_integers();
+    match variant.name {
+        "software" => Box::new(
+            [whole(f32, 3)]
+                .into_iter()
+                .map(|cell| cell())
+                .chain(codes.then(|| product(q8, 3)).map(|cell| cell())),
+        ),
+        "gpu" => {
+            let exact = [product(f32.clone(), 3), product(f32, 19)];
+            let codes = codes.then(|| [product(q8.clone(), 3), product(q8, 19)]);
+            Box::new(exact.into_iter().chain(codes.into_iter().flatten()).map(|cell| cell()))
+        }
+        "gpu, no subgroups" => Box::new([product(f32, 3)].into_iter().map(|cell| cell())),
+        // No other way to call a decoder.
+        _ => Box::new(std::iter::empty()),
+    }
+}
+
 #[test]
 fn every_decoder_on_every_access_path() {
     let _stated = pipelines(9999);
-    let f32 = MatmulOptions::default();
-    let q8 = MatmulOptions::with(Activations::Q8);
-    let (failures, done) = side_by_side(formats().chunks(FORMATS_AT_ONCE), |formats| {
-        let (mut failures, mut done) = (vec![], 0);
-        let [software, _, gpu, plain] = &VARIANTS;
-        let [software, gpu, plain] =
-            [software, gpu, plain].map(|variant| (open(&variant.options()), variant.name));
-        for format in formats {
-            let at = |n| awkward(format, n);
-            let dequantized = [&software, &gpu];
-            failures.extend(
-                dequantized.iter().filter_map(|(runtime, label)| cell(runtime, format, &at(3), &f32, label)),
-            );
-            let mut products = vec![(&plain, &f32, 3), (&gpu, &f32, 19)];
-            if format.has_integers() {
-                products.extend([(&software, &q8, 3), (&gpu, &q8, 3), (&gpu, &q8, 19)]);
-            }
-            for ((runtime, label), options, n) in &products {
-                failures.extend(matmul(runtime, format, &at(*n), options, label));
-            }
-            done += dequantized.len() + products.len();
-        }
-        (failures, done)
+    let pieces = VARIANTS.iter().flat_map(|variant| {
+        formats().chunks(FORMATS_AT_ONCE).map(|formats| (variant, formats.to_vec())).collect::<Vec<_>>()
+    });
+    let (failures, done) = side_by_side(pieces, |(variant, formats)| {
+        let runtime = open(&variant.options());
+        let lines: Vec<_> =
+            formats.into_iter().flat_map(|format| decoder_cells(variant, &runtime, format)).collect();
+        (lines.iter().flatten().cloned().collect(), lines.len())
     });
     report(&failures, done);
+}
+
+/// All shapes of a format, one line for each cell that failed; cells run when they are asked for.
+pub fn shape_cells<'a>(
+    variant: &'a Variant,
+    runtime: &'a Runtime,
+    format: &'static Format,
+) -> impl Iterator<Item = Option<String>> + 'a {
+    let cases = CASES.iter().filter(|case| fits(format, case));
+    cases.map(move |case| matmul(runtime, format, case, &MatmulOptions::default(), variant.name))
 }
 
 /// Every kernel that a device would choose, on all shapes, for one format of each class that kernels can tell apart.
@@ -64,20 +90,10 @@ fn every_decoder_on_every_access_path() {
 fn every_kernel_on_every_shape() {
     let _stated = pipelines(9999);
     let (failures, done) = side_by_side(&VARIANTS, |variant| {
-        let (mut failures, mut done) = (vec![], 0);
-        for format in representatives() {
-            for case in CASES.iter().filter(|case| fits(format, case)) {
-                failures.extend(matmul(
-                    variant.runtime(),
-                    format,
-                    case,
-                    &MatmulOptions::default(),
-                    variant.name,
-                ));
-                done += 1;
-            }
-        }
-        (failures, done)
+        let cells =
+            representatives().into_iter().flat_map(|format| shape_cells(variant, variant.runtime(), format));
+        let lines: Vec<_> = cells.collect();
+        (lines.iter().flatten().cloned().collect(), lines.len())
     });
     report(&failures, done);
 }
@@ -86,7 +102,6 @@ fn every_kernel_on_every_shape() {
 /// shapes enough: those of blocks of 256 have the fewest.
 #[test]
 fn every_class_has_a_representative() {
-    let _stated = pipelines(9999);
     for format in representatives() {
         let cases = CASES.iter().filter(|case| fits(format, case)).count();
         println!("{} for {:?}: {cases} shapes", format.name, class(format));
@@ -107,7 +122,9 @@ fn large_shapes() {
     let mut failures = vec![];
     let mut done = 0;
     for variant in [&VARIANTS[0], &VARIANTS[2]] {
-        for format in LARGE_FORMATS.iter().map(|name| format::by_name(name).expect("a format of the table")) {
+        for format in
+            first(LARGE_FORMATS, 1).iter().map(|name| format::by_name(name).expect("a format of the table"))
+        {
             for case in LARGE {
                 failures.extend(cell(
                     variant.runtime(),
@@ -219,47 +236,48 @@ fn zero_weights_give_zero() {
     }
 }
 
-/// Mixtures of experts: several columns of y for each of x, experts that nothing is sent to, and some that much is.
+/// Mixtures of experts: several tokens of y for each of x, experts that nothing is sent to, and some that much is. One line for each
+/// cell that failed; cells run when they are asked for.
+pub fn expert_cells<'a>(
+    variant: &'a Variant,
+    runtime: &'a Runtime,
+    format: &'static Format,
+) -> impl Iterator<Item = Option<String>> + 'a {
+    // Experts, rows of each, tokens, experts of a token.
+    let shapes = [(1, 5, 1, 1), (8, 33, 1, 2), (8, 40, 37, 2), (70, 9, 20, 4), (128, 16, 3, 8)];
+    let takes = |a: &Activations| *a != Activations::Q8 || format.has_integers();
+    let kinds: Vec<_> = Activations::ALL.into_iter().filter(takes).collect();
+    let cells =
+        shapes.into_iter().flat_map(move |shape| kinds.clone().into_iter().map(move |kind| (shape, kind)));
+    cells.map(move |((stack, m, n, per), activations)| {
+        let name = format.name;
+        let label = format!("{}, {name}: {stack} experts of {m} rows, n = {n}, {per} each", variant.name);
+        let packed = random_tensor("experts", format, stack * m, 256, 5).expect("the shape fits");
+        let upload = Upload { experts: stack, ..Upload::default() };
+        let w = runtime.upload_with(&packed, upload).expect("small");
+        let x = check::activations(n * 256, 9);
+        let mut random = check::Random::new(1);
+        // Half of the tokens go to one expert.
+        let one = |i| if i % 2 == 0 { 0 } else { (random.next_u64() % stack as u64) as u32 };
+        let ids: Vec<u32> = (0..n * per).map(one).collect();
+        let options = MatmulOptions::with(activations);
+        match check::matmul_experts(runtime, &packed, &w, &x, &ids, &options) {
+            Ok(c) => (!c.passed).then(|| format!("{label}: {c}")),
+            Err(e) => Some(format!("{label}: {e}")),
+        }
+    })
+}
+
 #[test]
 fn experts() {
     let _stated = pipelines(9999);
-    let mut failures = vec![];
-    let mut done = 0;
-    for variant in &VARIANTS {
-        for format in
-            ["Q4_K", "MXFP4", "F16"].map(|name| format::by_name(name).expect("a format of the table"))
-        {
-            for (stack, m, n, per) in
-                [(1, 5, 1, 1), (8, 33, 1, 2), (8, 40, 37, 2), (70, 9, 20, 4), (128, 16, 3, 8)]
-            {
-                for activations in
-                    Activations::ALL.into_iter().filter(|a| *a != Activations::Q8 || format.has_integers())
-                {
-                    let label = format!(
-                        "{}, {}: {} experts of {m} rows, n = {n}, {per} each",
-                        variant.name, format.name, stack
-                    );
-                    let packed = random_tensor("experts", format, stack * m, 256, 5).expect("the shape fits");
-                    let upload = Upload { experts: stack, ..Upload::default() };
-                    let w = variant.runtime().upload_with(&packed, upload).expect("small");
-                    let x = check::activations(n * 256, 9);
-                    let mut random = check::Random::new(1);
-                    // Half of the columns go to one expert.
-                    let ids: Vec<u32> = (0..n * per)
-                        .map(|i| if i % 2 == 0 { 0 } else { (random.next_u64() % stack as u64) as u32 })
-                        .collect();
-                    let options = MatmulOptions::with(activations);
-                    let outcome = check::matmul_experts(variant.runtime(), &packed, &w, &x, &ids, &options);
-                    match outcome {
-                        Ok(c) if c.passed => {}
-                        Ok(c) => failures.push(format!("{label}: {c}")),
-                        Err(e) => failures.push(format!("{label}: {e}")),
-                    }
-                    done += 1;
-                }
-            }
-        }
-    }
+    let (failures, done) = side_by_side(&VARIANTS, |variant| {
+        let formats =
+            ["Q4_K", "MXFP4", "F16"].map(|name| format::by_name(name).expect("a format of the table"));
+        let cells = formats.into_iter().flat_map(|format| expert_cells(variant, variant.runtime(), format));
+        let lines: Vec<_> = cells.collect();
+        (lines.iter().flatten().cloned().collect(), lines.len())
+    });
     report(&failures, done);
 }
 
@@ -291,33 +309,59 @@ fn experts_within_small_limits() {
     }
 }
 
-/// What splits a request on real devices, forced on small shapes: shards, windows of x and y, folded grids, ranges of k.
+/// Loop iterations of an invocation that a software driver is taken to allow, so that small shapes are split along k.
+pub const FEW_LOOPS: u32 = 120;
+
+/// Shapes that are split along k where loops are limited to [`FEW_LOOPS`], one line for each cell that failed.
+pub fn split_cells<'a>(
+    variant: &'a Variant,
+    runtime: &'a Runtime,
+    format: &'static Format,
+) -> impl Iterator<Item = Option<String>> + 'a {
+    let cases = [case(70, 8192, 9, "k split, sums added up"), case(70, 2048, 1, "k split, words in common")];
+    cases.into_iter().map(move |case| cell(runtime, format, &case, &MatmulOptions::default(), variant.name))
+}
+
+/// Loops that a driver limits: ranges of k.
+#[test]
+fn few_loops() {
+    let _stated = pipelines(9999);
+    let (failures, done) = side_by_side([&VARIANTS[0], &VARIANTS[2]], |variant| {
+        let runtime = open(&Options { max_loops: Some(FEW_LOOPS), ..variant.options() });
+        let cells = representatives().into_iter().flat_map(|format| split_cells(variant, &runtime, format));
+        let lines: Vec<_> = cells.collect();
+        (lines.iter().flatten().cloned().collect(), lines.len())
+    });
+    report(&failures, done);
+}
+
+/// What splits a problem on real devices, forced on small shapes: shards, windows of x and y, workgroups beyond one dimension.
 #[test]
 fn forced_limits() {
     let _stated = pipelines(9999);
     let small = Options { max_binding: Some(16 << 10), ..Options::default() };
     let narrow = Options { max_groups: Some(3), ..Options::default() };
-    let short = Options { max_loops: Some(120), ..Options::default() };
-    let limits = [
-        ("binding of 16 KiB", &small, case(700, 256, 3, "many shards")),
-        ("binding of 16 KiB", &small, case(1031, 96, 19, "windows of x and y that start between alignments")),
-        ("binding of 16 KiB", &small, case(3, 1024, 40, "batch split")),
-        ("three workgroups a dimension", &narrow, case(100, 64, 9, "folded grid, batch split by the grid")),
-        ("120 loop iterations", &short, case(70, 8192, 9, "k split, sums added up")),
-        ("120 loop iterations", &short, case(70, 2048, 1, "k split, words in common")),
+    let in_parts = [
+        case(700, 256, 3, "many shards"),
+        case(1031, 96, 19, "windows of x and y that start between alignments"),
+        case(3, 1024, 40, "tokens split"),
     ];
-    let mut failures = vec![];
-    let mut done = 0;
-    for software in [true, false] {
-        for (label, options, case) in &limits {
-            let runtime = open(&Options { software: Some(software), ..(*options).clone() });
-            let label = format!("{label}, software = {software}");
-            for format in representatives().into_iter().filter(|f| fits(f, case)) {
+    let folded = [case(100, 64, 9, "workgroups folded, tokens split by their number")];
+    let limits =
+        [("binding of 16 KiB", &small, &in_parts[..]), ("three workgroups a dimension", &narrow, &folded)];
+    let pieces = limits.iter().flat_map(|limit| [true, false].map(|software| (limit, software)));
+    let (failures, done) = side_by_side(pieces, |((label, options, cases), software)| {
+        let (mut failures, mut done) = (vec![], 0);
+        let runtime = open(&Options { software: Some(software), ..(*options).clone() });
+        let label = format!("{label}, software = {software}");
+        for format in representatives() {
+            for case in cases.iter().filter(|case| fits(format, case)) {
                 failures.extend(cell(&runtime, format, case, &MatmulOptions::default(), &label));
                 done += 1;
             }
         }
-    }
+        (failures, done)
+    });
     report(&failures, done);
 }
 
@@ -327,7 +371,7 @@ fn empty_shapes() {
     let mut failures = vec![];
     let mut done = 0;
     for variant in &VARIANTS {
-        for format in formats() {
+        for format in representatives() {
             for case in [case(0, 256, 2, "no rows"), case(4, 256, 0, "no columns"), case(0, 0, 0, "nothing")]
             {
                 failures.extend(cell(

@@ -1,7 +1,7 @@
 //! FP8, MXFP4, NVFP4 and HQQ as checkpoints hold them: vectors by other packages, every layout, and files that lie.
 
 use crate::common::{Golden, report};
-use crate::device::{VARIANTS, open as open_runtime, pipelines};
+use crate::device::{VARIANTS, one_or_both, open as open_runtime, pipelines};
 use qmatmul::check::{self, NMSE_F32, compare, compare_bits};
 use qmatmul::file::{Model, OpenOptions};
 use qmatmul::gpu::Upload;
@@ -75,8 +75,8 @@ fn holds(file: &Golden, packed: &PackedTensor) {
     }
 }
 
-/// One tensor on both families of kernels, with subgroups or (where `i` is odd) without: pipelines take their time. Lines about
-/// what failed.
+/// One tensor on a family of kernels, both in turn, and in the full lane on both: with subgroups or (where `i` is odd) without.
+/// Lines about what failed.
 fn both_families(
     (i, why): (usize, &str),
     packed: &PackedTensor,
@@ -84,7 +84,7 @@ fn both_families(
     failures: &mut Vec<String>,
 ) -> usize {
     let mut done = 0;
-    for variant in VARIANTS.iter().skip(i % 2).step_by(2) {
+    for variant in one_or_both(i) {
         let options = MatmulOptions::default();
         let outcomes = check::tensor(variant.runtime(), packed, batches, &options, 3).expect("small");
         let bad = outcomes.iter().filter(|o| !o.comparison.passed);
@@ -320,7 +320,6 @@ mod fp8 {
     /// Scales without end or number are found on the host, and so are those that only the largest code makes infinite.
     #[test]
     fn scales_that_are_no_numbers_are_found() {
-        let _stated = pipelines(9999);
         for scale in [f32::NAN, f32::INFINITY, 1e38] {
             let mut tensors = weight(E4M3, &[5, 40], "weight_scale", Dtype::F32, &[5, 1]);
             tensors[1].3[8..12].copy_from_slice(&scale.to_le_bytes());
@@ -357,7 +356,6 @@ mod fp8 {
     /// Scales of other schemes, which are FP8 themselves, and vectors without a name that says so.
     #[test]
     fn other_tensors_of_fp8_are_listed() {
-        let _stated = pipelines(9999);
         let mut tensors = weight(E4M3, &[5, 40], "weight_scale", Dtype::F32, &[5, 1]);
         tensors.push(("b.table".into(), E4M3, vec![4], vec![1; 4]));
         tensors.push(("b.bias".into(), Dtype::F32, vec![1], vec![0; 4]));
@@ -370,7 +368,6 @@ mod fp8 {
     /// Scales whose names are unknown, or that are missing, and settings that speak of others.
     #[test]
     fn scales_that_are_lost_are_missed() {
-        let _stated = pipelines(9999);
         let alone = weight(E4M3, &[4, 256], "weight_scale", Dtype::F32, &[4, 1])[..1].to_vec();
         let (no, w) = (Value::Null, "a.weight");
         for method in ["fp8", "compressed-tensors", "modelopt", "fbgemm_fp8"] {
@@ -406,7 +403,6 @@ mod fp8 {
     /// The names of DeepSeek's newer files, and groups of which one size of several fits.
     #[test]
     fn scales_by_other_names_and_ways() {
-        let _stated = pipelines(9999);
         let mut tensors = weight(E4M3, &[4, 8], "scale", Dtype::F8_E8M0, &[1, 1]);
         (tensors[0].3, tensors[1].3) = (vec![0x38; 32], vec![0x80]);
         assert_eq!(load(&tensors, &settings(json!([128, 128]))).dequantize(), [2.0; 32]);
@@ -421,7 +417,6 @@ mod fp8 {
 
     #[test]
     fn lies_are_told_with_names_and_numbers() {
-        let _stated = pipelines(9999);
         let (_, good) = block();
         let (w, s) = ("packed.weight", "packed.weight_scale_inv");
         let (no, blocks) = (Value::Null, settings(json!([128, 128])));
@@ -533,7 +528,6 @@ mod float4 {
 
     #[test]
     fn descriptions_and_bits_are_told() {
-        let _stated = pipelines(9999);
         let told = |tensors: &Tensors| {
             let model = checkpoint(tensors, &Value::Null).expect("valid");
             let info = &model.tensors()[0];
@@ -647,7 +641,6 @@ mod float4 {
     /// The factor of ModelOpt multiplies the scale before the weight is rounded.
     #[test]
     fn modelopt_multiplies() {
-        let _stated = pipelines(9999);
         let (file, _, _) = ct("nvfp4");
         let (_, codes) = file.tensor("packed.weight_packed");
         let (_, scales) = file.tensor("packed.weight_scale");
@@ -661,7 +654,6 @@ mod float4 {
     /// Exponents and scales that no number has.
     #[test]
     fn scales_that_are_no_numbers_are_found() {
-        let _stated = pipelines(9999);
         let (_, mut mx) = gpt_oss();
         mx[1].3[5] = 255;
         let (_, mut nv, _) = ct("nvfp4");
@@ -708,7 +700,6 @@ mod float4 {
 
     #[test]
     fn lies_about_mxfp4_are_told() {
-        let _stated = pipelines(9999);
         let (_, good) = gpt_oss();
         let (b, s) = ("packed.gate_up_proj_blocks", "packed.gate_up_proj_scales");
         let (no, said) = (Value::Null, json!({"quant_method": "mxfp4"}));
@@ -737,7 +728,6 @@ mod float4 {
     /// Tensors of no bytes may claim any shape; that of their weight must be one, too.
     #[test]
     fn shapes_beyond_counting_are_refused() {
-        let _stated = pipelines(9999);
         let empty = |name: &str, dtype, shape: &[usize]| (name.to_owned(), dtype, shape.to_vec(), vec![]);
         let (u8, e4m3) = (Dtype::U8, Dtype::F8_E4M3);
         let cases = [
@@ -756,7 +746,6 @@ mod float4 {
 
     #[test]
     fn lies_about_nvfp4_are_told() {
-        let _stated = pipelines(9999);
         let (_, good, _) = ct("nvfp4");
         let (w, s, g) = ("packed.weight_packed", "packed.weight_scale", "packed.weight_global_scale");
         let no = Value::Null;
@@ -822,7 +811,6 @@ mod hqq {
     /// All that a state_dict has beside a weight belongs to it.
     #[test]
     fn numbers_beside_the_codes_are_parts() {
-        let _stated = pipelines(9999);
         let (file, mut tensors) = vector();
         let number =
             |name: &str, v: i32| (format!("packed.{name}"), Dtype::I32, vec![], v.to_le_bytes().to_vec());
@@ -918,7 +906,6 @@ mod hqq {
     /// Without its shape a weight is known only where a bias or a group that is a whole row says it.
     #[test]
     fn shapes_that_are_not_said() {
-        let _stated = pipelines(9999);
         let (tensors, want) = made(4, (10, 128), 64, Dtype::F32);
         let blind = without(&tensors, "packed.shape");
         let said = settings(4.0, json!(64), 1);
@@ -941,7 +928,6 @@ mod hqq {
     /// As hqq saves them with `view_as_float`.
     #[test]
     fn bytes_may_be_viewed_as_floats() {
-        let _stated = pipelines(9999);
         let (file, tensors) = vector();
         let viewed = changed(&tensors, "packed.W_q", Dtype::F16, &[128, 32]);
         assert_eq!(weight(&viewed, &Value::Null).dequantize(), file.f32s("dequant_f32"));
@@ -949,7 +935,6 @@ mod hqq {
 
     #[test]
     fn lies_are_told_with_names_and_numbers() {
-        let _stated = pipelines(9999);
         let (_, good) = vector();
         let (w, s, z) = ("packed.W_q", "packed.scale", "packed.zero");
         let no = Value::Null;

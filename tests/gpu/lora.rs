@@ -39,7 +39,6 @@ fn scale(config: Value, rank: usize) -> f64 {
 
 #[test]
 fn the_adapter_of_peft_is_read() {
-    let _stated = pipelines(9999);
     let adapter = open_adapter(&path("golden/checkpoints/lora")).expect("the file is valid");
     let shown: Vec<_> = adapter.modules().iter().map(|m| (&*m.name, m.rank, m.scale)).collect();
     let wanted =
@@ -92,7 +91,6 @@ fn golden_products_of_an_adapter_on_nf4() {
 
 #[test]
 fn scales_divide_by_the_rank_or_by_its_root() {
-    let _stated = pipelines(9999);
     assert_eq!(scale(lora_config(4, 6.0), 4), 1.5);
     assert_eq!(scale(with(lora_config(4, 6.0), "use_rslora", json!(true)), 4), 3.0);
     assert_eq!(scale(with(lora_config(4, 6.0), "use_rslora", json!(false)), 4), 1.5);
@@ -102,7 +100,6 @@ fn scales_divide_by_the_rank_or_by_its_root() {
 /// The first pattern that matches counts, in each table by itself; the rank of a pattern is that of the scale.
 #[test]
 fn patterns_decide_about_ranks_and_scales() {
-    let _stated = pipelines(9999);
     let mut config = lora_config(2, 8.0);
     config["rank_pattern"] = json!({"self_attn.q_proj": 4, "q_proj": 5, "^up": 3});
     config["alpha_pattern"] = json!({"v_proj": 1, "0.self_attn.q_proj": 32});
@@ -124,7 +121,6 @@ fn patterns_decide_about_ranks_and_scales() {
 
 #[test]
 fn tensors_may_carry_the_adapters_name_and_be_halves() {
-    let _stated = pipelines(9999);
     let halves = |side: &str, shape: [usize; 2], dtype, one: [u8; 2]| -> Raw {
         let name = format!("base_model.model.{MODULE}.lora_{side}.default.weight");
         (name, dtype, shape.to_vec(), one.repeat(shape[0] * shape[1]))
@@ -142,7 +138,6 @@ fn tensors_may_carry_the_adapters_name_and_be_halves() {
 /// What says nothing, or nothing about the product, is taken.
 #[test]
 fn features_that_are_off_are_no_matter() {
-    let _stated = pipelines(9999);
     let off = [
         ("use_dora", json!(false)),
         ("modules_to_save", Value::Null),
@@ -182,7 +177,6 @@ fn refused(
 
 #[test]
 fn configurations_that_lie_or_ask_for_more_are_refused_by_name() {
-    let _stated = pipelines(9999);
     let good = lora_config(4, 8.0);
     let cases = [
         ("peft_type", json!("LOHA"), &["LOHA", "LORA"][..]),
@@ -232,7 +226,6 @@ fn configurations_that_lie_or_ask_for_more_are_refused_by_name() {
 
 #[test]
 fn texts_that_are_no_configuration_are_refused() {
-    let _stated = pipelines(9999);
     let folder = TempDir::new().expect("a temporary folder");
     write_adapter(folder.path(), &lora_config(4, 8.0), &lora_tensors(MODULE, (4, 8), 4, 1));
     let huge = format!(r#"{{"peft_type": "{}"}}"#, "x".repeat(1 << 20));
@@ -267,7 +260,6 @@ fn tensor(name: &str, shape: &[usize]) -> Raw {
 
 #[test]
 fn tensors_that_do_not_belong_are_refused_by_name() {
-    let _stated = pipelines(9999);
     let a = || tensor("q.lora_A.weight", &[4, 8]);
     let b = || tensor("q.lora_B.weight", &[6, 4]);
     let integers =
@@ -325,7 +317,6 @@ fn tensors_that_do_not_belong_are_refused_by_name() {
 /// A table has a pattern for each module at most. `tests/fast/file_bounds.rs` has the time that they take.
 #[test]
 fn too_many_patterns_are_refused() {
-    let _stated = pipelines(9999);
     let tensors = lora_tensors("m7", (1, 1), 1, 1);
     let with_patterns = |count: u32| {
         let patterns: serde_json::Map<_, _> = (0..count).map(|i| (format!("m{i:x}"), json!(1))).collect();
@@ -340,7 +331,6 @@ fn too_many_patterns_are_refused() {
 /// Dots stand for any character, and could leave every pattern possible to the end of a name.
 #[test]
 fn patterns_that_dots_leave_open_are_refused() {
-    let _stated = pipelines(9999);
     let keys = (0..1u32 << 12).map(|i| (0..12).map(move |bit| if i >> bit & 1 == 0 { 'a' } else { '.' }));
     let patterns: serde_json::Map<_, _> = keys.map(|key| (key.collect(), json!(1))).collect();
     let config = with(lora_config(1, 1.0), "alpha_pattern", patterns.into());
@@ -352,7 +342,6 @@ fn patterns_that_dots_leave_open_are_refused() {
 /// Every prefix and many flipped bits of both real files: an error or an adapter, never a panic.
 #[test]
 fn mutated_files_never_panic() {
-    let _stated = pipelines(9999);
     let folder = TempDir::new().expect("a temporary folder");
     let names = ["adapter_config.json", "adapter_model.safetensors"];
     let real =
@@ -388,7 +377,7 @@ fn plain(name: &str, rows: usize, cols: usize, values: &[f32]) -> PackedTensor {
 }
 
 /// A weight of random blocks with a bias and adapters of these ranks, all about as large as its products.
-fn linear(format: &str, (m, k): (usize, usize), bias: bool, ranks: &[usize]) -> Linear {
+pub fn linear(format: &str, (m, k): (usize, usize), bias: bool, ranks: &[usize]) -> Linear {
     let format = format::by_name(format).expect("a format of the table");
     let mut linear = Linear::new(random_tensor("w", format, m, k, 5).expect("the shape fits"));
     if bias {
@@ -404,7 +393,7 @@ fn linear(format: &str, (m, k): (usize, usize), bias: bool, ranks: &[usize]) -> 
 }
 
 /// One layer and batch; a line about it if it failed.
-fn cell(
+pub fn cell(
     runtime: &Runtime,
     linear: &Linear,
     n: usize,
@@ -539,7 +528,6 @@ fn the_check_sees_what_is_missing() {
 /// The low rank by plain loops over the definition, not over the matrices that the reference joins or multiplies.
 #[test]
 fn the_reference_is_the_formula() {
-    let _stated = pipelines(9999);
     let (m, k, n) = (3, 5, 2);
     let (linear, x) = (linear("F32", (m, k), true, &[2, 1]), activations(n * k, 3));
     let got = reference::linear(&linear, &x, Activations::F32).expect("shapes fit");
@@ -656,7 +644,6 @@ fn misuse_of_layers_is_an_error() {
 /// A bias is taken where a linear layer has one.
 #[test]
 fn a_weight_finds_its_bias() {
-    let _stated = pipelines(9999);
     let folder = TempDir::new().expect("a temporary folder");
     let file = folder.path().join("model.safetensors");
     let ones = |name: &str, shape: &[usize]| f32_tensor(name, shape, &vec![1.0; shape.iter().product()]);

@@ -43,7 +43,6 @@ fn is_send_sync<T: Send + Sync>() {}
 
 #[test]
 fn handles_may_go_to_other_threads() {
-    let _stated = pipelines(9999);
     is_send_sync::<Runtime>();
     is_send_sync::<qmatmul::Weights>();
     is_send_sync::<Error>();
@@ -171,6 +170,28 @@ fn non_finite_scales_are_found_on_the_host() {
     assert!(y[..5].iter().chain(&y[7..]).all(|v| v.is_finite()), "rows without NaN stay clean: {y:?}");
 }
 
+/// Scales of their own tensors, double quantized ones, and outlier columns: an upload refuses them as the host's check does.
+#[test]
+fn scales_in_parts_that_are_not_finite_are_refused() {
+    let _stated = pipelines(0);
+    let runtime = VARIANTS[0].runtime();
+    for (file, part) in [
+        ("golden/bnb/nf4.b64.dq.safetensors", "packed.weight.nested_absmax"),
+        ("golden/int8/edge.safetensors", "packed.SCB"),
+    ] {
+        let path = crate::common::path(file);
+        let mut bytes = std::fs::read(&path).expect("a golden file");
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("a golden file");
+        let at = tensors.tensor(part).expect("a part").data().as_ptr() as usize - bytes.as_ptr() as usize;
+        bytes[at..][..4].copy_from_slice(&f32::INFINITY.to_le_bytes());
+        let model = Model::from_bytes("lie.safetensors", bytes).expect("lengths are right");
+        let packed = model.find("packed").and_then(|info| model.tensor(info)).expect("lengths are right");
+        assert!(packed.check_finite().is_err(), "{file}");
+        let error = runtime.upload(&packed).map(drop).expect_err("infinite scales");
+        assert!(matches!(error, Error::NonFinite { .. }), "{file}: {error}");
+    }
+}
+
 #[test]
 fn activations_are_checked() {
     let _stated = pipelines(9999);
@@ -190,7 +211,6 @@ fn activations_are_checked() {
 
 #[test]
 fn shapes_that_do_not_fit_are_refused_with_both_numbers() {
-    let _stated = pipelines(9999);
     let format = format::by_name("Q6_K").expect("a format");
     let error = PackedTensor::new("odd", format, 2, 300, vec![]).expect_err("300 is no multiple of 256");
     assert!(error.to_string().contains("256") && error.to_string().contains("300"), "{error}");
@@ -255,7 +275,6 @@ fn misuse_is_an_error_and_leaves_the_runtime_usable() {
 
 #[test]
 fn the_reference_gives_the_same_bits_on_any_number_of_threads() {
-    let _stated = pipelines(9999);
     let (w, x) = (q4_0(301, 1024), activations(3 * 1024, 6));
     let on = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
@@ -306,5 +325,8 @@ fn rows_without_columns_take_no_time() {
         runtime.upload(&PackedTensor::new("w", f32, rows, 0, vec![]).expect("no bytes")).expect("nothing");
     assert!(runtime.dequantize(&w).expect("nothing").is_empty());
     assert!(runtime.matmul(&w, &[]).expect("nothing").is_empty());
+    let packed = PackedTensor::new("w", f32, rows, 0, vec![]).expect("no bytes");
+    let outcomes = check::tensor(runtime, &packed, &[1, 8], &MatmulOptions::default(), 1).expect("nothing");
+    assert!(outcomes.len() == 1 && outcomes[0].comparison.passed, "there is nothing to multiply");
     assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
 }

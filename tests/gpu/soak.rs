@@ -111,7 +111,6 @@ fn cycles() {
 
 #[test]
 fn runtimes() {
-    let _stated = pipelines(9999);
     if !alone("runtimes") {
         return;
     }
@@ -188,7 +187,7 @@ fn mixed_work() {
         return;
     }
     let asked = std::env::var("QMATMUL_SOAK_SECONDS").ok().map(|s| s.parse().expect("seconds"));
-    let seconds: u64 = asked.unwrap_or(if is_long() { 3600 } else { 5 });
+    let seconds: u64 = asked.unwrap_or(if is_long() { 3600 } else { 2 });
     let options = Options { memory_limit: Some(48 * MIB), ..VARIANTS[0].options() };
     let runtime = crate::device::open(&options);
     let works = Work::all();

@@ -1,74 +1,27 @@
 //! INT8, INT4, UINT8 and UINT4: every way to share scales, on every kernel.
 
+use crate::cells::{LAYOUTS, UNIFORM, layout_cells};
 use crate::common::report;
-use crate::device::{Tally, VARIANTS, Variant, pipelines, side_by_side, total};
+use crate::device::{VARIANTS, pipelines, side_by_side, total};
 use qmatmul::check;
 use qmatmul::format::uniform::Group;
-use qmatmul::kernel::MatmulOptions;
-use qmatmul::{Activations, Error, PackedTensor, format};
+use qmatmul::{Error, PackedTensor, format};
 
-const FORMATS: [&str; 8] = ["INT8", "INT4", "INT3", "INT2", "UINT8", "UINT4", "UINT3", "UINT2"];
-
-/// Rows, columns, what shares a scale, batch, with a reason.
-const LAYOUTS: &[(usize, usize, Group, usize, &str)] = &[
-    (70, 96, Group::Tensor, 3, "one scale for all"),
-    (33, 160, Group::Row, 9, "a scale a row"),
-    (5, 33, Group::Row, 2, "an odd number of columns: rows end inside words and bytes"),
-    (300, 1, Group::Row, 4, "one column"),
-    (7, 128, Group::Columns(32), 1, "a scale for each chunk"),
-    (7, 352, Group::Columns(128), 33, "a short last group"),
-    (9, 100, Group::Columns(16), 5, "two scales a chunk"),
-    (9, 67, Group::Columns(5), 1, "groups that begin anywhere"),
-    (3, 40, Group::Columns(1), 2, "a scale for each weight"),
-    (40, 1056, Group::Columns(4096), 17, "groups longer than rows"),
-];
-
-fn make(name: &str, (m, k): (usize, usize), group: Group, seed: u64) -> PackedTensor {
-    let format = format::by_name(name).expect("a format of the table");
-    let weights: Vec<f32> = check::activations(m * k, seed).iter().map(|w| w + 0.25).collect();
-    PackedTensor::encode_uniform("w", format, (m, k), &weights, group).expect("finite")
-}
-
+/// Each layout with two formats, and each format in two layouts or more; the full lane has all of both on all variants.
 #[test]
-fn every_layout_of_scales_on_every_kernel() {
+fn every_layout_of_scales() {
     let _stated = pipelines(9999);
-    let (failures, done) = side_by_side(VARIANTS.iter().enumerate(), |(v, variant)| {
-        // Pipelines take their time: with subgroups here, without them there.
-        let layouts = LAYOUTS.iter().enumerate().filter(|(i, _)| i % 2 == v % 2);
-        total(layouts.map(|(i, layout)| one_layout(variant, layout, i as u64)))
+    let (failures, done) = side_by_side(0..VARIANTS.len(), |v| {
+        let cells = (0..LAYOUTS.len()).flat_map(|l| (0..UNIFORM.len()).map(move |f| (l, f)));
+        let here = cells.filter(|(l, f)| (l + f) % 4 == 0 && l % VARIANTS.len() == v);
+        total(here.map(|(l, f)| layout_cells(&VARIANTS[v], VARIANTS[v].runtime(), UNIFORM[f], &LAYOUTS[l])))
     });
     report(&failures, done);
-}
-
-fn one_layout(variant: &Variant, layout: &(usize, usize, Group, usize, &str), seed: u64) -> Tally {
-    let &(m, k, group, n, why) = layout;
-    let (mut failures, mut done) = (vec![], 0);
-    for name in FORMATS {
-        let packed = make(name, (m, k), group, seed);
-        for activations in [Activations::F32, Activations::Q8] {
-            if activations == Activations::Q8 && !packed.layout().has_integers() {
-                continue;
-            }
-            let options = MatmulOptions::with(activations);
-            let outcomes = check::tensor(variant.runtime(), &packed, &[n], &options, 3).expect("small");
-            let line = |o: &check::Outcome| {
-                let (kernels, activations) = (variant.name, activations.name());
-                format!(
-                    "{name} {m}x{k} {group:?} ({why}), {kernels}, {activations}: {} {}",
-                    o.operation, o.comparison
-                )
-            };
-            failures.extend(outcomes.iter().filter(|o| !o.comparison.passed).map(line));
-            done += outcomes.len();
-        }
-    }
-    (failures, done)
 }
 
 /// The formulas of the textbooks, number by number: 1.2, -0.5, 4.3, 1.2, -3.1, 0.8, 2.4, 5.4 by hand.
 #[test]
 fn codes_and_scales_are_those_of_the_formulas() {
-    let _stated = pipelines(9999);
     let w = [1.2f32, -0.5, 4.3, 1.2, -3.1, 0.8, 2.4, 5.4];
     let encode = |name: &str| {
         let format = format::by_name(name).expect("a format of the table");
@@ -93,8 +46,7 @@ fn codes_and_scales_are_those_of_the_formulas() {
 /// Half a step at worst, with zero exactly zero.
 #[test]
 fn no_weight_strays_by_more_than_half_a_step() {
-    let _stated = pipelines(9999);
-    for name in FORMATS {
+    for name in UNIFORM {
         for group in [Group::Tensor, Group::Row, Group::Columns(24)] {
             let weights: Vec<f32> =
                 check::activations(11 * 50, 3).iter().map(|w| if w.abs() < 0.1 { 0.0 } else { *w }).collect();
@@ -120,7 +72,6 @@ fn no_weight_strays_by_more_than_half_a_step() {
 
 #[test]
 fn wrong_groups_and_formats_are_named() {
-    let _stated = pipelines(9999);
     let encode = |name: &str, group| {
         let format = format::by_name(name).expect("a format of the table");
         PackedTensor::encode_uniform("w", format, (1, 8), &[1.0; 8], group).expect_err("refused").to_string()
@@ -136,7 +87,6 @@ fn wrong_groups_and_formats_are_named() {
 /// Finite weights whose span is infinite.
 #[test]
 fn scales_that_overflow_are_refused() {
-    let _stated = pipelines(9999);
     let format = |name| format::by_name(name).expect("a format of the table");
     let weights = [-3e38f32, 3e38, 0.0, 1.0];
     for (name, fits) in [("INT4", true), ("UINT4", false), ("UINT8", false)] {
