@@ -1,6 +1,6 @@
 //! How long NF4 and FP4 take to encode on the CPU and on a device, medians of seven: `cargo run --release --example encode_speed`
 //!
-//! `WGPU_BACKEND` and `WGPU_ADAPTER_NAME` choose the device. `benches/README.md` has figures.
+//! `WGPU_BACKEND` and `WGPU_ADAPTER_NAME` choose the device. `docs/lab` has figures.
 
 use qmatmul::check;
 use qmatmul::format::{Format, by_name, four_bit::Recipe};

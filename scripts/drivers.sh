@@ -4,7 +4,7 @@
 #   lavapipe{,-128,-512}   Mesa's driver as installed, at subgroups of 8, 4 and 16
 #   sid{,-128,-512}        the newest Mesa of Debian, with cooperative matrices at 8
 #   swiftshader, gl        the low end: subgroups of 4 without f16; neither subgroups nor f16
-#   lavapipe-layer, sid-layer   under the Vulkan validation layer, which must be silent
+#   lavapipe-layer, sid-layer   under the Vulkan validation layer, which must report nothing
 #   tint, dxc, fxc, msl, spirv, spirv-sid   compilers and validators on what naga reads and writes
 #   dx12                   the command for Windows on Wine's Direct3D 12: every format, all activations, the models of this repository (root only)
 #

@@ -77,7 +77,7 @@ cargo_for_windows() {
 
 build_for_windows() {
     say "building for Windows ..."
-    touch src/lib.rs # so that warnings are told again
+    touch src/lib.rs # so that warnings are reported again
     cargo_for_windows build --release --bin qmatmul >"$results/$1.build" 2>&1 &&
         cp "$windows/target/$windows_target/release/qmatmul.exe" "$windows/bin/"
 }

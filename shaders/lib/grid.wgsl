@@ -1,4 +1,4 @@
-// For formats whose codes are entries of a grid in `book`. Twin: src/format/ggml/grid.rs.
+// For formats whose codes are entries of a codebook in `book`. Twin: src/format/ggml/grid.rs.
 
 fn bytes(v: u32) -> vec4<u32> {
     return (vec4<u32>(v) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u);
@@ -60,7 +60,7 @@ struct Shifted {
     d: vec2<f32>,
 }
 
-// Both ways are exact but for the sign of a zero.
+// Both ways are exact except for the sign of a zero.
 fn shifted_quad(v: u32, d: f32, delta: f32) -> vec4<f32> {
     let value = vec4<f32>(two_bit_values(v));
     if (ZERO_SIGN) {

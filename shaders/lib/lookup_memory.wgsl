@@ -1,4 +1,4 @@
-// The sixteen values of the book in workgroup memory.
+// The sixteen values of the codebook in workgroup memory.
 
 var<workgroup> sixteen: array<f32, 16>;
 

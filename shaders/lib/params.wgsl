@@ -1,4 +1,4 @@
-// What one dispatch is told, and the packed weights. Mirrored by `Params` in src/kernel/plan.rs; a test compares the two.
+// The parameters of one dispatch, and the packed weights. Mirrored by `Params` in src/kernel/plan.rs; a test compares the two.
 
 struct Params {
     rows: u32,          // rows of this shard of w
@@ -25,7 +25,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> w: array<u32>;     // the planes of the shard, one after the other
-@group(0) @binding(5) var<storage, read> book: array<u32>;  // the code book of the format, if it has one
+@group(0) @binding(5) var<storage, read> book: array<u32>;  // the codebook of the format, if it has one
 
 // Index of this workgroup in the folded grid.
 fn group_index(id: vec3<u32>, grid: vec3<u32>) -> u32 {

@@ -24,7 +24,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
     let r3 = w_row(t, lane + 3u * SUBGROUP);
 
     var sums: array<vec4<f32>, COLS>;
-    // Loops that end where they are told, not where they begin: a software driver would run their bodies once more for no lane.
+    // Loops with their condition at the end, not at the beginning: a software driver would run their bodies once more for no lane.
     var chunk = t.chunk_begin;
     if (chunk < t.chunk_end) {
         loop {
