@@ -7,8 +7,8 @@ use super::memory::Buffer;
 use super::runtime::Runtime;
 use super::transfer;
 use crate::error::{Error, Result};
-use crate::format::Layout;
 use crate::kernel::compose::{self, Source};
+use crate::kernel::shard::DeviceLayout;
 use crate::kernel::{Kernel, KernelConfig};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -80,7 +80,7 @@ impl Pipelines {
         errors: &DeviceErrors,
         kernel: &'static Kernel,
         config: &KernelConfig,
-        layout: &Layout,
+        layout: &DeviceLayout,
     ) -> Result<Arc<wgpu::ComputePipeline>> {
         let slot = lock(&self.slots).entry(key(kernel, config, layout)).or_default().clone();
         let mut pipeline = lock(&slot);
@@ -108,7 +108,7 @@ impl Pipelines {
     }
 
     /// A code book, uploaded at first use.
-    pub fn book(&self, runtime: &Runtime, layout: &Layout) -> Result<Buffer> {
+    pub fn book(&self, runtime: &Runtime, layout: &DeviceLayout) -> Result<Buffer> {
         let mut books = lock(&self.books);
         let words = layout.book.words();
         if let Some(book) = books.get(&words) {
@@ -125,7 +125,7 @@ impl Pipelines {
         errors: &DeviceErrors,
         kernel: &Kernel,
         config: &KernelConfig,
-        layout: &Layout,
+        layout: &DeviceLayout,
     ) -> Result<wgpu::ComputePipeline> {
         let mut source = compose::compose(kernel, config, layout);
         errors.at(Point::Compiling(&mut source.text));
@@ -196,7 +196,7 @@ fn located(module: &wgpu::ShaderModule, source: &Source) -> Option<String> {
 }
 
 /// What a pipeline depends on. Kernels that decode nothing are the same for all formats.
-pub(super) fn key(kernel: &'static Kernel, config: &KernelConfig, layout: &Layout) -> Key {
+pub(super) fn key(kernel: &'static Kernel, config: &KernelConfig, layout: &DeviceLayout) -> Key {
     match kernel.operation.decodes() {
         true => (
             kernel.name,

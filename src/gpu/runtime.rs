@@ -13,8 +13,12 @@ use super::transfer;
 use super::tuning::Tuning;
 use super::weights::{self, Upload, Weights};
 use crate::error::{Error, Result};
-use crate::format::{Format, Layout};
-use crate::kernel::{self, Candidate, Caps, Kernel, KernelConfig, MatmulOptions, Problem, plan, reference};
+use crate::format::Format;
+use crate::kernel::shard::DeviceLayout;
+use crate::kernel::types::Batch;
+use crate::kernel::{
+    self, Candidate, Caps, Kernel, KernelConfig, MatmulOptions, Problem, limits, op, plan, shapes,
+};
 use crate::tensor::{PackedTensor, check_finite};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -258,9 +262,9 @@ impl Runtime {
         experts: &[u32],
         options: &MatmulOptions,
     ) -> Result<Vec<f32>> {
-        let n = reference::batch(w.name(), w.cols(), x.len())?;
+        let n = shapes::batch(w.name(), w.cols(), x.len())?;
         check_finite(&format!("activations for `{}`", w.name()), x)?;
-        reference::check_experts(w.name(), w.experts(), n, experts)?;
+        shapes::check_experts(w.name(), w.experts(), n, experts)?;
         self.run(w, &Task::Experts(x, experts, options), 0)
     }
 
@@ -442,7 +446,7 @@ impl Runtime {
         options: &MatmulOptions,
         least: f64,
     ) -> Result<Timing> {
-        let columns = |w: &Weights| reference::batch(w.name(), w.cols(), x.len());
+        let columns = |w: &Weights| shapes::batch(w.name(), w.cols(), x.len());
         let n = weights.iter().map(columns).next().unwrap_or(Ok(0))?;
         for w in weights {
             if columns(w)? != n {
@@ -480,7 +484,7 @@ impl Runtime {
     /// `x` in parts that one submission moves.
     pub(crate) fn batches<'x>(&self, w: &Weights, x: &'x [f32]) -> Result<Vec<&'x [f32]>> {
         self.check()?;
-        let n = reference::batch(w.name(), w.cols(), x.len())?;
+        let n = shapes::batch(w.name(), w.cols(), x.len())?;
         check_finite(&format!("activations for `{}`", w.name()), x)?;
         let columns = columns_at_once(w.rows(), w.cols());
         Ok(if n == 0 { vec![] } else { x.chunks(columns * w.cols()).collect() })
@@ -552,18 +556,18 @@ impl Runtime {
         let caps = self.caps();
         Ok(match task {
             Task::Matmul(x, options) => {
-                let n = reference::batch(w.name(), w.cols(), x.len())?;
+                let n = shapes::batch(w.name(), w.cols(), x.len())?;
                 (self.plan_matmul(w, n, options)?, n * w.rows())
             }
             Task::Experts(x, experts, options) => {
-                let n = reference::batch(w.name(), w.cols(), x.len())?;
+                let n = shapes::batch(w.name(), w.cols(), x.len())?;
                 let per = experts.len() / n.max(1);
                 (self.plan_experts(w, experts.len(), per, options)?, experts.len() * (w.rows() / w.experts()))
             }
             Task::Dequantize(rows) => {
-                (plan::dequantize(w.shape(), rows.clone(), caps)?, rows.len() * w.cols())
+                (op::dequantize::plan(w.shape(), rows.clone(), caps)?, rows.len() * w.cols())
             }
-            Task::GetRows(rows) => (plan::get_rows(w.shape(), rows.len(), caps)?, rows.len() * w.cols()),
+            Task::GetRows(rows) => (op::get_rows::plan(w.shape(), rows.len(), caps)?, rows.len() * w.cols()),
         })
     }
 
@@ -590,7 +594,8 @@ impl Runtime {
             return Err(Error::LimitExceeded { what, wanted, limit });
         }
         let choose = |request: &Problem| self.choose(w.format(), request, options);
-        plan::matmul(w.shape(), batch, options.activations, &choose, self.caps())
+        let batch = Batch { columns, accumulate: batch.1 };
+        op::matmul::plan(w.shape(), batch, options.activations, &choose, self.caps())
     }
 
     fn plan_experts(
@@ -601,7 +606,8 @@ impl Runtime {
         options: &MatmulOptions,
     ) -> Result<Vec<plan::Dispatch>> {
         let choose = |request: &Problem| self.choose(w.format(), request, options);
-        plan::matmul_experts(w.shape(), (slots, per), options.activations, &choose, self.caps())
+        let slots = op::experts::Slots { count: slots, per };
+        op::experts::plan(w.shape(), slots, options.activations, &choose, self.caps())
     }
 
     /// The kernel for a request: of those that `options` allow the one that was measured to be the fastest, else the first.
@@ -699,7 +705,7 @@ impl Runtime {
         &self,
         kernel: &'static Kernel,
         config: &KernelConfig,
-        layout: &Layout,
+        layout: &DeviceLayout,
     ) -> Result<Arc<wgpu::ComputePipeline>> {
         self.inner.pipelines.get(self.device(), &self.inner.errors, kernel, config, layout)
     }
@@ -725,7 +731,7 @@ impl Runtime {
         }
     }
 
-    pub(super) fn book(&self, layout: &Layout) -> Result<Buffer> {
+    pub(super) fn book(&self, layout: &DeviceLayout) -> Result<Buffer> {
         self.inner.pipelines.book(self, layout)
     }
 
@@ -755,7 +761,7 @@ impl Runtime {
 /// dispatch may have, so that a driver is never silent for long.
 fn columns_at_once(rows: usize, cols: usize) -> usize {
     let by_elements = BATCH_ELEMENTS / cols.max(rows).max(1);
-    let by_products = plan::PRODUCTS / cols.saturating_mul(rows).max(1);
+    let by_products = limits::PRODUCTS / cols.saturating_mul(rows).max(1);
     by_elements.min(by_products).max(1)
 }
 
@@ -795,7 +801,7 @@ mod tests {
                 columns * rows.max(cols) <= BATCH_ELEMENTS.max(rows.max(cols)),
                 "{rows} x {cols}: {columns}"
             );
-            assert!(columns * rows * cols <= plan::PRODUCTS, "{rows} x {cols}: {columns}");
+            assert!(columns * rows * cols <= limits::PRODUCTS, "{rows} x {cols}: {columns}");
         }
         // Products are the bound of a large output matrix, not memory: 65 columns instead of 523.
         assert_eq!(columns_at_once(128_256, 4096), 65);

@@ -5,8 +5,9 @@ use super::record::{BoundProgram, Io};
 use super::runtime::Runtime;
 use super::{transfer, upload};
 use crate::error::{Error, Result};
-use crate::format::{Format, Layout};
-use crate::kernel::plan::{self, Shard, Weight, shards};
+use crate::format::Format;
+use crate::kernel::op::row_scales;
+use crate::kernel::shard::{DeviceLayout, Shard, Stack, Weight, shards};
 use crate::tensor::PackedTensor;
 
 /// A weight `[rows, cols]` that lies packed in device memory. Cheap to clone; the memory is freed with the last clone.
@@ -15,7 +16,7 @@ pub struct Weights {
     /// Which runtime the buffers belong to.
     pub(super) owner: u64,
     pub(super) name: std::sync::Arc<str>,
-    pub(super) layout: std::sync::Arc<Layout>,
+    pub(super) layout: std::sync::Arc<DeviceLayout>,
     rows: usize,
     cols: usize,
     pub(super) shards: std::sync::Arc<[Shard]>,
@@ -109,7 +110,7 @@ impl Weights {
                 shard.rows.len() as u64 * 4,
                 wgpu::BufferUsages::STORAGE,
             )?;
-            let step = plan::row_scales(self.shape(), i, runtime.caps())?;
+            let step = row_scales::plan(self.shape(), i, runtime.caps())?;
             // It reads no activations; any buffer will do.
             let io = Io { x: &self.book, y: &y, experts: None };
             BoundProgram::new(runtime, self, &io, &[step])?.encode(&mut encoder);
@@ -121,7 +122,7 @@ impl Weights {
 }
 
 pub(super) fn upload(runtime: &Runtime, tensor: &PackedTensor, mut options: Upload) -> Result<Weights> {
-    let mut layout = tensor.layout();
+    let mut layout = DeviceLayout::from(tensor.layout());
     let (shape, experts) = ((tensor.rows(), tensor.cols()), options.experts);
     if experts == 0 || !shape.0.is_multiple_of(experts) {
         let name = tensor.name();
@@ -132,7 +133,8 @@ pub(super) fn upload(runtime: &Runtime, tensor: &PackedTensor, mut options: Uplo
     }
     // Experts stay whole.
     let unit = if experts == 1 { 1 } else { shape.0 / experts };
-    let shards = shards(tensor.name(), &mut layout, shape, unit, runtime.caps())?;
+    let stack = Stack { rows: shape.0, cols: shape.1, unit };
+    let shards = shards(tensor.name(), &mut layout, stack, runtime.caps())?;
     let total = shards.iter().map(Shard::bytes).sum();
     let mut done = 0;
     let mut buffers = vec![];
