@@ -220,31 +220,12 @@ pub struct Layout {
     pub codes: Codes,
     /// The columns lie in another order on the device, which the book has: place `i` holds column `book[i]`.
     pub ordered: bool,
-    /// Of a tensor that is laid out for a software adapter: lanes of its subgroup. Each takes four rows, as far apart as there are
-    /// lanes, and these lie side by side in wide planes, 16 bytes of each in turn. 0 where rows lie one after the other.
-    pub lanes: u32,
 }
 
 impl Layout {
-    /// A bit for each plane whose rows lie side by side.
-    pub fn interleaved(&self) -> u32 {
-        let wide = self.planes.iter().enumerate().filter(|(_, plane)| self.lanes > 0 && plane.is_wide());
-        wide.map(|(i, _)| 1 << i).sum()
-    }
-
-    /// Rows that lie side by side, and those of other lanes among them: shards have room for a multiple of so many.
-    pub fn tile_rows(&self) -> usize {
-        if self.interleaved() == 0 { 1 } else { 4 * self.lanes as usize }
-    }
-
     /// True if the shader has `codes32` for this tensor.
     pub fn has_codes(&self) -> bool {
         self.codes != Codes::None
-    }
-
-    /// True if the shader has `weight`, which gives single weights: LLM.int8 asks for those of outlier features.
-    pub fn has_columns(&self) -> bool {
-        self.format.name == "INT8" && self.has_integers() && !self.ordered
     }
 
     /// True if those codes are integers, which can be multiplied with eight-bit activations.
@@ -313,7 +294,6 @@ impl Format {
                 planes: b.planes.to_vec(),
                 book: b.book.clone(),
                 ordered: false,
-                lanes: 0,
                 codes: self.codes,
             },
         }

@@ -10,7 +10,8 @@ use super::pipelines::Pipelines;
 use super::probe;
 use super::tuning::Tuning;
 use crate::error::Result;
-use crate::format::{Format, Layout};
+use crate::format::Format;
+use crate::kernel::shard::DeviceLayout;
 use crate::kernel::{self, Candidate, Caps, Kernel, KernelConfig, MatmulOptions, Problem};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -187,7 +188,7 @@ impl Context {
         &self,
         kernel: &'static Kernel,
         config: &KernelConfig,
-        layout: &Layout,
+        layout: &DeviceLayout,
     ) -> Result<Arc<wgpu::ComputePipeline>> {
         self.inner.pipelines.get(self.device(), &self.inner.errors, kernel, config, layout)
     }

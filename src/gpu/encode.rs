@@ -7,10 +7,13 @@ use super::runtime::Runtime;
 use super::{pack, transfer};
 use crate::error::{Error, Result};
 use crate::format::four_bit::{self, Recipe, Table};
-use crate::format::{Format, Layout, affine, bnb4};
+use crate::format::{Format, affine, bnb4};
 use crate::kernel::Threshold;
+use crate::kernel::limits::QUANTIZE_WEIGHTS;
 use crate::kernel::llm_int8::{self, Find, Staged};
-use crate::kernel::plan::{self, Buffer, Weight};
+use crate::kernel::op::quantize_four_bit;
+use crate::kernel::plan::{self, Buffer};
+use crate::kernel::shard::{DeviceLayout, Weight};
 use crate::tensor::{PackedTensor, check_count, check_finite, four_bit_table};
 use std::ops::Range;
 use std::sync::Arc;
@@ -62,7 +65,7 @@ impl Runtime {
         let table = four_bit_table(&name, format, recipe)?;
         check_count(&name, shape, weights.len())?;
         self.context().check()?;
-        let most = plan::quantize_limit(&name, self.caps())?;
+        let most = quantize_four_bit::most_weights(&name, self.caps())?;
         // Read four weights at a time.
         let bytes = weights.len().min(most).next_multiple_of(4) as u64 * 4;
         let x = transfer::buffer(
@@ -98,7 +101,7 @@ impl Runtime {
         }
         check_finite(&format!("tensor `{name}`"), weights)?;
         self.context().check()?;
-        let job = Int8Encoder::new(self.context(), name, format.layout(cols), cols)?;
+        let job = Int8Encoder::new(self.context(), name, format.layout(cols).into(), cols)?;
         let (mut codes, mut absmax) = (Vec::with_capacity(weights.len()), vec![]);
         for rows in weights.chunks(job.most * cols) {
             let staged = job.window(rows)?;
@@ -135,7 +138,7 @@ impl Runtime {
             let what = format!("buffer of the weights of `{name}`");
             return Err(Error::shape(what, format!("{wanted} bytes"), format!("{} bytes", weights.size())));
         }
-        let most = plan::quantize_limit(&name, self.caps())?;
+        let most = quantize_four_bit::most_weights(&name, self.caps())?;
         let encoder = Encoder::new(self.context(), &name, table, recipe)?;
         let mut encoded = Encoded::default();
         for first in (0..count).step_by(most) {
@@ -162,7 +165,7 @@ fn upload_floats(context: &Context, to: &wgpu::Buffer, weights: &[f32]) -> Resul
 /// The codes and scales that a plan makes of `x`, with `side` bound beside it; in the bits of f32.
 fn run(
     context: &Context,
-    (name, layout): (&str, &Layout),
+    (name, layout): (&str, &DeviceLayout),
     (x, side): (&wgpu::Buffer, &wgpu::Buffer),
     plan: &[plan::Dispatch],
 ) -> Result<Vec<f32>> {
@@ -180,7 +183,7 @@ fn run(
 struct Int8Encoder<'a> {
     context: &'a Context,
     name: &'a str,
-    layout: Layout,
+    layout: DeviceLayout,
     cols: usize,
     /// Rows at a time.
     most: usize,
@@ -189,11 +192,11 @@ struct Int8Encoder<'a> {
 }
 
 impl<'a> Int8Encoder<'a> {
-    fn new(context: &'a Context, name: &'a str, layout: Layout, cols: usize) -> Result<Self> {
+    fn new(context: &'a Context, name: &'a str, layout: DeviceLayout, cols: usize) -> Result<Self> {
         let no_outliers =
             transfer::filled(context, "no outliers", &vec![0; llm_int8::list_words(cols, context.caps())])?;
         let mut job = Self { context, name, layout, cols, most: 0, no_outliers };
-        let by_memory = (plan::QUANTIZE_WEIGHTS / cols).max(1);
+        let by_memory = (QUANTIZE_WEIGHTS / cols).max(1);
         job.most = llm_int8::columns_limit(&job.shape(), context.caps())?.min(by_memory);
         Ok(job)
     }
@@ -237,8 +240,9 @@ impl<'a> Encoder<'a> {
     /// Encodes weights `range` of `x`, which start a block.
     fn window(&self, x: &wgpu::Buffer, range: Range<usize>, encoded: &mut Encoded) -> Result<()> {
         let (context, count) = (self.context, range.len());
-        let dispatch = plan::quantize(self.name, range, self.recipe.block, context.caps())?;
-        let (layout, plan) = (self.table.format.layout(1), std::slice::from_ref(&dispatch));
+        let dispatch = quantize_four_bit::plan(self.name, range, self.recipe.block, context.caps())?;
+        let (layout, plan) =
+            (DeviceLayout::from(self.table.format.layout(1)), std::slice::from_ref(&dispatch));
         let words = run(context, (self.name, &layout), (x, &self.words), plan)?;
         let (codes, absmax) = words.split_at(dispatch.params.y_stride as usize);
         encoded.codes.extend_from_slice(&bytemuck::cast_slice(codes)[..count.div_ceil(2)]);

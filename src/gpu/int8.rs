@@ -7,7 +7,7 @@ use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::kernel::llm_int8::{self, Find, Staged};
 use crate::kernel::plan::bytes_of;
-use crate::kernel::{Threshold, plan, reference};
+use crate::kernel::{Threshold, plan, shapes};
 use crate::tensor::check_finite;
 
 impl Runtime {
@@ -21,7 +21,7 @@ impl Runtime {
         self.context().owns(w)?;
         check_finite(&format!("activations for `{}`", w.name()), x)?;
         let k = w.cols();
-        let n = reference::batch(w.name(), k, x.len())?;
+        let n = shapes::batch(w.name(), k, x.len())?;
         if n == 0 || w.shard_count() == 0 {
             return Err(Error::Argument(format!("there is nothing to quantize for `{}`", w.name())));
         }

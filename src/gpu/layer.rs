@@ -16,9 +16,9 @@ use super::time::{self, Timing};
 use super::transfer;
 use super::weights::Weights;
 use crate::error::Result;
-use crate::kernel::op::{clear_columns, gather_columns};
-use crate::kernel::plan::{self, Dispatch};
-use crate::kernel::{Activations, MatmulOptions, reference};
+use crate::kernel::op::{clear_columns, gather_columns, get_rows};
+use crate::kernel::plan::Dispatch;
+use crate::kernel::{Activations, MatmulOptions, shapes};
 use crate::linear::{Linear, OutlierColumns};
 
 /// A [`Linear`] that lies in device memory. Cheap to clone; the memory is freed with the last clone.
@@ -85,19 +85,19 @@ impl Layer {
         let exact = MatmulOptions::default();
         let mut steps = vec![];
         if let Some(bias) = &self.bias {
-            let plan = plan::get_rows(bias.shape(), n, context.caps())?;
+            let plan = get_rows::plan(bias.shape(), n, context.caps())?;
             steps.push(Step { weights: bias, plan, reads: Slot::Zeros, writes: Slot::Y });
         }
         let mut reads = Slot::X;
         if let Some((kept, _)) = self.kept.as_ref().filter(|_| options.activations != Activations::F32) {
             reads = Slot::Others;
-            let plan = clear_columns::plan(self.weight.shape(), (n, kept.cols()), context.caps())?;
+            let plan = clear_columns::plan(self.weight.shape(), n, kept.cols(), context.caps())?;
             steps.push(Step { weights: kept, plan, reads: Slot::X, writes: reads });
         }
         let plan = context.plan_adding(&self.weight, (n, self.bias.is_some()), options)?;
         steps.push(Step { weights: &self.weight, plan, reads, writes: Slot::Y });
         if let Some((kept, _)) = &self.kept {
-            let plan = gather_columns::plan(self.weight.shape(), (n, kept.cols()), context.caps())?;
+            let plan = gather_columns::plan(self.weight.shape(), n, kept.cols(), context.caps())?;
             steps.push(Step { weights: kept, plan, reads: Slot::X, writes: Slot::Kept });
             let plan = context.plan_adding(kept, (n, true), &exact)?;
             steps.push(Step { weights: kept, plan, reads: Slot::Kept, writes: Slot::Y });
@@ -200,7 +200,7 @@ impl Runtime {
         margin: usize,
     ) -> Result<Vec<f32>> {
         self.context().owns(&layer.weight)?;
-        let n = reference::batch(layer.weight.name(), layer.weight.cols(), x.len())?;
+        let n = shapes::batch(layer.weight.name(), layer.weight.cols(), x.len())?;
         let x = transfer::filled(self.context(), &format!("activations for `{}`", layer.weight.name()), x)?;
         let prepare = |y: &wgpu::Buffer| layer.prepare(self.context(), (&x, y), n, options);
         let results = n * layer.weight.rows();

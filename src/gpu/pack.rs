@@ -3,8 +3,7 @@
 
 use super::context::Context;
 use crate::error::{Error, Result};
-use crate::format::Layout;
-use crate::kernel::plan::{MAX_PLANES, Shard};
+use crate::kernel::shard::{DeviceLayout, MAX_PLANES, Shard};
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -29,7 +28,7 @@ unsafe impl Send for Block<'_> {}
 pub(super) fn rows(
     context: &Context,
     tensor: &PackedTensor,
-    (layout, shard, buffer): (&Layout, &Shard, &wgpu::Buffer),
+    (layout, shard, buffer): (&DeviceLayout, &Shard, &wgpu::Buffer),
     rows: Range<usize>,
     check: bool,
 ) -> Result<bool> {
@@ -122,7 +121,7 @@ impl Scratch {
     fn repack(
         &mut self,
         tensor: &PackedTensor,
-        (layout, shard): (&Layout, &Shard),
+        (layout, shard): (&DeviceLayout, &Shard),
         block: Block,
         check: bool,
     ) -> bool {

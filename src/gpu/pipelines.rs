@@ -6,8 +6,8 @@ use super::errors::DeviceErrors;
 use super::hooks::Point;
 use super::host;
 use crate::error::{Error, Result};
-use crate::format::Layout;
 use crate::kernel::compose::{self, Source};
+use crate::kernel::shard::DeviceLayout;
 use crate::kernel::{Kernel, KernelConfig};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -77,7 +77,7 @@ impl Pipelines {
         errors: &DeviceErrors,
         kernel: &'static Kernel,
         config: &KernelConfig,
-        layout: &Layout,
+        layout: &DeviceLayout,
     ) -> Result<Arc<wgpu::ComputePipeline>> {
         let slot = lock(&self.slots).entry(key(kernel, config, layout)).or_default().clone();
         let mut pipeline = lock(&slot);
@@ -110,7 +110,7 @@ impl Pipelines {
         errors: &DeviceErrors,
         kernel: &Kernel,
         config: &KernelConfig,
-        layout: &Layout,
+        layout: &DeviceLayout,
     ) -> Result<wgpu::ComputePipeline> {
         let mut source = compose::compose(kernel, config, layout);
         errors.at(Point::Compiling(&mut source.text));
@@ -181,7 +181,7 @@ fn located(module: &wgpu::ShaderModule, source: &Source) -> Option<String> {
 }
 
 /// What a pipeline depends on. Kernels that decode nothing are the same for all formats.
-pub(super) fn key(kernel: &'static Kernel, config: &KernelConfig, layout: &Layout) -> Key {
+pub(super) fn key(kernel: &'static Kernel, config: &KernelConfig, layout: &DeviceLayout) -> Key {
     match kernel.operation.decodes() {
         true => (
             kernel.name,

@@ -6,8 +6,8 @@ use super::memory::{self, Buffer as DeviceBuffer, Reservation};
 use super::transfer;
 use super::weights::Weights;
 use crate::error::Result;
-use crate::format::Layout;
 use crate::kernel::plan::{self, Buffer, Dispatch, Params, Window};
+use crate::kernel::shard::DeviceLayout;
 
 /// The caller's buffers of a request.
 pub(super) struct Io<'a> {
@@ -120,7 +120,7 @@ impl BoundProgram {
     /// A dispatch that reads no weights, but a table where weights have their book. `layout` is of the format that it is for.
     pub fn without_weights(
         context: &Context,
-        layout: &Layout,
+        layout: &DeviceLayout,
         io: &Io,
         table: &wgpu::Buffer,
         dispatch: &Dispatch,

@@ -6,7 +6,8 @@ use super::record::{BoundProgram, Io};
 use super::transfer;
 use super::weights::Weights;
 use crate::error::{Error, Result};
-use crate::kernel::{MatmulOptions, Problem, plan, reference};
+use crate::kernel::types::Batch;
+use crate::kernel::{MatmulOptions, Problem, op, plan, shapes};
 use std::ops::Range;
 
 /// A request with one result.
@@ -47,18 +48,18 @@ impl Context {
         let caps = self.caps();
         Ok(match task {
             Task::Matmul(x, options) => {
-                let n = reference::batch(w.name(), w.cols(), x.len())?;
+                let n = shapes::batch(w.name(), w.cols(), x.len())?;
                 (self.plan_matmul(w, n, options)?, n * w.rows())
             }
             Task::Experts(x, experts, options) => {
-                let n = reference::batch(w.name(), w.cols(), x.len())?;
+                let n = shapes::batch(w.name(), w.cols(), x.len())?;
                 let per = experts.len() / n.max(1);
                 (self.plan_experts(w, experts.len(), per, options)?, experts.len() * (w.rows() / w.experts()))
             }
             Task::Dequantize(rows) => {
-                (plan::dequantize(w.shape(), rows.clone(), caps)?, rows.len() * w.cols())
+                (op::dequantize::plan(w.shape(), rows.clone(), caps)?, rows.len() * w.cols())
             }
-            Task::GetRows(rows) => (plan::get_rows(w.shape(), rows.len(), caps)?, rows.len() * w.cols()),
+            Task::GetRows(rows) => (op::get_rows::plan(w.shape(), rows.len(), caps)?, rows.len() * w.cols()),
         })
     }
 
@@ -80,7 +81,8 @@ impl Context {
             return Err(Error::LimitExceeded { what, wanted, limit });
         }
         let choose = |request: &Problem| self.choose(w.format(), request, options);
-        plan::matmul(w.shape(), batch, options.activations, &choose, self.caps())
+        let batch = Batch { columns, accumulate: batch.1 };
+        op::matmul::plan(w.shape(), batch, options.activations, &choose, self.caps())
     }
 
     pub fn plan_experts(
@@ -91,7 +93,8 @@ impl Context {
         options: &MatmulOptions,
     ) -> Result<Vec<plan::Dispatch>> {
         let choose = |request: &Problem| self.choose(w.format(), request, options);
-        plan::matmul_experts(w.shape(), (slots, per), options.activations, &choose, self.caps())
+        let slots = op::experts::Slots { count: slots, per };
+        op::experts::plan(w.shape(), slots, options.activations, &choose, self.caps())
     }
 
     /// Runs one task, waiting for it. The result is followed by `margin` elements that no kernel may touch: they held

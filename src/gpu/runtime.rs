@@ -12,7 +12,7 @@ use super::tuning::Tuning;
 use super::upload;
 use super::weights::{Upload, Weights};
 use crate::error::{Error, Result};
-use crate::kernel::{Caps, MatmulOptions, plan, reference};
+use crate::kernel::{Caps, MatmulOptions, limits, shapes};
 use crate::tensor::{PackedTensor, check_finite};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -184,9 +184,9 @@ impl Runtime {
         experts: &[u32],
         options: &MatmulOptions,
     ) -> Result<Vec<f32>> {
-        let n = reference::batch(w.name(), w.cols(), x.len())?;
+        let n = shapes::batch(w.name(), w.cols(), x.len())?;
         check_finite(&format!("activations for `{}`", w.name()), x)?;
-        reference::check_experts(w.name(), w.experts(), n, experts)?;
+        shapes::check_experts(w.name(), w.experts(), n, experts)?;
         self.run(w, &Task::Experts(x, experts, options), 0)
     }
 
@@ -368,7 +368,7 @@ impl Runtime {
         options: &MatmulOptions,
         least: f64,
     ) -> Result<Timing> {
-        let columns = |w: &Weights| reference::batch(w.name(), w.cols(), x.len());
+        let columns = |w: &Weights| shapes::batch(w.name(), w.cols(), x.len());
         let n = weights.iter().map(columns).next().unwrap_or(Ok(0))?;
         for w in weights {
             if columns(w)? != n {
@@ -406,7 +406,7 @@ impl Runtime {
     /// `x` in parts that one submission moves.
     pub(crate) fn batches<'x>(&self, w: &Weights, x: &'x [f32]) -> Result<Vec<&'x [f32]>> {
         self.context.check()?;
-        let n = reference::batch(w.name(), w.cols(), x.len())?;
+        let n = shapes::batch(w.name(), w.cols(), x.len())?;
         check_finite(&format!("activations for `{}`", w.name()), x)?;
         let columns = columns_at_once(w.rows(), w.cols());
         Ok(if n == 0 { vec![] } else { x.chunks(columns * w.cols()).collect() })
@@ -459,7 +459,7 @@ impl Runtime {
 /// dispatch may have, so that a driver is never silent for long.
 fn columns_at_once(rows: usize, cols: usize) -> usize {
     let by_elements = BATCH_ELEMENTS / cols.max(rows).max(1);
-    let by_products = plan::PRODUCTS / cols.saturating_mul(rows).max(1);
+    let by_products = limits::PRODUCTS / cols.saturating_mul(rows).max(1);
     by_elements.min(by_products).max(1)
 }
 
@@ -475,7 +475,7 @@ mod tests {
                 columns * rows.max(cols) <= BATCH_ELEMENTS.max(rows.max(cols)),
                 "{rows} x {cols}: {columns}"
             );
-            assert!(columns * rows * cols <= plan::PRODUCTS, "{rows} x {cols}: {columns}");
+            assert!(columns * rows * cols <= limits::PRODUCTS, "{rows} x {cols}: {columns}");
         }
         // Products are the bound of a large output matrix, not memory: 65 columns instead of 523.
         assert_eq!(columns_at_once(128_256, 4096), 65);

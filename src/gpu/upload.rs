@@ -6,13 +6,13 @@ use super::record::{BoundProgram, Io};
 use super::weights::{Upload, Weights};
 use super::{pack, transfer};
 use crate::error::{Error, Result};
-use crate::format::Layout;
-use crate::kernel::plan::{self, Shard, shards};
+use crate::kernel::op::row_scales as scales;
+use crate::kernel::shard::{DeviceLayout, Shard, Stack, shards};
 use crate::tensor::PackedTensor;
 use std::sync::Arc;
 
 pub(super) fn upload(context: &Context, tensor: &PackedTensor, mut options: Upload) -> Result<Weights> {
-    let mut layout = tensor.layout();
+    let mut layout = DeviceLayout::from(tensor.layout());
     let (shape, experts) = ((tensor.rows(), tensor.cols()), options.experts);
     if experts == 0 || !shape.0.is_multiple_of(experts) {
         let name = tensor.name();
@@ -23,7 +23,8 @@ pub(super) fn upload(context: &Context, tensor: &PackedTensor, mut options: Uplo
     }
     // Experts stay whole.
     let unit = if experts == 1 { 1 } else { shape.0 / experts };
-    let shards = shards(tensor.name(), &mut layout, shape, unit, context.caps())?;
+    let stack = Stack { rows: shape.0, cols: shape.1, unit };
+    let shards = shards(tensor.name(), &mut layout, stack, context.caps())?;
     let total = shards.iter().map(Shard::bytes).sum();
     let mut done = 0;
     let mut buffers = vec![];
@@ -65,7 +66,7 @@ pub(super) fn upload(context: &Context, tensor: &PackedTensor, mut options: Uplo
 }
 
 /// The codebook of a layout, uploaded at first use.
-fn codebook(context: &Context, layout: &Layout) -> Result<Buffer> {
+fn codebook(context: &Context, layout: &DeviceLayout) -> Result<Buffer> {
     let what = || format!("the codebook of {}", layout.format.name);
     context.codebook(layout.book.words(), |words| transfer::filled(context, &what(), words))
 }
@@ -78,7 +79,7 @@ fn row_scales(context: &Context, w: &Weights) -> Result<Vec<Buffer>> {
         let what = format!("row scales of `{}`", w.name());
         let bytes = shard.rows.len() as u64 * 4;
         let y = transfer::buffer(context, &what, bytes, wgpu::BufferUsages::STORAGE)?;
-        let step = plan::row_scales(w.shape(), i, context.caps())?;
+        let step = scales::plan(w.shape(), i, context.caps())?;
         // It reads no activations; any buffer will do.
         let io = Io { x: &w.book, y: &y, experts: None };
         BoundProgram::new(context, w, &io, &[step])?.encode(&mut encoder);

@@ -6,9 +6,9 @@ use super::runtime::Runtime;
 use super::transfer;
 use super::weights::Weights;
 use crate::error::Result;
-use crate::format::Layout;
 use crate::kernel::MatmulOptions;
 use crate::kernel::plan::{Dispatch, Params};
+use crate::kernel::shard::DeviceLayout;
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl Runtime {
     }
 
     /// Compiles what plans for weights of these layouts dispatch.
-    pub(super) fn compile(&self, plans: Vec<(Vec<Dispatch>, Arc<Layout>)>) -> Result<()> {
+    pub(super) fn compile(&self, plans: Vec<(Vec<Dispatch>, Arc<DeviceLayout>)>) -> Result<()> {
         let mut wanted = HashMap::new();
         for (plan, layout) in plans {
             for dispatch in plan {
@@ -46,8 +46,9 @@ impl Runtime {
         }
         let before = self.compiled_pipelines();
         let wanted: Vec<_> = wanted.into_values().collect();
-        let compile =
-            |(d, layout): &(Dispatch, Arc<Layout>)| self.context().pipeline(d.kernel, &d.config, layout);
+        let compile = |(d, layout): &(Dispatch, Arc<DeviceLayout>)| {
+            self.context().pipeline(d.kernel, &d.config, layout)
+        };
         let compiled: Vec<_> = wanted.par_iter().map(compile).collect::<Result<_>>()?;
         if self.caps().software && self.compiled_pipelines() > before {
             self.touch(&compiled)?;

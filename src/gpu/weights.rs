@@ -2,8 +2,8 @@
 
 use super::memory::{Buffer, Reservation};
 use crate::error::{Error, Result};
-use crate::format::{Format, Layout};
-use crate::kernel::plan::{Shard, Weight};
+use crate::format::Format;
+use crate::kernel::shard::{DeviceLayout, Shard, Weight};
 
 /// A weight `[rows, cols]` that lies packed in device memory. Cheap to clone; the memory is freed with the last clone.
 #[derive(Clone)]
@@ -11,7 +11,7 @@ pub struct Weights {
     /// Which runtime the buffers belong to.
     pub(super) owner: u64,
     pub(super) name: std::sync::Arc<str>,
-    pub(super) layout: std::sync::Arc<Layout>,
+    pub(super) layout: std::sync::Arc<DeviceLayout>,
     pub(super) rows: usize,
     pub(super) cols: usize,
     pub(super) shards: std::sync::Arc<[Shard]>,

@@ -1,68 +1,16 @@
 //! Composition of a shader: files in a fixed order behind a header of constants, with a map from its lines back to the files.
 
-use crate::format::{Codebook, Layout};
-use crate::kernel::types::{Activations, Caps, Kernel, KernelConfig, Operation, Problem};
+use super::parts::{
+    CHUNK_DIRECT, CHUNK_F32, CHUNK_Q8, CHUNK_STAGED, CODES, CODES_ALONE, COLUMNS_EXPERTS, COLUMNS_PLAIN,
+    COOP_8, COOP_16, DOT_BYTES_PACKED, DOT_BYTES_PLAIN, GRID, LOOKUP, PARAMS, Part, QUADS, SHARED_NONE, TILE,
+    WEIGHTS_GATHERED, WEIGHTS_PLAIN, WORDS_32, X_F16, X_Q8, X_QUADS, X_SCALAR, X_SHARE_32, X_SHARE_64,
+    X_VEC4,
+};
+use super::shard::DeviceLayout;
+use crate::format::Codebook;
+use crate::kernel::activations::Activations;
+use crate::kernel::types::{Caps, Kernel, KernelConfig, Operation, Problem};
 use std::fmt::Write;
-
-/// A file of `shaders/`.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub struct Part {
-    /// Path below the repository's root.
-    pub path: &'static str,
-    /// Its text.
-    pub text: &'static str,
-}
-
-macro_rules! part {
-    ($path:literal) => {
-        Part { path: concat!("shaders/", $path), text: include_str!(concat!("../../shaders/", $path)) }
-    };
-}
-
-pub(super) static PARAMS: Part = part!("lib/params.wgsl");
-pub(super) static CODES: Part = part!("lib/codes.wgsl");
-pub(super) static LOOKUP_MEMORY: Part = part!("lib/lookup_memory.wgsl");
-pub(super) static LOOKUP_BYTES: Part = part!("lib/lookup_bytes.wgsl");
-pub(super) static LOOKUP_SHUFFLE: Part = part!("lib/lookup_shuffle.wgsl");
-pub(super) static ROWS: Part = part!("lib/rows.wgsl");
-pub(super) static REDUCE_SUBGROUP: Part = part!("lib/reduce_subgroup.wgsl");
-pub(super) static REDUCE_WORKGROUP: Part = part!("lib/reduce_workgroup.wgsl");
-pub(super) static DOT_ROWS_BROADCAST: Part = part!("lib/dot_rows_broadcast.wgsl");
-pub(super) static DOT_ROWS_PLAIN: Part = part!("lib/dot_rows_plain.wgsl");
-pub(super) static SUMS_UNROLLED: Part = part!("lib/sums_unrolled.wgsl");
-pub(super) static SUMS_IN_TURN: Part = part!("lib/sums_in_turn.wgsl");
-pub(super) static COOP_8: Part = part!("lib/coop_8.wgsl");
-pub(super) static COOP_16: Part = part!("lib/coop_16.wgsl");
-pub(super) static WORDS_32: Part = part!("lib/words_32.wgsl");
-pub(super) static WORDS_64: Part = part!("lib/words_64.wgsl");
-pub(super) static DOT_ROWS_CODES: Part = part!("lib/dot_rows_codes.wgsl");
-/// What decoders have of their own where words belong to several chunks, and what stands in where they have not.
-pub(super) static SHARED_NONE: Part = part!("lib/shared_none.wgsl");
-pub(super) static CODES_ALONE: Part = part!("lib/codes_alone.wgsl");
-static X_SHARE_32: Part = part!("lib/x_share_32.wgsl");
-static X_SHARE_64: Part = part!("lib/x_share_64.wgsl");
-static X_QUADS: Part = part!("lib/x_quads.wgsl");
-static QUADS: Part = part!("lib/quads.wgsl");
-static LOOKUP: Part = part!("lib/lookup.wgsl");
-static GRID: Part = part!("lib/grid.wgsl");
-static TILE: Part = part!("lib/tile.wgsl");
-static COLUMNS_PLAIN: Part = part!("lib/columns_plain.wgsl");
-static COLUMNS_EXPERTS: Part = part!("lib/columns_experts.wgsl");
-static CHUNK_F32: Part = part!("lib/chunk_f32.wgsl");
-static CHUNK_DIRECT: Part = part!("lib/chunk_direct.wgsl");
-static CHUNK_STAGED: Part = part!("lib/chunk_staged.wgsl");
-static CHUNK_Q8: Part = part!("lib/chunk_q8.wgsl");
-static WEIGHTS_GATHERED: Part = part!("lib/weights_gathered.wgsl");
-static WEIGHTS_PLAIN: Part = part!("lib/weights_plain.wgsl");
-pub(super) static INT8: Part = part!("lib/int8.wgsl");
-pub(super) static LARGEST: Part = part!("lib/largest.wgsl");
-pub(super) static HALVES: Part = part!("lib/halves.wgsl");
-static DOT_BYTES_PACKED: Part = part!("lib/dot_bytes_packed.wgsl");
-static DOT_BYTES_PLAIN: Part = part!("lib/dot_bytes_plain.wgsl");
-static X_F16: Part = part!("lib/x_f16.wgsl");
-static X_Q8: Part = part!("lib/x_q8.wgsl");
-static X_SCALAR: Part = part!("lib/x_scalar.wgsl");
-static X_VEC4: Part = part!("lib/x_vec4.wgsl");
 
 /// The parts that read activations: f32 16 bytes at a time where their columns are aligned; bytes come with their product.
 pub(super) fn x(caps: &Caps, request: &Problem) -> Vec<&'static Part> {
@@ -125,7 +73,7 @@ impl Source {
 
 /// The shader of one cell of formats × kernels: directives, constants, parameters, the kernel's library parts, decoder,
 /// kernel. Kernels that decode nothing have no decoder in theirs.
-pub fn compose(kernel: &Kernel, config: &KernelConfig, layout: &Layout) -> Source {
+pub fn compose(kernel: &Kernel, config: &KernelConfig, layout: &DeviceLayout) -> Source {
     let format = layout.format;
     let decodes = kernel.operation.decodes();
     let of = if decodes { format.name } else { "every format" };

@@ -1,10 +1,12 @@
 //! The CPU reference: plain loops over decoded rows, sums in f64, rows in parallel.
 //!
+//! Shapes are checked by [`shapes`](super::shapes), as for a device; the loops behind assume them.
 //! A row is summed by one thread in one order, so the bits do not depend on the number of threads.
 
-use crate::error::{Error, Result};
-use crate::kernel::op::{llm_int8, quantize_activations_q8, round_activations_f16};
-use crate::kernel::types::Activations;
+use super::activations::Activations;
+use super::op::stage;
+use super::shapes;
+use crate::error::Result;
 use crate::linear::Linear;
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;
@@ -13,7 +15,7 @@ use std::ops::Range;
 /// `y[n, m] = x[n, k] · w[m, k]ᵀ` with f32 weights as decoded and f64 sums; `n = x.len() / k`.
 ///
 /// # Errors
-/// [`Error::Shape`] if `x` is not a whole number of columns.
+/// [`Error::Shape`](crate::Error::Shape) if `x` is not a whole number of columns.
 pub fn matmul(w: &PackedTensor, x: &[f32]) -> Result<Vec<f64>> {
     matmul_with(w, x, Activations::F32)
 }
@@ -23,8 +25,8 @@ pub fn matmul(w: &PackedTensor, x: &[f32]) -> Result<Vec<f64>> {
 /// # Errors
 /// As [`matmul`].
 pub fn matmul_with(w: &PackedTensor, x: &[f32], activations: Activations) -> Result<Vec<f64>> {
-    let n = batch_of(w, x)?;
-    Ok(products(w, &staged(x, w.cols(), activations), n))
+    let n = shapes::batch_of(w, x)?;
+    Ok(products(w, &stage::twin(x, w.cols(), activations), n))
 }
 
 /// `y[n, m] = x[n, k] · w[m, k]ᵀ` for activations in f64.
@@ -50,7 +52,7 @@ fn products(w: &PackedTensor, x: &[f64], n: usize) -> Vec<f64> {
 /// # Errors
 /// As [`matmul`].
 pub fn linear(layer: &Linear, x: &[f32], activations: Activations) -> Result<Vec<f64>> {
-    let n = batch_of(layer.weight(), x)?;
+    let n = shapes::batch_of(layer.weight(), x)?;
     // The scales of what is rounded are those of the other columns.
     let others = layer.kept().map(|kept| kept.clear(x, layer.weight().cols()));
     let mut y = matmul_with(layer.weight(), others.as_deref().unwrap_or(x), activations)?;
@@ -70,21 +72,10 @@ pub fn linear(layer: &Linear, x: &[f32], activations: Activations) -> Result<Vec
     Ok(y)
 }
 
-/// The numbers that a kernel multiplies for activations `x[n, k]`.
-fn staged(x: &[f32], k: usize, activations: Activations) -> Vec<f64> {
-    let column = match activations {
-        Activations::Int8(threshold) => return llm_int8::Staged::of(x, k, threshold).values(x, k),
-        Activations::F32 => |x: &[f32]| x.iter().map(|v| f64::from(*v)).collect(),
-        Activations::F16 => round_activations_f16::twin,
-        Activations::Q8 => quantize_activations_q8::twin,
-    };
-    x.chunks(k.max(1)).flat_map(column).collect()
-}
-
 /// Mixture of experts: `y[i, t] = x[i] · w[experts[i, t]]ᵀ` for a stack of `stack` matrices, `[n, per, m]`.
 ///
 /// # Errors
-/// [`Error::Shape`] if an expert does not exist or their count is no multiple of n.
+/// [`Error::Shape`](crate::Error::Shape) if an expert does not exist or their count is no multiple of n.
 pub fn matmul_experts(
     w: &PackedTensor,
     stack: usize,
@@ -92,10 +83,10 @@ pub fn matmul_experts(
     experts: &[u32],
     activations: Activations,
 ) -> Result<Vec<f64>> {
-    let n = batch_of(w, x)?;
-    check_experts(w.name(), stack, n, experts)?;
+    let n = shapes::batch_of(w, x)?;
+    shapes::check_experts(w.name(), stack, n, experts)?;
     let (m, k, per) = (w.rows() / stack.max(1), w.cols(), experts.len() / n.max(1));
-    let x = staged(x, k, activations);
+    let x = stage::twin(x, k, activations);
     let column = |(slot, expert): (usize, &u32)| {
         let mut weights = vec![0f32; k];
         let row = |row: usize| {
@@ -108,18 +99,6 @@ pub fn matmul_experts(
     Ok(columns.concat())
 }
 
-/// Refuses numbers of experts that do not exist, or not the same number of them for each of `n` columns.
-pub(crate) fn check_experts(name: &str, stack: usize, n: usize, experts: &[u32]) -> Result<()> {
-    if let Some(at) = experts.iter().position(|e| *e as usize >= stack) {
-        return Err(Error::shape(format!("expert {at} for `{name}`"), format!("below {stack}"), experts[at]));
-    }
-    match n {
-        0 if experts.is_empty() => Ok(()),
-        n if n > 0 && experts.len().is_multiple_of(n) => Ok(()),
-        _ => Err(Error::shape(format!("experts for `{name}`"), format!("a multiple of {n}"), experts.len())),
-    }
-}
-
 /// Σ (x·w)² over the products of each row of [`matmul`], `[m]`: the power that its outputs would have if the signs were random. Nothing
 /// where there are no products: a weight without columns takes no bytes, and may have more rows than fit in memory.
 ///
@@ -127,7 +106,7 @@ pub(crate) fn check_experts(name: &str, stack: usize, n: usize, experts: &[u32])
 /// As [`matmul`].
 pub fn row_power(w: &PackedTensor, x: &[f32]) -> Result<Vec<f64>> {
     let k = w.cols();
-    let n = batch_of(w, x)?;
+    let n = shapes::batch_of(w, x)?;
     if n == 0 {
         return Ok(vec![]);
     }
@@ -140,8 +119,8 @@ pub fn row_power(w: &PackedTensor, x: &[f32]) -> Result<Vec<f64>> {
 /// # Errors
 /// As [`matmul_experts`].
 pub fn experts_power(w: &PackedTensor, stack: usize, x: &[f32], experts: &[u32]) -> Result<Vec<f64>> {
-    let n = batch_of(w, x)?;
-    check_experts(w.name(), stack, n, experts)?;
+    let n = shapes::batch_of(w, x)?;
+    shapes::check_experts(w.name(), stack, n, experts)?;
     let (m, k, per) = (w.rows() / stack.max(1), w.cols(), experts.len() / n.max(1));
     let of_expert = |expert: usize| {
         let slots = experts.iter().enumerate().filter(|(_, e)| **e as usize == expert);
@@ -172,7 +151,7 @@ fn weighted(w: &PackedTensor, rows: Range<usize>, squares: &[f64]) -> Vec<f64> {
 /// As [`matmul`].
 pub fn linear_power(layer: &Linear, x: &[f32]) -> Result<Vec<f64>> {
     let mut power = row_power(layer.weight(), x)?;
-    let n = batch_of(layer.weight(), x)?;
+    let n = shapes::batch_of(layer.weight(), x)?;
     if let Some(bias) = layer.bias() {
         power.iter_mut().zip(bias.dequantize()).for_each(|(p, b)| *p += n as f64 * f64::from(b).powi(2));
     }
@@ -188,24 +167,6 @@ pub fn linear_power(layer: &Linear, x: &[f32]) -> Result<Vec<f64>> {
         power.iter_mut().zip(more).for_each(|(p, more)| *p += adapter.scale().powi(2) * more);
     }
     Ok(power)
-}
-
-/// The batch size of activations `x` for weight `w`.
-///
-/// # Errors
-/// [`Error::Shape`] if `x` is not a whole number of columns of `w.cols()` elements.
-pub fn batch_of(w: &PackedTensor, x: &[f32]) -> Result<usize> {
-    batch(w.name(), w.cols(), x.len())
-}
-
-pub(crate) fn batch(name: &str, k: usize, len: usize) -> Result<usize> {
-    match k {
-        0 if len == 0 => Ok(0),
-        k if k > 0 && len.is_multiple_of(k) => Ok(len / k),
-        _ => {
-            Err(Error::shape(format!("activations for `{name}`"), format!("a multiple of {k} elements"), len))
-        }
-    }
 }
 
 /// Sum of products in f64, eight partial sums side by side so that it vectorizes.

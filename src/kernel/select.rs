@@ -1,12 +1,11 @@
 //! Which kernel a problem gets: what a device can run, the best guess first.
 
 use super::op;
+use super::parts::lookup_memory;
 use super::registry::KERNELS;
-use super::types::{
-    Activations, Candidate, Caps, Family, Kernel, MatmulOptions, Operation, Problem, lookup_memory,
-};
+use super::types::{Candidate, Caps, Family, Kernel, MatmulOptions, Operation, Problem};
 use crate::error::{Error, Result};
-use crate::format::{Codes, Format};
+use crate::format::Format;
 
 /// The first candidate for a matmul of `w` that `options` allow and `preferred` names, or else just the first.
 ///
@@ -26,15 +25,12 @@ pub fn choose(
     if let Some(candidate) = named.or(first) {
         return Ok(candidate);
     }
+    if !request.activations.suit_codes(request.codes) {
+        return Err(request.activations.refused("the weights", format));
+    }
     let kernel = options.kernel.map_or("", |k| k.name);
     let activations = request.activations.name();
     Err(Error::Argument(match (options.kernel, &options.variant) {
-        _ if request.activations == Activations::Q8 && request.codes != Codes::Integers => {
-            let name = format.name;
-            format!(
-                "these {name} weights give no signed codes of eight bits by 32, so {activations} activations do not apply"
-            )
-        }
         (Some(k), _) if k.operation != Operation::Matmul => format!("kernel {kernel} does not multiply"),
         (Some(k), _) if !k.activations.contains(&request.activations) => {
             format!("kernel {kernel} does not take {activations} activations")
@@ -54,7 +50,7 @@ pub fn candidates(caps: &Caps, request: &Problem) -> Vec<Candidate> {
 
 /// [`candidates`], each kernel configured when its turn comes.
 fn ways(caps: &Caps, request: &Problem) -> impl Iterator<Item = Candidate> {
-    let codes = request.activations != Activations::Q8 || request.codes == Codes::Integers;
+    let codes = request.activations.suit_codes(request.codes);
     let able = |k: &&&'static Kernel| {
         codes && k.operation == Operation::Matmul && k.activations.contains(&request.activations)
     };

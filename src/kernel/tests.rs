@@ -1,7 +1,10 @@
 //! Shaders against Rust: every composed cell validates, translates, and says the same as its configuration.
 
 use super::compose::compose;
-use super::plan::{self, Params, Weight};
+use super::op;
+use super::plan::{self, Params};
+use super::shard::{DeviceLayout, Stack, Weight, shards};
+use super::types::Batch;
 use super::*;
 use crate::format::{self, Codes, FORMATS, Format, Layout};
 use crate::tensor::PackedTensor;
@@ -113,7 +116,7 @@ fn request(cols: usize, batch: usize) -> Problem {
 }
 
 fn parse(kernel: &Kernel, config: &KernelConfig, format: &'static Format) -> naga::Module {
-    let source = compose(kernel, config, &format.layout(COLS));
+    let source = compose(kernel, config, &format.layout(COLS).into());
     naga::front::wgsl::parse_str(&source.text)
         .unwrap_or_else(|e| panic!("{} of {}:\n{}", kernel.name, format.name, e.emit_to_string(&source.text)))
 }
@@ -137,7 +140,7 @@ fn every_cell_validates_and_needs_what_its_configuration_says() {
         assert_eq!((entry.name.as_str(), entry.workgroup_size), ("main", [config.workgroup, 1, 1]), "{name}");
         assert_eq!(
             workgroup_memory(&module),
-            config.memory(&format.layout(COLS)),
+            config.memory(&format.layout(COLS).into()),
             "{name}: workgroup memory"
         );
     }
@@ -221,7 +224,7 @@ fn sources() -> Vec<(&'static Kernel, KernelConfig, &'static str, compose::Sourc
     let mut seen = std::collections::HashSet::new();
     let mut all = vec![];
     let mut push = |kernel: &'static Kernel, config: KernelConfig, layout: &Layout| {
-        let source = compose::compose(kernel, &config, layout);
+        let source = compose::compose(kernel, &config, &layout.clone().into());
         if seen.insert(source.text.clone()) {
             all.push((kernel, config, layout.format.name, source));
         }
@@ -342,7 +345,7 @@ fn vectors_are_indexed_by_constants() {
 fn variable_components_of_every_kind_are_found() {
     let kernel = by_name("dequantize").expect("a kernel of the table");
     let config = (kernel.configs)(&caps(false, None), &request(256, 1)).swap_remove(0);
-    let text = compose(kernel, &config, &format::by_name("Q4_0").expect("a format").layout(COLS)).text;
+    let text = compose(kernel, &config, &format::by_name("Q4_0").expect("a format").layout(COLS).into()).text;
     let at = "    decode_init(lane);\n";
     assert_eq!(text.matches(at).count(), 1);
     let lines = |code: &str| variable_components(&text.replace(at, &format!("{code}{at}")));
@@ -386,7 +389,7 @@ fn validate_spirv(name: &str, code: &[u8]) {
 fn errors_are_located_in_the_files() {
     let kernel = by_name("gemm").expect("a kernel of the table");
     let config = (kernel.configs)(&caps(false, None), &request(256, 64)).swap_remove(0);
-    let source = compose(kernel, &config, &format::by_name("Q4_0").expect("a format").layout(COLS));
+    let source = compose(kernel, &config, &format::by_name("Q4_0").expect("a format").layout(COLS).into());
     let lines: Vec<_> = source.text.lines().collect();
     for (needle, path) in [
         ("struct Params", "lib/params.wgsl"),
@@ -406,16 +409,16 @@ fn errors_are_located_in_the_files() {
 const COLS: usize = 4096;
 
 fn weight_plan(m: usize, k: usize, n: usize, caps: &Caps) -> Vec<plan::Dispatch> {
-    matmul_plan((m, k), (n, false), caps)
+    matmul_plan(m, k, Batch { columns: n, accumulate: false }, caps)
 }
 
-fn matmul_plan((m, k): (usize, usize), batch: (usize, bool), caps: &Caps) -> Vec<plan::Dispatch> {
+fn matmul_plan(m: usize, k: usize, batch: Batch, caps: &Caps) -> Vec<plan::Dispatch> {
     let format = format::by_name("Q4_0").expect("a format");
-    let mut layout = format.layout(k);
-    let shards = plan::shards("w", &mut layout, (m, k), 1, caps).expect("rows fit");
+    let mut layout = DeviceLayout::from(format.layout(k));
+    let shards = shards("w", &mut layout, Stack { rows: m, cols: k, unit: 1 }, caps).expect("rows fit");
     let w = Weight { name: "w", layout: &layout, rows: m, cols: k, experts: 1, shards: &shards };
     let choose = |r: &Problem| choose(caps, format, r, &MatmulOptions::default(), None);
-    plan::matmul(w, batch, Activations::F32, &choose, caps).expect("a plan")
+    op::matmul::plan(w, batch, Activations::F32, &choose, caps).expect("a plan")
 }
 
 /// A Llama-3 output matrix exceeds a binding and the workgroups of one dimension.
@@ -468,7 +471,7 @@ fn a_plan_that_accumulates_overwrites_nothing() {
         (&narrow, (777, 1024, 21), "shards and parts of the batch"),
         (&caps(false, None), (64, 8192, 64), "splits of k that are added up"),
     ] {
-        let plan = matmul_plan((m, k), (n, true), caps);
+        let plan = matmul_plan(m, k, Batch { columns: n, accumulate: true }, caps);
         assert!(plan.len() > 1, "{why}");
         for d in &plan {
             let adds = d.y.buffer == plan::Buffer::Y;
@@ -504,8 +507,8 @@ fn long_products_are_split() {
 fn rows_lie_side_by_side_on_software() {
     let software = caps(true, Some((8, 8)));
     let place = |caps: &Caps, name: &str, rows: usize, unit: usize| {
-        let mut layout = format::by_name(name).expect("a format").layout(1024);
-        let shards = plan::shards("w", &mut layout, (rows, 1024), unit, caps).expect("rows fit");
+        let mut layout = DeviceLayout::from(format::by_name(name).expect("a format").layout(1024));
+        let shards = shards("w", &mut layout, Stack { rows, cols: 1024, unit }, caps).expect("rows fit");
         assert_eq!(shards.iter().map(|s| s.rows.len()).sum::<usize>(), rows);
         let room = shards.iter().map(|s| s.bytes() / s.row_bytes()).sum::<u64>();
         (layout.interleaved(), shards.len(), room)
@@ -526,21 +529,19 @@ fn rows_lie_side_by_side_on_software() {
 #[test]
 fn what_no_device_could_hold_is_refused() {
     let caps = Caps { max_binding: 1024, ..caps(false, None) };
-    let error = plan::shards(
+    let error = shards(
         "wide",
-        &mut format::by_name("F32").expect("a format").layout(4096),
-        (1, 4096),
-        1,
+        &mut format::by_name("F32").expect("a format").layout(4096).into(),
+        Stack { rows: 1, cols: 4096, unit: 1 },
         &caps,
     )
     .expect_err("too wide");
     let text = error.to_string();
     assert!(text.contains("`wide`") && text.contains("16384") && text.contains("1024"), "{text}");
-    let experts = plan::shards(
+    let experts = shards(
         "experts",
-        &mut format::by_name("F32").expect("a format").layout(128),
-        (8, 128),
-        4,
+        &mut format::by_name("F32").expect("a format").layout(128).into(),
+        Stack { rows: 8, cols: 128, unit: 4 },
         &caps,
     )
     .expect_err("an expert is too large");

@@ -1,8 +1,11 @@
 //! What a kernel is, what it is asked for, and what the choice of one may know about a device.
 
-use super::compose::{self, Part};
-use crate::error::{Error, Result};
+use super::activations::Activations;
+use super::parts::{self, Part, lookup_memory};
 use crate::format::{Codes, Layout};
+
+/// Weights that the decoders handle at once.
+pub const CHUNK: usize = 32;
 
 /// What a kernel computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,92 +32,6 @@ impl Operation {
     /// True if the kernel decodes weights.
     pub fn decodes(self) -> bool {
         matches!(self, Self::Dequantize | Self::GetRows | Self::Matmul | Self::RowScales)
-    }
-}
-
-/// How a matmul takes its activations. Sums are in f32, or in i32 within 32 products of codes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Activations {
-    /// As they are.
-    #[default]
-    F32,
-    /// Rounded to f16 after a power of two has been taken out of each column, so that none overflows.
-    F16,
-    /// Rounded to eight bits with a scale for each 32, and multiplied as integers.
-    Q8,
-    /// LLM.int8: rounded to eight bits with a scale for each column, and multiplied as integers, but for the features that reach
-    /// the threshold in any column of the batch, which are taken as they are. For INT8 weights.
-    Int8(Threshold),
-}
-
-/// From which magnitude on LLM.int8 leaves an activation out of its integers; 0 for never.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
-pub struct Threshold(u32);
-
-impl Threshold {
-    /// A threshold of 0 or more.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] if it is negative or no number.
-    pub fn new(value: f32) -> Result<Self> {
-        match value >= 0.0 && value.is_finite() {
-            true => Ok(Self(value.abs().to_bits())),
-            false => Err(Error::Argument(format!("a threshold is 0 or more, not {value}"))),
-        }
-    }
-
-    /// The number.
-    pub fn value(self) -> f32 {
-        f32::from_bits(self.0)
-    }
-
-    /// False if nothing is an outlier.
-    pub fn is_some(self) -> bool {
-        self.value() > 0.0
-    }
-}
-
-/// That of transformers.
-impl Default for Threshold {
-    fn default() -> Self {
-        Self(6f32.to_bits())
-    }
-}
-
-impl Activations {
-    /// Those that kernels are written for, the exact one first.
-    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Q8];
-
-    /// Those that the kernel of the weights takes: LLM.int8's integers are multiplied by a kernel of eight-bit activations.
-    pub fn of_kernels(self) -> Self {
-        match self {
-            Self::Int8(_) => Self::Q8,
-            other => other,
-        }
-    }
-
-    /// `f32`, `f16`, `q8` or `int8`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Q8 => "q8",
-            Self::Int8(_) => "int8",
-        }
-    }
-}
-
-/// Parses the name of [`Activations`], in any case.
-impl std::str::FromStr for Activations {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Self::ALL
-            .into_iter()
-            .chain([Self::Int8(Threshold::default())])
-            .find(|a| a.name().eq_ignore_ascii_case(name))
-            .ok_or_else(|| Error::Argument(format!("activations are f32, f16, q8 or int8, not `{name}`")))
     }
 }
 
@@ -155,6 +72,14 @@ impl std::fmt::Debug for Kernel {
     }
 }
 
+impl Kernel {
+    /// The configuration of a kernel that has the same for every problem.
+    pub(super) fn only(&'static self, caps: &Caps) -> Candidate {
+        let any = Problem { rows: 1, cols: 1, batch: 1, ..Problem::default() };
+        Candidate { kernel: self, config: (self.configs)(caps, &any).swap_remove(0) }
+    }
+}
+
 /// A request, as far as it decides about a kernel.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Problem {
@@ -174,6 +99,23 @@ pub struct Problem {
     pub looked_up: bool,
     /// Columns of the weight are taken from a list that only the device knows, side by side.
     pub gathered: bool,
+}
+
+impl Problem {
+    /// A product of `[batch, cols]` exact activations with weights `[rows, cols]` of this layout.
+    pub fn of(layout: &Layout, rows: usize, cols: usize, batch: usize) -> Self {
+        let (codes, looked_up) = (layout.codes, layout.is_looked_up());
+        Self { rows, cols, batch, codes, looked_up, ..Self::default() }
+    }
+}
+
+/// The columns of a product.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Batch {
+    /// How many, `n`.
+    pub columns: usize,
+    /// The product is added to what y holds.
+    pub accumulate: bool,
 }
 
 /// A kernel, configured: what is compiled, and how much of the result one workgroup computes.
@@ -257,15 +199,6 @@ pub struct Caps {
     pub max_loops: Option<u32>,
 }
 
-/// Bytes of workgroup memory of a part that looks codes up.
-pub(super) fn lookup_memory(part: &Part) -> u32 {
-    match part.path {
-        "shaders/lib/lookup_memory.wgsl" => 16 * 4,
-        "shaders/lib/lookup_bytes.wgsl" => 256 * 8,
-        _ => 0,
-    }
-}
-
 impl KernelConfig {
     /// A configuration of so many lanes with nothing special about it.
     pub(super) fn new(workgroup: u32) -> Self {
@@ -273,8 +206,8 @@ impl KernelConfig {
             variant: String::new(),
             constants: vec![],
             parts: vec![],
-            lookup: &compose::LOOKUP_MEMORY,
-            words: &compose::WORDS_32,
+            lookup: &parts::LOOKUP_MEMORY,
+            words: &parts::WORDS_32,
             workgroup,
             workgroup_memory: 0,
             rows: 1,

@@ -285,11 +285,7 @@ fn table(cases: &[Measured], copy: Option<f64>, earlier: Option<&Earlier>) -> Ta
 /// The formats of a list, or all that activations of this kind can be multiplied by.
 pub(super) fn formats(types: &str, activations: Activations) -> Result<Vec<&'static Format>> {
     if types.eq_ignore_ascii_case("all") {
-        let suits = |f: &&Format| match activations {
-            Activations::F32 | Activations::F16 => true,
-            Activations::Q8 => f.has_integers(),
-            Activations::Int8(_) => f.name == "INT8",
-        };
+        let suits = |f: &&Format| activations.suit_format(f);
         return Ok(FORMATS.iter().copied().filter(suits).collect());
     }
     let one = |name: &str| {

@@ -12,7 +12,7 @@ use qmatmul::check::{self, Outcome};
 use qmatmul::error::{Error, Result, shown};
 use qmatmul::file::{Model, TensorInfo, output};
 use qmatmul::gpu::{Runtime, TuningCache};
-use qmatmul::kernel::{Activations, Threshold};
+use qmatmul::kernel::Activations;
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
@@ -298,7 +298,6 @@ impl<'a> Checked<'a> {
 
 /// The largest error of a matmul for each way that activations were taken, and its bound; nothing without any.
 fn largest_errors(outcomes: &[Outcome]) -> String {
-    let int8 = Activations::Int8(Threshold::default());
     let is_product =
         |o: &&Outcome| !["dequantize", "get_rows"].contains(&o.operation) && o.comparison.count > 0;
     let products = outcomes.iter().filter(is_product);
@@ -311,7 +310,7 @@ fn largest_errors(outcomes: &[Outcome]) -> String {
             rounded => format!("{error:.1e} with activations {} (bound {bound:.0e})", rounded.name()),
         })
     };
-    let all: Vec<_> = Activations::ALL.into_iter().chain([int8]).filter_map(largest).collect();
+    let all: Vec<_> = Activations::kinds().filter_map(largest).collect();
     if all.is_empty() { String::new() } else { format!(", matmul nmse at most {}", all.join(", ")) }
 }
 

@@ -71,7 +71,7 @@ impl Shader {
         })?;
         let layout = format.layout(self.k as usize);
         let config = self.config(common, kernel, &layout)?;
-        let source = compose::compose(kernel, &config, &layout);
+        let source = compose::compose(kernel, &config, &layout.into());
         output::write_stdout(&translate(&source, self.emit.target())?)?;
         Ok(Verdict::Fine)
     }
@@ -83,17 +83,8 @@ impl Shader {
             (asked, _) => asked,
         };
         let (rows, cols, batch) = (self.m as usize, self.k as usize, self.n as usize);
-        let (codes, looked_up) = (layout.codes, layout.is_looked_up());
-        let request = Problem {
-            rows,
-            cols,
-            batch,
-            activations,
-            experts: self.experts,
-            codes,
-            looked_up,
-            gathered: false,
-        };
+        let experts = self.experts;
+        let request = Problem { activations, experts, ..Problem::of(layout, rows, cols, batch) };
         let caps = self.caps(common);
         if kernel.operation != Operation::Matmul {
             return Ok((kernel.configs)(&caps, &request).swap_remove(0));

@@ -7,7 +7,7 @@ use qmatmul::file::lora::Adapter;
 use qmatmul::file::{Model, TensorInfo};
 use qmatmul::format::{FORMATS, Format};
 use qmatmul::gpu::Runtime;
-use qmatmul::kernel::{Activations, MatmulOptions, Threshold};
+use qmatmul::kernel::{Activations, MatmulOptions};
 use qmatmul::tensor::PackedTensor;
 
 /// Something to check.
@@ -64,13 +64,12 @@ impl Random {
     pub fn full(activations: Activations) -> Vec<Self> {
         let mut all = grid(&[SHAPES, MORE_SHAPES].concat(), BATCHES, How::Chosen(activations));
         if activations == Activations::F32 {
-            let rounded = [Activations::F16, Activations::Q8, Activations::Int8(Threshold::default())];
-            for rounded in rounded {
+            for rounded in Activations::kinds().filter(|a| *a != Activations::F32) {
                 let cells = grid(&SHAPES[1..2], FEW_BATCHES, How::Chosen(rounded)).into_iter();
-                all.extend(cells.filter(|cell| check::applies(&cell.format.layout(cell.shape.1), rounded)));
+                all.extend(cells.filter(|cell| rounded.suit(&cell.format.layout(cell.shape.1))));
             }
             all.extend(grid(&[(EXPERTS.0 * EXPERTS.1, 256)], FEW_BATCHES, How::Experts(EXPERTS.0)));
-            for candidates in [Activations::F32, Activations::F16, Activations::Q8] {
+            for candidates in Activations::ALL {
                 all.extend(grid(&[(67, 2304)], FEW_BATCHES, How::Each(candidates)));
             }
         }
@@ -103,7 +102,7 @@ impl Random {
 /// Every format on these shapes, where activations can be taken so.
 fn grid(shapes: &[(usize, usize)], batches: &[usize], how: How) -> Vec<Random> {
     let fits = |format: &'static Format, k: usize| match how {
-        How::Each(activations) => check::applies(&format.layout(k), activations),
+        How::Each(activations) => activations.suit(&format.layout(k)),
         // What was asked for is taken where it applies; weights it does not apply to are multiplied as they are.
         How::Chosen(_) | How::Experts(_) => true,
     };

@@ -75,16 +75,8 @@ impl Tune {
             {
                 bench::check_size(format, m, k, n)?;
                 bar.set_message(format!("{} {m} x {k}, n = {n}", format.name));
-                let request = Problem {
-                    rows: m,
-                    cols: k,
-                    batch: n,
-                    activations: common.activations.of_kernels(),
-                    experts: false,
-                    codes: format.layout(k).codes,
-                    looked_up: format.layout(k).is_looked_up(),
-                    gathered: false,
-                };
+                let activations = common.activations.of_kernels();
+                let request = Problem { activations, ..Problem::of(&format.layout(k), m, k, n) };
                 let trials = tune::tune(runtime, format, &request, &effort)?;
                 *all_chosen &= trials.iter().any(|trial| trial.chosen);
                 for trial in trials {

@@ -331,7 +331,6 @@ fn layout_of(grid: &Grid, cols: usize, columns: &Columns, halves: bool) -> Layou
         },
         codes: if has_codes { grid.format.codes } else { Codes::None },
         ordered: matches!(columns, Columns::Ordered { .. }),
-        lanes: 0,
     }
 }
 

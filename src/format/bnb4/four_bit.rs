@@ -307,7 +307,6 @@ fn layout_of(format: &'static Format, cols: usize, block: usize) -> Layout {
         book: Codebook::None,
         codes: if split { Codes::None } else { format.codes },
         ordered: false,
-        lanes: 0,
     }
 }
 

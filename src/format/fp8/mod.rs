@@ -191,7 +191,6 @@ fn layout_of(kind: &Kind, cols: usize, run: usize) -> Layout {
         book: Codebook::None,
         codes: Codes::None,
         ordered: false,
-        lanes: 0,
     }
 }
 

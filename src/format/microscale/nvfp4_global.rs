@@ -129,7 +129,6 @@ fn layout(scales: &Arc<[f32]>) -> Layout {
         book: Codebook::SixteenAndScales(SIGNED, scales.clone()),
         codes: Codes::Integers,
         ordered: false,
-        lanes: 0,
     }
 }
 

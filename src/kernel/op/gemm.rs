@@ -1,7 +1,9 @@
 //! gemm: tiles of f32 weights and activations in workgroup memory.
 
+use crate::kernel::activations::Activations;
 use crate::kernel::compose;
-use crate::kernel::types::{Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem};
+use crate::kernel::parts;
+use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub static KERNEL: Kernel = Kernel {
     name: "gemm",
@@ -26,7 +28,7 @@ const TILES: &[(u32, u32, u32)] = &[(64, 64, 4), (128, 64, 8), (64, 32, 4), (32,
 /// ones compute less that is thrown away. Each is also split along k where its tiles would not fill a device.
 pub(in crate::kernel) fn tiled(
     request: &Problem,
-    parts: &[&'static compose::Part],
+    parts: &[&'static parts::Part],
     memory: fn(u32, u32) -> u32,
 ) -> Vec<KernelConfig> {
     let mut tiles = TILES.to_vec();

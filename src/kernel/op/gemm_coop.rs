@@ -1,8 +1,10 @@
 //! gemm_coop: tiles of f16 in workgroup memory, multiplied by cooperative matrices with f32 sums.
 
+use crate::kernel::activations::Activations;
 use crate::kernel::compose;
 use crate::kernel::op::gemm;
-use crate::kernel::types::{Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem};
+use crate::kernel::parts;
+use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub static KERNEL: Kernel = Kernel {
     name: "gemm_coop",
@@ -20,8 +22,8 @@ fn configs(caps: &Caps, request: &Problem) -> Vec<KernelConfig> {
         return vec![];
     };
     let matrices = match edge {
-        8 => &compose::COOP_8,
-        _ => &compose::COOP_16,
+        8 => &parts::COOP_8,
+        _ => &parts::COOP_16,
     };
     let tile = 4 * edge;
     let config = |splits| {

@@ -1,8 +1,9 @@
 //! gemm_q8: tiles of codes in workgroup memory, multiplied as integers.
 
+use crate::kernel::activations::Activations;
 use crate::kernel::compose;
 use crate::kernel::op::gemm;
-use crate::kernel::types::{Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem};
+use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub static KERNEL: Kernel = Kernel {
     name: "gemm_q8",

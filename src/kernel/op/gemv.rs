@@ -1,9 +1,9 @@
 //! gemv: up to 8 columns per workgroup, lanes strided over k.
 
+use crate::kernel::activations::Activations;
 use crate::kernel::compose;
-use crate::kernel::types::{
-    Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem, columns_for,
-};
+use crate::kernel::parts;
+use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem, columns_for};
 
 pub static KERNEL: Kernel = Kernel {
     name: "gemv",
@@ -64,9 +64,9 @@ fn configs(caps: &Caps, request: &Problem) -> Vec<KernelConfig> {
 /// The other ways to look codes up. A subgroup hands values round from its first eight lanes, which are the last to have
 /// chunks left.
 fn lookups(caps: &Caps, config: &KernelConfig) -> Vec<KernelConfig> {
-    let mut ways = vec![("bytes", &compose::LOOKUP_BYTES)];
+    let mut ways = vec![("bytes", &parts::LOOKUP_BYTES)];
     if caps.subgroup.is_some_and(|(least, _)| least >= 8) {
-        ways.push(("shuffle", &compose::LOOKUP_SHUFFLE));
+        ways.push(("shuffle", &parts::LOOKUP_SHUFFLE));
     }
     let named = |(name, lookup)| {
         let variant = format!("{}-{name}", config.variant);
@@ -78,8 +78,8 @@ fn lookups(caps: &Caps, config: &KernelConfig) -> Vec<KernelConfig> {
 fn config(caps: &Caps, request: &Problem, columns: u32, (rows, workgroup, staged): Shape) -> KernelConfig {
     let sums = rows * columns;
     let (reduce, slots) = match caps.subgroup {
-        Some((4.., _)) => (&compose::REDUCE_SUBGROUP, workgroup / 4),
-        _ => (&compose::REDUCE_WORKGROUP, workgroup),
+        Some((4.., _)) => (&parts::REDUCE_SUBGROUP, workgroup / 4),
+        _ => (&parts::REDUCE_WORKGROUP, workgroup),
     };
     let mut parts = compose::chunks(caps, request, staged);
     parts.extend(compose::tiles(request));

@@ -15,31 +15,32 @@
 //! bitsandbytes: `x` is rounded to f16 first; a feature is an outlier where `|x| >= threshold`; the scale of a column is 127 times the
 //! reciprocal of the largest magnitude below the threshold, in outlier features too; products are of dequantized INT8 weights in both parts.
 
-use crate::error::{Error, Result};
-use crate::format::uniform;
-use crate::kernel::op::{
+use super::tiles::{self, Tiles, columns_at_once};
+use super::{
     gather_outliers, outlier_list, outlier_mask, quantize_activations_int8, quantize_activations_int8_f32,
     quantize_activations_int8_one, quantize_activations_q8,
 };
-use crate::kernel::plan::{self, Activated, Buffer, CHUNK, Choose, Dispatch, Params, Tiles, Weight, Window};
-use crate::kernel::types::{Activations, Caps, KernelConfig, Problem, Threshold};
+use crate::error::{Error, Result};
+use crate::format::uniform;
+use crate::kernel::activations::{Activations, Threshold};
+use crate::kernel::limits::{batch_limit, most_groups};
+use crate::kernel::plan::{Activated, Buffer, Choose, Dispatch, Params, Window, window};
+use crate::kernel::shard::Weight;
+use crate::kernel::types::{Batch, CHUNK, Caps, Kernel, Problem};
 use std::ops::Range;
 
-/// `y[n, m] = x[n, k] · w[m, k]ᵀ`; see [`plan::matmul`].
+/// `y[n, m] = x[n, k] · w[m, k]ᵀ`; see [`matmul::plan`](super::matmul::plan).
 ///
 /// # Errors
 /// As there, and [`Error::Argument`] if the weights are not INT8.
 pub(in crate::kernel) fn matmul(
     w: Weight,
-    (batch, accumulate): (usize, bool),
+    Batch { columns: batch, accumulate }: Batch,
     threshold: Threshold,
     choose: Choose,
     caps: &Caps,
 ) -> Result<Vec<Dispatch>> {
-    if !w.layout.has_columns() {
-        let (name, format) = (w.name, w.layout.format.name);
-        return Err(Error::Argument(format!("`{name}`: LLM.int8 takes INT8 weights, these are {format}")));
-    }
+    Activations::Int8(threshold).check(w.name, w.layout)?;
     let mut plan = vec![];
     if w.rows == 0 || batch == 0 {
         return Ok(plan);
@@ -72,8 +73,8 @@ pub(crate) fn columns_limit(w: &Weight, caps: &Caps) -> Result<usize> {
     let chunks = w.cols.div_ceil(CHUNK);
     // Gathered activations are whole chunks.
     let padded = Weight { cols: chunks * CHUNK, ..*w };
-    let by_binding = plan::batch_limit(&padded, Activations::Q8, caps)?;
-    let groups = plan::most_groups(caps);
+    let by_binding = batch_limit(&padded, quantize_activations_q8::words(padded.cols), caps)?;
+    let groups = most_groups(caps);
     Ok(by_binding.min(groups).min(groups * CHUNK / chunks.max(1)).max(1))
 }
 
@@ -136,8 +137,12 @@ impl Job<'_> {
 
     /// Mask and list.
     fn buffer(&self) -> Window {
-        let words = self.list + outlier_list::HEADER_WORDS + self.chunks() * CHUNK;
-        Window { buffer: Buffer::Outliers, offset: 0, size: 4 * words as u64 }
+        Window::first(Buffer::Outliers, self.list + outlier_list::HEADER_WORDS + self.chunks() * CHUNK)
+    }
+
+    /// A dispatch of a kernel that has one configuration, and none that reads weights.
+    fn dispatch(&self, kernel: &'static Kernel, params: Params) -> Result<Dispatch> {
+        Dispatch::new(kernel.only(self.caps), params, self.w.name, self.caps)
     }
 
     fn params(&self, columns: &Range<usize>) -> Params {
@@ -153,13 +158,11 @@ impl Job<'_> {
     }
 
     fn x(&self, columns: &Range<usize>) -> (Window, u32) {
-        plan::window(Buffer::X, columns.start * self.w.cols..columns.end * self.w.cols, self.caps)
+        window(Buffer::X, columns.start * self.w.cols..columns.end * self.w.cols, self.caps)
     }
 
     /// The mask of the outlier features of the whole batch.
     fn mask(&self, plan: &mut Vec<Dispatch>, batch: usize, most: usize) -> Result<()> {
-        let kernel = &outlier_mask::KERNEL;
-        let config = plan::only_config(kernel, self.caps);
         let most = most.min(self.caps.max_loops.map_or(usize::MAX, |l| l as usize));
         for first in (0..batch).step_by(most) {
             let columns = first..batch.min(first + most);
@@ -167,8 +170,7 @@ impl Job<'_> {
             let groups = self.chunks() as u32;
             let params =
                 Params { groups, x_offset, accumulate: u32::from(first > 0), ..self.params(&columns) };
-            let (grid, config) = (plan::fold(self.w.name, groups, self.caps)?, config.clone());
-            plan.push(Dispatch { kernel, config, shard: 0, params, grid, x, y: self.buffer(), side: None });
+            plan.push(self.dispatch(&outlier_mask::KERNEL, params)?.reads(x).writes(self.buffer()));
         }
         Ok(())
     }
@@ -176,20 +178,8 @@ impl Job<'_> {
     /// Mask and list of the outlier features of the whole batch.
     fn find(&self, plan: &mut Vec<Dispatch>, batch: usize, most: usize) -> Result<()> {
         self.mask(plan, batch, most)?;
-        let kernel = &outlier_list::KERNEL;
-        let config = plan::only_config(kernel, self.caps);
         let params = Params { groups: 1, ..self.params(&(0..batch)) };
-        let x = Window { buffer: Buffer::X, offset: 0, size: 4 };
-        plan.push(Dispatch {
-            kernel,
-            config,
-            shard: 0,
-            params,
-            grid: [1, 1],
-            x,
-            y: self.buffer(),
-            side: None,
-        });
+        plan.push(self.dispatch(&outlier_list::KERNEL, params)?.writes(self.buffer()));
         Ok(())
     }
 
@@ -200,17 +190,14 @@ impl Job<'_> {
 
     /// Integers of everything but the outliers.
     fn stage(&self, plan: &mut Vec<Dispatch>, columns: Range<usize>, to: Buffer) -> Result<Activated> {
-        let kernel = &quantize_activations_int8::KERNEL;
-        let config = plan::only_config(kernel, self.caps);
         let (x, x_offset) = self.x(&columns);
-        let stride = (self.chunks() * quantize_activations_q8::CHUNK_WORDS) as u32;
+        let stride = quantize_activations_q8::words(self.w.cols);
         let groups = columns.len() as u32;
-        let params = Params { groups, x_offset, y_stride: stride, ..self.params(&columns) };
-        let size = 4 * u64::from(stride) * columns.len() as u64;
-        let window = Window { buffer: to, offset: 0, size };
-        let (grid, side) = (plan::fold(self.w.name, groups, self.caps)?, self.side());
-        plan.push(Dispatch { kernel, config, shard: 0, params, grid, x, y: window, side });
-        Ok(Activated { window, offset: 0, stride })
+        let params = Params { groups, x_offset, y_stride: stride as u32, ..self.params(&columns) };
+        let window = Window::first(to, stride * columns.len());
+        let dispatch = self.dispatch(&quantize_activations_int8::KERNEL, params)?;
+        plan.push(dispatch.reads(x).writes(window).beside(self.side()));
+        Ok(Activated { window, offset: 0, stride: stride as u32 })
     }
 
     /// All of it in f32, the numbers that codes stand for and outliers among them: software adapters multiply these faster.
@@ -219,52 +206,33 @@ impl Job<'_> {
         if masked {
             self.mask(plan, batch, most)?;
         }
-        let kernel = &quantize_activations_int8_f32::KERNEL;
-        let config = KernelConfig {
-            constants: vec![("MASKED", masked.into())],
-            ..plan::only_config(kernel, self.caps)
-        };
+        let mut candidate = quantize_activations_int8_f32::KERNEL.only(self.caps);
+        candidate.config.constants = vec![("MASKED", masked.into())];
         for first in (0..batch).step_by(most) {
             let columns = first..batch.min(first + most);
             let (x, x_offset) = self.x(&columns);
             let (groups, stride) = (columns.len() as u32, self.w.cols as u32);
             let params = Params { groups, x_offset, y_stride: stride, ..self.params(&columns) };
-            let size = 4 * (self.w.cols * columns.len()) as u64;
-            let window = Window { buffer: Buffer::Staged, offset: 0, size };
-            let grid = plan::fold(self.w.name, groups, self.caps)?;
+            let window = Window::first(Buffer::Staged, self.w.cols * columns.len());
+            let dispatch = Dispatch::new(candidate.clone(), params, self.w.name, self.caps)?;
             let side = masked.then_some(Buffer::Outliers);
-            plan.push(Dispatch {
-                kernel,
-                config: config.clone(),
-                shard: 0,
-                params,
-                grid,
-                x,
-                y: window,
-                side,
-            });
-            let request = Problem {
-                rows: self.w.rows,
-                cols: self.w.cols,
-                codes: self.w.layout.codes,
-                ..Problem::default()
-            };
+            plan.push(dispatch.reads(x).writes(window).beside(side));
             let staged = Activated { window, offset: 0, stride };
-            self.multiply(plan, self.w, columns, staged, request, (accumulate, None))?;
+            let product = Product { problem: self.problem(Activations::F32), accumulate, list: None };
+            self.multiply(plan, self.w, columns, staged, product)?;
         }
         Ok(())
     }
 
     /// All of it for one column: its integers, list and outliers lie in one buffer.
     fn one(&self, plan: &mut Vec<Dispatch>, accumulate: bool) -> Result<()> {
-        let kernel = &quantize_activations_int8_one::KERNEL;
-        let config = plan::only_config(kernel, self.caps);
         let aligned =
             |words: usize| words.next_multiple_of((self.caps.binding_alignment as usize / 4).max(4));
-        let stride = self.chunks() * quantize_activations_q8::CHUNK_WORDS;
+        let stride = quantize_activations_q8::words(self.w.cols);
         let list = aligned(stride);
         let outliers = aligned(list + outlier_list::HEADER_WORDS + self.chunks() * CHUNK);
-        let window = |words: std::ops::Range<usize>| Window {
+        let end = outliers + self.chunks() * CHUNK;
+        let window = |words: Range<usize>| Window {
             buffer: Buffer::Staged,
             offset: 4 * words.start as u64,
             size: 4 * words.len() as u64,
@@ -272,14 +240,13 @@ impl Job<'_> {
         let (x, x_offset) = self.x(&(0..1));
         let experts = [list as u32, 0, 0, outliers as u32];
         let params = Params { groups: 1, x_offset, experts, ..self.params(&(0..1)) };
-        let y = window(0..outliers + self.chunks() * CHUNK);
-        plan.push(Dispatch { kernel, config, shard: 0, params, grid: [1, 1], x, y, side: None });
+        let dispatch = self.dispatch(&quantize_activations_int8_one::KERNEL, params)?;
+        plan.push(dispatch.reads(x).writes(window(0..end)));
         let staged = Activated { window: window(0..stride), offset: 0, stride: stride as u32 };
         self.multiply_integers(plan, 0..1, staged, accumulate)?;
-        let end = outliers + self.chunks() * CHUNK;
-        let gathered =
-            Activated { window: window(outliers..end), offset: 0, stride: (self.chunks() * CHUNK) as u32 };
-        self.multiply_outliers(plan, 0..1, gathered, (Buffer::Staged, list))
+        let stride = (self.chunks() * CHUNK) as u32;
+        let gathered = Activated { window: window(outliers..end), offset: 0, stride };
+        self.multiply_outliers(plan, 0..1, gathered, List { buffer: Buffer::Staged, word: list })
     }
 
     /// The product of everything but the outliers.
@@ -295,45 +262,42 @@ impl Job<'_> {
         staged: Activated,
         accumulate: bool,
     ) -> Result<()> {
-        let request = Problem {
-            rows: self.w.rows,
-            cols: self.w.cols,
-            activations: Activations::Q8,
-            codes: self.w.layout.codes,
-            ..Problem::default()
-        };
-        self.multiply(plan, self.w, columns, staged, request, (accumulate, None))
+        let product = Product { problem: self.problem(Activations::Q8), accumulate, list: None };
+        self.multiply(plan, self.w, columns, staged, product)
     }
 
     /// The outliers, whose number is not known here: as if all features were.
     fn outliers(&self, plan: &mut Vec<Dispatch>, columns: Range<usize>) -> Result<()> {
         let kernel = &gather_outliers::KERNEL;
-        let config = plan::only_config(kernel, self.caps);
+        let lanes = kernel.only(self.caps).config.workgroup as usize;
         let (x, x_offset) = self.x(&columns);
         let stride = self.chunks() * CHUNK;
-        let groups = (columns.len() * self.chunks()).div_ceil(config.workgroup as usize) as u32;
+        let groups = (columns.len() * self.chunks()).div_ceil(lanes) as u32;
         let params = Params { groups, x_offset, y_stride: stride as u32, ..self.params(&columns) };
-        let size = 4 * (stride * columns.len()) as u64;
-        let window = Window { buffer: Buffer::Gathered, offset: 0, size };
-        let (grid, side) = (plan::fold(self.w.name, groups, self.caps)?, self.side());
-        plan.push(Dispatch { kernel, config, shard: 0, params, grid, x, y: window, side });
+        let window = Window::first(Buffer::Gathered, stride * columns.len());
+        plan.push(self.dispatch(kernel, params)?.reads(x).writes(window).beside(self.side()));
         let gathered = Activated { window, offset: 0, stride: stride as u32 };
-        self.multiply_outliers(plan, columns, gathered, (Buffer::Outliers, self.list))
+        self.multiply_outliers(plan, columns, gathered, List { buffer: Buffer::Outliers, word: self.list })
     }
 
-    /// Adds the product of outliers, side by side, whose list is in this buffer from this word on.
+    /// Adds the product of outliers, side by side, that a list names.
     fn multiply_outliers(
         &self,
         plan: &mut Vec<Dispatch>,
         columns: Range<usize>,
         gathered: Activated,
-        list: (Buffer, usize),
+        list: List,
     ) -> Result<()> {
         // Codes come by the chunk, and are of no use here.
         let cols = gathered.stride as usize;
-        let request = Problem { rows: self.w.rows, cols, gathered: true, ..Problem::default() };
-        let w = Weight { cols, ..self.w };
-        self.multiply(plan, w, columns, gathered, request, (true, Some(list)))
+        let problem = Problem { rows: self.w.rows, cols, gathered: true, ..Problem::default() };
+        let product = Product { problem, accumulate: true, list: Some(list) };
+        self.multiply(plan, Weight { cols, ..self.w }, columns, gathered, product)
+    }
+
+    /// What is asked of a kernel that multiplies by the weight.
+    fn problem(&self, activations: Activations) -> Problem {
+        Problem { activations, ..Problem::of(self.w.layout, self.w.rows, self.w.cols, 0) }
     }
 
     /// One product with all shards, in as many kernels as the columns take.
@@ -343,29 +307,43 @@ impl Job<'_> {
         w: Weight,
         columns: Range<usize>,
         x: Activated,
-        request: Problem,
-        (accumulate, list): (bool, Option<(Buffer, usize)>),
+        product: Product,
     ) -> Result<()> {
         let mut first = columns.start;
         while first < columns.end {
             let left = columns.end - first;
-            let candidate = (self.choose)(&Problem { batch: left, ..request })?;
-            let count = plan::columns_at_once(&w, left, &candidate.config, self.caps);
+            let candidate = (self.choose)(&Problem { batch: left, ..product.problem })?;
+            let count = columns_at_once(&w, left, &candidate.config, self.caps);
             let skipped = (first - columns.start) as u32 * x.stride;
             let x = Activated { offset: x.offset + skipped, ..x };
             for index in 0..w.shards.len() {
                 let mut tiles = Tiles::of(&w, index, first..first + count, &candidate.config, self.caps);
-                tiles.accumulate = accumulate;
-                if let Some((buffer, at)) = list {
-                    tiles.experts = [at as u32, 0, 0, 0];
-                    tiles.side = Some(buffer);
+                tiles.accumulate = product.accumulate;
+                if let Some(list) = &product.list {
+                    tiles.experts = [list.word as u32, 0, 0, 0];
+                    tiles.side = Some(list.buffer);
                 }
-                plan::matmul_shard(plan, &w, &tiles, x, (candidate.kernel, &candidate.config), self.caps)?;
+                tiles::multiply(plan, &w, &tiles, x, &candidate, self.caps)?;
             }
             first += count;
         }
         Ok(())
     }
+}
+
+/// One of the products that LLM.int8 consists of.
+struct Product {
+    /// What a kernel is chosen for; the columns are those that are left.
+    problem: Problem,
+    accumulate: bool,
+    /// Which columns of the weight, if not all.
+    list: Option<List>,
+}
+
+/// Where a list of columns starts.
+struct List {
+    buffer: Buffer,
+    word: usize,
 }
 
 /// What the kernels make of activations `x[n, k]`.

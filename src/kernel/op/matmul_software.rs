@@ -1,10 +1,11 @@
 //! matmul_software: the matmul of software adapters for every batch size; one lane is one row, times four.
 
 use crate::format::Codes;
+use crate::kernel::activations::Activations;
 use crate::kernel::compose;
-use crate::kernel::types::{
-    Activations, Caps, Family, Kernel, KernelConfig, Operation, Problem, columns_for,
-};
+use crate::kernel::parts;
+use crate::kernel::shard::software_lanes;
+use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem, columns_for};
 
 pub static KERNEL: Kernel = Kernel {
     name: "matmul_software",
@@ -15,11 +16,6 @@ pub static KERNEL: Kernel = Kernel {
     shader: include_str!("../../../shaders/op/matmul_software.wgsl"),
     configs,
 };
-
-/// Lanes of a workgroup, which is one subgroup where those have one size.
-pub(in crate::kernel) fn lanes(caps: &Caps) -> u32 {
-    caps.fixed_subgroup().unwrap_or(8)
-}
 
 /// Weights are decoded once for these. More of them want more of a stack than a first-level cache holds, and experts get few columns each.
 fn columns(request: &Problem) -> u32 {
@@ -37,12 +33,12 @@ fn configs(caps: &Caps, request: &Problem) -> Vec<KernelConfig> {
             caps,
             request,
             columns,
-            [compose::chunks(caps, request, false), vec![&compose::DOT_ROWS_PLAIN]].concat(),
+            [compose::chunks(caps, request, false), vec![&parts::DOT_ROWS_PLAIN]].concat(),
             40,
         )
     };
     let shared = |part, variant: &str| {
-        let loops = 2 * (32 / lanes(caps));
+        let loops = 2 * (32 / software_lanes(caps));
         KernelConfig {
             variant: variant.into(),
             ..config(caps, request, columns, [&compose::shared_x(caps, request)[..], &[part]].concat(), loops)
@@ -50,11 +46,11 @@ fn configs(caps: &Caps, request: &Problem) -> Vec<KernelConfig> {
     };
     match (subgroup, exact) {
         (Some(_), true) if request.codes != Codes::None && columns == 1 => {
-            let mut codes = shared(&compose::DOT_ROWS_CODES, "codes");
-            codes.parts.push(&compose::CODES_ALONE);
-            vec![codes, shared(&compose::DOT_ROWS_BROADCAST, "decoded")]
+            let mut codes = shared(&parts::DOT_ROWS_CODES, "codes");
+            codes.parts.push(&parts::CODES_ALONE);
+            vec![codes, shared(&parts::DOT_ROWS_BROADCAST, "decoded")]
         }
-        (Some(_), true) => vec![shared(&compose::DOT_ROWS_BROADCAST, "decoded")],
+        (Some(_), true) => vec![shared(&parts::DOT_ROWS_BROADCAST, "decoded")],
         _ => vec![plain()],
     }
 }
@@ -63,26 +59,26 @@ fn config(
     caps: &Caps,
     request: &Problem,
     columns: u32,
-    mut parts: Vec<&'static compose::Part>,
+    mut parts: Vec<&'static parts::Part>,
     loops: u32,
 ) -> KernelConfig {
     parts.extend(compose::tiles(request));
-    parts.push(&compose::SHARED_NONE);
+    parts.push(&parts::SHARED_NONE);
     // For fewer columns the loop costs as much as it saves (Mesa 26.2.6), or more (22.3.6).
     let (sums, turns) = match columns {
-        ..8 => (&compose::SUMS_UNROLLED, columns),
-        _ => (&compose::SUMS_IN_TURN, columns / 2 * (1 + columns)),
+        ..8 => (&parts::SUMS_UNROLLED, columns),
+        _ => (&parts::SUMS_IN_TURN, columns / 2 * (1 + columns)),
     };
     parts.push(sums);
     let lookup = match caps.fixed_subgroup() {
-        Some(8..) => &compose::LOOKUP_SHUFFLE,
-        _ => &compose::LOOKUP_MEMORY,
+        Some(8..) => &parts::LOOKUP_SHUFFLE,
+        _ => &parts::LOOKUP_MEMORY,
     };
-    let subgroup = lanes(caps);
+    let subgroup = software_lanes(caps);
     KernelConfig {
         constants: vec![("SUBGROUP", subgroup), ("COLS", columns)],
         lookup,
-        words: if caps.int64 { &compose::WORDS_64 } else { &compose::WORDS_32 },
+        words: if caps.int64 { &parts::WORDS_64 } else { &parts::WORDS_32 },
         parts,
         rows: 4 * subgroup,
         columns,

@@ -1,6 +1,6 @@
 //! quantize_activations_int8: activations as integers with a scale for each column of the batch, outliers left out.
 
-use crate::kernel::compose;
+use crate::kernel::parts;
 use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub(in crate::kernel) static KERNEL: Kernel = Kernel {
@@ -15,7 +15,7 @@ pub(in crate::kernel) static KERNEL: Kernel = Kernel {
 
 fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
     vec![KernelConfig {
-        parts: vec![&compose::HALVES, &compose::LARGEST, &compose::INT8],
+        parts: vec![&parts::HALVES, &parts::LARGEST, &parts::INT8],
         workgroup_memory: 64 * 4,
         loops_per_chunk: 48,
         ..KernelConfig::new(64)

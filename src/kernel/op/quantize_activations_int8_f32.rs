@@ -1,6 +1,6 @@
 //! quantize_activations_int8_f32: activations rounded as LLM.int8 does, as f32.
 
-use crate::kernel::compose;
+use crate::kernel::parts;
 use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub(in crate::kernel) static KERNEL: Kernel = Kernel {
@@ -15,7 +15,7 @@ pub(in crate::kernel) static KERNEL: Kernel = Kernel {
 
 /// The plan sets the constant: whether there is a mask of the batch.
 fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
-    let parts = vec![&compose::HALVES, &compose::LARGEST, &compose::INT8];
+    let parts = vec![&parts::HALVES, &parts::LARGEST, &parts::INT8];
     vec![KernelConfig {
         constants: vec![("MASKED", 0)],
         parts,

@@ -1,6 +1,6 @@
 //! quantize_activations_int8_one: all that LLM.int8 does to the activations of one column.
 
-use crate::kernel::compose;
+use crate::kernel::parts;
 use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub(in crate::kernel) static KERNEL: Kernel = Kernel {
@@ -16,7 +16,7 @@ pub(in crate::kernel) static KERNEL: Kernel = Kernel {
 const LANES: u32 = 64;
 
 fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
-    let parts = vec![&compose::HALVES, &compose::LARGEST, &compose::INT8];
+    let parts = vec![&parts::HALVES, &parts::LARGEST, &parts::INT8];
     vec![KernelConfig {
         parts,
         workgroup_memory: 2 * LANES * 4,

@@ -1,6 +1,6 @@
 //! quantize_activations_q8: activations as eight-bit codes with a scale for each 32.
 
-use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
+use crate::kernel::types::{CHUNK, Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     name: "quantize_activations_q8",
@@ -19,6 +19,11 @@ fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
 /// Words of 32 activations: 8 of codes, the scale, the sums of their halves, one unused.
 pub const CHUNK_WORDS: usize = 12;
 
+/// Words of one column of activations.
+pub(in crate::kernel) fn words(cols: usize) -> usize {
+    cols.div_ceil(CHUNK) * CHUNK_WORDS
+}
+
 /// What the kernel makes of one column of activations, as the numbers that the codes stand for. Exact in f64.
 pub fn twin(x: &[f32]) -> Vec<f64> {
     let chunk = |x: &[f32]| {
@@ -26,7 +31,7 @@ pub fn twin(x: &[f32]) -> Vec<f64> {
         let (d, id) = scales(top);
         x.iter().map(|v| f64::from(d) * f64::from((v * id).round_ties_even())).collect::<Vec<_>>()
     };
-    x.chunks(crate::kernel::plan::CHUNK).flat_map(chunk).collect()
+    x.chunks(CHUNK).flat_map(chunk).collect()
 }
 
 /// Scale and its reciprocal for 32 activations, the largest of which has magnitude `top` as bits; both zero below 2^-111.

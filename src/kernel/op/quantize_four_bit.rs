@@ -1,6 +1,10 @@
 //! quantize_four_bit: codes and scales of blocks of weights, as NF4 and FP4 have them.
 
-use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
+use crate::error::Result;
+use crate::kernel::limits::{QUANTIZE_WEIGHTS, binding_elements, too_wide};
+use crate::kernel::plan::{Buffer, Dispatch, Params, window};
+use crate::kernel::types::{Candidate, Caps, Family, Kernel, KernelConfig, Operation, Problem};
+use std::ops::Range;
 
 pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     name: "quantize_four_bit",
@@ -13,18 +17,18 @@ pub(in crate::kernel) static KERNEL: Kernel = Kernel {
 };
 
 /// Weights that share a scale.
-pub(in crate::kernel) const BLOCKS: [usize; 8] = [32, 64, 128, 256, 512, 1024, 2048, 4096];
+const BLOCKS: [usize; 8] = [32, 64, 128, 256, 512, 1024, 2048, 4096];
 const WORKGROUP: usize = 64;
 /// Weights whose codes fill a word: a lane takes so many at a time.
 const WORD: usize = 8;
 
 /// Weights of a workgroup: a word of codes for each lane, or one large block.
-pub(in crate::kernel) fn span(block: usize) -> usize {
+fn span(block: usize) -> usize {
     block.max(WORD * WORKGROUP)
 }
 
 /// How the kernel is compiled for blocks of this size.
-pub(in crate::kernel) fn config(block: usize) -> KernelConfig {
+fn config(block: usize) -> KernelConfig {
     let (blocks, rounds) = (span(block) / block, span(block) / (WORD * WORKGROUP));
     KernelConfig {
         variant: format!("{block}"),
@@ -36,6 +40,40 @@ pub(in crate::kernel) fn config(block: usize) -> KernelConfig {
         // The largest magnitude of each block, and sixteen edges.
         workgroup_memory: (blocks * 17 * 4) as u32,
         ..KernelConfig::new(WORKGROUP as u32)
+    }
+}
+
+/// Four-bit codes and scales of the weights `weights` of a tensor, which start a block: f32 in x, in y the words of the codes and
+/// behind them the scales. The weights that one dispatch can do are [`most_weights`].
+///
+/// # Errors
+/// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if there are more.
+pub(crate) fn plan(name: &str, weights: Range<usize>, block: usize, caps: &Caps) -> Result<Dispatch> {
+    let candidate = Candidate { kernel: &KERNEL, config: config(block) };
+    let count = weights.len();
+    let code_words = count.div_ceil(WORD);
+    let params = Params {
+        cols: count as u32,
+        groups: count.div_ceil(span(block)) as u32,
+        y_stride: code_words as u32,
+        ..Params::default()
+    };
+    // Read four weights at a time.
+    let x = window(Buffer::X, weights.start..weights.start + count.next_multiple_of(4), caps).0;
+    let y = window(Buffer::Y, 0..code_words + count.div_ceil(block), caps).0;
+    Ok(Dispatch::new(candidate, params, name, caps)?.reads(x).writes(y))
+}
+
+/// Weights that one dispatch can do: whole blocks of every size, and few enough that memory for them is no matter.
+///
+/// # Errors
+/// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if that is none.
+pub(crate) fn most_weights(name: &str, caps: &Caps) -> Result<usize> {
+    let largest = BLOCKS[BLOCKS.len() - 1];
+    let most = binding_elements(caps).min((caps.max_buffer / 4) as usize).min(QUANTIZE_WEIGHTS);
+    match most / largest * largest {
+        0 => Err(too_wide(format!("a block of `{name}` as f32"), largest, most)),
+        weights => Ok(weights),
     }
 }
 

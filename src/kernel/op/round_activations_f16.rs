@@ -1,7 +1,7 @@
 //! round_activations_f16: activations as f16, with a power of two taken out of each column.
 
-use crate::kernel::compose;
-use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
+use crate::kernel::parts;
+use crate::kernel::types::{CHUNK, Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     name: "round_activations_f16",
@@ -15,7 +15,7 @@ pub(in crate::kernel) static KERNEL: Kernel = Kernel {
 
 fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
     vec![KernelConfig {
-        parts: vec![&compose::HALVES, &compose::LARGEST],
+        parts: vec![&parts::HALVES, &parts::LARGEST],
         workgroup_memory: 64 * 4,
         ..KernelConfig::new(64)
     }]
@@ -25,6 +25,11 @@ fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
 pub const HEADER_WORDS: usize = 4;
 /// Words of 32 activations.
 pub const CHUNK_WORDS: usize = 16;
+
+/// Words of one column of activations.
+pub(in crate::kernel) fn words(cols: usize) -> usize {
+    HEADER_WORDS + cols.div_ceil(CHUNK) * CHUNK_WORDS
+}
 
 /// What the kernel makes of one column of activations. Exact in f64.
 pub fn twin(x: &[f32]) -> Vec<f64> {

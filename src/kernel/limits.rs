@@ -1,0 +1,89 @@
+//! What one dispatch may be: elements of a binding, workgroups of two dimensions, loops, and products before a driver is reset.
+
+use super::shard::Weight;
+use super::types::{CHUNK, Caps, KernelConfig};
+use crate::error::{Error, Result};
+
+/// Weights that are quantized in one dispatch at most: 64 MiB of f32.
+pub(crate) const QUANTIZE_WEIGHTS: usize = 16 << 20;
+
+/// f32 elements that fit one binding wherever the window starts.
+pub(super) fn binding_elements(caps: &Caps) -> usize {
+    let bytes = caps.max_binding.saturating_sub(u64::from(caps.binding_alignment)).min(u64::from(u32::MAX));
+    (bytes / 4) as usize
+}
+
+/// Products of one dispatch at most, unless it has few columns: below half a second for a GPU of 140 GFLOP/s. Operating systems reset a
+/// driver that is busy for two.
+pub const PRODUCTS: usize = 1 << 35;
+/// [`PRODUCTS`] for a processor of 35 GFLOP/s, which is what Mesa 22.3 makes of two cores.
+const SOFTWARE_PRODUCTS: usize = 1 << 33;
+/// Columns that a kernel takes at a time, whatever the weight.
+const FEW_COLUMNS: usize = 8;
+
+/// Batch columns of one dispatch: whose x, `staged_words` each as the kernel reads them, and y each fit one binding, and whose
+/// products take less than half a second.
+pub(super) fn batch_limit(w: &Weight, staged_words: usize, caps: &Caps) -> Result<usize> {
+    let most = binding_elements(caps);
+    let column = w.rows.max(w.cols).max(staged_words);
+    match most / column {
+        0 => Err(too_wide(format!("one column of x or y for `{}`", w.name), column, most)),
+        columns => Ok(columns.min(brief(w, caps))),
+    }
+}
+
+/// Batch columns of one dispatch so that it stays below the watchdog of a driver.
+fn brief(w: &Weight, caps: &Caps) -> usize {
+    let rows = w.shards.iter().map(|s| s.rows.len()).max().unwrap_or(0).min(w.rows);
+    let products = if caps.software { SOFTWARE_PRODUCTS } else { PRODUCTS };
+    (products / (rows * w.cols).max(1)).max(FEW_COLUMNS)
+}
+
+/// Rows of f32 that fit one binding and one folded grid.
+pub(super) fn row_limit(w: &Weight, config: &KernelConfig, caps: &Caps) -> Result<usize> {
+    let most = binding_elements(caps);
+    let by_grid = most_groups(caps).saturating_mul(config.workgroup as usize) / w.cols.div_ceil(CHUNK).max(1);
+    match (most / w.cols.max(1)).min(by_grid) {
+        0 => Err(too_wide(format!("one row of `{}` as f32", w.name), w.cols, most)),
+        rows => Ok(rows),
+    }
+}
+
+pub(super) fn too_wide(what: String, elements: usize, limit: usize) -> Error {
+    Error::LimitExceeded { what, wanted: elements as u64 * 4, limit: limit as u64 * 4 }
+}
+
+/// Batch columns for which the folded grid holds every workgroup.
+pub(super) fn grid_limit(w: &Weight, config: &KernelConfig, caps: &Caps) -> usize {
+    let row_groups =
+        w.shards.iter().map(|s| s.rows.len()).max().unwrap_or(0).div_ceil(config.rows as usize).max(1);
+    (most_groups(caps) / row_groups).max(1) * config.columns as usize
+}
+
+/// Workgroups of a folded grid of which no dispatch should have more.
+pub(super) fn most_groups(caps: &Caps) -> usize {
+    (caps.max_groups as usize).saturating_mul(caps.max_groups as usize).min(1 << 24)
+}
+
+/// `groups` workgroups as a grid of two dimensions.
+pub(super) fn fold(name: &str, groups: u32, caps: &Caps) -> Result<[u32; 2]> {
+    let x = groups.clamp(1, caps.max_groups);
+    let y = groups.div_ceil(x).max(1);
+    if y > caps.max_groups {
+        let limit = u64::from(caps.max_groups) * u64::from(caps.max_groups);
+        return Err(Error::LimitExceeded {
+            what: format!("workgroups for `{name}`"),
+            wanted: groups.into(),
+            limit,
+        });
+    }
+    Ok([x, y])
+}
+
+/// Chunks that one dispatch may sum before the driver stops its loops.
+pub(super) fn chunk_limit(config: &KernelConfig, caps: &Caps) -> u32 {
+    match caps.max_loops {
+        None => u32::MAX,
+        Some(loops) => (loops / config.loops_per_chunk).max(1).saturating_mul(config.lanes_along_k),
+    }
+}

@@ -1,0 +1,70 @@
+//! The files of `shaders/lib/`.
+
+/// A file of `shaders/`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Part {
+    /// Path below the repository's root.
+    pub path: &'static str,
+    /// Its text.
+    pub text: &'static str,
+}
+
+macro_rules! part {
+    ($path:literal) => {
+        Part { path: concat!("shaders/", $path), text: include_str!(concat!("../../shaders/", $path)) }
+    };
+}
+
+pub(super) static PARAMS: Part = part!("lib/params.wgsl");
+pub(super) static CODES: Part = part!("lib/codes.wgsl");
+pub(super) static LOOKUP_MEMORY: Part = part!("lib/lookup_memory.wgsl");
+pub(super) static LOOKUP_BYTES: Part = part!("lib/lookup_bytes.wgsl");
+pub(super) static LOOKUP_SHUFFLE: Part = part!("lib/lookup_shuffle.wgsl");
+pub(super) static ROWS: Part = part!("lib/rows.wgsl");
+pub(super) static REDUCE_SUBGROUP: Part = part!("lib/reduce_subgroup.wgsl");
+pub(super) static REDUCE_WORKGROUP: Part = part!("lib/reduce_workgroup.wgsl");
+pub(super) static DOT_ROWS_BROADCAST: Part = part!("lib/dot_rows_broadcast.wgsl");
+pub(super) static DOT_ROWS_PLAIN: Part = part!("lib/dot_rows_plain.wgsl");
+pub(super) static SUMS_UNROLLED: Part = part!("lib/sums_unrolled.wgsl");
+pub(super) static SUMS_IN_TURN: Part = part!("lib/sums_in_turn.wgsl");
+pub(super) static COOP_8: Part = part!("lib/coop_8.wgsl");
+pub(super) static COOP_16: Part = part!("lib/coop_16.wgsl");
+pub(super) static WORDS_32: Part = part!("lib/words_32.wgsl");
+pub(super) static WORDS_64: Part = part!("lib/words_64.wgsl");
+pub(super) static DOT_ROWS_CODES: Part = part!("lib/dot_rows_codes.wgsl");
+/// What decoders have of their own where words belong to several chunks, and what stands in where they have not.
+pub(super) static SHARED_NONE: Part = part!("lib/shared_none.wgsl");
+pub(super) static CODES_ALONE: Part = part!("lib/codes_alone.wgsl");
+pub(super) static X_SHARE_32: Part = part!("lib/x_share_32.wgsl");
+pub(super) static X_SHARE_64: Part = part!("lib/x_share_64.wgsl");
+pub(super) static X_QUADS: Part = part!("lib/x_quads.wgsl");
+pub(super) static QUADS: Part = part!("lib/quads.wgsl");
+pub(super) static LOOKUP: Part = part!("lib/lookup.wgsl");
+pub(super) static GRID: Part = part!("lib/grid.wgsl");
+pub(super) static TILE: Part = part!("lib/tile.wgsl");
+pub(super) static COLUMNS_PLAIN: Part = part!("lib/columns_plain.wgsl");
+pub(super) static COLUMNS_EXPERTS: Part = part!("lib/columns_experts.wgsl");
+pub(super) static CHUNK_F32: Part = part!("lib/chunk_f32.wgsl");
+pub(super) static CHUNK_DIRECT: Part = part!("lib/chunk_direct.wgsl");
+pub(super) static CHUNK_STAGED: Part = part!("lib/chunk_staged.wgsl");
+pub(super) static CHUNK_Q8: Part = part!("lib/chunk_q8.wgsl");
+pub(super) static WEIGHTS_GATHERED: Part = part!("lib/weights_gathered.wgsl");
+pub(super) static WEIGHTS_PLAIN: Part = part!("lib/weights_plain.wgsl");
+pub(super) static INT8: Part = part!("lib/int8.wgsl");
+pub(super) static LARGEST: Part = part!("lib/largest.wgsl");
+pub(super) static HALVES: Part = part!("lib/halves.wgsl");
+pub(super) static DOT_BYTES_PACKED: Part = part!("lib/dot_bytes_packed.wgsl");
+pub(super) static DOT_BYTES_PLAIN: Part = part!("lib/dot_bytes_plain.wgsl");
+pub(super) static X_F16: Part = part!("lib/x_f16.wgsl");
+pub(super) static X_Q8: Part = part!("lib/x_q8.wgsl");
+pub(super) static X_SCALAR: Part = part!("lib/x_scalar.wgsl");
+pub(super) static X_VEC4: Part = part!("lib/x_vec4.wgsl");
+
+/// Bytes of workgroup memory of a part that looks codes up.
+pub(super) fn lookup_memory(part: &Part) -> u32 {
+    match part.path {
+        "shaders/lib/lookup_memory.wgsl" => 16 * 4,
+        "shaders/lib/lookup_bytes.wgsl" => 256 * 8,
+        _ => 0,
+    }
+}
