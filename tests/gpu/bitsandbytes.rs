@@ -48,7 +48,7 @@ fn weights_round_to_the_type_they_had() {
 
 #[test]
 fn gpu_decodes_bit_for_bit() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(25);
     let mut failures = vec![];
     let all = vectors();
     for variant in &VARIANTS {
@@ -66,7 +66,7 @@ fn gpu_decodes_bit_for_bit() {
 
 #[test]
 fn products_are_those_of_the_vectors() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(25);
     let mut failures = vec![];
     let all = vectors();
     for (file, packed) in &all {
@@ -90,7 +90,7 @@ fn products_are_those_of_the_vectors() {
 /// A whole checkpoint as transformers saved it, scales quantized: seven layers, and what stays in 16 bits.
 #[test]
 fn a_checkpoint_gives_the_golden_outputs() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(10);
     let model = checkpoint();
     let expected =
         Golden::folder("checkpoints/bnb-nf4-dq").into_iter().find(|g| g.name == "expected").expect("there");
@@ -136,7 +136,7 @@ const LAYOUTS: &[(usize, usize, usize, usize, &str)] = &[
 
 #[test]
 fn every_layout_of_blocks_on_every_kernel() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(95);
     let (mut failures, mut done) = (vec![], 0);
     for (i, &(m, k, block, n, why)) in LAYOUTS.iter().enumerate() {
         let recipe = Recipe { block, double: i % 2 == 1, ..Recipe::default() };
@@ -166,7 +166,7 @@ fn every_layout_of_blocks_on_every_kernel() {
 /// Rows of one tensor, and rows of several, where blocks run on from row to row.
 #[test]
 fn rows_are_picked_and_stacked() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(10);
     let format = format::by_name("NF4").expect("a format of the table");
     let make = |seed, m: usize| {
         let weights = check::activations(m * 80, seed);
@@ -193,7 +193,7 @@ fn rows_are_picked_and_stacked() {
 /// Sixteen numbers of the user's own are looked up, not those that the format's name stands for.
 #[test]
 fn a_codebook_of_the_users_own_is_looked_up() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(25);
     let golden = Golden::folder("bnb").into_iter().find(|g| g.name == "nf4.b64.dq").expect("it is there");
     let theirs = golden.tensor("packed.weight.quant_map").1;
     let ours: Vec<u8> = (0..16).flat_map(|i| ((i as f32 - 7.0) / 8.0).to_le_bytes()).collect();

@@ -121,7 +121,7 @@ const SHAPES: &[(usize, usize, &str)] = &[
 
 #[test]
 fn the_device_gives_the_bytes_of_the_cpu() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(45);
     let (mut failures, mut done) = (vec![], 0);
     for block in BLOCKS {
         for (i, &(m, k, why)) in SHAPES.iter().enumerate() {
@@ -150,7 +150,7 @@ fn the_device_gives_the_bytes_of_the_cpu() {
 /// Millions of weights in one tensor, several workgroups of each dimension and several windows of a binding.
 #[test]
 fn large_tensors_go_in_windows() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(10);
     let (m, k) = (2050, 1027);
     let weights = weights(m * k, 64, 7);
     for name in ["NF4", "FP4"] {
@@ -173,7 +173,7 @@ fn large_tensors_go_in_windows() {
 /// Finite weights whose scales have no mean: the sum overflows.
 #[test]
 fn scales_that_overflow_are_refused() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let format = format::by_name("NF4").expect("a format of the table");
     let weights = vec![3e38; 4 * 64];
     for double in [false, true] {
@@ -211,7 +211,7 @@ fn rows(m: usize, k: usize, seed: u64) -> Vec<f32> {
 
 #[test]
 fn int8_is_encoded_to_the_bytes_of_the_cpu() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(20);
     let format = format::by_name("INT8").expect("a format of the table");
     let shapes = [(9, 1), (9, 2), (17, 31), (40, 32), (33, 33), (8, 100), (65, 257), (9, 4100), (3, 14_336)];
     let (mut failures, mut done) = (vec![], 0);
@@ -233,7 +233,7 @@ fn int8_is_encoded_to_the_bytes_of_the_cpu() {
 
 #[test]
 fn int8_refuses_what_the_cpu_refuses() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let format = format::by_name("INT8").expect("a format of the table");
     let runtime = VARIANTS[0].runtime();
     let encode = |weights: &[f32]| {
@@ -260,7 +260,7 @@ fn int8_refuses_what_the_cpu_refuses() {
 
 #[test]
 fn weights_of_a_buffer_are_encoded_where_they_lie() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = VARIANTS[0].runtime();
     let (m, k) = (33, 70);
     let format = format::by_name("NF4").expect("a format of the table");
@@ -296,7 +296,7 @@ fn weights_of_a_buffer_are_encoded_where_they_lie() {
 /// The same errors as on the CPU, and the same bytes where only the CPU has an encoder.
 #[test]
 fn what_cannot_be_encoded_is_refused() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = VARIANTS[0].runtime();
     let by_name = |name| format::by_name(name).expect("a format of the table");
     let mut weights = check::activations(4 * 64, 1);

@@ -88,7 +88,7 @@ const CALLS: &[Call] = &[
 
 #[test]
 fn calls_work_as_long_as_the_device_does() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(10);
     let runtime = runtime();
     let w = runtime.upload(&tensor("w", 8, 64)).expect("small");
     for (name, call) in CALLS {
@@ -99,7 +99,7 @@ fn calls_work_as_long_as_the_device_does() {
 /// Whichever call is the first after the loss: nobody has polled, so the loss was not yet heard of.
 #[test]
 fn every_call_hears_of_a_lost_device_and_goes_on_saying_so() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(20);
     for (name, call) in CALLS {
         let runtime = runtime();
         let w = runtime.upload(&tensor("w", 8, 64)).expect("small");
@@ -115,7 +115,7 @@ fn every_call_hears_of_a_lost_device_and_goes_on_saying_so() {
 
 #[test]
 fn a_loss_within_an_upload() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let packed = tensor("w", 40_000, 1024);
     for at in 1..4 {
         let runtime = runtime();
@@ -141,7 +141,7 @@ fn a_loss_within_an_upload() {
 /// Loses the device at each point of a call.
 #[test]
 fn a_loss_at_any_point_of_a_matmul() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     for wanted in ["compiling", "submitting", "mapping", "waiting", "polling", "reading"] {
         let runtime = open_uncounted(&VARIANTS[0].options());
         let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
@@ -180,7 +180,7 @@ fn name(point: &Point) -> &'static str {
 /// wgpu panics where a driver reports the loss while it is waited for.
 #[test]
 fn a_panic_in_the_wait_for_a_device_that_is_lost() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = open_uncounted(&VARIANTS[0].options());
     let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
     let device = runtime.device().clone();
@@ -197,7 +197,7 @@ fn a_panic_in_the_wait_for_a_device_that_is_lost() {
 /// wgpu runs the callbacks of all while anybody waits.
 #[test]
 fn a_panic_of_the_hosts_callback_is_the_hosts() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = runtime();
     let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
     let x = activations(64, 1);
@@ -217,7 +217,7 @@ fn a_panic_of_the_hosts_callback_is_the_hosts() {
 
 #[test]
 fn a_loss_while_many_threads_run() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(25);
     for delay in [0, 3, 17, 60] {
         let runtime = runtime();
         let w = runtime.upload(&tensor("w", 512, 1024)).expect("small");
@@ -251,7 +251,7 @@ fn a_loss_while_many_threads_run() {
 
 #[test]
 fn what_was_lost_can_be_dropped_in_any_order() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(10);
     for order in 0..6 {
         let runtime = runtime();
         let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
@@ -270,7 +270,7 @@ fn what_was_lost_can_be_dropped_in_any_order() {
 
 #[test]
 fn a_runtime_is_rebuilt_with_the_same_options_and_gives_the_same_bits() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(10);
     for variant in &VARIANTS {
         let options =
             Options { memory_limit: Some(64 << 20), max_binding: Some(1 << 20), ..variant.options() };
@@ -300,7 +300,7 @@ fn a_runtime_is_rebuilt_with_the_same_options_and_gives_the_same_bits() {
 /// What another process measures meanwhile changes which kernel runs, and so the order of its sums.
 #[test]
 fn a_rebuilt_runtime_prefers_the_same_kernels() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let folder = tempfile::tempdir().expect("a folder");
     let options = Options { tuning: TuningCache::Folder(folder.path().into()), ..VARIANTS[0].options() };
     let class = |n| Tuned {
@@ -324,7 +324,7 @@ fn a_rebuilt_runtime_prefers_the_same_kernels() {
 /// A shader of ours reads more buffers than the smallest devices allow.
 #[test]
 fn a_device_with_too_few_bindings_is_refused() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let limits = wgpu::Limits { max_storage_buffers_per_shader_stage: 4, ..Default::default() };
     match crate::device::on_a_device_of(limits).map(drop) {
         Err(Error::LimitExceeded { wanted: 7, limit: 4, .. }) => {}
@@ -334,7 +334,7 @@ fn a_device_with_too_few_bindings_is_refused() {
 
 #[test]
 fn more_columns_than_any_memory_holds_are_refused() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = runtime();
     let w = runtime.upload(&tensor("w", 8, 64)).expect("small");
     let options = MatmulOptions::default();
@@ -350,7 +350,7 @@ fn more_columns_than_any_memory_holds_are_refused() {
 
 #[test]
 fn a_device_of_the_host_is_not_rebuilt() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = crate::device::on_a_host_device();
     match runtime.rebuild().map(drop) {
         Err(Error::Argument(text)) => assert!(text.contains("with_device"), "{text}"),
@@ -374,7 +374,7 @@ fn refused<T>(result: Result<T>, tensor: &str) -> (u64, u64) {
 
 #[test]
 fn an_upload_beyond_the_limit_is_refused_and_leaves_nothing() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = limited(4 << 20);
     let large = tensor("large", 4096, 2048); // 4.5 MiB
     assert_eq!(refused(runtime.upload(&large), "large"), (large.data().len() as u64, 4 << 20));
@@ -391,7 +391,7 @@ fn an_upload_beyond_the_limit_is_refused_and_leaves_nothing() {
 
 #[test]
 fn shards_of_a_refused_upload_are_freed() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let options =
         Options { memory_limit: Some(4 << 20), max_binding: Some(1 << 20), ..VARIANTS[0].options() };
     let runtime = open(&options);
@@ -409,7 +409,7 @@ fn shards_of_a_refused_upload_are_freed() {
 
 #[test]
 fn activations_and_results_count() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let packed = tensor("w", 256, 256);
     let runtime = limited(packed.data().len() as u64 + (1 << 20));
     let w = runtime.upload(&packed).expect("it fits");
@@ -428,7 +428,7 @@ fn activations_and_results_count() {
 /// As long as the host's encoder holds buffers of ours, they count.
 #[test]
 fn recorded_work_counts_until_it_has_run() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = runtime();
     let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
     let used = runtime.memory_used();
@@ -460,7 +460,7 @@ fn recorded_work_counts_until_it_has_run() {
 /// Nobody waits for the result, but the device goes on and holds the memory.
 #[test]
 fn a_future_that_is_dropped_gives_its_memory_back_in_the_end() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = runtime();
     let w = runtime.upload(&tensor("w", 2048, 2048)).expect("2 MB");
     let x = activations(64 * 2048, 1);
@@ -498,7 +498,7 @@ fn the_drivers_refusal_is_out_of_memory_and_leaves_the_runtime_usable() {
 
 #[cfg(target_os = "linux")]
 fn in_a_small_space() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(10);
     let runtime = runtime();
     let w = runtime.upload(&tensor("w", 64, 1024)).expect("small");
     let x = activations(1024, 1);
@@ -518,7 +518,7 @@ fn in_a_small_space() {
 
 #[test]
 fn a_device_that_does_not_answer_in_time() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let options = Options { timeout: Some(Duration::from_millis(1)), ..VARIANTS[0].options() };
     let runtime = open(&options);
     let packed = tensor("w", 4096, 4096);
@@ -544,7 +544,7 @@ fn a_device_that_does_not_answer_in_time() {
 /// wgpu would wait for the work of a queue that is dropped, and for ever if it does not end.
 #[test]
 fn what_is_late_is_not_waited_for_when_it_is_dropped() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = runtime_with(Duration::from_millis(1));
     let w = again(|| runtime.upload(&tensor("w", 4096, 4096)));
     let x = activations(64 * 4096, 1);
@@ -565,7 +565,7 @@ fn what_is_late_is_not_waited_for_when_it_is_dropped() {
 /// wgpu panics where a driver refuses what it never should, as to begin a list of commands.
 #[test]
 fn a_call_that_panics_is_an_error() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = open_uncounted(&VARIANTS[0].options());
     let packed = tensor("w", 8, 64);
     let w = runtime.upload(&packed).expect("small");
@@ -604,7 +604,7 @@ fn again<T>(call: impl Fn() -> Result<T>) -> T {
 /// Time counts from the last submission that ended, not from the first.
 #[test]
 fn many_submissions_that_end_in_time_may_take_longer_together() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let (packed, x) = (tensor("w", 4096, 4096), activations(64 * 4096, 1));
     let one = |runtime: &Runtime, w: &Weights| {
         let start = Instant::now();
@@ -631,7 +631,7 @@ fn many_submissions_that_end_in_time_may_take_longer_together() {
 
 #[test]
 fn a_result_that_cannot_be_mapped() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = open_uncounted(&VARIANTS[0].options());
     let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
     let x = activations(64, 1);
@@ -657,7 +657,7 @@ fn a_result_that_cannot_be_mapped() {
 
 #[test]
 fn a_shader_that_does_not_compile_is_named_with_its_file_and_line() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = open_uncounted(&VARIANTS[0].options());
     let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
     let broken = std::sync::Arc::new(AtomicBool::new(true));
@@ -701,7 +701,7 @@ fn line_of(file: &str, text: &str) -> usize {
 /// An entry point that is missing is found when the pipeline is made, which names no line.
 #[test]
 fn a_pipeline_that_cannot_be_made_names_its_kernel() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = open_uncounted(&VARIANTS[0].options());
     let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
     let times = AtomicUsize::new(0);
@@ -720,7 +720,7 @@ fn a_pipeline_that_cannot_be_made_names_its_kernel() {
 
 #[test]
 fn errors_of_other_threads_reach_the_next_call() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = runtime();
     let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
     let x = activations(64, 1);
@@ -745,7 +745,7 @@ fn errors_of_other_threads_reach_the_next_call() {
 /// Scopes of errors are a thread's own: of eight that compile at the same time, the one that fails hears of it.
 #[test]
 fn an_error_of_one_thread_is_no_other_threads() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = open_uncounted(&VARIANTS[0].options());
     runtime.set_hook(Box::new(|point| {
         if let Point::Compiling(text) = point

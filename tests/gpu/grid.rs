@@ -62,7 +62,7 @@ pub fn decoder_cells<'a>(
 
 #[test]
 fn every_decoder_on_every_access_path() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(455);
     let pieces = VARIANTS.iter().flat_map(|variant| {
         formats().chunks(FORMATS_AT_ONCE).map(|formats| (variant, formats.to_vec())).collect::<Vec<_>>()
     });
@@ -88,7 +88,7 @@ pub fn shape_cells<'a>(
 /// Every kernel that a device would choose, on all shapes, for one format of each class that kernels can tell apart.
 #[test]
 fn every_kernel_on_every_shape() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(415);
     let (failures, done) = side_by_side(&VARIANTS, |variant| {
         let cells =
             representatives().into_iter().flat_map(|format| shape_cells(variant, variant.runtime(), format));
@@ -118,7 +118,7 @@ fn every_class_has_a_representative() {
 
 #[test]
 fn large_shapes() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(20);
     let mut failures = vec![];
     let mut done = 0;
     for variant in [&VARIANTS[0], &VARIANTS[2]] {
@@ -143,7 +143,7 @@ fn large_shapes() {
 /// Activations that are rounded on the way, for codes that are numbers, are looked up, and come from a table; plain weights of odd rows.
 #[test]
 fn rounded_activations() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(150);
     let cases = [
         case(70, 768, 5, "tokens that no kernel is compiled for"),
         case(33, 256, 1, "one row more than a software workgroup"),
@@ -180,7 +180,7 @@ fn rounded_activations() {
 /// A kernel or variant that the choice would not take must still be right: a measurement may choose it.
 #[test]
 fn every_candidate_takes_any_batch() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(215);
     let runtime = VARIANTS[2].runtime();
     let mut failures = vec![];
     let mut seen = std::collections::HashSet::new();
@@ -224,7 +224,7 @@ fn every_candidate_takes_any_batch() {
 /// Weights that are exactly zero, though their scales are not, give exactly zero.
 #[test]
 fn zero_weights_give_zero() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(10);
     let format = format::by_name("Q4_0").expect("a format of the table");
     let mut data = random_tensor("w", format, 40, 256, 7).expect("the shape fits").data().to_vec();
     data.chunks_mut(18).for_each(|block| block[2..].fill(0x88));
@@ -270,7 +270,7 @@ pub fn expert_cells<'a>(
 
 #[test]
 fn experts() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(175);
     let (failures, done) = side_by_side(&VARIANTS, |variant| {
         let formats =
             ["Q4_K", "MXFP4", "F16"].map(|name| format::by_name(name).expect("a format of the table"));
@@ -284,7 +284,7 @@ fn experts() {
 /// Experts cut into shards, their columns into several dispatches.
 #[test]
 fn experts_within_small_limits() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(10);
     let options = Options { max_binding: Some(32 << 10), max_loops: Some(2_000), ..Options::default() };
     let format = format::by_name("Q5_K").expect("a format of the table");
     let packed = random_tensor("experts", format, 40 * 12, 512, 5).expect("the shape fits");
@@ -325,7 +325,7 @@ pub fn split_cells<'a>(
 /// Loops that a driver limits: ranges of k.
 #[test]
 fn few_loops() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(95);
     let (failures, done) = side_by_side([&VARIANTS[0], &VARIANTS[2]], |variant| {
         let runtime = open(&Options { max_loops: Some(FEW_LOOPS), ..variant.options() });
         let cells = representatives().into_iter().flat_map(|format| split_cells(variant, &runtime, format));
@@ -338,7 +338,7 @@ fn few_loops() {
 /// What splits a problem on real devices, forced on small shapes: shards, windows of x and y, workgroups beyond one dimension.
 #[test]
 fn forced_limits() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(200);
     let small = Options { max_binding: Some(16 << 10), ..Options::default() };
     let narrow = Options { max_groups: Some(3), ..Options::default() };
     let in_parts = [
@@ -367,7 +367,7 @@ fn forced_limits() {
 
 #[test]
 fn empty_shapes() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(95);
     let mut failures = vec![];
     let mut done = 0;
     for variant in &VARIANTS {
@@ -391,7 +391,7 @@ fn empty_shapes() {
 /// What can be switched off decides which kernels run, not whether they are right.
 #[test]
 fn features_switched_off() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(225);
     let all = Options { tuning: TuningCache::Off, ..Options::default() };
     let switches = [
         ("no f16", Options { f16: false, ..all.clone() }),
@@ -440,7 +440,7 @@ fn features_switched_off() {
 /// wgpu's run-time checks change nothing but the speed: not a bit of the result.
 #[test]
 fn checked_and_trusted_shaders_agree() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(120);
     let (mut failures, mut done) = (vec![], 0);
     // One format of each class, and the other kernels for codes that are numbers and for codes that are looked up.
     for (variant, formats, batch) in [

@@ -158,7 +158,7 @@ mod fp8 {
 
     #[test]
     fn blocks_with_ragged_edges_are_those_of_the_vector() {
-        let _stated = pipelines(9999);
+        let _stated = pipelines(15);
         let (file, tensors) = block();
         holds(&file, &load(&tensors, &settings(json!([128, 128]))));
         let alone = load(&tensors, &Value::Null);
@@ -177,7 +177,7 @@ mod fp8 {
     /// All 256 codes; those that are no numbers are seen before they reach a device.
     #[test]
     fn every_code_is_that_of_the_tables() {
-        let _stated = pipelines(9999);
+        let _stated = pipelines(15);
         let tables = golden("fp8", "tables");
         for (dtype, name, bad) in [(E4M3, "e4m3fn_f32", 2), (E5M2, "e5m2_f32", 8)] {
             let want = tables.f32s(name);
@@ -220,7 +220,7 @@ mod fp8 {
 
     #[test]
     fn every_layout_of_scales() {
-        let _stated = pipelines(9999);
+        let _stated = pipelines(80);
         let (f32, f16, bf16, no) = (Dtype::F32, Dtype::F16, Dtype::BF16, Value::Null);
         let blocks = |r: usize, c: usize| settings(json!([r, c]));
         let grouped = |weights: Value| {
@@ -297,7 +297,7 @@ mod fp8 {
     /// MXFP8: a byte of exponent for each 32.
     #[test]
     fn scales_may_be_exponents() {
-        let _stated = pipelines(9999);
+        let _stated = pipelines(10);
         let mut tensors = weight(E4M3, &[6, 96], "weight_scale", Dtype::U8, &[6, 3]);
         tensors[1].3 = (118..136).collect();
         let packed = load(&tensors, &Value::Null);
@@ -331,7 +331,7 @@ mod fp8 {
     /// Small bindings cut between the rows of a block; files between a weight and its scales.
     #[test]
     fn shards_of_devices_and_of_files() {
-        let _stated = pipelines(9999);
+        let _stated = pipelines(10);
         let (file, tensors) = block();
         let dir = TempDir::new().expect("a temporary folder");
         write(&dir.path().join("a.safetensors"), &tensors[..1]);
@@ -510,7 +510,7 @@ mod float4 {
 
     #[test]
     fn vectors_decode_bit_for_bit_and_multiply_within_the_bound() {
-        let _stated = pipelines(9999);
+        let _stated = pipelines(30);
         for settings in [Value::Null, json!({"quant_method": "mxfp4"})] {
             let (file, tensors) = gpt_oss();
             let packed = find(&tensors, &settings, "packed.gate_up_proj");
@@ -548,7 +548,7 @@ mod float4 {
     /// A matrix without experts, the names of OpenAI's own files, and every number of experts' rows.
     #[test]
     fn layouts_of_gpt_oss() {
-        let _stated = pipelines(9999);
+        let _stated = pipelines(20);
         let (mut failures, mut done) = (vec![], 0);
         let powers = golden("fp8", "tables").f32s("e8m0_f32");
         let cases: [(&[usize], &str, usize); 4] =
@@ -575,7 +575,7 @@ mod float4 {
     /// Experts are sent columns of their own.
     #[test]
     fn experts_multiply() {
-        let _stated = pipelines(9999);
+        let _stated = pipelines(10);
         let codes = bytes(3 * 10 * 2 * 16, 1, |_| true);
         let scales = bytes(3 * 10 * 2, 2, |e| (120..130).contains(&e));
         let tensors: Tensors = vec![
@@ -593,7 +593,7 @@ mod float4 {
     /// Columns and rows that leave tails, all bytes of scales that are numbers, both kinds of global scales, rounded activations.
     #[test]
     fn layouts_of_nvfp4() {
-        let _stated = pipelines(9999);
+        let _stated = pipelines(30);
         let (mut failures, mut done) = (vec![], 0);
         let e4m3 = golden("fp8", "tables").f32s("e4m3fn_f32");
         let cases = [
@@ -675,7 +675,7 @@ mod float4 {
 
     #[test]
     fn small_bindings_and_files_of_their_own() {
-        let _stated = pipelines(9999);
+        let _stated = pipelines(5);
         for (name, (file, tensors)) in
             [("packed.gate_up_proj", gpt_oss()), ("packed.weight", (ct("nvfp4").0, ct("nvfp4").1))]
         {
@@ -798,7 +798,7 @@ mod hqq {
 
     #[test]
     fn the_vector_decodes_bit_for_bit_and_multiplies_within_the_bound() {
-        let _stated = pipelines(9999);
+        let _stated = pipelines(15);
         let (file, tensors) = vector();
         let packed = weight(&tensors, &settings(4.0, json!(64), 1));
         assert_eq!(packed.format().name, "UINT4");
@@ -877,7 +877,7 @@ mod hqq {
 
     #[test]
     fn every_number_of_bits_and_groups() {
-        let _stated = pipelines(9999);
+        let _stated = pipelines(45);
         let (f32, f16, bf16) = (Dtype::F32, Dtype::F16, Dtype::BF16);
         let cases = [
             (8, (5, 96), 32, f32, 1),

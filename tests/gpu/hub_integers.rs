@@ -46,7 +46,7 @@ fn golden(folder: &str, name: &str) -> Golden {
 
 #[test]
 fn vectors_decode_bit_for_bit_and_multiply_within_the_bound() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(70);
     let (mut failures, mut done) = (vec![], 0);
     for (folder, name, settings, format) in vectors() {
         let file = golden(folder, name);
@@ -103,7 +103,7 @@ fn shapes_suffice_where_they_can() {
 
 #[test]
 fn whole_checkpoints_give_the_golden_outputs() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(10);
     for folder in ["gptq-4bit-g128-sym", "awq-gemm-g128"] {
         let model = Model::open(
             crate::common::path(&format!("golden/checkpoints/{folder}")),
@@ -209,7 +209,7 @@ fn by_hand(tensors: &Tensors, bits: usize, version: usize) -> Vec<f32> {
 /// Every number of bits, versions, groups in order, shuffled, and of unequal sizes.
 #[test]
 fn every_layout_of_gptq() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(45);
     let shuffled = |k: usize, group: usize| (0..k).map(|i| (i * 37 % k) / group).collect::<Vec<_>>();
     let unequal = |k: usize, groups: usize| (0..k).map(|i| i * i % groups).collect::<Vec<_>>();
     // Bits, rows, columns, groups, the group of each column, the group size of the settings, the batch.
@@ -769,7 +769,7 @@ fn awq_that_lies_is_refused_with_names_and_numbers() {
 /// Packed codes of 1 to 8 bits that cross words, with zeros and without, in groups, by channel, and plain bytes.
 #[test]
 fn every_layout_of_compressed_tensors() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(35);
     let (mut failures, mut done) = (vec![], 0);
     for bits in 1..=8usize {
         for (groups, zeros, act) in [(1, false, false), (3, true, false), (3, false, false), (3, true, true)]
@@ -851,7 +851,7 @@ fn packed_by_hand(tensors: &Tensors, bits: usize, group_of: impl Fn(usize) -> us
 
 #[test]
 fn plain_bytes_of_compressed_tensors() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(15);
     let settings = json!({"quant_method": "compressed-tensors", "format": "int-quantized"});
     let codes = words(10 * 24 / 4, 3);
     for zeros in [false, true] {

@@ -31,7 +31,7 @@ fn random(m: usize, k: usize, seed: u64) -> PackedTensor {
 
 #[test]
 fn weights_decode_and_encode_as_with_bitsandbytes() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(10);
     for (file, packed) in vectors() {
         assert_eq!(packed.format().name, "INT8");
         assert!(compare_bits(&packed.dequantize(), &file.f32s("dequant_f32")).passed, "{}", file.name);
@@ -57,7 +57,7 @@ fn weights_decode_and_encode_as_with_bitsandbytes() {
 /// Codes, absmax and outlier columns, exactly, of the twin and of the devices.
 #[test]
 fn activations_become_the_codes_of_bitsandbytes() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(20);
     for (file, packed) in vectors() {
         let x: Vec<f32> = halves(&file, "x_f16");
         let outliers = file.tensor("outlier_cols").1;
@@ -83,7 +83,7 @@ fn halves(file: &Golden, name: &str) -> Vec<f32> {
 
 #[test]
 fn products_are_those_of_the_formula_and_near_those_of_bitsandbytes() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(45);
     for (file, packed) in vectors() {
         let x = halves(&file, "x_f16");
         let bias =
@@ -114,7 +114,7 @@ fn products_are_those_of_the_formula_and_near_those_of_bitsandbytes() {
 /// A whole checkpoint as transformers saved it.
 #[test]
 fn a_checkpoint_gives_the_golden_outputs() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(30);
     let folder = crate::common::path("golden/checkpoints/bnb-int8");
     let model = Model::open(folder, &OpenOptions::default()).expect("valid");
     let expected = Golden::folder("checkpoints/bnb-int8").into_iter().find(|g| g.name == "expected");
@@ -152,7 +152,7 @@ fn with_outliers(n: usize, k: usize, features: usize, seed: u64) -> Vec<f32> {
 
 #[test]
 fn every_number_of_outliers() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(65);
     let cases = [
         (70, 256, 1, 0, "none"),
         (33, 256, 1, 1, "one in one column"),
@@ -197,7 +197,7 @@ fn every_number_of_outliers() {
 /// half of a step, which the roundings of 127 * (1 / absmax) push to one side.
 #[test]
 fn ties_fall_as_with_bitsandbytes() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(10);
     let ties = [
         (0.109_863_28, 0.219_726_56, 64),
         (-0.099_182_13, 0.198_364_26, -63),
@@ -223,7 +223,7 @@ fn ties_fall_as_with_bitsandbytes() {
 /// Every scale that f16 can have: 127 times the reciprocal of absmax is the CPU's, to the bit.
 #[test]
 fn every_scale_gives_the_codes_of_the_cpu() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let bits: Vec<u16> = (1..0x7c00).collect();
     let fractions = check::activations(7 * bits.len(), 4);
     let row = |(bits, f): (&u16, &[f32])| {
@@ -252,7 +252,7 @@ fn every_scale_gives_the_codes_of_the_cpu() {
 
 #[test]
 fn columns_of_zeros_and_of_more_than_halves_hold() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(30);
     let packed = random(9, 64, 1);
     let mut x = vec![0.0; 3 * 64];
     x[64..128].fill(1e30);
@@ -281,7 +281,7 @@ fn columns_of_zeros_and_of_more_than_halves_hold() {
 /// The whole batch decides which features are outliers, also where it is cut.
 #[test]
 fn small_limits() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(45);
     let limits = [
         Options { max_binding: Some(16 << 10), ..Options::default() },
         Options { max_groups: Some(3), ..Options::default() },
@@ -307,7 +307,7 @@ fn small_limits() {
 
 #[test]
 fn what_int8_does_not_apply_to_is_named() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let q8_0 = format::by_name("Q8_0").expect("a format of the table");
     let packed = check::random_tensor("w", q8_0, 4, 64, 1).expect("fits");
     let runtime = VARIANTS[0].runtime();
@@ -346,7 +346,7 @@ fn percent<T: Copy + Into<f64>>(got: &[T], want: &[f64]) -> f64 {
 /// What LLM.int8 is for, in numbers: computed apart from this crate, with the same formulas in NumPy.
 #[test]
 fn a_real_layer_is_off_by_what_it_should_be() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(50);
     let (weight, x) = real_layer();
     let exact = reference::matmul(&weight, &x).expect("shapes fit");
     let format = format::by_name("INT8").expect("a format of the table");
@@ -374,7 +374,7 @@ fn a_real_layer_is_off_by_what_it_should_be() {
 /// Products with kept columns against the CPU, for all kinds of activations.
 #[test]
 fn kept_columns_are_added_on_every_variant() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(95);
     let cases: &[(usize, usize, usize, &[u32], &str)] = &[
         (33, 256, 1, &[7], "one"),
         (70, 100, 3, &[0, 31, 32, 99], "the first and the last"),
@@ -413,7 +413,7 @@ fn kept_columns_are_added_on_every_variant() {
 /// Windows of x and of what is put side by side.
 #[test]
 fn kept_columns_at_small_limits() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(60);
     let limits = [
         Options { max_binding: Some(16 << 10), ..Options::default() },
         Options { max_groups: Some(3), ..Options::default() },

@@ -59,7 +59,7 @@ fn the_adapter_of_peft_is_read() {
 /// one in a thousand shows.
 #[test]
 fn golden_products_of_an_adapter_on_nf4() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(15);
     const DOUBLE_QUANTIZATION: f64 = 1.5e-6;
     let base = Model::open(path("golden/checkpoints/bnb-nf4-dq"), &OpenOptions::default()).expect("valid");
     let adapter = open_adapter(&path("golden/checkpoints/lora")).expect("valid");
@@ -412,7 +412,7 @@ pub fn cell(
 /// Nothing, a bias, an adapter, several: each on every family of kernels, for gemv and gemm.
 #[test]
 fn layers_are_right_on_every_variant() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(95);
     let layers = [
         ("a weight alone", linear("Q4_0", (70, 256), false, &[])),
         ("a bias", linear("Q4_0", (70, 256), true, &[])),
@@ -436,7 +436,7 @@ fn layers_are_right_on_every_variant() {
 /// The weight takes rounded activations, the adapters take them as they are: the reference says so, and this would show.
 #[test]
 fn activations_of_the_weight_may_be_rounded() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(65);
     let linear = linear("Q4_K", (70, 768), true, &[8, 16]);
     let (mut failures, mut done) = (vec![], 0);
     for variant in &VARIANTS {
@@ -460,7 +460,7 @@ fn activations_of_the_weight_may_be_rounded() {
 /// What splits a request: the weight in shards, windows of x, y and the products between, folded grids, ranges of k.
 #[test]
 fn layers_within_small_limits() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(65);
     let cases = [
         ("binding of 16 KiB", Options { max_binding: Some(16 << 10), ..Options::default() }, (700, 256)),
         ("four workgroups a dimension", Options { max_groups: Some(4), ..Options::default() }, (36, 64)),
@@ -485,7 +485,7 @@ fn layers_within_small_limits() {
 
 #[test]
 fn empty_layers() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let (mut failures, mut done) = (vec![], 0);
     for variant in &VARIANTS {
         for (shape, n) in [((0, 256), 2), ((4, 256), 0)] {
@@ -500,7 +500,7 @@ fn empty_layers() {
 /// The check itself: a bias, an adapter or a scale that is not the reference's does not pass.
 #[test]
 fn the_check_sees_what_is_missing() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = VARIANTS[0].runtime();
     let x = activations(3 * 256, 9);
     let full = || linear("Q4_0", (70, 256), true, &[8, 4]);
@@ -571,7 +571,7 @@ fn read(runtime: &Runtime, buffer: &wgpu::Buffer) -> Vec<f32> {
 /// Layers that share their activations, recorded twice into buffers that hold something: it must not be added to.
 #[test]
 fn recorded_layers_overwrite_what_was_there() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(25);
     let layers = [linear("Q4_0", (70, 256), true, &[8]), linear("Q8_0", (33, 256), false, &[4, 4])];
     let n = 3;
     let x = activations(n * 256, 2);
@@ -599,7 +599,7 @@ fn recorded_layers_overwrite_what_was_there() {
 
 #[test]
 fn a_layer_that_was_warmed_up_compiles_nothing() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(10);
     let runtime = open(&VARIANTS[0].options());
     let layer = runtime.upload_layer(&linear("Q4_0", (70, 256), true, &[8])).expect("small");
     let options = MatmulOptions::default();
@@ -616,7 +616,7 @@ fn a_layer_that_was_warmed_up_compiles_nothing() {
 
 #[test]
 fn misuse_of_layers_is_an_error() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let (runtime, other) = (VARIANTS[0].runtime(), VARIANTS[2].runtime());
     let options = MatmulOptions::default();
     let layer = runtime.upload_layer(&linear("Q4_0", (64, 64), true, &[2])).expect("small");

@@ -34,7 +34,7 @@ fn time_grows_with_size(peak: &Peak, operation: &str) {
 
 #[test]
 fn figures_on_both_families() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     for &software in first(&[true, false], 1) {
         // Small enough to be quick, large enough to see the time grow.
         let options = Options { software: Some(software), max_binding: Some(64 << 20), ..Options::default() };
@@ -62,7 +62,7 @@ fn figures_on_a_bare_device() {
 
 #[test]
 fn small_bindings_and_senseless_times() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = open(&Options { max_binding: Some(1 << 20), max_groups: Some(4096), ..Options::default() });
     for seconds in [f64::NAN, f64::NEG_INFINITY, -1.0] {
         let peak = runtime.peak(seconds).expect("as 0 seconds");

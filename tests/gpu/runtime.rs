@@ -51,7 +51,7 @@ fn handles_may_go_to_other_threads() {
 /// A component of a vector that is read by a dot product with a row of the unit matrix makes NaN of its neighbours.
 #[test]
 fn a_token_that_overflows_spoils_no_other() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(25);
     let w = q4_0(64, 64);
     for variant in &VARIANTS {
         let weights = variant.runtime().upload(&w).expect("small");
@@ -74,7 +74,7 @@ fn a_token_that_overflows_spoils_no_other() {
 
 #[test]
 fn recorded_work_chains_without_readback() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(10);
     for variant in &VARIANTS {
         let runtime = variant.runtime();
         let (a, b) = (q4_0(256, 96), q4_0(33, 256));
@@ -96,7 +96,7 @@ fn recorded_work_chains_without_readback() {
 
 #[test]
 fn recording_into_a_buffer_that_is_too_small_is_an_error() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = VARIANTS[0].runtime();
     let w = runtime.upload(&q4_0(64, 64)).expect("small");
     let (x, y) = (storage(runtime, 2 * 64), storage(runtime, 2 * 64 - 1));
@@ -110,7 +110,7 @@ fn recording_into_a_buffer_that_is_too_small_is_an_error() {
 
 #[test]
 fn a_device_of_the_host_serves_as_well() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(10);
     let runtime = crate::device::on_a_host_device();
     assert_eq!(runtime.caps().subgroup, None);
     let packed = q4_0(70, 256);
@@ -121,7 +121,7 @@ fn a_device_of_the_host_serves_as_well() {
 
 #[test]
 fn async_twins_give_the_same() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = VARIANTS[0].runtime();
     let w = runtime.upload(&q4_0(40, 64)).expect("small");
     let x = activations(2 * 64, 1);
@@ -137,7 +137,7 @@ fn async_twins_give_the_same() {
 
 #[test]
 fn upload_reports_progress_to_the_end() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = VARIANTS[0].runtime();
     let packed = q4_0(20_000, 1024);
     let mut seen = vec![];
@@ -151,7 +151,7 @@ fn upload_reports_progress_to_the_end() {
 
 #[test]
 fn non_finite_scales_are_found_on_the_host() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = VARIANTS[0].runtime();
     let good = q4_0(8, 64);
     let mut bytes = good.data().to_vec();
@@ -173,7 +173,7 @@ fn non_finite_scales_are_found_on_the_host() {
 /// Scales of their own tensors, double quantized ones, and outlier columns: an upload refuses them as the host's check does.
 #[test]
 fn scales_in_parts_that_are_not_finite_are_refused() {
-    let _stated = pipelines(0);
+    let _stated = pipelines(5);
     let runtime = VARIANTS[0].runtime();
     for (file, part) in [
         ("golden/bnb/nf4.b64.dq.safetensors", "packed.weight.nested_absmax"),
@@ -194,7 +194,7 @@ fn scales_in_parts_that_are_not_finite_are_refused() {
 
 #[test]
 fn activations_are_checked() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = VARIANTS[0].runtime();
     let w = runtime.upload(&q4_0(8, 64)).expect("small");
     let mut x = vec![1.0; 2 * 64];
@@ -222,7 +222,7 @@ fn shapes_that_do_not_fit_are_refused_with_both_numbers() {
 
 #[test]
 fn weights_of_another_runtime_are_refused() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let (a, b) = (VARIANTS[0].runtime(), VARIANTS[2].runtime());
     let w = a.upload(&q4_0(8, 64)).expect("small");
     let refused =
@@ -237,7 +237,7 @@ fn weights_of_another_runtime_are_refused() {
 
 #[test]
 fn misuse_is_an_error_and_leaves_the_runtime_usable() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = &crate::device::open(&VARIANTS[0].options());
     let w = runtime.upload(&q4_0(64, 64)).expect("small");
     let x = [1.0; 64];
@@ -286,7 +286,7 @@ fn the_reference_gives_the_same_bits_on_any_number_of_threads() {
 /// A real tensor in a buffer above one binding, at the adapter's own limits.
 #[test]
 fn a_matrix_above_the_binding_limit() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = crate::device::open(&Options { max_binding: Some(128 << 20), ..VARIANTS[0].options() });
     let (m, k) = (31_000, 8192);
     let packed = q4_0(m, k);
@@ -303,7 +303,7 @@ fn a_matrix_above_the_binding_limit() {
 
 #[test]
 fn the_readme_example() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let model = Model::open(model_path(), &OpenOptions::default()).expect("the demo file");
     let packed = model.find("blk.0.ffn_up").and_then(|info| model.tensor(info)).expect("a real tensor");
     let runtime = VARIANTS[0].runtime();
@@ -316,7 +316,7 @@ fn the_readme_example() {
 /// A file of a hundred bytes may claim so many rows.
 #[test]
 fn rows_without_columns_take_no_time() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let start = std::time::Instant::now();
     let runtime = VARIANTS[0].runtime();
     let f32 = format::by_name("F32").expect("a format");

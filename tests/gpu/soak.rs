@@ -84,7 +84,7 @@ fn share(bytes: u64, rounds: usize, all: usize) -> u64 {
 
 #[test]
 fn cycles() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     if !alone("cycles") {
         return;
     }
@@ -182,7 +182,7 @@ impl Work {
 
 #[test]
 fn mixed_work() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(60);
     if !alone("mixed_work") {
         return;
     }

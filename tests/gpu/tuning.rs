@@ -29,7 +29,7 @@ const REQUEST: Problem = Problem {
 
 #[test]
 fn warm_up_compiles_each_pipeline_once() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(10);
     let runtime = open(&VARIANTS[0].options());
     let w = runtime.upload(&packed("Q8_0", 40, 64, 1)).expect("small");
     let requests = [(&w, 1), (&w, 1), (&w, 2)];
@@ -49,7 +49,7 @@ fn warm_up_compiles_each_pipeline_once() {
 /// Chunks that end within a block of rows, shards of odd counts.
 #[test]
 fn uploads_of_many_chunks_keep_every_weight() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = open(&Options { max_binding: Some(20_000_003), ..VARIANTS[0].options() });
     for (format, m, k) in [("Q4_0", 100_003, 1024), ("Q6_K", 9_973, 4096), ("Q4_K", 77_777, 256)] {
         let packed = packed(format, m, k, 2);
@@ -63,7 +63,7 @@ fn uploads_of_many_chunks_keep_every_weight() {
 
 #[test]
 fn stacked_weights_give_what_each_gives() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = VARIANTS[0].runtime();
     let (a, b, n) = (packed("Q4_0", 40, 64, 1), packed("Q4_0", 24, 64, 2), 2);
     let x = activations(n * 64, 3);
@@ -81,7 +81,7 @@ fn stacked_weights_give_what_each_gives() {
 /// Several weights in one pass, of which two have nothing in common but their activations.
 #[test]
 fn weights_that_share_activations_share_a_pass() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     use wgpu::util::DeviceExt;
     let runtime = VARIANTS[0].runtime();
     let weights =
@@ -123,7 +123,7 @@ fn read(runtime: &Runtime, buffer: &wgpu::Buffer) -> Vec<f32> {
 
 #[test]
 fn choices_are_kept_for_their_driver_only() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let folder = tempfile::tempdir().expect("a folder");
     let runtime = kept_in(folder.path());
     let q4_0 = format::by_name("Q4_0").expect("a format");
@@ -148,7 +148,7 @@ fn choices_are_kept_for_their_driver_only() {
 /// Of two processes that measured the same, the later is believed, and what only one measured stays.
 #[test]
 fn choices_of_several_processes_are_kept_together() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let folder = tempfile::tempdir().expect("a folder");
     let q4_0 = format::by_name("Q4_0").expect("a format");
     let choice = |batch, kernel: &str| Tuned {
@@ -182,7 +182,7 @@ fn choices_of_several_processes_are_kept_together() {
 
 #[test]
 fn the_fastest_that_is_right_is_used() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(20);
     let folder = tempfile::tempdir().expect("a folder");
     let runtime = kept_in(folder.path());
     let q4_0 = format::by_name("Q4_0").expect("a format");
@@ -197,7 +197,7 @@ fn the_fastest_that_is_right_is_used() {
 
 #[test]
 fn experts_at_the_edges() {
-    let _stated = pipelines(9999);
+    let _stated = pipelines(5);
     let runtime = open(&Options { max_groups: Some(6), ..VARIANTS[0].options() });
     let stack = packed("Q4_0", 4 * 8, 64, 1);
     let w = runtime.upload_with(&stack, Upload { experts: 4, ..Upload::default() }).expect("small");
