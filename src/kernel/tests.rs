@@ -140,7 +140,7 @@ fn every_cell_validates_and_needs_what_its_configuration_says() {
         assert_eq!((entry.name.as_str(), entry.workgroup_size), ("main", [config.workgroup, 1, 1]), "{name}");
         assert_eq!(
             workgroup_memory(&module),
-            config.memory(&format.layout(COLS).into()),
+            config.memory(&format.layout(COLS)),
             "{name}: workgroup memory"
         );
     }
