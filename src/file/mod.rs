@@ -21,6 +21,7 @@ mod names;
 pub mod quantize;
 mod quantize_checkpoint;
 mod scheme;
+mod selection;
 mod target;
 
 pub use adapter::lora;

@@ -5,6 +5,7 @@ use crate::file::container::gguf::Value;
 use crate::file::container::gguf_write::{self, Entries, NewTensor};
 use crate::file::container::output::Sink;
 use crate::file::names::shown;
+use crate::file::selection;
 use crate::file::{DType, Kind, Model, TensorInfo};
 use crate::format::Format;
 use crate::tensor::PackedTensor;
@@ -77,7 +78,7 @@ pub fn quantize(
 }
 
 fn plan(tensor: &TensorInfo, format: &'static Format) -> Result<TensorReport> {
-    let why_not = why_not(tensor, format);
+    let why_not = selection::GGUF.why_not(tensor, format);
     let to = if why_not.is_some() { tensor.dtype } else { DType::Supported(format) };
     if to.gguf_type().is_none() {
         return Err(Error::UnsupportedFormat {
@@ -87,30 +88,6 @@ fn plan(tensor: &TensorInfo, format: &'static Format) -> Result<TensorReport> {
         });
     }
     Ok(TensorReport { name: tensor.name.clone(), from: tensor.dtype, to, kept_columns: 0, why_not })
-}
-
-/// Why a tensor is not to be encoded.
-fn why_not(tensor: &TensorInfo, format: &Format) -> Option<String> {
-    const KEPT: [&str; 5] = ["norm", "gate_inp", "position_emb", "pos_embd", "token_type"];
-    let name = tensor.name.to_lowercase();
-    let (cols, block) = (tensor.cols(), format.block_weights() as u64);
-    if tensor.shape.len() < 2 {
-        return Some("it is not a matrix".into());
-    }
-    if !name.ends_with("weight") {
-        return Some("it is not named as a weight".into());
-    }
-    if let Some(part) = KEPT.iter().find(|part| name.contains(**part)) {
-        return Some(format!("`{part}` tensors keep their type"));
-    }
-    // Rows of no columns take no byte, so a file may claim any number of them.
-    if tensor.elements() == 0 {
-        return Some("it is empty".into());
-    }
-    if tensor.dtype.name() == format.name || !matches!(tensor.dtype.name(), "F64" | "F32" | "F16" | "BF16") {
-        return Some(format!("it is {} already", tensor.dtype));
-    }
-    (!cols.is_multiple_of(block)).then(|| format!("{cols} columns are not a multiple of {block}"))
 }
 
 fn new_tensor(tensor: &TensorInfo, plan: &TensorReport) -> NewTensor {

@@ -7,6 +7,7 @@ use crate::file::container::safetensors_write::{self, NewTensor};
 use crate::file::names::shown;
 use crate::file::quantize::{Report, TensorReport};
 use crate::file::scheme::outlier_columns::{LIST, WEIGHT as KEPT_WEIGHT};
+use crate::file::selection;
 use crate::file::target::Target;
 use crate::file::{DType, Kind, Model, TensorInfo};
 use crate::format::storage::Part;
@@ -146,7 +147,7 @@ impl Job<'_> {
     }
 
     fn item<'t>(&self, info: &'t TensorInfo) -> Result<Item<'t>> {
-        let why_not = why_not(info);
+        let why_not = selection::CHECKPOINT.why_not(info, self.target.format());
         if why_not.is_some() {
             let copied = |t: &TensorInfo| NewTensor {
                 name: t.name.clone(),
@@ -280,27 +281,6 @@ fn append(sink: &mut Sink<'_>, from: &mut File, out: &Path) -> Result<()> {
             count => sink.put(&chunk[..count])?,
         }
     }
-}
-
-/// Why a tensor is not to be encoded.
-fn why_not(tensor: &TensorInfo) -> Option<String> {
-    const KEPT: [&str; 9] =
-        ["embed", "lm_head", "norm", "wte", "wpe", "shared.", "ln_", "classifier", "score."];
-    let name = tensor.name.to_lowercase();
-    if tensor.shape.len() != 2 {
-        return Some("it is not a matrix".into());
-    }
-    if !name.ends_with(".weight") {
-        return Some("it is not named as a weight".into());
-    }
-    if let Some(part) = KEPT.iter().find(|part| name.contains(**part)) {
-        return Some(format!("`{part}` tensors stay as they are"));
-    }
-    if tensor.elements() == 0 {
-        return Some("it is empty".into());
-    }
-    let floats = matches!(tensor.dtype.name(), "F32" | "F16" | "BF16");
-    (!floats).then(|| format!("it is {} already", tensor.dtype))
 }
 
 /// Refuses a model that is quantized already: its config.json would no longer say how.

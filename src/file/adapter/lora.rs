@@ -5,7 +5,7 @@
 //! or `lora_alpha / sqrt(r)` with `use_rslora` (Kalajdzievski 2023). What would change that formula is refused by name.
 
 use crate::error::{Error, Result};
-use crate::file::adapter::lora_config::Config;
+use crate::file::adapter::lora_config::LoraConfig;
 use crate::file::container::folder::Folder;
 use crate::file::container::source::OpenOptions;
 use crate::file::model::Model;
@@ -53,7 +53,7 @@ impl Adapter {
     }
 
     fn open_in(folder: &Folder) -> Result<Self> {
-        let config = Config::open(folder)?;
+        let config = LoraConfig::open(folder)?;
         let name = Path::new("adapter_model.safetensors");
         let model = Model::open_in(&folder.join(name), folder, name)?;
         let sides = sides(&model)?;
@@ -160,7 +160,7 @@ fn stranger(name: &str) -> &'static str {
 }
 
 /// The module, its matrices checked against each other and the configuration.
-fn module(config: &Config, model: &Model, sides: &[Side]) -> Result<Module> {
+fn module(config: &LoraConfig, model: &Model, sides: &[Side]) -> Result<Module> {
     let [a, b] = both(model, sides)?;
     let name = sides[0].module.to_owned();
     let rank = config.rank(&name)?;

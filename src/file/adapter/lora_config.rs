@@ -46,7 +46,7 @@ const INITS: &[&str] = &["gaussian", "eva", "orthogonal"];
 
 /// What decides about ranks and scales.
 #[derive(Debug)]
-pub(crate) struct Config {
+pub(crate) struct LoraConfig {
     path: PathBuf,
     rank: usize,
     alpha: f64,
@@ -55,7 +55,7 @@ pub(crate) struct Config {
     alphas: Patterns<f64>,
 }
 
-impl Config {
+impl LoraConfig {
     pub fn open(folder: &Folder) -> Result<Self> {
         let text = Text::open(folder)?;
         text.check_kind()?;

@@ -4,7 +4,7 @@
 //! its eight; `scales` `[groups, m]`. Packing "gemv": `qweight` I32 `[m, k / 8]`, `qzeros` I32 `[m, words]` and `scales` `[m, 8 · words]` in plain order,
 //! filled up with zeros.
 
-use super::view::Checkpoint;
+use super::view::{Checkpoint, Convention};
 use crate::error::Result;
 use crate::file::container::tensors::TensorInfo;
 use crate::file::container::tensors::{Files, Module, Scheme};
@@ -15,6 +15,9 @@ use crate::format::uniform::{CodeRows, Columns, Uniform};
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;
 use std::sync::Arc;
+
+pub(crate) const CONVENTION: Convention =
+    Convention { methods: &["awq"], codes: &["qweight"], parts: &["qzeros"], modules };
 
 /// Row of nibble `i` of a word, of the word's eight.
 const ROWS: [usize; 8] = [0, 2, 4, 6, 1, 3, 5, 7];
@@ -40,7 +43,7 @@ struct Awq {
 ///
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) where parts are missing, or shapes disagree with each other or the settings.
-pub(crate) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let method = checkpoint.settings.method();
     if method.is_some_and(|m| m != "awq") {
         return Ok(vec![]);

@@ -1,7 +1,7 @@
 //! Checkpoints of bitsandbytes: `weight` with `weight.absmax`, `weight.quant_map`, `weight.nested_absmax`,
 //! `weight.nested_quant_map` and `weight.quant_state.bitsandbytes__nf4`, a JSON text that alone knows the shape.
 
-use super::view::Checkpoint;
+use super::view::{Checkpoint, Convention};
 use crate::error::{Error, Result};
 use crate::file::container::tensors::{Files, Module, Scheme};
 use crate::file::container::tensors::{TensorInfo, TensorTable};
@@ -11,6 +11,9 @@ use crate::format::{Format, bnb4, by_name};
 use crate::tensor::PackedTensor;
 use serde::Deserialize;
 use std::sync::Arc;
+
+pub(crate) const CONVENTION: Convention =
+    Convention { methods: &["bitsandbytes"], codes: &[], parts: &["absmax", "quant_map"], modules };
 
 /// What stands between the weight's name and its type in the name of the text.
 const STATE: &str = ".quant_state.bitsandbytes__";
@@ -45,7 +48,7 @@ struct State {
 ///
 /// # Errors
 /// [`Error::Malformed`] where a text is no such JSON, a part is missing, or lengths disagree.
-pub(crate) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let mut modules = vec![];
     let (_, tool) = STATE.rsplit_once('.').unwrap_or_default();
     let list = if checkpoint.last_begins(tool) { &checkpoint.table.list[..] } else { &[] };

@@ -5,7 +5,7 @@
 //! columns of the weight before it was quantized. The codes are complete without them.
 
 use super::outlier_columns;
-use super::view::Checkpoint;
+use super::view::{Checkpoint, Convention};
 use crate::error::Result;
 use crate::file::container::tensors::TensorInfo;
 use crate::file::container::tensors::{Files, Module, Scheme};
@@ -13,6 +13,13 @@ use crate::format::{Format, affine, by_name};
 use crate::linear::OutlierColumns;
 use crate::tensor::PackedTensor;
 use std::sync::Arc;
+
+pub(crate) const CONVENTION: Convention = Convention {
+    methods: &["bitsandbytes"],
+    codes: &[],
+    parts: &["outlier_columns", "outlier_weight", "weight_format"],
+    modules,
+};
 
 /// An INT8 weight, as far as headers tell.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +41,7 @@ fn format() -> &'static Format {
 ///
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) where types or lengths disagree, or the order is not by rows.
-pub(crate) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let mut modules = vec![];
     for (scb, stem) in checkpoint.named("SCB") {
         let weight = checkpoint.scaled_by(scb, stem, "weight")?;

@@ -1,13 +1,13 @@
 //! Checkpoints of several files: the folder's conventions, and the index that says which shard holds which tensor.
 
-use super::view::CODES;
+use super::registry::{self, module_of_part};
 use crate::error::{Error, Result};
 use crate::file::container::folder::{Folder, malformed};
 use crate::file::container::json::{self, Append, Compound, Texts};
 use crate::file::container::tensors::{TensorInfo, TensorTable};
 use crate::file::names::{NameIndex, shown};
-use crate::file::scheme::scales::{module_of_part, module_of_scale};
-use crate::file::scheme::settings::{self, Settings};
+use crate::file::scheme::scales::module_of_scale;
+use crate::file::scheme::settings::{self, QuantizationConfig};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use std::borrow::Cow;
@@ -107,15 +107,21 @@ impl Config {
 
 /// How a checkpoint was quantized: `quantization_config` of its config.json, or the quantize_config.json of older tools, whose path
 /// comes with it.
-pub(crate) fn quantization(folder: &Folder, config: Option<&Config>) -> Result<(Settings, Option<PathBuf>)> {
+pub(crate) fn quantization(
+    folder: &Folder,
+    config: Option<&Config>,
+) -> Result<(QuantizationConfig, Option<PathBuf>)> {
+    let methods = registry::methods();
     if let Some(config) = config
         && let Some(settings) = config.parse::<settings::Config>()?.settings()
     {
-        return Ok((settings.checked(&config.path)?, None));
+        return Ok((settings.checked(&config.path, &methods)?, None));
     }
     match Config::open(folder, "quantize_config.json")? {
-        Some(config) => Ok((config.parse::<Settings>()?.checked(&config.path)?, Some(config.path))),
-        None => Ok((Settings::default(), None)),
+        Some(config) => {
+            Ok((config.parse::<QuantizationConfig>()?.checked(&config.path, &methods)?, Some(config.path)))
+        }
+        None => Ok((QuantizationConfig::default(), None)),
     }
 }
 
@@ -223,7 +229,7 @@ impl Index {
         };
         let whole = |part: &String| {
             let module = module_of_part(part)?;
-            CODES.iter().chain(&["weight"]).find_map(|name| beside(table, module, name))
+            registry::codes().chain(["weight"]).find_map(|name| beside(table, module, name))
         };
         let weight = |part: &String| scaled(part).or_else(|| whole(part));
         match parts.iter().find_map(|part| Some((part, weight(part)?))) {

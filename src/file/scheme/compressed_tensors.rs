@@ -3,7 +3,7 @@
 //! in the same way; `weight_g_idx` I32 `[k]`. Plain: `weight` I8 with `weight_scale` and `weight_zero_point` I8.
 //! `w[m, k] = scale[m, g] · (q[m, k] - zero[m, g])`.
 
-use super::view::Checkpoint;
+use super::view::{Checkpoint, Convention};
 use crate::error::Result;
 use crate::file::container::tensors::TensorInfo;
 use crate::file::container::tensors::{Files, Module, Scheme};
@@ -13,6 +13,13 @@ use crate::format::affine;
 use crate::format::uniform::{CodeRows, Uniform};
 use crate::tensor::PackedTensor;
 use std::sync::Arc;
+
+pub(crate) const CONVENTION: Convention = Convention {
+    methods: &["compressed-tensors"],
+    codes: &["weight_packed"],
+    parts: &["weight_g_idx", "weight_zero_point"],
+    modules,
+};
 
 /// A weight of integers, as far as headers and settings tell.
 #[derive(Clone, Debug)]
@@ -32,7 +39,7 @@ struct Integers {
 ///
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) where parts are missing, or shapes disagree with each other or the settings.
-pub(crate) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let ours = checkpoint.settings.is_of(&["compressed-tensors"]);
     let packed = checkpoint.ending(".weight_packed").filter(|(t, _)| t.dtype.name() == "I32");
     let plain = checkpoint.ending(".weight").filter(|(t, _)| ours && t.dtype.name() == "I8");

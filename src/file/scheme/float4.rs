@@ -5,7 +5,7 @@
 //! with `weight_scale` F8_E4M3 and `weight_global_scale`, which divides (compressed-tensors), or `weight` U8 with `weight_scale` and
 //! `weight_scale_2`, which multiplies (ModelOpt).
 
-use super::view::Checkpoint;
+use super::view::{Checkpoint, Convention};
 use crate::error::{Error, Result};
 use crate::file::container::tensors::TensorInfo;
 use crate::file::container::tensors::{Files, Module, Scheme};
@@ -15,6 +15,9 @@ use crate::format::microscale::nvfp4_global::{Global, Nvfp4};
 use crate::format::{Format, by_name};
 use crate::tensor::PackedTensor;
 use std::sync::Arc;
+
+pub(crate) const CONVENTION: Convention =
+    Convention { methods: &["modelopt", "mxfp4", "nvfp4"], codes: &[], parts: &[], modules };
 
 /// Where a weight comes from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,7 +46,7 @@ fn format(name: &str) -> &'static Format {
 ///
 /// # Errors
 /// [`Error::Malformed`] where parts are missing, or types, shapes and settings disagree.
-pub(crate) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let mut modules = vec![];
     for tensor in checkpoint.table.list.iter().filter(|t| t.dtype.name() == "U8") {
         modules.extend(module(checkpoint, tensor)?);

@@ -2,7 +2,7 @@
 //! tensor, a row, or groups (compressed-tensors, ModelOpt, FBGEMM, MXFP8), `<module>.scale` (DeepSeek), `scale_weight` (ComfyUI), or alone,
 //! where no settings and no other tensor speak of scales. All of them multiply.
 
-use super::view::Checkpoint;
+use super::view::{Checkpoint, Convention};
 use crate::error::Result;
 use crate::file::container::tensors::TensorInfo;
 use crate::file::container::tensors::{Files, Module, Scheme};
@@ -11,6 +11,9 @@ use crate::file::scheme::scales::{is_weight, refuse_unscaled};
 use crate::format::fp8::{self, Fp8, Kind, Scales};
 use crate::tensor::PackedTensor;
 use std::sync::Arc;
+
+pub(crate) const CONVENTION: Convention =
+    Convention { methods: &["fbgemm_fp8", "fp8", "modelopt"], codes: &[], parts: &[], modules };
 
 /// An FP8 weight, as far as headers tell.
 #[derive(Clone, Debug)]
@@ -45,7 +48,7 @@ const SCALING: [&str; 4] = ["compressed-tensors", "fbgemm_fp8", "fp8", "modelopt
 ///
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) where types, shapes and settings disagree.
-pub(crate) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let (mut modules, mut unscaled, mut alone) = (vec![], vec![], Alone::default());
     for tensor in &checkpoint.table.list {
         let Some(kind) = fp8::kind(tensor.dtype.name()) else { continue };

@@ -7,7 +7,7 @@
 //!
 //! A `g_idx` of zeros alone, or of -1 alone, is no order: groups are runs of columns, as exllamav2 has it.
 
-use super::view::Checkpoint;
+use super::view::{Checkpoint, Convention};
 use crate::error::Result;
 use crate::file::container::tensors::TensorInfo;
 use crate::file::container::tensors::{Files, Module, Scheme};
@@ -17,6 +17,9 @@ use crate::format::uniform::{CodeRows, Columns, Uniform};
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;
 use std::sync::Arc;
+
+pub(crate) const CONVENTION: Convention =
+    Convention { methods: &["gptq"], codes: &["qweight"], parts: &["g_idx", "qzeros"], modules };
 
 /// A weight of GPTQ, as far as headers and settings tell.
 #[derive(Clone, Debug)]
@@ -37,7 +40,7 @@ struct Gptq {
 ///
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) where parts are missing, or shapes disagree with each other or the settings.
-pub(crate) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let method = checkpoint.settings.method();
     if method.is_some_and(|m| m != "gptq") {
         return Ok(vec![]);

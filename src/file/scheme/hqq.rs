@@ -3,7 +3,7 @@
 //! in the high nibbles and the lower half in the low ones, quarters, eighths, or ten parts of three bits in an I32.
 //! `w = (q - zero) * scale`.
 
-use super::view::Checkpoint;
+use super::view::{Checkpoint, Convention};
 use crate::error::{Error, Result};
 use crate::file::container::tensors::TensorInfo;
 use crate::file::container::tensors::{Files, Module, Scheme};
@@ -13,6 +13,13 @@ use crate::format::uniform::{self, CodeRows, Columns, Uniform};
 use crate::tensor::PackedTensor;
 use rayon::prelude::*;
 use std::sync::Arc;
+
+pub(crate) const CONVENTION: Convention = Convention {
+    methods: &["hqq"],
+    codes: &["W_q"],
+    parts: &["axis", "nbits", "quant_scale", "quant_zero", "zero"],
+    modules,
+};
 
 /// What a state_dict has beside codes and scales.
 const META: [&str; 16] = [
@@ -76,7 +83,7 @@ struct Hqq {
 /// # Errors
 /// [`Error::Malformed`] where parts are missing, shapes disagree with each other or the settings, or groups lie as no row of weights has
 /// them.
-pub(crate) fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     checkpoint.ending(".W_q").map(|(codes, name)| Parts::find(checkpoint, codes, name)?.module()).collect()
 }
 

@@ -1,26 +1,47 @@
 //! Every convention by which several tensors of a checkpoint are one weight.
 
-use super::settings::Settings;
-use super::view::{CODES, Checkpoint};
+use super::scales::module_of;
+use super::settings::QuantizationConfig;
+use super::view::{Checkpoint, Convention};
 use super::{awq, bitsandbytes, bitsandbytes_int8, compressed_tensors, float4, fp8, gptq, hqq, scales};
 use crate::error::Result;
 use crate::file::container::tensors::{Files, TensorInfo, TensorTable};
 use crate::file::names::{self, shown};
 
-/// Finds the weights of one convention, all lengths checked.
-type Convention = fn(&Checkpoint) -> Result<Vec<TensorInfo>>;
-
 /// Every convention, one a line.
-const CONVENTIONS: &[Convention] = &[
-    awq::modules,
-    bitsandbytes::modules,
-    bitsandbytes_int8::modules,
-    compressed_tensors::modules,
-    float4::modules,
-    fp8::modules,
-    gptq::modules,
-    hqq::modules,
+const CONVENTIONS: &[&Convention] = &[
+    &awq::CONVENTION,
+    &bitsandbytes::CONVENTION,
+    &bitsandbytes_int8::CONVENTION,
+    &compressed_tensors::CONVENTION,
+    &float4::CONVENTION,
+    &fp8::CONVENTION,
+    &gptq::CONVENTION,
+    &hqq::CONVENTION,
 ];
+
+/// Names of tensors that lie in modules of several conventions.
+const SHARED_PARTS: [&str; 2] = ["bias", "pre_quant_scale"];
+
+/// Tools whose checkpoints are known, as `quant_method` names them, sorted.
+pub(crate) fn methods() -> Vec<&'static str> {
+    let mut methods: Vec<_> = CONVENTIONS.iter().flat_map(|c| c.methods).copied().collect();
+    methods.sort_unstable();
+    methods.dedup();
+    methods
+}
+
+/// Names of codes in their modules, which make no sense as tensors of their own.
+pub(crate) fn codes() -> impl Iterator<Item = &'static str> {
+    CONVENTIONS.iter().flat_map(|c| c.codes).copied()
+}
+
+/// The module that a tensor of this name is a part of that is neither codes nor scales.
+pub(crate) fn module_of_part(name: &str) -> Option<&str> {
+    let last = names::last(name);
+    let is_part = SHARED_PARTS.contains(&last) || CONVENTIONS.iter().any(|c| c.parts.contains(&last));
+    is_part.then(|| module_of(name))
+}
 
 /// Weights, and the tensors that they are made of.
 pub(crate) struct Gathered {
@@ -31,11 +52,11 @@ pub(crate) struct Gathered {
 }
 
 /// The tensors of `table`, those that belong together as one.
-pub(crate) fn gather(table: TensorTable, files: &Files, settings: &Settings) -> Result<Gathered> {
+pub(crate) fn gather(table: TensorTable, files: &Files, settings: &QuantizationConfig) -> Result<Gathered> {
     let checkpoint = Checkpoint::new(&table, files, settings);
     let mut modules = vec![];
     for convention in CONVENTIONS {
-        modules.extend(convention(&checkpoint)?);
+        modules.extend((convention.modules)(&checkpoint)?);
     }
     let uses = uses(&modules, &checkpoint)?;
     refuse_unknown(&checkpoint, &uses)?;
@@ -95,7 +116,7 @@ fn refuse_unknown(checkpoint: &Checkpoint, uses: &[Use]) -> Result<()> {
     let list =
         || checkpoint.table.list.iter().zip(uses).filter(|(_, used)| **used == Use::None).map(|(t, _)| t);
     scales::refuse_unclaimed(checkpoint, list())?;
-    let codes: Vec<&str> = CODES.iter().copied().filter(|name| checkpoint.occurs(name)).collect();
+    let codes: Vec<&str> = codes().filter(|name| checkpoint.occurs(name)).collect();
     match list().find(|t| codes.contains(&names::last(&t.name))) {
         None => Ok(()),
         Some(tensor) => {

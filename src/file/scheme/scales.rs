@@ -25,33 +25,8 @@ pub(crate) fn module_of_scale(name: &str) -> Option<&str> {
     (!other).then(|| module_of(name))
 }
 
-/// What else lies in a module. Without it the module would be read, but as another weight, so that no index may leave it out.
-const PARTS: [&str; 16] = [
-    "absmax",
-    "axis",
-    "bias",
-    "g_idx",
-    "nbits",
-    "outlier_columns",
-    "outlier_weight",
-    "pre_quant_scale",
-    "quant_map",
-    "quant_scale",
-    "quant_zero",
-    "qzeros",
-    "weight_format",
-    "weight_g_idx",
-    "weight_zero_point",
-    "zero",
-];
-
-/// The module that a tensor of this name is such a part of.
-pub(crate) fn module_of_part(name: &str) -> Option<&str> {
-    PARTS.contains(&names::last(name)).then(|| module_of(name))
-}
-
 /// The module that a tensor belongs to: `a` of `a.bias` and `a.weight._data`.
-fn module_of(name: &str) -> &str {
+pub(crate) fn module_of(name: &str) -> &str {
     let (module, _) = name.rsplit_once('.').unwrap_or_default();
     if module == "weight" { "" } else { module.strip_suffix(".weight").unwrap_or(module) }
 }

@@ -10,27 +10,13 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
 
-/// Tools whose checkpoints are known, as `quant_method` names them.
-const METHODS: &[&str] = &[
-    "awq",
-    "bitsandbytes",
-    "compressed-tensors",
-    "fbgemm_fp8",
-    "fp8",
-    "gptq",
-    "hqq",
-    "modelopt",
-    "mxfp4",
-    "nvfp4",
-];
-
 /// The most ways to quantize in one checkpoint that differ; real ones have up to four.
 const MAX_WAYS: usize = 64;
 
 /// What `quantization_config` or quantize_config.json says.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(expecting = "an object of settings")]
-pub(crate) struct Settings {
+pub(crate) struct QuantizationConfig {
     /// False where there are none at all.
     #[serde(skip)]
     pub found: bool,
@@ -59,15 +45,15 @@ pub(crate) struct Settings {
     llm_int8_threshold: Option<f64>,
 }
 
-impl Settings {
-    /// Refuses a tool that is not known, whose codes would pass for matrices of integers, groups of no size, and a threshold
+impl QuantizationConfig {
+    /// Refuses a tool that is not among `methods`, whose codes would pass for matrices of integers, groups of no size, and a threshold
     /// of no magnitude.
-    pub fn checked(self, path: &Path) -> Checked<Self> {
-        if let Some(method) = self.method().filter(|method| !METHODS.contains(method)) {
-            return Err(unsupported(path, &format!("quant_method `{}`", shown(method))));
+    pub fn checked(self, path: &Path, methods: &[&str]) -> Checked<Self> {
+        if let Some(method) = self.method().filter(|method| !methods.contains(method)) {
+            return Err(unsupported(path, &format!("quant_method `{}`", shown(method)), methods));
         }
         if self.is_marlin_format == Some(true) {
-            return Err(unsupported(path, "Marlin (is_marlin_format)"));
+            return Err(unsupported(path, "Marlin (is_marlin_format)", methods));
         }
         let ways = self.ways().filter_map(|way| way.group_size);
         let sizes = self.group_size().into_iter().chain(self.overrides().iter().filter_map(|o| o.group_size));
@@ -165,8 +151,8 @@ fn refused(path: &Path, setting: &str, problem: String) -> Error {
     Error::Malformed { file, what, offset: 0, problem }
 }
 
-fn unsupported(path: &Path, scheme: &str) -> Error {
-    let problem = format!("{scheme} is not supported; supported: {}", METHODS.join(", "));
+fn unsupported(path: &Path, scheme: &str, methods: &[&str]) -> Error {
+    let problem = format!("{scheme} is not supported; supported: {}", methods.join(", "));
     Error::Malformed { file: path.display().to_string(), what: "settings".into(), offset: 0, problem }
 }
 
@@ -365,7 +351,7 @@ impl<'de, T: Deserialize<'de> + PartialEq> Visitor<'de> for SeveralVisitor<T> {
 #[derive(Default, serde::Deserialize)]
 #[serde(expecting = "an object")]
 pub(crate) struct Config {
-    quantization_config: Option<Settings>,
+    quantization_config: Option<QuantizationConfig>,
     /// Of compressed-tensors before it had the name of all others.
     compression_config: Option<Compression>,
     /// Of models that see or hear.
@@ -375,11 +361,11 @@ pub(crate) struct Config {
 #[derive(serde::Deserialize)]
 #[serde(expecting = "an object")]
 struct Inner {
-    quantization_config: Option<Settings>,
+    quantization_config: Option<QuantizationConfig>,
 }
 
 impl Config {
-    pub fn settings(self) -> Option<Settings> {
+    pub fn settings(self) -> Option<QuantizationConfig> {
         let inner = self.text_config.and_then(|inner| inner.quantization_config);
         let legacy = self.compression_config.map(Compression::settings);
         self.quantization_config.or(inner).or(legacy.flatten())
@@ -390,17 +376,22 @@ impl Config {
 #[derive(serde::Deserialize)]
 #[serde(expecting = "an object")]
 struct Compression {
-    quantization_config: Option<Settings>,
+    quantization_config: Option<QuantizationConfig>,
     quant_method: Option<Text>,
     format: Option<Text>,
     config_groups: Option<Several<ConfigGroup>>,
 }
 
 impl Compression {
-    fn settings(self) -> Option<Settings> {
+    fn settings(self) -> Option<QuantizationConfig> {
         let Self { quantization_config, quant_method, format, config_groups } = self;
         let own = config_groups.is_some() || format.is_some() || quant_method.is_some();
-        let own = own.then(|| Settings { quant_method, format, config_groups, ..Settings::default() });
+        let own = own.then(|| QuantizationConfig {
+            quant_method,
+            format,
+            config_groups,
+            ..QuantizationConfig::default()
+        });
         quantization_config.or(own).map(|settings| settings.or_method("compressed-tensors"))
     }
 }

@@ -1,20 +1,30 @@
 //! What the conventions of checkpoints look at: tensors by the ends of their names, their bytes, the settings.
 
-use super::settings::Settings;
+use super::settings::QuantizationConfig;
 use crate::error::Result;
 use crate::file::container::tensors::{Files, TensorInfo, TensorTable};
 use crate::file::names::{self, shown};
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-/// Names of codes in their modules, which make no sense as tensors of their own.
-pub(crate) const CODES: &[&str] = &["qweight", "weight_packed", "W_q"];
+/// A convention, as its own file declares it.
+pub(crate) struct Convention {
+    /// The tools that write it, as `quant_method` names them.
+    pub methods: &'static [&'static str],
+    /// Names of its codes in their modules where these make no sense as tensors of their own.
+    pub codes: &'static [&'static str],
+    /// Names of its other tensors in a module. Without them the module would be read as another weight, so that no index may
+    /// leave them out. Those of scales need not be here.
+    pub parts: &'static [&'static str],
+    /// Finds the weights of the convention, all lengths checked.
+    pub modules: fn(&Checkpoint) -> Result<Vec<TensorInfo>>,
+}
 
 /// What a convention looks at: the tensors of a checkpoint, their bytes, and its settings.
 pub(crate) struct Checkpoint<'a> {
     pub table: &'a TensorTable,
     pub files: &'a Files<'a>,
-    pub settings: &'a Settings,
+    pub settings: &'a QuantizationConfig,
     /// What follows the last dots of names, each once: `weight`, `scales`. None where there are very many, as no tool writes them.
     lasts: Option<HashSet<&'a str>>,
     /// Ends of names that were asked for, and whether any name has them: most questions are about conventions of other tools.
@@ -25,7 +35,7 @@ pub(crate) struct Checkpoint<'a> {
 const MAX_LASTS: usize = 1024;
 
 impl<'a> Checkpoint<'a> {
-    pub fn new(table: &'a TensorTable, files: &'a Files<'a>, settings: &'a Settings) -> Self {
+    pub fn new(table: &'a TensorTable, files: &'a Files<'a>, settings: &'a QuantizationConfig) -> Self {
         let (mut lasts, mut before) = (HashSet::new(), "");
         for tensor in &table.list {
             let last = names::last(&tensor.name);
