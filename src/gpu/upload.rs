@@ -59,7 +59,7 @@ pub(super) fn upload(context: &Context, tensor: &PackedTensor, mut options: Uplo
         row_scales: Arc::default(),
     };
     // Now, as nothing may be submitted while a caller records.
-    if context.caps().cooperative.is_some() {
+    if context.caps().cooperative.is_some() && weights.cols > 0 {
         let _ = weights.row_scales.set(row_scales(context, &weights)?);
     }
     Ok(weights)
