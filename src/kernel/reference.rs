@@ -1,6 +1,6 @@
 //! The CPU reference: plain loops over decoded rows, sums in f64, rows in parallel.
 //!
-//! Shapes are checked by [`shapes`](super::shapes), as for a device; the loops behind assume them.
+//! Shapes are checked by [`shapes`], as for a device; the loops behind assume them.
 //! A row is summed by one thread in one order, so the bits do not depend on the number of threads.
 
 use super::activations::Activations;

@@ -122,8 +122,8 @@ fn absolute(text: &str, module: &str) -> String {
 /// The file that has what a path names: the longest part of it that is a module.
 fn file_of(path: &str, files: &BTreeMap<String, String>) -> Option<String> {
     let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
-    let modules = ends.map(|end| &path[..end]).filter(|module| files.contains_key(*module));
-    modules.last().map(str::to_owned)
+    let mut longest_first = ends.map(|end| &path[..end]).collect::<Vec<_>>().into_iter().rev();
+    longest_first.find(|module| files.contains_key(*module)).map(str::to_owned)
 }
 
 /// A family is a folder with its list: the list names its members, and they may name what the list has for all.
