@@ -30,7 +30,7 @@ impl Runtime {
     /// are encoded by the CPU.
     ///
     /// It pays where the weights already lie on the device ([`Runtime::encode_buffer`]), or where copying them there is faster than
-    /// the processor is: 4 bytes a weight go up, and a little more than half a byte (INT8: one and a half) comes back. `benches/README.md` has figures.
+    /// the processor is: 4 bytes a weight go up, and a little more than half a byte (INT8: one and a half) comes back. `docs/lab/2026-11-21-encode-four-bit.md` has figures.
     ///
     /// # Errors
     /// As [`PackedTensor::encode`], and the device's errors.
