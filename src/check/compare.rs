@@ -9,7 +9,8 @@ use std::fmt;
 /// Bound of the normalized mean square error of a matmul with f32 activations and f32 sums.
 pub const NMSE_F32: f64 = 1e-10;
 
-/// Bound of the same for the outputs of one row of the weight: a single f32 sum strays further than the mean.
+/// Bound of the same for the outputs of one row of the weight: a single f32 sum strays further than
+/// the mean.
 pub const NMSE_ROW: f64 = 1e-8;
 
 /// Bound for activations (and weights) rounded to f16: 2^-12 of each at worst, squared, is 6e-8.
@@ -18,8 +19,9 @@ pub const NMSE_F16: f64 = 1e-6;
 /// Bound for activations rounded to eight bits per 32: for normal ones 2.5e-5 is to be expected.
 pub const NMSE_Q8: f64 = 1e-4;
 
-/// Bound for LLM.int8: half a step of 127 to the largest activation of a column below the threshold. For normal ones 1e-4 is
-/// to be expected; a few large ones below the threshold make it larger.
+/// Bound for LLM.int8: half a step of 127 to the largest activation of a column below the
+/// threshold. For normal ones 1e-4 is to be expected; a few large ones below the threshold make it
+/// larger.
 pub const NMSE_INT8: f64 = 1e-2;
 
 /// The bound against the exact product for these activations.
@@ -91,7 +93,8 @@ impl Comparison {
         }
     }
 
-    /// Of an operation that the driver refuses to carry out, as it may refuse a shader: it failed, and others may not.
+    /// Of an operation that the driver refuses to carry out, as it may refuse a shader: it failed,
+    /// and others may not.
     pub(super) fn or_refused(result: Result<Self>) -> Result<Self> {
         match result {
             Err(error @ Error::Gpu { .. }) => {
@@ -118,7 +121,8 @@ impl Comparison {
     }
 }
 
-/// Holds `got` against `want` at a bound on the NMSE. If all of `want` is zero, all of `got` must be.
+/// Holds `got` against `want` at a bound on the NMSE. If all of `want` is zero, all of `got` must
+/// be.
 pub fn compare(got: &[f32], want: &[f64], bound: f64) -> Comparison {
     compare_with_power(got, want, 0.0, bound)
 }
@@ -206,7 +210,8 @@ impl fmt::Display for Comparison {
     }
 }
 
-/// The bounds against the reference with activations as the kernel rounds them, and against the exact one.
+/// The bounds against the reference with activations as the kernel rounds them, and against the
+/// exact one.
 fn bounds(activations: Activations, rounds_weights: bool) -> (f64, f64) {
     (if rounds_weights { NMSE_F16 } else { NMSE_F32 }, bound(activations))
 }
@@ -248,7 +253,8 @@ pub(super) struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// True if a sum of products of this row may be beyond f32, by the inequality of Cauchy and Schwarz.
+    /// True if a sum of products of this row may be beyond f32, by the inequality of Cauchy and
+    /// Schwarz.
     fn may_overflow(&self, row: usize) -> bool {
         self.terms as f64 * self.power[row] >= f64::from(f32::MAX).powi(2)
     }
@@ -357,7 +363,8 @@ mod tests {
         assert!(!compare_rows(&[f32::INFINITY, 1.5], &want, &both, NMSE_F32).passed);
         let nothing = compare_rows(&[f32::NAN], &want[..1], &first, NMSE_F32);
         assert!(nothing.passed && (nothing.count, nothing.skipped) == (0, 1));
-        // Seven products of 1e38 each have no larger sum than f32 holds only if their signs differ; three always.
+        // Seven products of 1e38 each have no larger sum than f32 holds only if their signs differ;
+        // three always.
         let power = |terms: i32| [f64::from(terms) * 1e76];
         let of =
             |terms: i32, power: &[f64]| Rows { power, terms: terms as usize, of: &|i| i }.may_overflow(0);

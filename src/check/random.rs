@@ -10,7 +10,8 @@ pub fn activations(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| random.normal()).collect()
 }
 
-/// A weight of random valid blocks: encoded normal numbers where the format has an encoder, random codes otherwise.
+/// A weight of random valid blocks: encoded normal numbers where the format has an encoder, random
+/// codes otherwise.
 ///
 /// Blocks are drawn from a pool, so that large tensors are made quickly.
 ///
@@ -58,7 +59,8 @@ fn random_block(format: &Blocks, random: &mut Random) -> Vec<u8> {
         encode(&weights, &mut block);
         return block;
     }
-    // A scale that can be huge is no number with all bits set. Without one any block will do: integers, and NVFP4.
+    // A scale that can be huge is no number with all bits set. Without one any block will do:
+    // integers, and NVFP4.
     let bounded = (format.is_finite)(&vec![0xff; format.bytes]);
     loop {
         block.fill_with(|| random.next_u64() as u8);

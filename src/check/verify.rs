@@ -49,8 +49,8 @@ impl Outcome {
         }
     }
 
-    /// Row of the weight and column (of the batch for products, of the weight for others) where the result differs most. For `get_rows`,
-    /// the row is one of those that were asked for.
+    /// Row of the weight and column (of the batch for products, of the weight for others) where the
+    /// result differs most. For `get_rows`, the row is one of those that were asked for.
     pub fn place(&self) -> Option<(usize, usize)> {
         let index = self.comparison.worst?.index;
         match self.operation {
@@ -70,14 +70,16 @@ struct Ran {
 /// Rows that are dequantized and compared at a time, so that a large matrix is never held as f32.
 const CHECK_ELEMENTS: usize = 16 << 20;
 
-/// Checks a tensor on the device against the CPU: all weights bit for bit, some rows by number, a matmul for each of `batches`.
+/// Checks a tensor on the device against the CPU: all weights bit for bit, some rows by number, a
+/// matmul for each of `batches`.
 ///
-/// A plain tensor with NaN or infinity, as files of statistics hold, and one without columns are not multiplied, nor is one of millions of
-/// columns and no rows. Activations come from `seed`. Activations `q8` do not apply to plain numbers, which are then taken as they are.
+/// A plain tensor with NaN or infinity, as files of statistics hold, and one without columns are
+/// not multiplied, nor is one of millions of columns and no rows. Activations come from `seed`.
+/// Activations `q8` do not apply to plain numbers, which are then taken as they are.
 ///
 /// # Errors
-/// The device's errors, but for those of a single operation: one that is refused, as one with a wrong result, is an [`Outcome`] that
-/// did not pass.
+/// The device's errors, but for those of a single operation: one that is refused, as one with a
+/// wrong result, is an [`Outcome`] that did not pass.
 pub fn tensor(
     runtime: &Runtime,
     packed: &PackedTensor,
@@ -128,8 +130,8 @@ pub fn tensor_into(
     Ok(())
 }
 
-/// A file of no bytes may claim so many rows of no columns that a device takes minutes to compare nothing, or so many columns
-/// of no rows that their activations take gigabytes.
+/// A file of no bytes may claim so many rows of no columns that a device takes minutes to compare
+/// nothing, or so many columns of no rows that their activations take gigabytes.
 fn is_vast_nothing(packed: &PackedTensor) -> bool {
     let (rows, cols) = (packed.rows(), packed.cols());
     rows.min(cols) == 0 && rows.max(cols) > CHECK_ELEMENTS
@@ -151,7 +153,8 @@ fn product(
     Ok(Outcome::new(packed, ("matmul", n), ran))
 }
 
-/// Checks a matmul of each of `batches` by every kernel and variant that the device could be asked for, not the best alone.
+/// Checks a matmul of each of `batches` by every kernel and variant that the device could be asked
+/// for, not the best alone.
 ///
 /// # Errors
 /// As [`tensor`].
@@ -175,7 +178,8 @@ pub fn candidates_into(
     Ok(())
 }
 
-/// Checks one matmul with activations `x[n, k]` against the reference, and that nothing was written behind the result.
+/// Checks one matmul with activations `x[n, k]` against the reference, and that nothing was written
+/// behind the result.
 ///
 /// # Errors
 /// As [`Runtime::matmul`].
@@ -196,8 +200,8 @@ pub fn matmul(
     Ok(judge(&got, packed, x, options.activations, rounds)?.and(intact))
 }
 
-/// Checks one product of a layer, [`Runtime::matmul_layer`], as [`matmul`] does: the same bounds, relative to the power of all
-/// its products.
+/// Checks one product of a layer, [`Runtime::matmul_layer`], as [`matmul`] does: the same bounds,
+/// relative to the power of all its products.
 ///
 /// # Errors
 /// As [`Runtime::matmul_layer`].
@@ -224,7 +228,8 @@ pub fn layer(
     Ok(judge_against(&got, &rows, options.activations, rounds, want)?.and(intact))
 }
 
-/// Checks a weight with its bias, kept columns and adapters for each of `batches`, as [`tensor`] checks the weight alone.
+/// Checks a weight with its bias, kept columns and adapters for each of `batches`, as [`tensor`]
+/// checks the weight alone.
 ///
 /// # Errors
 /// As [`tensor`].
@@ -268,7 +273,8 @@ fn applicable(packed: &PackedTensor, options: &MatmulOptions) -> MatmulOptions {
     }
 }
 
-/// The options, or exact activations where theirs do not suit a mixture of experts of these weights.
+/// The options, or exact activations where theirs do not suit a mixture of experts of these
+/// weights.
 fn for_experts(packed: &PackedTensor, options: &MatmulOptions) -> MatmulOptions {
     match options.activations.suit_experts() {
         true => applicable(packed, options),
@@ -329,8 +335,8 @@ pub fn matmul_experts(
     Ok(judge_against(&got, &rows, options.activations, rounds, want)?.and(intact))
 }
 
-/// Checks a stack of experts as a mixture: `n` columns of random activations, each sent to two experts (one if there is but
-/// one), half of them to the first.
+/// Checks a stack of experts as a mixture: `n` columns of random activations, each sent to two
+/// experts (one if there is but one), half of them to the first.
 ///
 /// # Errors
 /// As [`tensor`].

@@ -3,7 +3,8 @@
 use crate::file::TensorInfo;
 use crate::format::Format;
 
-/// What one kind of output takes. The rule itself is [`Selection::why_not`]; the fields are where the outputs differ.
+/// What one kind of output takes. The rule itself is [`Selection::why_not`]; the fields are where
+/// the outputs differ.
 pub(crate) struct Selection {
     /// Encode tensors of three or more dimensions, too: the experts of GGUF.
     pub stacks: bool,

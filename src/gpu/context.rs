@@ -1,5 +1,5 @@
-//! The ground that everything on the device stands on: the device and its queue, what it can do, its errors, the memory that is
-//! taken of it, what is compiled for it and what was measured on it.
+//! The ground that everything on the device stands on: the device and its queue, what it can do,
+//! its errors, the memory that is taken of it, what is compiled for it and what was measured on it.
 
 use super::adapters::{self, AdapterSummary};
 use super::device::{self, Options};
@@ -42,8 +42,9 @@ struct Inner {
 }
 
 impl Drop for Inner {
-    /// wgpu waits for the work of a queue that is dropped, without bound: one that does not answer keeps what it has until the
-    /// process ends. And it panics there over commands that a driver failed to record.
+    /// wgpu waits for the work of a queue that is dropped, without bound: one that does not answer
+    /// keeps what it has until the process ends. And it panics there over commands that a driver
+    /// failed to record.
     fn drop(&mut self) {
         let queue = self.queue.take();
         match self.errors.is_silent() {
@@ -54,7 +55,8 @@ impl Drop for Inner {
 }
 
 impl Context {
-    /// A context on an open device. Errors that no scope catches are kept where the device is our own, not the host's.
+    /// A context on an open device. Errors that no scope catches are kept where the device is our
+    /// own, not the host's.
     ///
     /// # Errors
     /// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if a shader may have fewer storage buffers than are used here, or the
@@ -127,7 +129,8 @@ impl Context {
         &self.inner.pipelines
     }
 
-    /// The kernel for a request: of those that `options` allow the one that was measured to be the fastest, else the first.
+    /// The kernel for a request: of those that `options` allow the one that was measured to be the
+    /// fastest, else the first.
     pub fn choose(
         &self,
         format: &'static Format,
@@ -148,7 +151,8 @@ impl Context {
         self.submit_all(|| "submitting work".into(), 0, [encoder.finish()])
     }
 
-    /// Hands commands to the queue, and starts what was written to it before. wgpu runs callbacks there: a panic in one is the host's.
+    /// Hands commands to the queue, and starts what was written to it before. wgpu runs callbacks
+    /// there: a panic in one is the host's.
     pub fn submit_all(
         &self,
         doing: impl Fn() -> String,

@@ -105,7 +105,8 @@ pub(super) fn compiler(adapter: &wgpu::Adapter) -> Option<ShaderCompiler> {
     })
 }
 
-/// What to do about the adapters of these numbers, for which FXC compiles, and about a variable that hides adapters.
+/// What to do about the adapters of these numbers, for which FXC compiles, and about a variable
+/// that hides adapters.
 pub(super) fn advice(numbers: &[usize]) -> Vec<String> {
     let what = match numbers.is_empty() {
         true => None,

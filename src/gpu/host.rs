@@ -1,5 +1,5 @@
-//! What the machine itself has, where the system tells: caches and free memory, which bound what is worth measuring, and a
-//! folder for what is kept between runs.
+//! What the machine itself has, where the system tells: caches and free memory, which bound what is
+//! worth measuring, and a folder for what is kept between runs.
 
 use std::path::PathBuf;
 

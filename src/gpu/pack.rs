@@ -1,5 +1,6 @@
-//! Bytes of a tensor on their way to the device: each is read once, repacked in a cache, and written once to where the
-//! queue takes it from, all threads at it, while the device copies the chunk before.
+//! Bytes of a tensor on their way to the device: each is read once, repacked in a cache, and
+//! written once to where the queue takes it from, all threads at it, while the device copies the
+//! chunk before.
 
 use super::context::Context;
 use crate::error::{Error, Result};
@@ -20,11 +21,12 @@ struct Block<'a> {
     planes: [Option<WriteOnly<'a, [u8]>>; MAX_PLANES],
 }
 
-// SAFETY: each window is of bytes that no other has, as with `&mut [u8]`; wgpu says so for sized types only.
+// SAFETY: each window is of bytes that no other has, as with `&mut [u8]`; wgpu says so for sized
+// types only.
 unsafe impl Send for Block<'_> {}
 
-/// Hands rows `rows` of `tensor`, which lie in `shard`, to the queue. False if scales were to be checked and one is not
-/// finite.
+/// Hands rows `rows` of `tensor`, which lie in `shard`, to the queue. False if scales were to be
+/// checked and one is not finite.
 pub(super) fn rows(
     context: &Context,
     tensor: &PackedTensor,
@@ -116,8 +118,8 @@ impl Scratch {
         Self { rows: shard.plane_stride.map(|stride| vec![0; stride as usize * rows]), tile: vec![] }
     }
 
-    /// Repacks one block. It is not done where it is written: formats read back what they pack, and staging memory may be
-    /// slow to read.
+    /// Repacks one block. It is not done where it is written: formats read back what they pack, and
+    /// staging memory may be slow to read.
     fn repack(
         &mut self,
         tensor: &PackedTensor,
@@ -137,7 +139,8 @@ impl Scratch {
             tensor.pack_row(row, &mut planes);
         }
         let rows = block.rows.len().next_multiple_of(shard.tile);
-        // What fills the last tile is whatever was there: no row is read that the tensor does not have.
+        // What fills the last tile is whatever was there: no row is read that the tensor does not
+        // have.
         let interleaved = layout.interleaved();
         for (i, (plane, stride)) in block.planes.into_iter().zip(strides).enumerate() {
             let Some(mut plane) = plane else { continue };
@@ -157,7 +160,8 @@ impl Scratch {
     }
 }
 
-/// A tile of a plane, rows one after the other, as `plane_16_bytes` of shaders/lib/params.wgsl finds it.
+/// A tile of a plane, rows one after the other, as `plane_16_bytes` of shaders/lib/params.wgsl
+/// finds it.
 fn put_side_by_side(rows: &[u32], stride: usize, tile: &mut Vec<u32>) {
     tile.clear();
     let lanes = rows.len() / stride / 4;

@@ -25,7 +25,8 @@ pub(crate) enum Task<'a> {
 /// The value behind a result's end that must still be there afterwards.
 pub(crate) const CANARY: f32 = 12_345.679;
 
-/// f32 elements of x or y that a plan is made for at most: more than any buffer holds, and few enough for a list of dispatches.
+/// f32 elements of x or y that a plan is made for at most: more than any buffer holds, and few
+/// enough for a list of dispatches.
 const PLANNED_ELEMENTS: usize = 1 << 36;
 
 impl Context {
@@ -97,7 +98,8 @@ impl Context {
         op::experts::plan(w.shape(), slots, options.activations, &choose, self.caps())
     }
 
-    /// Runs one task, waiting for it. The result is followed by `margin` elements that no kernel may touch: they held
+    /// Runs one task, waiting for it. The result is followed by `margin` elements that no kernel
+    /// may touch: they held
     /// [`CANARY`] before, as did the rest, so that a result that was not written shows.
     pub fn run(&self, w: &Weights, task: &Task, margin: usize) -> Result<Vec<f32>> {
         let (encoder, staging, count) = self.commands(w, task, margin)?;
@@ -109,7 +111,8 @@ impl Context {
         transfer::submit_and_read(self, encoder, &staging, count).await
     }
 
-    /// An encoder with the task and the copy of its results, where they will be read, and how many there are.
+    /// An encoder with the task and the copy of its results, where they will be read, and how many
+    /// there are.
     fn commands(
         &self,
         w: &Weights,
@@ -134,7 +137,8 @@ impl Context {
         })
     }
 
-    /// An encoder with `count` results of `w` and `inputs`, of what `prepare` makes ready to write them.
+    /// An encoder with `count` results of `w` and `inputs`, of what `prepare` makes ready to write
+    /// them.
     pub fn encode_result(
         &self,
         (w, inputs): (&Weights, &[&Buffer]),

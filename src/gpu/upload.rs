@@ -1,4 +1,5 @@
-//! Brings a tensor to the device: repacked into aligned planes row by row, in chunks, split where a binding ends.
+//! Brings a tensor to the device: repacked into aligned planes row by row, in chunks, split where a
+//! binding ends.
 
 use super::context::Context;
 use super::memory::Buffer;
@@ -71,7 +72,8 @@ fn codebook(context: &Context, layout: &DeviceLayout) -> Result<Buffer> {
     context.codebook(layout.book.words(), |words| transfer::filled(context, &what(), words))
 }
 
-/// The power of two of each row that makes its weights fit f16, one buffer a shard, computed on the device.
+/// The power of two of each row that makes its weights fit f16, one buffer a shard, computed on the
+/// device.
 fn row_scales(context: &Context, w: &Weights) -> Result<Vec<Buffer>> {
     let mut encoder = context.encoder();
     let mut buffers = vec![];

@@ -10,12 +10,14 @@ pub enum Activations {
     /// As they are.
     #[default]
     F32,
-    /// Rounded to f16 after a power of two has been taken out of each column, so that none overflows.
+    /// Rounded to f16 after a power of two has been taken out of each column, so that none
+    /// overflows.
     F16,
     /// Rounded to eight bits with a scale for each 32, and multiplied as integers.
     Q8,
-    /// LLM.int8: rounded to eight bits with a scale for each column, and multiplied as integers, but for the features that reach
-    /// the threshold in any column of the batch, which are taken as they are. For INT8 weights.
+    /// LLM.int8: rounded to eight bits with a scale for each column, and multiplied as integers,
+    /// but for the features that reach the threshold in any column of the batch, which are taken as
+    /// they are. For INT8 weights.
     Int8(Threshold),
 }
 
@@ -57,7 +59,8 @@ impl Activations {
     /// Those that kernels are written for, the exact one first.
     pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Q8];
 
-    /// Those that the kernel of the weights takes: LLM.int8's integers are multiplied by a kernel of eight-bit activations.
+    /// Those that the kernel of the weights takes: LLM.int8's integers are multiplied by a kernel
+    /// of eight-bit activations.
     pub fn of_kernels(self) -> Self {
         match self {
             Self::Int8(_) => Self::Q8,
@@ -70,7 +73,8 @@ impl Activations {
         Self::ALL.into_iter().chain([Self::Int8(Threshold::default())])
     }
 
-    /// True if weights of this format, which gives these codes, can be multiplied so: the rule for all.
+    /// True if weights of this format, which gives these codes, can be multiplied so: the rule for
+    /// all.
     fn fit(self, format: &Format, codes: Codes) -> bool {
         match self {
             Self::F32 | Self::F16 => true,
@@ -85,7 +89,8 @@ impl Activations {
         self.fit(format, format.codes)
     }
 
-    /// True if weights of this layout can be multiplied so. LLM.int8's kernels do not know columns in another order.
+    /// True if weights of this layout can be multiplied so. LLM.int8's kernels do not know columns
+    /// in another order.
     pub fn suit(self, layout: &Layout) -> bool {
         self.fit(layout.format, layout.codes) && !(layout.ordered && matches!(self, Self::Int8(_)))
     }

@@ -1,4 +1,5 @@
-//! What one dispatch may be: elements of a binding, workgroups of two dimensions, loops, and products before a driver is reset.
+//! What one dispatch may be: elements of a binding, workgroups of two dimensions, loops, and
+//! products before a driver is reset.
 
 use super::shard::Weight;
 use super::types::{CHUNK, Caps, KernelConfig};
@@ -13,16 +14,16 @@ pub(super) fn binding_elements(caps: &Caps) -> usize {
     (bytes / 4) as usize
 }
 
-/// Products of one dispatch at most, unless it has few columns: below half a second for a GPU of 140 GFLOP/s. Operating systems reset a
-/// driver that is busy for two.
+/// Products of one dispatch at most, unless it has few columns: below half a second for a GPU of
+/// 140 GFLOP/s. Operating systems reset a driver that is busy for two.
 pub const PRODUCTS: usize = 1 << 35;
 /// [`PRODUCTS`] for a processor of 35 GFLOP/s, which is what Mesa 22.3 makes of two cores.
 const SOFTWARE_PRODUCTS: usize = 1 << 33;
 /// Columns that a kernel takes at a time, whatever the weight.
 const FEW_COLUMNS: usize = 8;
 
-/// Batch columns of one dispatch: whose x, `staged_words` each as the kernel reads them, and y each fit one binding, and whose
-/// products take less than half a second.
+/// Batch columns of one dispatch: whose x, `staged_words` each as the kernel reads them, and y each
+/// fit one binding, and whose products take less than half a second.
 pub(super) fn batch_limit(w: &Weight, staged_words: usize, caps: &Caps) -> Result<usize> {
     let most = binding_elements(caps);
     let column = w.rows.max(w.cols).max(staged_words);

@@ -32,7 +32,8 @@ pub(super) static COOP_16: Part = part!("lib/coop_16.wgsl");
 pub(super) static WORDS_32: Part = part!("lib/words_32.wgsl");
 pub(super) static WORDS_64: Part = part!("lib/words_64.wgsl");
 pub(super) static DOT_ROWS_CODES: Part = part!("lib/dot_rows_codes.wgsl");
-/// What decoders have of their own where words belong to several chunks, and what stands in where they have not.
+/// What decoders have of their own where words belong to several chunks, and what stands in where
+/// they have not.
 pub(super) static SHARED_NONE: Part = part!("lib/shared_none.wgsl");
 pub(super) static CODES_ALONE: Part = part!("lib/codes_alone.wgsl");
 pub(super) static X_SHARE_32: Part = part!("lib/x_share_32.wgsl");

@@ -129,8 +129,8 @@ impl Dispatch {
         Candidate { kernel: self.kernel, config: self.config.clone() }.name()
     }
 
-    /// The workgroups that `params` ask for of a kernel that reads no weights and, until it is told what, nothing else. `name` is that of
-    /// the weight, for messages.
+    /// The workgroups that `params` ask for of a kernel that reads no weights and, until it is told
+    /// what, nothing else. `name` is that of the weight, for messages.
     ///
     /// # Errors
     /// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if a device has not as many workgroups.

@@ -1,4 +1,5 @@
-//! Whether activations and numbers of experts fit a weight: checked here for the device and for the reference.
+//! Whether activations and numbers of experts fit a weight: checked here for the device and for the
+//! reference.
 
 use crate::error::{Error, Result};
 use crate::tensor::PackedTensor;
@@ -22,7 +23,8 @@ pub(crate) fn batch(name: &str, k: usize, len: usize) -> Result<usize> {
     }
 }
 
-/// Refuses numbers of experts that do not exist, or not the same number of them for each of `n` columns.
+/// Refuses numbers of experts that do not exist, or not the same number of them for each of `n`
+/// columns.
 pub(crate) fn check_experts(name: &str, stack: usize, n: usize, experts: &[u32]) -> Result<()> {
     if let Some(at) = experts.iter().position(|e| *e as usize >= stack) {
         return Err(Error::shape(format!("expert {at} for `{name}`"), format!("below {stack}"), experts[at]));

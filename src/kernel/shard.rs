@@ -1,4 +1,5 @@
-//! Where the rows of a weight lie on a device: shards, each in one buffer, that hold whole tiles of rows.
+//! Where the rows of a weight lie on a device: shards, each in one buffer, that hold whole tiles of
+//! rows.
 
 use super::types::Caps;
 use crate::error::{Error, Result};
@@ -55,8 +56,9 @@ pub struct Weight<'a> {
 pub struct DeviceLayout {
     /// How it is stored on any device.
     pub stored: Layout,
-    /// On a software adapter: lanes of its subgroup. Each takes four rows, as far apart as there are lanes, and these lie side by side in
-    /// wide planes, 16 bytes of each in turn. 0 where rows lie one after the other.
+    /// On a software adapter: lanes of its subgroup. Each takes four rows, as far apart as there
+    /// are lanes, and these lie side by side in wide planes, 16 bytes of each in turn. 0 where rows
+    /// lie one after the other.
     pub lanes: u32,
 }
 
@@ -82,7 +84,8 @@ impl DeviceLayout {
         wide.map(|(i, _)| 1 << i).sum()
     }
 
-    /// Rows that lie side by side, and those of other lanes among them: shards have room for a multiple of so many.
+    /// Rows that lie side by side, and those of other lanes among them: shards have room for a
+    /// multiple of so many.
     pub fn tile_rows(&self) -> usize {
         if self.interleaved() == 0 { 1 } else { 4 * self.lanes as usize }
     }
@@ -99,7 +102,8 @@ pub struct Stack {
     pub unit: usize,
 }
 
-/// Cuts the rows into shards that each fit one binding, and decides whether rows lie side by side there.
+/// Cuts the rows into shards that each fit one binding, and decides whether rows lie side by side
+/// there.
 ///
 /// # Errors
 /// [`Error::LimitExceeded`] if a single row or run does not fit.
@@ -141,8 +145,9 @@ fn shard(rows: Range<usize>, plane_stride: [u32; MAX_PLANES], tile: usize) -> Sh
     Shard { rows, plane_offset, plane_stride, tile }
 }
 
-/// Sets [`DeviceLayout::lanes`] for a device: on software adapters to those of `matmul_software`, where no more than an eighth of the rows is added to
-/// fill the last tile, and a tile, or the runs of `unit` rows that must stay together, still fit.
+/// Sets [`DeviceLayout::lanes`] for a device: on software adapters to those of `matmul_software`,
+/// where no more than an eighth of the rows is added to fill the last tile, and a tile, or the runs
+/// of `unit` rows that must stay together, still fit.
 fn interleave(layout: &mut DeviceLayout, rows: usize, unit: usize, fit: usize, caps: &Caps) {
     layout.lanes = if caps.software { software_lanes(caps) } else { 0 };
     let tile = layout.tile_rows();

@@ -46,8 +46,8 @@ pub(crate) struct QuantizationConfig {
 }
 
 impl QuantizationConfig {
-    /// Refuses a tool that is not among `methods`, whose codes would pass for matrices of integers, groups of no size, and a threshold
-    /// of no magnitude.
+    /// Refuses a tool that is not among `methods`, whose codes would pass for matrices of integers,
+    /// groups of no size, and a threshold of no magnitude.
     pub fn checked(self, path: &Path, methods: &[&str]) -> Checked<Self> {
         if let Some(method) = self.method().filter(|method| !methods.contains(method)) {
             return Err(unsupported(path, &format!("quant_method `{}`", shown(method)), methods));

@@ -13,8 +13,8 @@ pub(crate) struct Convention {
     pub methods: &'static [&'static str],
     /// Names of its codes in their modules where these make no sense as tensors of their own.
     pub codes: &'static [&'static str],
-    /// Names of its other tensors in a module. Without them the module would be read as another weight, so that no index may
-    /// leave them out. Those of scales need not be here.
+    /// Names of its other tensors in a module. Without them the module would be read as another
+    /// weight, so that no index may leave them out. Those of scales need not be here.
     pub parts: &'static [&'static str],
     /// Finds the weights of the convention, all lengths checked.
     pub modules: fn(&Checkpoint) -> Result<Vec<TensorInfo>>,

@@ -25,7 +25,8 @@ pub static FORMAT: Format = Format {
 pub(in crate::format) static GRID: Grid =
     Grid { format: &FORMAT, bits: 8, symmetric: true, group: Group::Row };
 
-/// Encodes as bitsandbytes does for LLM.int8: weights as halves, the largest magnitude of each row as 127.
+/// Encodes as bitsandbytes does for LLM.int8: weights as halves, the largest magnitude of each row
+/// as 127.
 fn encode(shape: (usize, usize), weights: &[f32]) -> Arc<dyn Storage> {
     let halves: Vec<f32> = weights.par_iter().map(|w| half::f16::from_f32(*w).to_f32()).collect();
     let (codes, absmax): (Vec<_>, Vec<_>) = rows_of(&halves, shape).map(encode_row).unzip();

@@ -45,7 +45,8 @@ pub(crate) fn plan(w: Weight, rows: Range<usize>, caps: &Caps) -> Result<Vec<Dis
     Ok(plan)
 }
 
-/// A dispatch with one invocation per chunk of the rows `out` of y, with parameters of its own besides.
+/// A dispatch with one invocation per chunk of the rows `out` of y, with parameters of its own
+/// besides.
 pub(super) fn into_rows(
     w: &Weight,
     shard: usize,

@@ -1,4 +1,5 @@
-//! A mixture of experts as dispatches: the columns are sorted by their experts, and each tile of y belongs to one.
+//! A mixture of experts as dispatches: the columns are sorted by their experts, and each tile of y
+//! belongs to one.
 
 use super::matmul::check_columns;
 use super::tiles::{self, Tiles};
@@ -91,7 +92,8 @@ pub(crate) fn plan(
     Ok(plan)
 }
 
-/// Columns for which there are workgroups for every tile, however the columns fall on experts of the rows of `one`.
+/// Columns for which there are workgroups for every tile, however the columns fall on experts of
+/// the rows of `one`.
 fn most_columns(one: &Weight, config: &KernelConfig, per: usize, caps: &Caps) -> usize {
     let tiles = most_groups(caps) / one.rows.div_ceil(config.rows as usize).max(1);
     // No more than a tile a column and one an expert, and than two a column.

@@ -1,5 +1,6 @@
-//! A product as dispatches, split where a device forces it: shards of the weight where it exceeds one binding (done at upload), batch
-//! columns where x or y exceed one binding, ranges of k where a driver limits loops.
+//! A product as dispatches, split where a device forces it: shards of the weight where it exceeds
+//! one binding (done at upload), batch columns where x or y exceed one binding, ranges of k where a
+//! driver limits loops.
 
 use super::tiles::{self, Tiles, columns_at_once};
 use super::{llm_int8, stage};

@@ -64,7 +64,8 @@ pub(crate) fn plan(name: &str, weights: Range<usize>, block: usize, caps: &Caps)
     Ok(Dispatch::new(candidate, params, name, caps)?.reads(x).writes(y))
 }
 
-/// Weights that one dispatch can do: whole blocks of every size, and few enough that memory for them is no matter.
+/// Weights that one dispatch can do: whole blocks of every size, and few enough that memory for
+/// them is no matter.
 ///
 /// # Errors
 /// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if that is none.

@@ -1,4 +1,5 @@
-//! Activations on their way to a kernel that multiplies: what each kind is made into, on the device and by the CPU.
+//! Activations on their way to a kernel that multiplies: what each kind is made into, on the device
+//! and by the CPU.
 
 use super::{gather_act_order, llm_int8, quantize_activations_q8, round_activations_f16};
 use crate::error::Result;
@@ -28,7 +29,8 @@ pub(in crate::kernel) fn twin(x: &[f32], k: usize, activations: Activations) -> 
     x.chunks(k.max(1)).flat_map(column).collect()
 }
 
-/// Activations of `columns` as the kernel wants them, made ready by a dispatch of their own if need be.
+/// Activations of `columns` as the kernel wants them, made ready by a dispatch of their own if need
+/// be.
 pub(in crate::kernel) fn plan(
     plan: &mut Vec<Dispatch>,
     w: &Weight,

@@ -1,4 +1,5 @@
-//! The product of one shard with activations that are ready for the kernel: tiles of y, in ranges and splits of k.
+//! The product of one shard with activations that are ready for the kernel: tiles of y, in ranges
+//! and splits of k.
 
 use super::reduce_split_k;
 use crate::error::Result;
@@ -45,8 +46,8 @@ impl Tiles {
         }
     }
 
-    /// The splits of a configuration, fewer where k, a binding or the workgroups hold no more. Experts are not split: their columns
-    /// are not known before they run.
+    /// The splits of a configuration, fewer where k, a binding or the workgroups hold no more.
+    /// Experts are not split: their columns are not known before they run.
     fn splits(&self, config: &KernelConfig, chunks: u32, split_groups: u32, caps: &Caps) -> u32 {
         if self.experts[1] > 0 {
             return 1;
@@ -57,7 +58,8 @@ impl Tiles {
     }
 }
 
-/// How many of `left` columns a configuration takes: whole groups first; what is left gets a kernel compiled for fewer.
+/// How many of `left` columns a configuration takes: whole groups first; what is left gets a kernel
+/// compiled for fewer.
 pub(in crate::kernel) fn columns_at_once(
     w: &Weight,
     left: usize,
