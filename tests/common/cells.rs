@@ -1,5 +1,5 @@
-//! Cells of formats × kernels × shapes, for the gpu lane and the full lane. Results are held against the CPU reference by `check`,
-//! which alone knows the bounds.
+//! Cells of formats × kernels × shapes, for the gpu lane and the full lane. Results are held
+//! against the CPU reference by `check`, which alone knows the bounds.
 #![allow(dead_code)]
 
 use crate::device::{Tally, Variant};
@@ -14,6 +14,14 @@ pub struct Case {
     pub k: usize,
     pub n: usize,
     pub why: &'static str,
+}
+
+impl Case {
+    /// The line about a cell that failed.
+    fn failed(&self, format: &Format, label: &str, what: &str) -> String {
+        let Self { m, k, n, why } = self;
+        format!("{label}: {} {m}x{k} n={n} ({why}): {what}", format.name)
+    }
 }
 
 pub const fn case(m: usize, k: usize, n: usize, why: &'static str) -> Case {
@@ -34,10 +42,12 @@ pub fn formats() -> Vec<&'static Format> {
     formats
 }
 
-/// A software driver keeps megabytes for each pipeline: a runtime of their own for some formats at a time.
+/// A software driver keeps megabytes for each pipeline: a runtime of their own for some formats at
+/// a time.
 pub const FORMATS_AT_ONCE: usize = 8;
 
-/// What a kernel can tell of a format: two formats of one class go through the same parts of the shaders around their decoders.
+/// What a kernel can tell of a format: two formats of one class go through the same parts of the
+/// shaders around their decoders.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Class {
     /// Whether codes and scales come apart, and whether codes multiply as integers.
@@ -46,7 +56,8 @@ pub struct Class {
     pub codebook: &'static str,
     /// Several chunks share words, which kernels load once.
     pub shared_words: bool,
-    /// 16 bytes of a row are loaded at once, which lie side by side with those of other rows on software adapters.
+    /// 16 bytes of a row are loaded at once, which lie side by side with those of other rows on
+    /// software adapters.
     pub wide: bool,
 }
 
@@ -118,9 +129,7 @@ pub fn cell(
     let name = format!("{} {}x{}", format.name, case.m, case.k);
     let packed = random_tensor(name, format, case.m, case.k, 7).expect("the shape fits the format");
     let outcomes = check::tensor(runtime, &packed, &[case.n], options, 11);
-    let wrong = |line: String| {
-        format!("{label}: {} {}x{} n={} ({}): {line}", format.name, case.m, case.k, case.n, case.why)
-    };
+    let wrong = |line: String| case.failed(format, label, &line);
     match outcomes {
         Err(error) => Some(wrong(error.to_string())),
         Ok(outcomes) => outcomes
@@ -130,7 +139,8 @@ pub fn cell(
     }
 }
 
-/// One matmul; a line about it if it failed. Where the last columns are left to another dispatch, the variant is not the same.
+/// One matmul; a line about it if it failed. Where the last columns are left to another dispatch,
+/// the variant is not the same.
 pub fn matmul(
     runtime: &Runtime,
     format: &'static Format,
@@ -141,9 +151,7 @@ pub fn matmul(
     let packed = random_tensor("w", format, case.m, case.k, 7).expect("the shape fits the format");
     let x = check::activations(case.n * case.k, 3);
     let outcome = runtime.upload(&packed).and_then(|w| check::matmul(runtime, &packed, &w, &x, options));
-    let wrong = |line: String| {
-        format!("{label}: {} {}x{} n={} ({}): {line}", format.name, case.m, case.k, case.n, case.why)
-    };
+    let wrong = |line: String| case.failed(format, label, &line);
     match outcome {
         Ok(comparison) => (!comparison.passed).then(|| wrong(comparison.to_string())),
         Err(error) => Some(wrong(error.to_string())),
@@ -179,7 +187,8 @@ pub const LAYOUTS: &[Shared] = &[
     shared(40, 1056, Group::Columns(4096), 17, "groups longer than rows"),
 ];
 
-/// One layout of scales: dequantize, get_rows and the product, with exact activations and, where codes are integers, rounded ones.
+/// One layout of scales: dequantize, get_rows and the product, with exact activations and, where
+/// codes are integers, rounded ones.
 pub fn layout_cells(variant: &Variant, runtime: &Runtime, name: &str, layout: &Shared) -> Tally {
     let &Shared { m, k, group, n, why } = layout;
     let format = format::by_name(name).expect("a format of the table");

@@ -23,15 +23,16 @@ pub fn first<T>(of: &[T], count: usize) -> &[T] {
     if is_full() { of } else { &of[..count] }
 }
 
-/// A test's statement of how many pipelines it compiles at most. Compiling is most of the time that a test takes on a software driver.
+/// A test's statement of how many pipelines it compiles at most. Compiling is most of the time that
+/// a test takes on a software driver.
 #[must_use]
 pub struct Pipelines {
     at_most: usize,
     compiled: Arc<AtomicUsize>,
 }
 
-/// The test of this thread compiles `at_most` pipelines when it runs alone. It fails when it compiles more. A test that opens a
-/// runtime without having said so fails, too.
+/// The test of this thread compiles `at_most` pipelines when it runs alone. It fails when it
+/// compiles more. A test that opens a runtime without having said so fails, too.
 pub fn pipelines(at_most: usize) -> Pipelines {
     let compiled = Arc::<AtomicUsize>::default();
     COMPILED.set(Some(compiled.clone()));
@@ -55,7 +56,8 @@ fn stated() -> Arc<AtomicUsize> {
         .expect("a test with a device states how many pipelines it compiles: `let _stated = pipelines(…);`")
 }
 
-/// Counts what `runtime` compiles for the test of the thread that compiles, or for `owner` on threads that belong to no test.
+/// Counts what `runtime` compiles for the test of the thread that compiles, or for `owner` on
+/// threads that belong to no test.
 /// `change` sees each shader before that.
 fn count(
     runtime: &Runtime,
@@ -92,7 +94,8 @@ pub static VARIANTS: [Variant; 4] = [
 ];
 
 impl Variant {
-    /// The runtime, opened once per process. Fails the test if there is no adapter: a test that cannot run has not passed.
+    /// The runtime, opened once per process. Fails the test if there is no adapter: a test that
+    /// cannot run has not passed.
     pub fn runtime(&self) -> &Runtime {
         stated();
         self.cell.get_or_init(|| {
@@ -112,8 +115,8 @@ impl Variant {
     }
 }
 
-/// One of the variants for cell `i` of a test that goes through both families, in the full lane one of each family; with subgroups
-/// or, where `i` is odd, without.
+/// One of the variants for cell `i` of a test that goes through both families, in the full lane one
+/// of each family; with subgroups or, where `i` is odd, without.
 pub fn one_or_both(i: usize) -> impl Iterator<Item = &'static Variant> {
     let step = if is_full() { 2 } else { VARIANTS.len() };
     VARIANTS.iter().skip(i % step).step_by(step)
@@ -144,7 +147,8 @@ pub fn open_uncounted(options: &Options) -> Runtime {
 /// What failed, and how much was done.
 pub type Tally = (Vec<String>, usize);
 
-/// Pieces of work, each with a device of its own, two at a time: a software driver compiles with one core for a device.
+/// Pieces of work, each with a device of its own, two at a time: a software driver compiles with
+/// one core for a device.
 pub fn side_by_side<T: Send>(pieces: impl IntoIterator<Item = T>, work: impl Fn(T) -> Tally + Sync) -> Tally {
     let pieces = Mutex::new(pieces.into_iter().collect::<Vec<_>>().into_iter());
     let next = || pieces.lock().expect("nothing fails with the lock held").next();
@@ -166,7 +170,8 @@ pub fn total(tallies: impl Iterator<Item = Tally>) -> Tally {
     (failures.concat(), done.into_iter().sum())
 }
 
-/// A runtime on a device that its host has opened, with WebGPU's default limits and no feature at all: the least a host may bring.
+/// A runtime on a device that its host has opened, with WebGPU's default limits and no feature at
+/// all: the least a host may bring.
 pub fn on_a_host_device() -> Runtime {
     on_a_device_of(wgpu::Limits::default()).expect("enough for a plain device")
 }
@@ -183,4 +188,19 @@ pub fn on_a_device_of(required_limits: wgpu::Limits) -> qmatmul::error::Result<R
     let runtime = Runtime::with_device(device, queue, adapter, &Options::default())?;
     count(&runtime, Some(owner), |_| ());
     Ok(runtime)
+}
+
+/// What a buffer of f32 holds once everything that was submitted has run. It needs the usage `COPY_SRC`.
+pub fn read(runtime: &Runtime, buffer: &wgpu::Buffer) -> Vec<f32> {
+    let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+    let descriptor =
+        wgpu::BufferDescriptor { label: None, size: buffer.size(), usage, mapped_at_creation: false };
+    let staging = runtime.device().create_buffer(&descriptor);
+    let mut encoder = runtime.device().create_command_encoder(&Default::default());
+    encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+    runtime.queue().submit([encoder.finish()]);
+    staging.map_async(wgpu::MapMode::Read, .., |result| result.expect("mappable"));
+    runtime.wait().expect("the device works");
+    let view = staging.get_mapped_range(..).expect("mapped");
+    view.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
 }

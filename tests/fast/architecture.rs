@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The rooms from the ground up. A room imports from itself and from those above it in this list; rooms of one line do not import from each other.
+/// The rooms from the ground up. A room imports from itself and from those above it in this list;
+/// rooms of one line do not import from each other.
 const ROOMS: &[&[&str]] = &[
     &["error"],
     &["format"],
@@ -42,7 +43,8 @@ fn room(path: &str) -> Option<(usize, &'static str)> {
     all.filter(|(_, room)| suits(room)).max_by_key(|(_, room)| room.len())
 }
 
-/// The paths behind `crate::` in a source without its tests and comments, with slashes, braces resolved one level deep.
+/// The paths behind `crate::` in a source without its tests and comments, with slashes, braces
+/// resolved one level deep.
 fn imports(text: &str) -> BTreeSet<String> {
     let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
@@ -90,7 +92,8 @@ fn nothing_imports_upwards() {
     assert!(rooms.iter().all(|room| seen.contains_key(room)), "rooms without a file: {rooms:?}, {seen:?}");
 }
 
-/// The files of the library by their module paths with slashes, and what each imports, as other files of the library.
+/// The files of the library by their module paths with slashes, and what each imports, as other
+/// files of the library.
 fn graph() -> BTreeMap<String, BTreeSet<String>> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = vec![];
@@ -126,7 +129,8 @@ fn file_of(path: &str, files: &BTreeMap<String, String>) -> Option<String> {
     longest_first.find(|module| files.contains_key(*module)).map(str::to_owned)
 }
 
-/// A family is a folder with its list: the list names its members, and they may name what the list has for all.
+/// A family is a folder with its list: the list names its members, and they may name what the list
+/// has for all.
 fn is_family(a: &str, b: &str) -> bool {
     let within =
         |list: &str, member: &str| member.strip_prefix(list).is_some_and(|rest| rest.starts_with('/'));

@@ -1,4 +1,5 @@
-//! The fast lane: what needs no device. Files and each way in which one can lie, what importers of the library may name, pages.
+//! The fast lane: what needs no device. Files and each way in which one can lie, what importers of
+//! the library may name, pages.
 
 mod architecture;
 #[path = "../common/mod.rs"]

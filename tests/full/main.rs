@@ -1,4 +1,5 @@
-//! The full lane: every format × every kernel × every shape. `cargo test --test full`, an hour on two cores; `make test-full` runs it.
+//! The full lane: every format × every kernel × every shape. `cargo test --test full`, an hour on
+//! two cores; `make test-full` runs it.
 
 #[path = "../common/cells.rs"]
 mod cells;

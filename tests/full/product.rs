@@ -1,4 +1,5 @@
-//! Every format × every kernel × shapes, each shape with its reason, on both families with and without subgroups.
+//! Every format × every kernel × shapes, each shape with its reason, on both families with and
+//! without subgroups.
 
 use crate::cells::{
     CASES, FORMATS_AT_ONCE, LAYOUTS, UNIFORM, case, cell, fits, formats, layout_cells, matmul,
@@ -115,7 +116,8 @@ fn forced_limits() {
     report(&failures, done);
 }
 
-/// wgpu's run-time checks change nothing but the speed, whatever the decoder: not a bit of the result.
+/// wgpu's run-time checks change nothing but the speed, whatever the decoder: not a bit of the
+/// result.
 #[test]
 fn checked_and_trusted_shaders_agree() {
     let _stated = pipelines(9999);

@@ -1,5 +1,5 @@
-//! Formats + kernels: every decoder on every way that kernels call it, every kernel on every shape, what splits a problem, and what a
-//! device can lack. The full lane has formats × kernels.
+//! Formats + kernels: every decoder on every way that kernels call it, every kernel on every shape,
+//! what splits a problem, and what a device can lack. The full lane has formats × kernels.
 //!
 //! Results are held against the CPU reference by `check`, which alone knows the bounds.
 
@@ -21,14 +21,16 @@ const LARGE: &[Case] = &[
 ];
 const LARGE_FORMATS: &[&str] = &["Q4_0", "Q6_K", "F16"]; // the first in the gpu lane
 
-/// The longest and the shortest way through a decoder: rows and chunks that end inside words, tails of tokens in every kernel.
+/// The longest and the shortest way through a decoder: rows and chunks that end inside words, tails
+/// of tokens in every kernel.
 fn awkward(format: &Format, n: usize) -> Case {
     let k = if format.block_weights() == 1 { 163 } else { 160usize.next_multiple_of(format.block_weights()) };
     case(37, k, n, "awkward in every dimension")
 }
 
-/// The ways in which kernels call a decoder: rows side by side and one after the other, weight by weight and code by code, with
-/// subgroups and without. One line for each cell that failed; cells run when they are asked for.
+/// The ways in which kernels call a decoder: rows side by side and one after the other, weight by
+/// weight and code by code, with subgroups and without. One line for each cell that failed; cells
+/// run when they are asked for.
 pub fn decoder_cells<'a>(
     variant: &'a Variant,
     runtime: &'a Runtime,
@@ -85,7 +87,8 @@ pub fn shape_cells<'a>(
     cases.map(move |case| matmul(runtime, format, case, &MatmulOptions::default(), variant.name))
 }
 
-/// Every kernel that a device would choose, on all shapes, for one format of each class that kernels can tell apart.
+/// Every kernel that a device would choose, on all shapes, for one format of each class that
+/// kernels can tell apart.
 #[test]
 fn every_kernel_on_every_shape() {
     let _stated = pipelines(415);
@@ -98,8 +101,8 @@ fn every_kernel_on_every_shape() {
     report(&failures, done);
 }
 
-/// The classes are computed, so that a format of a new class is its representative. Each of those that the others are held to has
-/// shapes enough: those of blocks of 256 have the fewest.
+/// The classes are computed, so that a format of a new class is its representative. Each of those
+/// that the others are held to has shapes enough: those of blocks of 256 have the fewest.
 #[test]
 fn every_class_has_a_representative() {
     for format in representatives() {
@@ -140,7 +143,8 @@ fn large_shapes() {
     report(&failures, done);
 }
 
-/// Activations that are rounded on the way, for codes that are numbers, are looked up, and come from a table; plain weights of odd rows.
+/// Activations that are rounded on the way, for codes that are numbers, are looked up, and come
+/// from a table; plain weights of odd rows.
 #[test]
 fn rounded_activations() {
     let _stated = pipelines(150);
@@ -236,8 +240,8 @@ fn zero_weights_give_zero() {
     }
 }
 
-/// Mixtures of experts: several tokens of y for each of x, experts that nothing is sent to, and some that much is. One line for each
-/// cell that failed; cells run when they are asked for.
+/// Mixtures of experts: several tokens of y for each of x, experts that nothing is sent to, and
+/// some that much is. One line for each cell that failed; cells run when they are asked for.
 pub fn expert_cells<'a>(
     variant: &'a Variant,
     runtime: &'a Runtime,
@@ -309,15 +313,18 @@ fn experts_within_small_limits() {
     }
 }
 
-/// What splits a problem is the same for all formats: three of different classes, all of them in the full lane.
+/// What splits a problem is the same for all formats: three of different classes, all of them in
+/// the full lane.
 fn few() -> Vec<&'static Format> {
     first(&representatives(), 3).to_vec()
 }
 
-/// Loop iterations of an invocation that a software driver is taken to allow, so that small shapes are split along k.
+/// Loop iterations of an invocation that a software driver is taken to allow, so that small shapes
+/// are split along k.
 pub const FEW_LOOPS: u32 = 120;
 
-/// Shapes that are split along k where loops are limited to [`FEW_LOOPS`], one line for each cell that failed.
+/// Shapes that are split along k where loops are limited to [`FEW_LOOPS`], one line for each cell
+/// that failed.
 pub fn split_cells<'a>(
     variant: &'a Variant,
     runtime: &'a Runtime,
@@ -340,7 +347,8 @@ fn few_loops() {
     report(&failures, done);
 }
 
-/// What splits a problem on real devices, forced on small shapes: shards, windows of x and y, workgroups beyond one dimension.
+/// What splits a problem on real devices, forced on small shapes: shards, windows of x and y,
+/// workgroups beyond one dimension.
 #[test]
 fn forced_limits() {
     let _stated = pipelines(200);
@@ -447,7 +455,8 @@ fn features_switched_off() {
 fn checked_and_trusted_shaders_agree() {
     let _stated = pipelines(120);
     let (mut failures, mut done) = (vec![], 0);
-    // Some formats, and the other kernels for codes that are numbers and for codes that are looked up.
+    // Some formats, and the other kernels for codes that are numbers and for codes that are looked
+    // up.
     for (variant, formats, batch) in [
         (&VARIANTS[0], few(), 9),
         (&VARIANTS[1], vec![], 1),

@@ -75,8 +75,8 @@ fn holds(file: &Golden, packed: &PackedTensor) {
     }
 }
 
-/// One tensor on a family of kernels, both in turn, and in the full lane on both: with subgroups or (where `i` is odd) without.
-/// Lines about what failed.
+/// One tensor on a family of kernels, both in turn, and in the full lane on both: with subgroups or
+/// (where `i` is odd) without. Lines about what failed.
 fn both_families(
     (i, why): (usize, &str),
     packed: &PackedTensor,

@@ -1,7 +1,7 @@
 //! Adapters of low rank: PEFT's folders as they are meant and as they lie, and layers with adapters and a bias on every device.
 
 use crate::common::{Golden, Raw, f32_tensor, lora_config, lora_tensors, path, report, write_adapter};
-use crate::device::{VARIANTS, open, pipelines};
+use crate::device::{VARIANTS, open, pipelines, read};
 use qmatmul::check::{self, activations, random_tensor};
 use qmatmul::file::lora::Adapter;
 use qmatmul::file::{Model, OpenOptions};
@@ -314,7 +314,8 @@ fn tensors_that_do_not_belong_are_refused_by_name() {
     report(&failures, done);
 }
 
-/// A table has a pattern for each module at most. `tests/fast/file_bounds.rs` has the time that they take.
+/// A table has a pattern for each module at most. `tests/fast/file_bounds.rs` has the time that
+/// they take.
 #[test]
 fn too_many_patterns_are_refused() {
     let tensors = lora_tensors("m7", (1, 1), 1, 1);
@@ -552,20 +553,6 @@ fn storage(runtime: &Runtime, data: &[f32]) -> wgpu::Buffer {
     let bytes: Vec<u8> = data.iter().flat_map(|v| v.to_le_bytes()).collect();
     runtime.queue().write_buffer(&buffer, 0, &bytes);
     buffer
-}
-
-fn read(runtime: &Runtime, buffer: &wgpu::Buffer) -> Vec<f32> {
-    let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-    let descriptor =
-        wgpu::BufferDescriptor { label: None, size: buffer.size(), usage, mapped_at_creation: false };
-    let staging = runtime.device().create_buffer(&descriptor);
-    let mut encoder = runtime.device().create_command_encoder(&Default::default());
-    encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
-    runtime.queue().submit([encoder.finish()]);
-    staging.map_async(wgpu::MapMode::Read, .., |r| r.expect("mappable"));
-    runtime.wait().expect("the device works");
-    let view = staging.get_mapped_range(..).expect("mapped");
-    view.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
 }
 
 /// Layers that share their activations, recorded twice into buffers that hold something: it must not be added to.

@@ -1,4 +1,5 @@
-//! The gpu lane: every decoder on every access path, every kernel configuration on every shape, and what a runtime promises.
+//! The gpu lane: every decoder on every access path, every kernel configuration on every shape, and
+//! what a runtime promises.
 //! `docs/testing.md` says which shapes, formats and kernels meet here and which in the full lane.
 //!
 //! Each test states how many pipelines it compiles (`device::pipelines`).

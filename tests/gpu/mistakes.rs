@@ -1,7 +1,7 @@
-//! Planted mistakes: each is put into the WGSL that the device compiles, and cells of the gpu lane must fail for it. What finds nothing
-//! here would find nothing in a kernel that somebody breaks.
+//! Planted mistakes: each is put into the WGSL that the device compiles, and cells of the gpu lane
+//! must fail for it. What finds nothing here would find nothing in a kernel that somebody breaks.
 
-use crate::cells::{LAYOUTS, UNIFORM, layout_cells};
+use crate::cells::{LAYOUTS, layout_cells};
 use crate::common::report;
 use crate::device::{VARIANTS, Variant, open_changed, pipelines, side_by_side};
 use crate::{grid, lora};
@@ -141,15 +141,16 @@ fn decoder(variant: &Variant, runtime: &Runtime, format: &str) -> Option<String>
 }
 
 fn layouts(variant: &Variant, runtime: &Runtime) -> Option<String> {
-    let name = UNIFORM.into_iter().find(|name| *name == "UINT4").expect("a format of the table");
-    LAYOUTS.iter().find_map(|layout| layout_cells(variant, runtime, name, layout).0.into_iter().next())
+    LAYOUTS.iter().find_map(|layout| layout_cells(variant, runtime, "UINT4", layout).0.into_iter().next())
 }
 
-/// Plants a mistake into the shaders of one variant: how many have it, and what the cells say of it.
+/// Plants a mistake into the shaders of one variant: how many have it, and what the cells say of
+/// it.
 fn planted(mistake: &'static Mistake, variant: &Variant) -> (usize, Option<String>) {
     let planted = Arc::<AtomicUsize>::default();
     let count = planted.clone();
-    // Other limits than those of the lane would be other cells: loops are limited where what they split is to be wrong.
+    // Other limits than those of the lane would be other cells: loops are limited where what they
+    // split is to be wrong.
     let max_loops = (mistake.kernel == "reduce_split_k").then_some(grid::FEW_LOOPS);
     let options = Options { disk_cache: false, max_loops, ..variant.options() };
     let runtime = open_changed(&options, move |text| {

@@ -1,7 +1,7 @@
 //! The runtime as a library user meets it: host devices, recording, async, errors as values.
 
 use crate::common::model_path;
-use crate::device::{VARIANTS, pipelines};
+use crate::device::{VARIANTS, pipelines, read};
 use qmatmul::MatmulOptions;
 use qmatmul::check::{self, activations, random_tensor};
 use qmatmul::error::Error;
@@ -21,22 +21,6 @@ fn storage(runtime: &Runtime, elements: usize) -> wgpu::Buffer {
         usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
         mapped_at_creation: false,
     })
-}
-
-fn read(runtime: &Runtime, buffer: &wgpu::Buffer) -> Vec<f32> {
-    let staging = runtime.device().create_buffer(&wgpu::BufferDescriptor {
-        label: None,
-        size: buffer.size(),
-        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    });
-    let mut encoder = runtime.device().create_command_encoder(&Default::default());
-    encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
-    runtime.queue().submit([encoder.finish()]);
-    staging.map_async(wgpu::MapMode::Read, .., |r| r.expect("mappable"));
-    runtime.wait().expect("the device works");
-    let view = staging.get_mapped_range(..).expect("mapped");
-    view.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
 }
 
 fn is_send_sync<T: Send + Sync>() {}
@@ -170,7 +154,8 @@ fn non_finite_scales_are_found_on_the_host() {
     assert!(y[..5].iter().chain(&y[7..]).all(|v| v.is_finite()), "rows without NaN stay clean: {y:?}");
 }
 
-/// Scales of their own tensors, double quantized ones, and outlier columns: an upload refuses them as the host's check does.
+/// Scales of their own tensors, double quantized ones, and outlier columns: an upload refuses them
+/// as the host's check does.
 #[test]
 fn scales_in_parts_that_are_not_finite_are_refused() {
     let _stated = pipelines(5);

@@ -1,6 +1,6 @@
 //! What is compiled ahead, what is measured and kept, and weights that share their activations.
 
-use crate::device::{VARIANTS, open, pipelines};
+use crate::device::{VARIANTS, open, pipelines, read};
 use qmatmul::check::{activations, random_tensor};
 use qmatmul::gpu::{Tuned, TuningCache, Upload};
 use qmatmul::kernel::{Activations, Problem};
@@ -109,18 +109,6 @@ fn weights_that_share_activations_share_a_pass() {
 }
 
 /// The f32 values of a buffer.
-fn read(runtime: &Runtime, buffer: &wgpu::Buffer) -> Vec<f32> {
-    let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-    let d = wgpu::BufferDescriptor { label: None, size: buffer.size(), usage, mapped_at_creation: false };
-    let staging = runtime.device().create_buffer(&d);
-    let mut encoder = runtime.device().create_command_encoder(&Default::default());
-    encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
-    runtime.queue().submit([encoder.finish()]);
-    staging.map_async(wgpu::MapMode::Read, .., |result| result.expect("mapped"));
-    runtime.wait().expect("the device is there");
-    bytemuck::cast_slice(&staging.get_mapped_range(..).expect("mapped")).to_vec()
-}
-
 #[test]
 fn choices_are_kept_for_their_driver_only() {
     let _stated = pipelines(5);

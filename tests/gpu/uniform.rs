@@ -7,7 +7,8 @@ use qmatmul::check;
 use qmatmul::format::uniform::Group;
 use qmatmul::{Error, PackedTensor, format};
 
-/// Each layout with two formats, and each format in two layouts or more; the full lane has all of both on all variants.
+/// Each layout with two formats, and each format in two layouts or more; the full lane has all of
+/// both on all variants.
 #[test]
 fn every_layout_of_scales() {
     let _stated = pipelines(105);
