@@ -77,7 +77,7 @@ fn count(
 pub struct Variant {
     pub name: &'static str,
     software: bool,
-    subgroups: bool,
+    pub subgroups: bool,
     cell: OnceLock<Runtime>,
 }
 
@@ -120,6 +120,18 @@ impl Variant {
 pub fn one_or_both(i: usize) -> impl Iterator<Item = &'static Variant> {
     let step = if is_full() { 2 } else { VARIANTS.len() };
     VARIANTS.iter().skip(i % step).step_by(step)
+}
+
+/// A variant of each family, one with subgroups and one without, for tests whose subject is not the
+/// kernels; in the full lane all variants. Two tests that run at a time begin with another family
+/// each: a software driver compiles with one core for a device.
+pub fn families() -> Vec<&'static Variant> {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let mut families: Vec<_> = VARIANTS.iter().step_by(if is_full() { 1 } else { 3 }).collect();
+    if CALLS.fetch_add(1, Ordering::Relaxed) % 2 == 1 {
+        families.reverse();
+    }
+    families
 }
 
 /// A runtime of its own for a test with special switches.

@@ -1,7 +1,7 @@
 //! NF4 and FP4 of bitsandbytes: its own vectors and checkpoints, on the CPU and on the GPU.
 
 use crate::common::{Golden, report};
-use crate::device::{VARIANTS, one_or_both, pipelines};
+use crate::device::{families, one_or_both, pipelines};
 use qmatmul::check::{self, NMSE_F32, compare, compare_bits};
 use qmatmul::file::{Model, OpenOptions};
 use qmatmul::format::four_bit::Recipe;
@@ -51,7 +51,7 @@ fn gpu_decodes_bit_for_bit() {
     let _stated = pipelines(25);
     let mut failures = vec![];
     let all = vectors();
-    for variant in &VARIANTS {
+    for variant in families() {
         for (file, packed) in &all {
             let runtime = variant.runtime();
             let got = runtime.upload(packed).and_then(|w| runtime.dequantize(&w)).expect("small tensors fit");
@@ -75,7 +75,7 @@ fn products_are_those_of_the_vectors() {
         for ((got, want), scale) in cpu.iter().zip(&want).zip(file.f64s("yabs_f64")) {
             assert!((got - want).abs() <= 1e-14 * scale, "{}: got {got}, want {want}", file.name);
         }
-        for variant in &VARIANTS {
+        for variant in families() {
             let runtime = variant.runtime();
             let got = runtime.upload(packed).and_then(|w| runtime.matmul(&w, &x)).expect("small tensors fit");
             let comparison = compare(&got, &want, NMSE_F32);
@@ -100,7 +100,7 @@ fn a_checkpoint_gives_the_golden_outputs() {
         let packed = model.tensor(info).expect("its parts are there");
         let x = expected.f32s(&format!("x{}", packed.cols()));
         let want = expected.f64s(&format!("{layer}.y"));
-        for variant in &VARIANTS {
+        for variant in families() {
             let runtime = variant.runtime();
             let got =
                 runtime.upload(&packed).and_then(|w| runtime.matmul(&w, &x)).expect("small tensors fit");
@@ -177,7 +177,7 @@ fn rows_are_picked_and_stacked() {
     let want = [a.dequantize(), b.dequantize()].concat();
     assert_eq!(stacked.dequantize(), want);
     let picked = stacked.select_rows(&[11, 0, 6]).expect("there are 12");
-    for variant in &VARIANTS {
+    for variant in families() {
         let runtime = variant.runtime();
         let got = runtime.upload(&stacked).and_then(|w| runtime.dequantize(&w)).expect("small");
         assert_eq!(got, want, "{}", variant.name);
@@ -203,7 +203,7 @@ fn a_codebook_of_the_users_own_is_looked_up() {
     let model = Model::from_bytes("own.safetensors", file).expect("any sixteen numbers will do");
     let packed = model.find("packed").and_then(|info| model.tensor(info)).expect("its parts are there");
     assert!(packed.dequantize() != golden.f32s("dequant_f32"), "another codebook gives other weights");
-    for variant in &VARIANTS {
+    for variant in families() {
         let options = MatmulOptions::default();
         for o in check::tensor(variant.runtime(), &packed, &[1, 9], &options, 3).expect("small") {
             assert!(o.comparison.passed, "{}: {} {}", variant.name, o.operation, o.comparison);

@@ -1,6 +1,6 @@
 //! Devices that fail: lost, full, silent, or refusing a shader. Every failure is a value, comes soon, and says what it was about.
 
-use crate::device::{VARIANTS, open, open_uncounted, pipelines};
+use crate::device::{VARIANTS, families, open, open_uncounted, pipelines};
 use qmatmul::check::{activations, random_tensor};
 use qmatmul::error::{Error, Result};
 use qmatmul::gpu::{Point, Tuned, TuningCache, Upload};
@@ -271,7 +271,7 @@ fn what_was_lost_can_be_dropped_in_any_order() {
 #[test]
 fn a_runtime_is_rebuilt_with_the_same_options_and_gives_the_same_bits() {
     let _stated = pipelines(10);
-    for variant in &VARIANTS {
+    for variant in families() {
         let options =
             Options { memory_limit: Some(64 << 20), max_binding: Some(1 << 20), ..variant.options() };
         let old = open(&options);

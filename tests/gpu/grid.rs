@@ -5,7 +5,7 @@
 
 use crate::cells::{CASES, Case, FORMATS_AT_ONCE, case, cell, class, fits, formats, matmul, representatives};
 use crate::common::report;
-use crate::device::{VARIANTS, Variant, first, open, pipelines, side_by_side};
+use crate::device::{VARIANTS, Variant, families, first, is_full, open, pipelines, side_by_side};
 use qmatmul::check::{self, random_tensor};
 use qmatmul::format::{self, Format};
 use qmatmul::gpu::{TuningCache, Upload};
@@ -29,18 +29,18 @@ fn awkward(format: &Format, n: usize) -> Case {
 }
 
 /// The ways in which kernels call a decoder: rows side by side and one after the other, weight by
-/// weight and code by code, with subgroups and without. One line for each cell that failed; cells
-/// run when they are asked for.
+/// weight and code by code, books of codes by subgroups and in memory; in the full lane also by one
+/// lane of a tile. One line for each cell that failed; cells run when they are asked for.
 pub fn decoder_cells<'a>(
     variant: &'a Variant,
     runtime: &'a Runtime,
     format: &'static Format,
 ) -> Box<dyn Iterator<Item = Option<String>> + 'a> {
     let [f32, q8] = [Activations::F32, Activations::Q8].map(MatmulOptions::with);
-    let whole = |options: MatmulOptions, n| {
+    let whole = move |options: MatmulOptions, n| {
         move || cell(runtime, format, &awkward(format, n), &options, variant.name)
     };
-    let product = |options: MatmulOptions, n| {
+    let product = move |options: MatmulOptions, n| {
         move || matmul(runtime, format, &awkward(format, n), &options, variant.name)
     };
     let codes = format.has_integers();
@@ -52,11 +52,14 @@ pub fn decoder_cells<'a>(
                 .chain(codes.then(|| product(q8, 3)).map(|cell| cell())),
         ),
         "gpu" => {
-            let exact = [product(f32.clone(), 3), product(f32, 19)];
-            let codes = codes.then(|| [product(q8.clone(), 3), product(q8, 19)]);
-            Box::new(exact.into_iter().chain(codes.into_iter().flatten()).map(|cell| cell()))
+            let batches = first(&[3, 19], 1);
+            let kinds = std::iter::once(f32).chain(codes.then_some(q8));
+            let cells = kinds.flat_map(|options| batches.iter().map(move |n| (options.clone(), *n)));
+            Box::new(cells.map(move |(options, n)| product(options, n)()))
         }
-        "gpu, no subgroups" => Box::new([product(f32, 3)].into_iter().map(|cell| cell())),
+        "gpu, no subgroups" if class(format).codebook != "none" || is_full() => {
+            Box::new([product(f32, 3)].into_iter().map(|cell| cell()))
+        }
         // No other way to call a decoder.
         _ => Box::new(std::iter::empty()),
     }
@@ -88,13 +91,16 @@ pub fn shape_cells<'a>(
 }
 
 /// Every kernel that a device would choose, on all shapes, for one format of each class that
-/// kernels can tell apart.
+/// kernels can tell apart. Without subgroups, all formats without a book are one class.
 #[test]
 fn every_kernel_on_every_shape() {
     let _stated = pipelines(415);
     let (failures, done) = side_by_side(&VARIANTS, |variant| {
-        let cells =
-            representatives().into_iter().flat_map(|format| shape_cells(variant, variant.runtime(), format));
+        let differs = |(i, format): &(usize, &'static Format)| {
+            variant.subgroups || is_full() || *i == 0 || class(format).codebook != "none"
+        };
+        let formats = representatives().into_iter().enumerate().filter(differs);
+        let cells = formats.flat_map(|(_, format)| shape_cells(variant, variant.runtime(), format));
         let lines: Vec<_> = cells.collect();
         (lines.iter().flatten().cloned().collect(), lines.len())
     });
@@ -163,7 +169,7 @@ fn rounded_activations() {
         ("Q8_0", &both[1..], &rows),
         ("F32", &both[..1], &odd),
     ];
-    let (failures, done) = side_by_side(&VARIANTS, |variant| {
+    let (failures, done) = side_by_side(families(), |variant| {
         let (mut failures, mut done) = (vec![], 0);
         for (name, kinds, cases) in cells {
             let format = format::by_name(name).expect("a format of the table");
@@ -190,14 +196,15 @@ fn every_candidate_takes_any_batch() {
     let mut seen = std::collections::HashSet::new();
     let mut done = 0;
     // Codes that are numbers, and codes that are looked up.
-    for (name, activations) in [
+    let kinds = [
         ("Q5_0", Activations::F32),
-        ("Q5_0", Activations::F16),
         ("Q5_0", Activations::Q8),
         ("NF4", Activations::F32),
-    ] {
+        ("Q5_0", Activations::F16),
+    ];
+    for &(name, activations) in first(&kinds, 3) {
         let format = format::by_name(name).expect("a format of the table");
-        for n in [1, 3, 9, 70] {
+        for &n in first(&[3, 70, 1, 9], 2) {
             let case = case(67, 2336, n, "a forced candidate, and k long enough to be split");
             let request = Problem {
                 rows: case.m,
@@ -233,7 +240,7 @@ fn zero_weights_give_zero() {
     let mut data = random_tensor("w", format, 40, 256, 7).expect("the shape fits").data().to_vec();
     data.chunks_mut(18).for_each(|block| block[2..].fill(0x88));
     let packed = PackedTensor::new("zeros", format, 40, 256, data).expect("the same length");
-    for variant in &VARIANTS {
+    for variant in families() {
         let w = variant.runtime().upload(&packed).expect("small");
         let y = variant.runtime().matmul(&w, &check::activations(256, 3)).expect("small");
         assert!(y.iter().all(|y| *y == 0.0), "{}: {y:?}", variant.name);
@@ -275,10 +282,11 @@ pub fn expert_cells<'a>(
 #[test]
 fn experts() {
     let _stated = pipelines(175);
-    let (failures, done) = side_by_side(&VARIANTS, |variant| {
-        let formats =
-            ["Q4_K", "MXFP4", "F16"].map(|name| format::by_name(name).expect("a format of the table"));
-        let cells = formats.into_iter().flat_map(|format| expert_cells(variant, variant.runtime(), format));
+    let (failures, done) = side_by_side(families(), |variant| {
+        let formats = first(&["Q4_K", "MXFP4", "F16"], 2)
+            .iter()
+            .map(|name| format::by_name(name).expect("a format of the table"));
+        let cells = formats.flat_map(|format| expert_cells(variant, variant.runtime(), format));
         let lines: Vec<_> = cells.collect();
         (lines.iter().flatten().cloned().collect(), lines.len())
     });
@@ -313,10 +321,10 @@ fn experts_within_small_limits() {
     }
 }
 
-/// What splits a problem is the same for all formats: three of different classes, all of them in
-/// the full lane.
+/// What splits a problem is the same for all formats: two of different classes, all of them in the
+/// full lane.
 fn few() -> Vec<&'static Format> {
-    first(&representatives(), 3).to_vec()
+    first(&representatives(), 2).to_vec()
 }
 
 /// Loop iterations of an invocation that a software driver is taken to allow, so that small shapes
@@ -383,7 +391,7 @@ fn empty_shapes() {
     let _stated = pipelines(95);
     let mut failures = vec![];
     let mut done = 0;
-    for variant in &VARIANTS {
+    for variant in families() {
         for format in few() {
             for case in [case(0, 256, 2, "no rows"), case(4, 256, 0, "no columns"), case(0, 0, 0, "nothing")]
             {
@@ -433,7 +441,11 @@ fn features_switched_off() {
             assert!(options.int64 || !caps.int64);
             assert_eq!(options.int_dot, caps.int_dot);
             assert!(options.cooperative && options.f16 || caps.cooperative.is_none());
-            for format in ["Q4_K", "IQ4_NL"].map(|name| format::by_name(name).expect("a format of the table"))
+            // Books of codes are looked up in other ways with few features.
+            let formats = if *name == "nothing" || is_full() { 2 } else { 1 };
+            for format in ["Q4_K", "IQ4_NL"][..formats]
+                .iter()
+                .map(|name| format::by_name(name).expect("a format of the table"))
             {
                 for activations in [Activations::F32, Activations::F16, Activations::Q8] {
                     let label = format!("{name}, software = {software}, {}", activations.name());

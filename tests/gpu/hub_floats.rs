@@ -1,7 +1,7 @@
 //! FP8, MXFP4, NVFP4 and HQQ as checkpoints hold them: vectors by other packages, every layout, and files that lie.
 
 use crate::common::{Golden, report};
-use crate::device::{VARIANTS, one_or_both, open as open_runtime, pipelines};
+use crate::device::{VARIANTS, families, one_or_both, open as open_runtime, pipelines};
 use qmatmul::check::{self, NMSE_F32, compare, compare_bits};
 use qmatmul::file::{Model, OpenOptions};
 use qmatmul::gpu::Upload;
@@ -65,7 +65,7 @@ fn holds(file: &Golden, packed: &PackedTensor) {
     for ((got, want), scale) in cpu.iter().zip(&want).zip(file.f64s("yabs_f64")) {
         assert!((got - want).abs() <= 1e-13 * scale, "{}: got {got}, want {want}", file.name);
     }
-    for variant in &VARIANTS {
+    for variant in families() {
         let runtime = variant.runtime();
         let w = runtime.upload(packed).expect("small");
         let bits = compare_bits(&runtime.dequantize(&w).expect("small"), &weights);
@@ -189,7 +189,7 @@ mod fp8 {
             let good = vec![("a.weight".into(), dtype, vec![1, finite.len()], finite)];
             let good = load(&good, &Value::Null);
             good.check_finite().expect("numbers");
-            for variant in &VARIANTS {
+            for variant in families() {
                 let runtime = variant.runtime();
                 let error = runtime.upload(&one).map(drop).expect_err("NaN");
                 assert!(matches!(error, Error::NonFinite { .. }), "{error}");

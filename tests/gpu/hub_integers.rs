@@ -1,7 +1,7 @@
 //! GPTQ, AWQ and compressed-tensors with integers: vectors and checkpoints by other packages, every layout, and files that lie.
 
 use crate::common::{Golden, report};
-use crate::device::{VARIANTS, is_full, one_or_both, pipelines};
+use crate::device::{VARIANTS, families, is_full, one_or_both, pipelines};
 use qmatmul::Error;
 use qmatmul::check::{self, NMSE_F32, compare, compare_bits};
 use qmatmul::file::{Model, OpenOptions};
@@ -61,7 +61,7 @@ fn vectors_decode_bit_for_bit_and_multiply_within_the_bound() {
         for ((got, want), scale) in cpu.iter().zip(&want).zip(file.f64s("yabs_f64")) {
             assert!((got - want).abs() <= 1e-13 * scale, "{folder} {name}: got {got}, want {want}");
         }
-        for variant in &VARIANTS {
+        for variant in families() {
             let runtime = variant.runtime();
             let w = runtime.upload(&packed).expect("small");
             let bits = compare_bits(&runtime.dequantize(&w).expect("small"), &file.f32s("dequant_f32"));
@@ -117,7 +117,7 @@ fn whole_checkpoints_give_the_golden_outputs() {
             let packed = model.tensor(info).expect("valid");
             let (x, want) =
                 (expected.f32s(&format!("x{}", packed.cols())), expected.f64s(&format!("{layer}.y")));
-            for variant in &VARIANTS {
+            for variant in families() {
                 let runtime = variant.runtime();
                 let y = runtime.upload(&packed).and_then(|w| runtime.matmul(&w, &x)).expect("small");
                 let comparison = compare(&y, &want, NMSE_F32);

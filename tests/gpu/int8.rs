@@ -1,7 +1,7 @@
 //! LLM.int8: bitsandbytes' own vectors, the CPU twin, and every number of outliers.
 
 use crate::common::{Golden, report};
-use crate::device::{VARIANTS, is_full, open, pipelines};
+use crate::device::{VARIANTS, families, is_full, open, pipelines};
 use qmatmul::check::{self, NMSE_F32, compare, compare_bits};
 use qmatmul::file::{Model, OpenOptions};
 use qmatmul::kernel::llm_int8::Staged;
@@ -35,7 +35,7 @@ fn weights_decode_and_encode_as_with_bitsandbytes() {
     for (file, packed) in vectors() {
         assert_eq!(packed.format().name, "INT8");
         assert!(compare_bits(&packed.dequantize(), &file.f32s("dequant_f32")).passed, "{}", file.name);
-        for variant in &VARIANTS {
+        for variant in families() {
             let runtime = variant.runtime();
             let got = runtime.upload(&packed).and_then(|w| runtime.dequantize(&w)).expect("small");
             assert!(
@@ -68,7 +68,7 @@ fn activations_become_the_codes_of_bitsandbytes() {
         };
         let threshold = Threshold::default();
         assert_eq!(Staged::of(&x, packed.cols(), threshold), want, "{}", file.name);
-        for variant in &VARIANTS {
+        for variant in families() {
             let runtime = variant.runtime();
             let w = runtime.upload(&packed).expect("small");
             let got = runtime.quantize_activations(&w, &x, threshold).expect("small");
@@ -96,7 +96,7 @@ fn products_are_those_of_the_formula_and_near_those_of_bitsandbytes() {
             // The scale of a weight is a quotient in f32.
             assert!((with_bias(*got, i) - want).abs() <= 1e-6, "{}: {got} {want}", file.name);
         }
-        for variant in &VARIANTS {
+        for variant in families() {
             let runtime = variant.runtime();
             let w = runtime.upload(&packed).expect("small");
             let y = runtime.matmul_with(&w, &x, &int8(6.0)).expect("small");
@@ -124,7 +124,7 @@ fn a_checkpoint_gives_the_golden_outputs() {
         let layer = info.name.strip_suffix(".weight").expect("modules are named after their codes");
         let packed = model.tensor(info).expect("its parts are there");
         let x = expected.f32s(&format!("x{}", packed.cols()));
-        for variant in &VARIANTS {
+        for variant in families() {
             let runtime = variant.runtime();
             let w = runtime.upload(&packed).expect("small");
             let near = |options: &MatmulOptions, name: &str, bound: f64| {
@@ -164,7 +164,7 @@ fn every_number_of_outliers() {
         (129, 1056, 33, 40, "tiles of several columns"),
     ];
     let (mut failures, mut done) = (vec![], 0);
-    for variant in &VARIANTS {
+    for variant in families() {
         let runtime = variant.runtime();
         for (m, k, n, features, why) in cases {
             let packed = random(m, k, 1);
@@ -212,7 +212,7 @@ fn ties_fall_as_with_bitsandbytes() {
     let packed = PackedTensor::encode("w", format, ties.len(), 2, &x).expect("finite");
     assert_eq!(packed.parts()[0].bytes.iter().map(|q| *q as i8).collect::<Vec<_>>(), codes);
     let none = Threshold::new(0.0).expect("0 is one");
-    for variant in &VARIANTS {
+    for variant in families() {
         let runtime = variant.runtime();
         let w = runtime.upload(&packed).expect("small");
         let staged = runtime.quantize_activations(&w, &x, none).expect("small");
@@ -258,7 +258,7 @@ fn columns_of_zeros_and_of_more_than_halves_hold() {
     x[64..128].fill(1e30);
     x[128] = -70_000.0;
     x[130] = 1.0;
-    for variant in &VARIANTS {
+    for variant in families() {
         let runtime = variant.runtime();
         let w = runtime.upload(&packed).expect("small");
         for threshold in [6.0, 0.0] {
@@ -353,7 +353,7 @@ fn a_real_layer_is_off_by_what_it_should_be() {
     let packed = PackedTensor::encode("w", format, weight.rows(), weight.cols(), &weight.dequantize())
         .expect("finite");
     let linear = Linear::new(packed.clone()).with_kept(kept(&weight, &[63, 99, 157, 223])).expect("fits");
-    for variant in &VARIANTS {
+    for variant in families() {
         let runtime = variant.runtime();
         let (w, layer) = (runtime.upload(&packed), runtime.upload_layer(&linear));
         let (w, layer) = (w.expect("small"), layer.expect("small"));
@@ -383,9 +383,9 @@ fn kept_columns_are_added_on_every_variant() {
         (9, 1, 2, &[0], "all there is"),
     ];
     let (mut failures, mut done) = (vec![], 0);
-    for (v, variant) in VARIANTS.iter().enumerate() {
+    for (v, variant) in families().into_iter().enumerate() {
         let runtime = variant.runtime();
-        // With subgroups here, without them there.
+        // Half of them on each family.
         let here = cases.iter().enumerate().filter(|(i, _)| i % 2 == v % 2 || is_full());
         for (_, &(m, k, n, columns, why)) in here {
             let mut x = with_outliers(n, k, 1, 2);

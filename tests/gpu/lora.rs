@@ -1,7 +1,7 @@
 //! Adapters of low rank: PEFT's folders as they are meant and as they lie, and layers with adapters and a bias on every device.
 
 use crate::common::{Golden, Raw, f32_tensor, lora_config, lora_tensors, path, report, write_adapter};
-use crate::device::{VARIANTS, open, pipelines, read};
+use crate::device::{VARIANTS, families, open, pipelines, read};
 use qmatmul::check::{self, activations, random_tensor};
 use qmatmul::file::lora::Adapter;
 use qmatmul::file::{Model, OpenOptions};
@@ -80,7 +80,7 @@ fn golden_products_of_an_adapter_on_nf4() {
         let off =
             Lora::new(low_rank.a().clone(), low_rank.b().clone(), module.scale * 1.002).expect("finite");
         assert!(!near(&bare.clone().with_adapter(off).expect("fits")).passed, "{}", module.name);
-        for variant in &VARIANTS {
+        for variant in families() {
             let runtime = variant.runtime();
             let layer = runtime.upload_layer(&linear).expect("small");
             let c = check::layer(runtime, &linear, &layer, &x, &MatmulOptions::default()).expect("small");
@@ -422,7 +422,7 @@ fn layers_are_right_on_every_variant() {
         ("odd columns", linear("F32", (33, 45), true, &[3, 2])),
     ];
     let (mut failures, mut done) = (vec![], 0);
-    for variant in &VARIANTS {
+    for variant in families() {
         for (label, linear) in &layers {
             for n in [1, 3, 9, 33] {
                 let label = format!("{label} on {}", variant.name);
@@ -440,7 +440,7 @@ fn activations_of_the_weight_may_be_rounded() {
     let _stated = pipelines(65);
     let linear = linear("Q4_K", (70, 768), true, &[8, 16]);
     let (mut failures, mut done) = (vec![], 0);
-    for variant in &VARIANTS {
+    for variant in families() {
         for activations in [Activations::F16, Activations::Q8] {
             for n in [1, 9, 33] {
                 let label = format!("{} on {}", activations.name(), variant.name);
@@ -488,7 +488,7 @@ fn layers_within_small_limits() {
 fn empty_layers() {
     let _stated = pipelines(5);
     let (mut failures, mut done) = (vec![], 0);
-    for variant in &VARIANTS {
+    for variant in families() {
         for (shape, n) in [((0, 256), 2), ((4, 256), 0)] {
             let linear = linear("Q4_0", shape, true, &[2]);
             failures.extend(cell(variant.runtime(), &linear, n, &MatmulOptions::default(), variant.name));
@@ -562,7 +562,7 @@ fn recorded_layers_overwrite_what_was_there() {
     let layers = [linear("Q4_0", (70, 256), true, &[8]), linear("Q8_0", (33, 256), false, &[4, 4])];
     let n = 3;
     let x = activations(n * 256, 2);
-    for variant in &VARIANTS {
+    for variant in families() {
         let runtime = variant.runtime();
         let uploaded: Vec<Layer> = layers.iter().map(|l| runtime.upload_layer(l).expect("small")).collect();
         let buffers: Vec<_> =

@@ -1,7 +1,7 @@
 //! The runtime as a library user meets it: host devices, recording, async, errors as values.
 
 use crate::common::model_path;
-use crate::device::{VARIANTS, pipelines, read};
+use crate::device::{VARIANTS, families, pipelines, read};
 use qmatmul::MatmulOptions;
 use qmatmul::check::{self, activations, random_tensor};
 use qmatmul::error::Error;
@@ -37,7 +37,7 @@ fn handles_may_go_to_other_threads() {
 fn a_token_that_overflows_spoils_no_other() {
     let _stated = pipelines(25);
     let w = q4_0(64, 64);
-    for variant in &VARIANTS {
+    for variant in families() {
         let weights = variant.runtime().upload(&w).expect("small");
         for (kind, n) in [("f32", 8), ("f32", 64), ("q8", 64)] {
             let options = MatmulOptions::with(kind.parse().expect("a kind of activations"));
@@ -59,7 +59,7 @@ fn a_token_that_overflows_spoils_no_other() {
 #[test]
 fn recorded_work_chains_without_readback() {
     let _stated = pipelines(10);
-    for variant in &VARIANTS {
+    for variant in families() {
         let runtime = variant.runtime();
         let (a, b) = (q4_0(256, 96), q4_0(33, 256));
         let (wa, wb) = (runtime.upload(&a).expect("small"), runtime.upload(&b).expect("small"));
