@@ -93,13 +93,8 @@ fn shader_model_5_1(module: &naga::Module) -> hlsl::Options {
 fn capabilities(target: Target) -> Capabilities {
     match target {
         Target::Hlsl51 => Capabilities::SHADER_FLOAT16_IN_FLOAT32,
-        _ => {
-            Capabilities::SUBGROUP
-                | Capabilities::SHADER_FLOAT16_IN_FLOAT32
-                | Capabilities::SHADER_FLOAT16
-                | Capabilities::SHADER_INT64
-                | Capabilities::COOPERATIVE_MATRIX
-        }
+        // What a language lacks its writer rejects.
+        _ => Capabilities::all(),
     }
 }
 

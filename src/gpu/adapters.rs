@@ -1,5 +1,6 @@
 //! The adapters of this machine: which there are, in what order, and which one is meant.
 
+use super::capability::Capability;
 use super::dx12::{self, ShaderCompiler};
 use crate::error::{Error, Result};
 
@@ -66,15 +67,18 @@ impl std::fmt::Display for AdapterSummary {
     }
 }
 
-/// Features that are used or shown, by name.
-const FEATURES: &[(&str, wgpu::Features)] = &[
-    ("subgroup", wgpu::Features::SUBGROUP),
-    ("f16", wgpu::Features::SHADER_F16),
-    ("int64", wgpu::Features::SHADER_INT64),
-    ("timestamps", wgpu::Features::TIMESTAMP_QUERY),
-    ("pipeline-cache", wgpu::Features::PIPELINE_CACHE),
-    ("cooperative-matrix", wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
-];
+/// Features that are used beside those of a [`Capability`], by name.
+const OTHER_FEATURES: [(&str, wgpu::Features); 2] =
+    [("timestamps", wgpu::Features::TIMESTAMP_QUERY), ("pipeline-cache", wgpu::Features::PIPELINE_CACHE)];
+
+/// The names of those that are there, experimental ones last.
+fn feature_names(there: wgpu::Features) -> Vec<&'static str> {
+    let all = Capability::ALL.iter().filter_map(|c| c.feature());
+    let (experimental, mut all): (Vec<_>, Vec<_>) =
+        all.partition(|(_, f)| f.intersects(wgpu::Features::all_experimental_mask()));
+    all.extend(OTHER_FEATURES.into_iter().chain(experimental));
+    all.iter().filter(|(_, f)| there.contains(*f)).map(|(name, _)| *name).collect()
+}
 
 /// Every adapter of this machine, the best first: discrete before integrated before virtual before software, and of these Vulkan or
 /// Metal before DirectX 12, which lacks cooperative matrices and, without Microsoft's DXC, subgroups, f16 and 64-bit integers.
@@ -103,7 +107,7 @@ pub(super) fn summary(adapter: &wgpu::Adapter) -> AdapterSummary {
         kind: format!("{:?}", info.device_type),
         driver: [info.driver.as_str(), info.driver_info.as_str()].join(" ").trim().to_owned(),
         compiler: dx12::compiler(adapter),
-        features: FEATURES.iter().filter(|(_, f)| features.contains(*f)).map(|(name, _)| *name).collect(),
+        features: feature_names(features),
         subgroup: features
             .contains(wgpu::Features::SUBGROUP)
             .then_some((info.subgroup_min_size, info.subgroup_max_size)),
@@ -320,6 +324,15 @@ mod tests {
         }
         let error = index(&Select::Best, Some("arc"), &machine()).expect_err("no such adapter");
         assert!(error.to_string().contains("`arc`"), "{error}");
+    }
+
+    #[test]
+    fn features_are_listed_by_name() {
+        let known = ["subgroup", "f16", "int64", "timestamps", "pipeline-cache", "cooperative-matrix"];
+        let mut names = feature_names(wgpu::Features::all());
+        names.retain(|name| known.contains(name));
+        assert_eq!(names, known);
+        assert!(feature_names(wgpu::Features::empty()).is_empty());
     }
 
     #[test]

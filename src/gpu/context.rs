@@ -73,15 +73,9 @@ impl Context {
         if own_device {
             errors.keep_uncaught(&device);
         }
-        let mut caps = device::caps(&device, &info, options);
-        let usable = options.cooperative
-            && caps.f16
-            && caps.subgroup.is_some()
-            && device.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
-        if usable {
-            caps.cooperative = device::cooperative_edge(adapter)
-                .filter(|e| probe::cooperative(&device, &queue, &errors, *e));
-        }
+        let mut caps = device::caps(&device, adapter, options);
+        caps.cooperative =
+            caps.cooperative.filter(|edge| probe::cooperative(&device, &queue, &errors, *edge));
         let pipelines = Pipelines::new(&device, &info, &errors, options)?;
         let adapter = adapters::summary(adapter);
         let tuning = Tuning::open(&adapter, &caps, &options.tuning);

@@ -1,28 +1,30 @@
 //! Opening a device on an adapter, and what it can do as plain [`Caps`].
 
 use super::adapters::Select;
+use super::capability::Capability;
 use super::tuning::TuningCache;
 use crate::error::{Error, Result};
 use crate::kernel::Caps;
 use std::time::Duration;
 
-/// How a [`Runtime`](super::Runtime) is opened. The defaults are right; the switches exist for tests and for finding driver bugs.
+/// How a [`Runtime`](super::Runtime) is opened. The defaults are right; the switches exist for
+/// tests and for finding driver bugs.
+///
+/// ```
+/// use qmatmul::gpu::{Capability, Options};
+///
+/// let without = vec![Capability::Subgroups, Capability::F16];
+/// let options = Options { without, ..Options::default() };
+/// assert!(!options.uses(Capability::F16) && options.uses(Capability::Int64));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Which adapter.
     pub select: Select,
-    /// Use subgroup operations where the adapter has them.
-    pub subgroups: bool,
+    /// What is not used, whether the adapter has it or not.
+    pub without: Vec<Capability>,
     /// Compile shaders with wgpu's run-time checks (bounds, endless loops). Ours do not need them.
     pub checked: bool,
-    /// Use integers of 64 bits where the adapter has them.
-    pub int64: bool,
-    /// Use f16 arithmetic where the adapter has it.
-    pub f16: bool,
-    /// Multiply bytes four at a time by `dot4I8Packed`, for which every backend has something.
-    pub int_dot: bool,
-    /// Use cooperative matrices where the adapter has them and they give the right result.
-    pub cooperative: bool,
     /// Where the fastest kernels of this adapter are remembered.
     pub tuning: TuningCache,
     /// Keep compiled pipelines on disk where the backend can.
@@ -47,12 +49,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             select: Select::Best,
-            subgroups: true,
+            without: vec![],
             checked: false,
-            int64: true,
-            f16: true,
-            int_dot: true,
-            cooperative: true,
             tuning: TuningCache::Disk,
             disk_cache: true,
             memory_limit: None,
@@ -65,25 +63,33 @@ impl Default for Options {
     }
 }
 
-/// What a device is asked for, where the adapter has it.
-fn wanted_features() -> wgpu::Features {
-    wgpu::Features::SUBGROUP
-        | wgpu::Features::TIMESTAMP_QUERY
-        | wgpu::Features::PIPELINE_CACHE
-        | wgpu::Features::SHADER_F16
-        | wgpu::Features::SHADER_INT64
+impl Options {
+    /// True if this is used where the adapter has it.
+    pub fn uses(&self, capability: Capability) -> bool {
+        !self.without.contains(&capability)
+    }
+}
+
+/// What a device is asked for, where the adapter has it. Experimental features are for those only
+/// who use them.
+fn wanted_features(adapter: &wgpu::Adapter, options: &Options) -> wgpu::Features {
+    let is_wanted = |c: &&Capability| match c {
+        Capability::Cooperative => options.uses(**c) && cooperative_edge(adapter).is_some(),
+        _ => options.uses(**c) || !c.features().intersects(wgpu::Features::all_experimental_mask()),
+    };
+    let features = Capability::ALL.iter().filter(is_wanted).map(|c| c.features());
+    let others = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
+    features.fold(others, std::ops::BitOr::bitor)
 }
 
 /// Opens a device with the adapter's own limits and the features that are used here.
 pub(super) fn open(adapter: &wgpu::Adapter, options: &Options) -> Result<(wgpu::Device, wgpu::Queue)> {
-    let cooperative = options.cooperative && cooperative_edge(adapter).is_some();
-    let mut wanted = wanted_features();
-    wanted.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, cooperative);
+    let required_features = adapter.features() & wanted_features(adapter, options);
     let request = adapter.request_device(&wgpu::DeviceDescriptor {
         label: Some("qmatmul"),
-        required_features: adapter.features() & wanted,
+        required_features,
         required_limits: adapter.limits(),
-        experimental_features: match cooperative {
+        experimental_features: match required_features.intersects(wgpu::Features::all_experimental_mask()) {
             // SAFETY: the one experimental feature that is asked for is used by shaders of our own, after a probe.
             true => unsafe { wgpu::ExperimentalFeatures::enabled() },
             false => wgpu::ExperimentalFeatures::disabled(),
@@ -122,18 +128,15 @@ pub(super) fn cooperative_edge(adapter: &wgpu::Adapter) -> Option<u32> {
     properties.iter().filter(|p| suits(p) && [8, 16].contains(&p.m_size)).map(|p| p.m_size).max()
 }
 
-/// What the device can do, after the switches of `options`. Cooperative matrices are left to a probe.
-pub(super) fn caps(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &Options) -> Caps {
-    let limits = device.limits();
+/// What the device can do, after the switches of `options`. Whether cooperative matrices work is
+/// left to a probe.
+pub(super) fn caps(device: &wgpu::Device, adapter: &wgpu::Adapter, options: &Options) -> Caps {
+    let (info, limits, features) = (adapter.get_info(), device.limits(), device.features());
     let is_cpu = info.device_type == wgpu::DeviceType::Cpu;
-    let subgroup = options.subgroups && device.features().contains(wgpu::Features::SUBGROUP);
-    Caps {
+    let mut caps = Caps {
         software: options.software.unwrap_or(is_cpu),
-        subgroup: subgroup.then_some((info.subgroup_min_size, info.subgroup_max_size)),
-        int64: options.int64 && device.features().contains(wgpu::Features::SHADER_INT64),
-        int_dot: options.int_dot,
-        f16: options.f16 && device.features().contains(wgpu::Features::SHADER_F16),
-        cooperative: None,
+        subgroup: Some((info.subgroup_min_size, info.subgroup_max_size)),
+        cooperative: cooperative_edge(adapter),
         max_groups: lower(limits.max_compute_workgroups_per_dimension, options.max_groups).max(1),
         max_binding: lower(limits.max_storage_buffer_binding_size, options.max_binding),
         max_buffer: limits.max_buffer_size,
@@ -142,7 +145,11 @@ pub(super) fn caps(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &Op
         max_workgroup: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
         // Mesa's software driver ends an invocation's loops after 65,535 iterations without a word.
         max_loops: options.max_loops.or(is_cpu.then_some(65_000)),
-    }
+        ..Caps::everything()
+    };
+    let is_there = |c: Capability| options.uses(c) && features.contains(c.features());
+    Capability::ALL.iter().filter(|c| !is_there(**c)).for_each(|c| c.take_out(&mut caps));
+    caps
 }
 
 /// How long the device may be silent.

@@ -3,6 +3,7 @@
 mod adapters;
 mod bind;
 mod call;
+mod capability;
 mod context;
 mod device;
 mod dx12;
@@ -28,6 +29,7 @@ mod warm_up;
 mod weights;
 
 pub use adapters::{AdapterSummary, Select, adapters, advice};
+pub use capability::Capability;
 pub use device::Options;
 pub use dx12::ShaderCompiler;
 #[doc(hidden)]

@@ -1,6 +1,7 @@
 //! Which kernel is the fastest on this adapter: measured once for a class of requests, and kept in a file.
 
 use super::adapters::AdapterSummary;
+use super::capability::Capability;
 use super::host::cache_folder;
 use crate::error::{Error, Result};
 use crate::format::Format;
@@ -86,11 +87,9 @@ struct Header {
     /// Under DirectX 12.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     compiler: Option<String>,
-    subgroup: Option<(u32, u32)>,
-    f16: bool,
-    int64: bool,
-    int_dot: bool,
-    cooperative: Option<u32>,
+    /// What the device has of each [`Capability`], by name.
+    #[serde(flatten)]
+    caps: serde_json::Map<String, serde_json::Value>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -109,11 +108,7 @@ impl Tuning {
             backend: adapter.backend.clone(),
             driver: adapter.driver.clone(),
             compiler: adapter.compiler.as_ref().map(|c| c.name.to_owned()),
-            subgroup: caps.subgroup,
-            f16: caps.f16,
-            int64: caps.int64,
-            int_dot: caps.int_dot,
-            cooperative: caps.cooperative,
+            caps: Capability::ALL.iter().map(|c| (c.name().into(), c.value(caps))).collect(),
         };
         let off = *cache == TuningCache::Off;
         let folder = match cache {
@@ -121,7 +116,7 @@ impl Tuning {
             TuningCache::Disk => cache_folder(),
             TuningCache::Folder(folder) => Some(folder.clone()),
         };
-        let path = folder.map(|folder| folder.join(file_name(&header)));
+        let path = folder.map(|folder| folder.join(file_name(&header, caps)));
         let table = path.as_deref().map(|path| read(path, &header)).unwrap_or_default();
         Self { table: Mutex::new(table), path, header, off }
     }
@@ -221,10 +216,8 @@ fn read(path: &Path, header: &Header) -> BTreeMap<Key, Tuned> {
 }
 
 /// `tuning-shidc-vulkan-llvmpipe-llvm-15-0-6-256-bits-<driver>.json`: letters and digits of what the choices depend on.
-fn file_name(header: &Header) -> String {
-    let has =
-        [header.subgroup.is_some(), header.f16, header.int64, header.int_dot, header.cooperative.is_some()];
-    let switches: String = has.iter().zip("shidc".chars()).filter(|(has, _)| **has).map(|(_, c)| c).collect();
+fn file_name(header: &Header, caps: &Caps) -> String {
+    let switches: String = Capability::ALL.iter().filter(|c| c.is_in(caps)).map(|c| c.letter()).collect();
     // What is short comes first: names of drivers have no end.
     let compiler = header.compiler.as_deref().unwrap_or_default();
     let backend = format!("{} {compiler}", header.backend);
@@ -237,5 +230,51 @@ fn file_name(header: &Header) -> String {
 impl std::fmt::Debug for Tuning {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tuning").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary() -> AdapterSummary {
+        AdapterSummary {
+            name: "llvmpipe (LLVM 15.0.6, 256 bits)".into(),
+            backend: "Vulkan".into(),
+            kind: "Cpu".into(),
+            driver: "llvmpipe Mesa 22.3.6".into(),
+            compiler: None,
+            features: vec![],
+            subgroup: None,
+            max_binding: 0,
+            max_buffer: 0,
+            max_workgroup_memory: 0,
+            max_workgroup: 0,
+        }
+    }
+
+    /// Files that are there already are found and read: their names and keys stay.
+    #[test]
+    fn files_say_what_the_device_can_do() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = TuningCache::Folder(folder.path().into());
+        let open = |caps: &Caps| Tuning::open(&summary(), caps, &cache);
+        let name = |caps: &Caps| open(caps).path().expect("a file").display().to_string();
+        let mut caps = Caps { subgroup: Some((8, 8)), cooperative: Some(8), ..Caps::everything() };
+        assert!(name(&caps).contains("tuning-shidc"), "{}", name(&caps));
+        Capability::F16.take_out(&mut caps);
+        assert!(name(&caps).contains("tuning-sid"), "{}", name(&caps));
+        assert!(name(&caps).ends_with("-vulkan-llvmpipe--llvm-15-0-6--256-bits--llvmpipe-mesa-22-3-6.json"));
+        let q4_0 = crate::format::by_name("Q4_0").expect("a format");
+        let choice = Tuned { kernel: "gemv:4x64".into(), ..Tuned::class(q4_0, &Problem::default()) };
+        open(&caps).set(choice.clone()).expect("writable");
+        assert_eq!(open(&caps).list(), [choice]);
+        let text = std::fs::read(name(&caps)).expect("written");
+        let file: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        let keys = ["subgroup", "f16", "int64", "int_dot", "cooperative"];
+        let want = serde_json::json!([[8, 8], false, true, true, null]);
+        assert_eq!(serde_json::json!(keys.map(|key| file.get(key))), want);
+        // The same letters, other sizes.
+        assert!(open(&Caps { subgroup: Some((4, 4)), ..caps }).list().is_empty());
     }
 }

@@ -7,26 +7,13 @@ use super::shard::{DeviceLayout, Stack, Weight, shards};
 use super::types::Batch;
 use super::*;
 use crate::format::{self, Codes, FORMATS, Format, Layout};
+use crate::gpu::Capability;
 use crate::tensor::PackedTensor;
 use naga::valid::{Capabilities, SubgroupOperationSet, ValidationFlags, Validator};
 use rayon::prelude::*;
 
 fn caps(software: bool, subgroup: Option<(u32, u32)>) -> Caps {
-    Caps {
-        software,
-        subgroup,
-        int64: true,
-        f16: true,
-        int_dot: true,
-        cooperative: Some(16),
-        max_groups: 65_535,
-        max_binding: 128 << 20,
-        max_buffer: 256 << 20,
-        binding_alignment: 256,
-        max_workgroup_memory: 16 << 10,
-        max_workgroup: 256,
-        max_loops: Some(65_000),
-    }
+    Caps { software, subgroup, max_loops: Some(65_000), ..Caps::everything() }
 }
 
 /// Every cell that any device could ask for.
@@ -71,6 +58,13 @@ fn has_part(config: &KernelConfig, file: &str) -> bool {
     config.parts.iter().any(|p| p.path.ends_with(file))
 }
 
+/// Nothing, each capability alone, and each two of them.
+fn switched_off() -> Vec<Vec<Capability>> {
+    let all = Capability::ALL;
+    let pairs = all.iter().enumerate().flat_map(|(i, a)| all[i..].iter().map(|b| vec![*a, *b]));
+    std::iter::once(vec![]).chain(pairs).collect()
+}
+
 /// Kernels, devices and requests that together need every part of `shaders/lib`.
 fn requests() -> Vec<(&'static Kernel, Caps, Problem)> {
     let mut all = vec![];
@@ -95,12 +89,9 @@ fn requests() -> Vec<(&'static Kernel, Caps, Problem)> {
                             looked_up: true,
                             gathered,
                         };
-                        for (int64, int_dot) in [(true, true), (false, false), (true, false), (false, true)] {
-                            if int64 != int_dot && activations != Activations::Q8 {
-                                continue; // they meet there alone
-                            }
-                            let caps =
-                                Caps { cooperative: Some(edge), int64, int_dot, ..caps(false, subgroup) };
+                        for without in &switched_off() {
+                            let mut caps = Caps { cooperative: Some(edge), ..caps(false, subgroup) };
+                            without.iter().for_each(|capability| capability.take_out(&mut caps));
                             all.push((*kernel, caps, request));
                         }
                     }

@@ -227,6 +227,26 @@ impl KernelConfig {
 }
 
 impl Caps {
+    /// A GPU that can do everything, within WebGPU's usual limits. What a device lacks, or may not
+    /// use, is taken out by [`Capability::take_out`](crate::gpu::Capability::take_out).
+    pub fn everything() -> Self {
+        Self {
+            software: false,
+            subgroup: Some((32, 32)),
+            max_groups: 65_535,
+            max_binding: 128 << 20,
+            max_buffer: 256 << 20,
+            binding_alignment: 256,
+            max_workgroup_memory: 16 << 10,
+            max_workgroup: 256,
+            int64: true,
+            f16: true,
+            int_dot: true,
+            cooperative: Some(16),
+            max_loops: None,
+        }
+    }
+
     /// The subgroup size, if it is the same for every dispatch and divides 32.
     pub fn fixed_subgroup(&self) -> Option<u32> {
         self.subgroup.and_then(|(min, max)| (min == max && 32 % min == 0 && min >= 4).then_some(min))

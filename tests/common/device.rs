@@ -1,7 +1,7 @@
 //! The runtimes under test, and how many pipelines a test may compile on them.
 #![allow(dead_code)]
 
-use qmatmul::gpu::{Point, TuningCache};
+use qmatmul::gpu::{Capability, Point, TuningCache};
 use qmatmul::wgpu;
 use qmatmul::{Options, Runtime};
 use std::cell::RefCell;
@@ -108,7 +108,7 @@ impl Variant {
     pub fn options(&self) -> Options {
         Options {
             software: Some(self.software),
-            subgroups: self.subgroups,
+            without: if self.subgroups { vec![] } else { vec![Capability::Subgroups] },
             tuning: TuningCache::Off,
             ..Options::default()
         }

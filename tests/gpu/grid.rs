@@ -8,7 +8,7 @@ use crate::common::report;
 use crate::device::{VARIANTS, Variant, families, first, is_full, open, pipelines, side_by_side};
 use qmatmul::check::{self, random_tensor};
 use qmatmul::format::{self, Format};
-use qmatmul::gpu::{TuningCache, Upload};
+use qmatmul::gpu::{Capability, TuningCache, Upload};
 use qmatmul::kernel::{self, Activations, MatmulOptions, Problem};
 use qmatmul::{Options, PackedTensor, Runtime};
 
@@ -412,43 +412,30 @@ fn empty_shapes() {
 /// What can be switched off decides which kernels run, not whether they are right.
 #[test]
 fn features_switched_off() {
-    let _stated = pipelines(225);
     let all = Options { tuning: TuningCache::Off, ..Options::default() };
-    let switches = [
-        ("no f16", Options { f16: false, ..all.clone() }),
-        ("no 64-bit integers", Options { int64: false, ..all.clone() }),
-        ("no integer dot products", Options { int_dot: false, ..all.clone() }),
-        ("no cooperative matrices", Options { cooperative: false, ..all.clone() }),
-        (
-            "nothing",
-            Options {
-                subgroups: false,
-                f16: false,
-                int64: false,
-                int_dot: false,
-                cooperative: false,
-                ..all.clone()
-            },
-        ),
-    ];
+    let _stated = pipelines(120);
+    // The other tests run without subgroups, too.
+    let caps = VARIANTS[0].runtime().caps();
+    let is_tried = |c: &&Capability| **c != Capability::Subgroups && c.is_in(caps);
+    let each = Capability::ALL.iter().filter(is_tried).map(|c| vec![*c]);
+    let switches: Vec<_> = each.chain([Capability::ALL.to_vec()]).collect();
     let cases = [case(70, 768, 1, "a product of one column"), case(65, 512, 19, "tails both ways")];
-    let (failures, done) = side_by_side(&switches, |(name, options)| {
+    let (failures, done) = side_by_side(&switches, |without| {
         let (mut failures, mut done) = (vec![], 0);
         for software in [true, false] {
-            let runtime = open(&Options { software: Some(software), ..options.clone() });
+            let runtime =
+                open(&Options { software: Some(software), without: without.clone(), ..all.clone() });
             let caps = runtime.caps();
-            assert!(options.f16 || !caps.f16);
-            assert!(options.int64 || !caps.int64);
-            assert_eq!(options.int_dot, caps.int_dot);
-            assert!(options.cooperative && options.f16 || caps.cooperative.is_none());
-            // Books of codes are looked up in other ways with few features.
-            let formats = if *name == "nothing" || is_full() { 2 } else { 1 };
+            assert!(without.iter().all(|capability| !capability.is_in(caps)), "{without:?}");
+            assert_eq!(without.contains(&Capability::IntDot), !caps.int_dot, "every device can");
+            // Books of codes are looked up in other ways where little is left.
+            let formats = if without.len() > 1 || is_full() { 2 } else { 1 };
             for format in ["Q4_K", "IQ4_NL"][..formats]
                 .iter()
                 .map(|name| format::by_name(name).expect("a format of the table"))
             {
                 for activations in [Activations::F32, Activations::F16, Activations::Q8] {
-                    let label = format!("{name}, software = {software}, {}", activations.name());
+                    let label = format!("without {without:?}, software = {software}, {}", activations.name());
                     for case in &cases {
                         let options = MatmulOptions::with(activations);
                         failures.extend(matmul(&runtime, format, case, &options, &label));

@@ -125,7 +125,7 @@ impl Check {
                 platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
                 command: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
                 adapter: runtime.adapter(),
-                switches: (&common.gpu_options()).into(),
+                switches: diagnose::used(&common.gpu_options()),
                 file: self.file.as_ref().map(|file| file.display().to_string()),
                 seed: common.seed,
                 verdict,

@@ -4,44 +4,58 @@ use super::output::plain;
 use qmatmul::check::Outcome;
 use qmatmul::error::{Error, Result, shown};
 use qmatmul::file::output;
-use qmatmul::gpu::{AdapterSummary, Options, TuningCache};
+use qmatmul::gpu::{AdapterSummary, Capability, Options, TuningCache};
 use qmatmul::kernel::Caps;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A switch that takes something out of a device's way.
-pub struct Switch {
-    /// As the command has it.
-    pub name: &'static str,
-    /// Sets it.
-    pub set: fn(&mut Options),
-    /// True if it changes anything on this device.
-    matters: fn(&Options, &Caps) -> bool,
+#[derive(Clone, Copy)]
+enum Switch {
+    /// What was measured decides no more.
+    Tuning,
+    /// One capability is not used.
+    Capability(Capability),
+    /// wgpu's run-time checks are compiled into shaders.
+    Checked,
 }
 
-const SWITCHES: &[Switch] = &[
-    // First, as each of the others leaves what was measured unused as well.
-    Switch {
-        name: "--no-tuning",
-        set: |o| o.tuning = TuningCache::Off,
-        matters: |o, _| o.tuning != TuningCache::Off,
-    },
-    Switch {
-        name: "--no-cooperative",
-        set: |o| o.cooperative = false,
-        matters: |_, caps| caps.cooperative.is_some(),
-    },
-    Switch {
-        name: "--no-subgroups",
-        set: |o| o.subgroups = false,
-        matters: |_, caps| caps.subgroup.is_some(),
-    },
-    Switch { name: "--no-f16", set: |o| o.f16 = false, matters: |_, caps| caps.f16 },
-    Switch { name: "--no-int-dot", set: |o| o.int_dot = false, matters: |_, caps| caps.int_dot },
-    Switch { name: "--no-int64", set: |o| o.int64 = false, matters: |_, caps| caps.int64 },
-    Switch { name: "--checked", set: |o| o.checked = true, matters: |o, _| !o.checked },
-];
+/// All of them, in the order in which they are tried: what was measured first, as each of the
+/// others leaves it unused as well.
+fn switches() -> impl Iterator<Item = Switch> {
+    let capabilities = Capability::by_suspicion().into_iter().map(Switch::Capability);
+    std::iter::once(Switch::Tuning).chain(capabilities).chain([Switch::Checked])
+}
+
+impl Switch {
+    /// As the command has it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tuning => "--no-tuning",
+            Self::Capability(capability) => capability.argument(),
+            Self::Checked => "--checked",
+        }
+    }
+
+    /// Sets it.
+    fn set(self, options: &mut Options) {
+        match self {
+            Self::Tuning => options.tuning = TuningCache::Off,
+            Self::Capability(capability) => options.without.push(capability),
+            Self::Checked => options.checked = true,
+        }
+    }
+
+    /// True if it changes anything on this device.
+    fn matters(self, options: &Options, caps: &Caps) -> bool {
+        match self {
+            Self::Tuning => options.tuning != TuningCache::Off,
+            Self::Capability(capability) => capability.is_in(caps),
+            Self::Checked => !options.checked,
+        }
+    }
+}
 
 /// What switches do to something that was wrong.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -70,13 +84,13 @@ pub fn find(
     if unsteady {
         return finding;
     }
-    for switch in SWITCHES.iter().filter(|switch| (switch.matters)(options, caps)) {
+    for switch in switches().filter(|switch| switch.matters(options, caps)) {
         let mut options = options.clone();
-        (switch.set)(&mut options);
+        switch.set(&mut options);
         match check(&options) {
-            Ok(true) => finding.right_with.push(switch.name),
-            Ok(false) => finding.wrong_with.push(switch.name),
-            Err(error) => finding.not_tried.push((switch.name, error.to_string())),
+            Ok(true) => finding.right_with.push(switch.name()),
+            Ok(false) => finding.wrong_with.push(switch.name()),
+            Err(error) => finding.not_tried.push((switch.name(), error.to_string())),
         }
     }
     finding
@@ -144,7 +158,8 @@ pub struct Report<'a> {
     /// The command line.
     pub command: Vec<String>,
     pub adapter: &'a AdapterSummary,
-    pub switches: Switches,
+    /// What was used, where the adapter has it.
+    pub switches: serde_json::Map<String, serde_json::Value>,
     /// The file, if one was checked.
     pub file: Option<String>,
     pub seed: u64,
@@ -162,24 +177,13 @@ pub struct Report<'a> {
     pub outcomes: &'a [Outcome],
 }
 
-/// What was used, where the adapter has it.
-#[derive(Serialize)]
-pub struct Switches {
-    subgroups: bool,
-    f16: bool,
-    int64: bool,
-    int_dot: bool,
-    cooperative: bool,
-    tuning: bool,
-    checked: bool,
-}
-
-impl From<&Options> for Switches {
-    fn from(o: &Options) -> Self {
-        let (subgroups, f16, int64, int_dot) = (o.subgroups, o.f16, o.int64, o.int_dot);
-        let (cooperative, tuning, checked) = (o.cooperative, o.tuning != TuningCache::Off, o.checked);
-        Self { subgroups, f16, int64, int_dot, cooperative, tuning, checked }
-    }
+/// What these options use where the adapter has it, by the switches' names.
+pub fn used(options: &Options) -> serde_json::Map<String, serde_json::Value> {
+    let key = |c: &Capability| c.argument().trim_start_matches("--no-").replace('-', "_");
+    let capabilities = Capability::ALL.iter().map(|c| (key(c), options.uses(*c)));
+    let others = [("tuning", options.tuning != TuningCache::Off), ("checked", options.checked)];
+    let others = others.map(|(key, used)| (key.to_owned(), used));
+    capabilities.chain(others).map(|(key, used)| (key, used.into())).collect()
 }
 
 impl Report<'_> {
@@ -200,41 +204,26 @@ mod tests {
     use qmatmul::check::{Comparison, Worst};
 
     fn caps() -> Caps {
-        Caps {
-            software: false,
-            subgroup: Some((32, 32)),
-            max_groups: 65_535,
-            max_binding: 1 << 27,
-            max_buffer: 1 << 28,
-            binding_alignment: 256,
-            max_workgroup_memory: 32 << 10,
-            max_workgroup: 256,
-            int64: true,
-            f16: true,
-            int_dot: true,
-            cooperative: None,
-            max_loops: None,
-        }
+        Caps { cooperative: None, ..Caps::everything() }
     }
 
     /// A device whose subgroups are broken: only what goes without them is right.
     #[test]
     fn the_switch_that_helps_is_found() {
         let options = Options { tuning: TuningCache::Off, ..Options::default() };
-        let finding = find("w".into(), (&options, &caps()), |o| Ok(!o.subgroups));
+        let finding = find("w".into(), (&options, &caps()), |o| Ok(!o.uses(Capability::Subgroups)));
         assert_eq!(finding.right_with, ["--no-subgroups"]);
-        assert_eq!(
-            finding.wrong_with,
-            ["--no-f16", "--no-int-dot", "--no-int64", "--checked"],
-            "none without matrices"
-        );
+        let known = ["--no-f16", "--no-int-dot", "--no-int64", "--checked"];
+        let wrong = |name: &&&'static str| known.contains(name) || **name == "--no-cooperative";
+        let wrong: Vec<_> = finding.wrong_with.iter().filter(wrong).copied().collect();
+        assert_eq!(wrong, known, "none without matrices");
         assert!(finding.line().contains("right with --no-subgroups; still wrong with --no-f16"));
     }
 
     /// Every other switch leaves what was measured unused too.
     #[test]
     fn a_measured_kernel_that_is_wrong_is_told_from_a_feature() {
-        let measured = |o: &Options| o.tuning == TuningCache::Disk && o.f16 && o.subgroups;
+        let measured = |o: &Options| o.tuning == TuningCache::Disk && o.without.is_empty();
         let finding = find("w".into(), (&Options::default(), &caps()), |o| Ok(!measured(o)));
         assert_eq!(cures(&[finding])[0], "--no-tuning");
     }
@@ -243,7 +232,7 @@ mod tests {
     #[test]
     fn a_fault_that_comes_and_goes_has_no_cure() {
         let (options, tries) = (Options::default(), std::cell::RefCell::new(vec![]));
-        let no_f16 = |o: &Options| (!o.f16, o.tuning == options.tuning);
+        let no_f16 = |o: &Options| (!o.uses(Capability::F16), o.tuning == options.tuning);
         let check = |right_at: usize| {
             tries.take();
             find("w".into(), (&options, &caps()), |o| {
@@ -264,11 +253,11 @@ mod tests {
     fn what_cannot_be_tried_is_told() {
         let error = || Error::DeviceLost("gone".into());
         let options = Options { tuning: TuningCache::Off, ..Options::default() };
-        let finding = find("w".into(), (&options, &caps()), |o| match o.f16 {
+        let finding = find("w".into(), (&options, &caps()), |o| match o.uses(Capability::F16) {
             true => Ok(false),
             false => Err(error()),
         });
-        assert!(finding.right_with.is_empty() && finding.wrong_with.len() == 4);
+        assert!(finding.right_with.is_empty() && finding.wrong_with.contains(&"--no-subgroups"));
         assert_eq!(finding.not_tried, [("--no-f16", error().to_string())]);
         assert!(finding.line().contains("still wrong with each of") && finding.line().contains("gone"));
     }

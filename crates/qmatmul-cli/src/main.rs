@@ -19,6 +19,7 @@ mod progress;
 mod quantize;
 mod shader;
 mod subjects;
+mod switches;
 mod tune;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -28,6 +29,7 @@ use qmatmul::gpu::{Options, Runtime, Select, TuningCache};
 use qmatmul::kernel::{Activations, MatmulOptions, Threshold};
 use std::path::Path;
 use std::process::ExitCode;
+use switches::Switches;
 
 /// Quantized matmul on any GPU, every answer checked against a CPU reference.
 #[derive(Parser)]
@@ -69,21 +71,8 @@ struct Common {
     /// down for INT8
     #[arg(long, global = true, value_name = "NUMBER")]
     int8_threshold: Option<f32>,
-    /// Do not use subgroup operations
-    #[arg(long, global = true)]
-    no_subgroups: bool,
-    /// Do not use f16 arithmetic
-    #[arg(long, global = true)]
-    no_f16: bool,
-    /// Do not use integers of 64 bits
-    #[arg(long, global = true)]
-    no_int64: bool,
-    /// Multiply bytes one by one, not four at a time
-    #[arg(long, global = true)]
-    no_int_dot: bool,
-    /// Do not use cooperative matrices
-    #[arg(long, global = true)]
-    no_cooperative: bool,
+    #[command(flatten)]
+    switches: Switches,
     /// Do not use what `qmatmul tune` measured on this device
     #[arg(long, global = true)]
     no_tuning: bool,
@@ -262,11 +251,7 @@ impl Common {
         let Ok(select) = self.device.as_deref().map_or(Ok(Select::Best), str::parse);
         Options {
             select,
-            subgroups: !self.no_subgroups,
-            f16: !self.no_f16,
-            int64: !self.no_int64,
-            int_dot: !self.no_int_dot,
-            cooperative: !self.no_cooperative,
+            without: self.switches.without.clone(),
             tuning: if self.no_tuning { TuningCache::Off } else { TuningCache::Disk },
             checked: self.checked,
             memory_limit: self.mem_limit,

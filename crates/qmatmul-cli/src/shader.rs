@@ -3,6 +3,7 @@
 use super::{Common, Verdict, output};
 use qmatmul::error::{Error, Result};
 use qmatmul::format::{self, Layout};
+use qmatmul::gpu::Capability;
 use qmatmul::kernel::{
     self, Activations, Caps, Kernel, KernelConfig, MatmulOptions, Operation, Problem, compose,
 };
@@ -93,23 +94,18 @@ impl Shader {
         Ok(kernel::choose(&caps, layout.format, &request, &options, None)?.config)
     }
 
-    /// A device that only the shader's configuration looks at.
+    /// A device that only the shader's configuration looks at, less what is switched off.
     fn caps(&self, common: &Common) -> Caps {
-        let subgroups = !common.no_subgroups && self.subgroup > 0;
-        Caps {
-            software: false,
-            subgroup: subgroups.then_some((self.subgroup, self.subgroup)),
-            int64: true,
-            f16: true,
-            int_dot: !common.no_int_dot,
-            cooperative: Some(16),
-            max_groups: 65_535,
-            max_binding: 128 << 20,
-            max_buffer: 256 << 20,
-            binding_alignment: 256,
+        let mut caps = Caps {
+            subgroup: Some((self.subgroup, self.subgroup)),
             max_workgroup_memory: 32 << 10,
             max_workgroup: 1024,
-            max_loops: None,
+            ..Caps::everything()
+        };
+        if self.subgroup == 0 {
+            Capability::Subgroups.take_out(&mut caps);
         }
+        common.switches.without.iter().for_each(|capability| capability.take_out(&mut caps));
+        caps
     }
 }

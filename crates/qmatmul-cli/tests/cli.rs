@@ -512,6 +512,15 @@ fn shader_translates() {
     let q8 = ["shader", "q4_0", "gemm_q8", "--activations", "q8"];
     assert!(output(&q8).contains("dot4I8Packed("));
     assert!(!output(&[&q8[..], &["--no-int-dot"]].concat()).contains("dot4I8Packed("));
+    let software = ["shader", "q4_0", "matmul_software"];
+    assert!(output(&software).contains("u64"));
+    assert!(!output(&[&software[..], &["--no-int64"]].concat()).contains("u64"));
+    let matrices = ["shader", "q4_k", "gemm_coop", "--activations", "f16", "-n", "64"];
+    assert!(output(&matrices).contains("coop_mat"));
+    for switch in ["--no-cooperative", "--no-f16", "--no-subgroups"] {
+        let (code, text) = failure(&[&matrices[..], &[switch]].concat());
+        assert!(code == 2 && text.contains("gemm_coop"), "{switch}: {code}: {text}");
+    }
     assert!(output(&["shader", "Q6_K", "gemm", "--emit", "msl"]).contains("kernel void"));
     assert!(
         output(&["shader", "q8_0", "matmul_software", "--subgroup", "8", "--emit", "hlsl"])
