@@ -6,6 +6,7 @@
 
 pub mod affine;
 mod bits;
+pub(crate) mod block;
 pub mod bnb4;
 pub mod fp8;
 pub(crate) mod ggml;
@@ -17,7 +18,6 @@ mod tests;
 
 pub use affine::uniform;
 pub use bnb4::four_bit;
-use bytemuck::AnyBitPattern;
 use std::sync::Arc;
 pub use storage::Storage;
 
@@ -325,9 +325,4 @@ pub fn by_gguf_type(id: u32) -> Option<&'static Format> {
 /// The names of all formats, for messages: `BF16, F16, …`.
 pub fn names() -> String {
     FORMATS.iter().map(|f| f.name).collect::<Vec<_>>().join(", ")
-}
-
-/// The bytes of a row as blocks. `B` has alignment 1 and `bytes` is a whole number of them.
-fn blocks<B: AnyBitPattern>(bytes: &[u8]) -> &[B] {
-    bytemuck::cast_slice(bytes)
 }

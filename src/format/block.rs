@@ -1,0 +1,135 @@
+//! One block of a format, and the loops over the blocks of a row, written once for all of them.
+
+use crate::format::{Blocks, Codebook, Plane};
+use bytemuck::{NoUninit, Pod};
+
+/// A block as it lies in the file: a `#[repr(C)]` struct of bytes. A format says what one block is;
+/// [`Blocks::of`] makes the loops over a row of it.
+pub(crate) trait Block: Pod {
+    /// `[f32; N]`, the weights of a block.
+    type Weights: Pod;
+
+    /// The aligned planes on the device, in the order of the shader's plane numbers.
+    const PLANES: &'static [Plane];
+
+    /// The codebook that the shader looks codes up in.
+    const CODEBOOK: Codebook = Codebook::None;
+
+    /// Decodes the block, the reference for the shader.
+    fn decode(&self, out: &mut Self::Weights);
+
+    /// True if every scale is finite, so that every weight is.
+    fn is_finite(&self) -> bool;
+
+    /// Puts every field into its plane. Lossless.
+    fn pack(&self, to: &mut Packer);
+
+    /// Inverse of [`Block::pack`].
+    fn unpack(from: &Unpacker) -> Self;
+}
+
+/// A block that can be made of weights.
+pub(crate) trait EncodeBlock: Block {
+    /// Encodes as ggml's plain quantizer does, byte for byte.
+    fn encode(w: &Self::Weights) -> Self;
+}
+
+/// Planes of a format, at most.
+const MOST_PLANES: usize = 4;
+
+/// The planes of a row, where the fields of one of its blocks go.
+pub(crate) struct Packer<'a> {
+    /// The bytes of each plane. An array keeps them in registers: uploads wait for packing.
+    planes: [&'a mut [u8]; MOST_PLANES],
+    block: usize,
+}
+
+impl<'a> Packer<'a> {
+    fn new(planes: &'a mut [&mut [u32]]) -> Self {
+        let mut planes = planes.iter_mut().map(|plane| bytemuck::cast_slice_mut(plane));
+        Self { planes: std::array::from_fn(|_| planes.next().unwrap_or_default()), block: 0 }
+    }
+
+    /// Writes the block's part of a plane: bytes, or words whose lowest byte comes first.
+    pub fn put<T: NoUninit>(&mut self, plane: usize, part: T) {
+        let first = self.block * size_of::<T>();
+        self.planes[plane][first..first + size_of::<T>()].copy_from_slice(bytemuck::bytes_of(&part));
+    }
+}
+
+/// The planes of a row, where the fields of one of its blocks are.
+pub(crate) struct Unpacker<'a> {
+    planes: &'a [&'a [u32]],
+    block: usize,
+}
+
+impl Unpacker<'_> {
+    /// Reads what [`Packer::put`] has written.
+    pub fn get<T: Pod>(&self, plane: usize) -> T {
+        let bytes: &[u8] = bytemuck::cast_slice(self.planes[plane]);
+        bytemuck::pod_read_unaligned(&bytes[self.block * size_of::<T>()..][..size_of::<T>()])
+    }
+}
+
+impl Blocks {
+    /// A format whose blocks are `B`, without an encoder.
+    pub(in crate::format) const fn of<B: Block>() -> Self {
+        Self {
+            weights: weights::<B>(),
+            bytes: size_of::<B>(),
+            decode: decode::<B>,
+            encode: None,
+            is_finite: is_finite::<B>,
+            planes: B::PLANES,
+            pack: pack::<B>,
+            unpack: unpack::<B>,
+            book: B::CODEBOOK,
+        }
+    }
+
+    /// A format whose blocks are `B`, with its encoder.
+    pub(in crate::format) const fn of_encoded<B: EncodeBlock>() -> Self {
+        let mut blocks = Self::of::<B>();
+        blocks.encode = Some(encode::<B>);
+        blocks
+    }
+}
+
+const fn weights<B: Block>() -> usize {
+    size_of::<B::Weights>() / size_of::<f32>()
+}
+
+fn blocks<B: Block>(row: &[u8]) -> &[B] {
+    const { assert!(align_of::<B>() == 1) };
+    bytemuck::cast_slice(row)
+}
+
+fn decode<B: Block>(row: &[u8], out: &mut [f32]) {
+    let out: &mut [B::Weights] = bytemuck::cast_slice_mut(out);
+    blocks::<B>(row).iter().zip(out).for_each(|(block, out)| block.decode(out));
+}
+
+fn encode<B: EncodeBlock>(weights: &[f32], row: &mut [u8]) {
+    let (weights, row): (&[B::Weights], &mut [B]) =
+        (bytemuck::cast_slice(weights), bytemuck::cast_slice_mut(row));
+    weights.iter().zip(row).for_each(|(w, block)| *block = B::encode(w));
+}
+
+fn is_finite<B: Block>(row: &[u8]) -> bool {
+    blocks::<B>(row).iter().all(B::is_finite)
+}
+
+fn pack<B: Block>(row: &[u8], planes: &mut [&mut [u32]]) {
+    const { assert!(B::PLANES.len() <= MOST_PLANES) };
+    let mut packer = Packer::new(planes);
+    for block in blocks::<B>(row) {
+        block.pack(&mut packer);
+        packer.block += 1;
+    }
+}
+
+fn unpack<B: Block>(planes: &[&[u32]], row: &mut [u8]) {
+    for (i, block) in bytemuck::cast_slice_mut::<_, B>(row).iter_mut().enumerate() {
+        *block = B::unpack(&Unpacker { planes, block: i });
+    }
+}
