@@ -28,7 +28,7 @@ impl Target {
     pub fn format(&self) -> &'static Format {
         match self {
             Self::FourBit(format, _) => format,
-            Self::Int8 { .. } => format::by_name("INT8").expect("a format of the table"),
+            Self::Int8 { .. } => format::INT8,
         }
     }
 

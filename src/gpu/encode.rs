@@ -7,7 +7,7 @@ use super::runtime::Runtime;
 use super::{pack, transfer};
 use crate::error::{Error, Result};
 use crate::format::four_bit::{self, Recipe, Table};
-use crate::format::{Format, affine, bnb4};
+use crate::format::{self, Format, affine, bnb4};
 use crate::kernel::Threshold;
 use crate::kernel::limits::QUANTIZE_WEIGHTS;
 use crate::kernel::llm_int8::{self, Find, Staged};
@@ -44,7 +44,7 @@ impl Runtime {
     ) -> Result<PackedTensor> {
         match bnb4::table(format) {
             Some(_) => self.encode_four_bit(name, format, (rows, cols), weights, Recipe::default()),
-            None if format.name == "INT8" => self.encode_int8(&name.into(), format, (rows, cols), weights),
+            None if format == format::INT8 => self.encode_int8(&name.into(), format, (rows, cols), weights),
             None => PackedTensor::encode(name, format, rows, cols, weights),
         }
     }

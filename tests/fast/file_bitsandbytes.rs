@@ -274,7 +274,7 @@ fn quantize_writes_what_bitsandbytes_would() {
     std::fs::create_dir(&from).expect("a folder");
     source(&from);
     let model = Model::open(&from, &OpenOptions::default()).expect("valid");
-    let nf4 = format::by_name("NF4").expect("a format of the table");
+    let nf4 = format::NF4;
     let recipe = Recipe { double: true, ..Recipe::default() };
     let target = Target::FourBit(nf4, recipe);
     let report = quantize_checkpoint(&model, &to, &target, &encode_on_cpu, |_, _| ()).expect("written");
@@ -359,7 +359,7 @@ fn quantize_refuses_before_it_writes() {
         Err::<PackedTensor, _>(Error::Argument("stop".into()))
     };
     let out = dir.path().join("stopped");
-    let nf4 = format::by_name("NF4").expect("a format of the table");
+    let nf4 = format::NF4;
     assert!(quantize_checkpoint(&model, &out, &Target::FourBit(nf4, plain), &failing, |_, _| ()).is_err());
     assert!(!out.exists(), "nothing is left half-written");
     std::fs::create_dir(&out).expect("a folder");
@@ -375,7 +375,7 @@ fn quantize_refuses_models_that_are_quantized() {
     std::fs::create_dir(&from).expect("a folder");
     let refused = |words: [&str; 2]| {
         let model = Model::open(&from, &OpenOptions::default()).expect("valid");
-        let nf4 = format::by_name("NF4").expect("a format of the table");
+        let nf4 = format::NF4;
         let result = quantize_checkpoint(
             &model,
             &to,
@@ -409,7 +409,7 @@ fn quantize_looks_at_what_is_in_the_folder() {
     source(&from);
     std::fs::write(from.join("tf_model.h5"), "the same weights").expect("room");
     let model = Model::open(&from, &OpenOptions::default()).expect("valid");
-    let nf4 = format::by_name("NF4").expect("a format of the table");
+    let nf4 = format::NF4;
     let run = |out: &Path| {
         quantize_checkpoint(&model, out, &Target::FourBit(nf4, Recipe::default()), &encode_on_cpu, |_, _| ())
             .map(drop)
@@ -469,7 +469,7 @@ fn quantize_writes_all_or_nothing() {
     source(&from);
     let run = |out: &Path| {
         let model = Model::open(&from, &OpenOptions::default())?;
-        let nf4 = format::by_name("NF4").expect("a format of the table");
+        let nf4 = format::NF4;
         let target = Target::FourBit(nf4, Recipe::default());
         // As soon as the tensors are read, a file beside them is gone.
         let read = model.tensors().len();
@@ -506,7 +506,7 @@ fn quantize_keeps_what_is_empty() {
     let dir = tempfile::tempdir().expect("a folder");
     let shapes = [("a.weight", vec![0, 64]), ("b.weight", vec![64, 0])];
     let parts = shapes.map(|(name, shape)| (name.to_owned(), Dtype::F32, shape, vec![])).to_vec();
-    let nf4 = format::by_name("NF4").expect("a format of the table");
+    let nf4 = format::NF4;
     let (model, to) = (open(&parts).expect("valid"), dir.path().join("to"));
     quantize_checkpoint(&model, &to, &Target::FourBit(nf4, Recipe::default()), &encode_on_cpu, |_, _| ())
         .expect("written");
@@ -516,7 +516,7 @@ fn quantize_keeps_what_is_empty() {
 
 #[test]
 fn weights_without_elements_read_back() {
-    let nf4 = format::by_name("NF4").expect("a format of the table");
+    let nf4 = format::NF4;
     for (shape, double) in [((0, 64), false), ((64, 0), false), ((0, 33), true)] {
         let recipe = Recipe { double, ..Recipe::default() };
         let packed = PackedTensor::encode_four_bit("a", nf4, shape, &[], recipe).expect("nothing to do");

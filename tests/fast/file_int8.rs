@@ -230,7 +230,7 @@ fn quantize_copies_nothing_that_would_be_kept_columns() {
     assert!(error.to_string().contains("`a.outlier_weight` would be taken for"), "{error}");
     assert!(!to.exists());
     // Weights of four bits have no such columns.
-    let nf4 = Target::FourBit(qmatmul::format::by_name("NF4").expect("a format"), Default::default());
+    let nf4 = Target::FourBit(qmatmul::format::NF4, Default::default());
     quantize_checkpoint(&model, &to, &nf4, &encode, |_, _| ()).map(drop).expect("copied");
 }
 

@@ -828,7 +828,7 @@ fn quantize_encodes_weights_and_copies_the_rest() {
     let dir = checkpoint("", 0);
     let (model, out) =
         (Model::open(dir.path(), &OpenOptions::default()).unwrap(), dir.path().join("out.gguf"));
-    let q8_0 = format::by_name("Q8_0").unwrap();
+    let q8_0 = format::Q8_0;
     let mut seen = Vec::new();
     let report = quantize(&model, &out, q8_0, |i, tensor| seen.push((i, tensor.name.clone()))).unwrap();
     let reasons: Vec<_> = report
@@ -876,7 +876,7 @@ fn quantize_rounds_doubles_to_singles_first() {
     let dir = checkpoint(&format!(",{}", entry("wide.weight", "F64", "[1,32]", "[2912,3168]")), 256);
     let (model, out) =
         (Model::open(dir.path(), &OpenOptions::default()).unwrap(), dir.path().join("out.gguf"));
-    let q8_0 = format::by_name("Q8_0").unwrap();
+    let q8_0 = format::Q8_0;
     quantize(&model, &out, q8_0, |_, _| ()).unwrap();
     let packed = Model::open(&out, &OpenOptions::default()).unwrap();
     let got = packed.tensor(packed.find("wide.weight").unwrap()).unwrap();
@@ -891,7 +891,7 @@ fn quantize_keeps_the_metadata_of_a_gguf_and_what_is_packed_already() {
     let model = Model::open(source, &OpenOptions { mmap: false }).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out.gguf");
-    let report = quantize(&model, &out, format::by_name("Q8_0").unwrap(), |_, _| ()).unwrap();
+    let report = quantize(&model, &out, format::Q8_0, |_, _| ()).unwrap();
     assert!(report.tensors.iter().all(|t| t.why_not.is_some() && t.from == t.to));
     let packed = Model::open(&out, &OpenOptions::default()).unwrap();
     let without_type = |model: &Model| {
@@ -909,7 +909,7 @@ fn quantize_refuses_what_a_gguf_cannot_hold() {
         let dir = checkpoint(&format!(",{}", entry("odd", dtype, "[32]", "[2912,2944]")), 32);
         let (model, out) =
             (Model::open(dir.path(), &OpenOptions::default()).unwrap(), dir.path().join("out.gguf"));
-        let error = quantize(&model, &out, format::by_name("Q8_0").unwrap(), |_, _| ()).unwrap_err();
+        let error = quantize(&model, &out, format::Q8_0, |_, _| ()).unwrap_err();
         match error {
             Error::UnsupportedFormat { tensor, format, .. } => {
                 assert_eq!((&*tensor, format), ("odd", format!("{dtype}, for which GGUF has no type")));
@@ -953,7 +953,7 @@ fn quantize_stops_at_a_weight_that_is_no_number() {
     weights[5_000_000] = f32::NAN;
     write_f32(&source, "a.weight", &[4096, 2048], &weights).unwrap();
     let model = Model::open(&source, &OpenOptions::default()).unwrap();
-    let error = quantize(&model, &out, format::by_name("Q8_0").unwrap(), |_, _| ()).unwrap_err();
+    let error = quantize(&model, &out, format::Q8_0, |_, _| ()).unwrap_err();
     assert!(
         matches!(&error, Error::NonFinite { what, first: 5_000_000, .. } if what.contains("`a.weight`")),
         "{error}"

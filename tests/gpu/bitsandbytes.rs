@@ -167,7 +167,7 @@ fn every_layout_of_blocks_on_every_kernel() {
 #[test]
 fn rows_are_picked_and_stacked() {
     let _stated = pipelines(10);
-    let format = format::by_name("NF4").expect("a format of the table");
+    let format = format::NF4;
     let make = |seed, m: usize| {
         let weights = check::activations(m * 80, seed);
         PackedTensor::encode(format!("w{seed}"), format, m, 80, &weights).expect("finite")

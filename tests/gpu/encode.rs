@@ -174,7 +174,7 @@ fn large_tensors_go_in_windows() {
 #[test]
 fn scales_that_overflow_are_refused() {
     let _stated = pipelines(5);
-    let format = format::by_name("NF4").expect("a format of the table");
+    let format = format::NF4;
     let weights = vec![3e38; 4 * 64];
     for double in [false, true] {
         let recipe = Recipe { double, ..Recipe::default() };
@@ -212,7 +212,7 @@ fn rows(m: usize, k: usize, seed: u64) -> Vec<f32> {
 #[test]
 fn int8_is_encoded_to_the_bytes_of_the_cpu() {
     let _stated = pipelines(20);
-    let format = format::by_name("INT8").expect("a format of the table");
+    let format = format::INT8;
     let shapes = [(9, 1), (9, 2), (17, 31), (40, 32), (33, 33), (8, 100), (65, 257), (9, 4100), (3, 14_336)];
     let (mut failures, mut done) = (vec![], 0);
     for (m, k) in shapes {
@@ -234,7 +234,7 @@ fn int8_is_encoded_to_the_bytes_of_the_cpu() {
 #[test]
 fn int8_refuses_what_the_cpu_refuses() {
     let _stated = pipelines(5);
-    let format = format::by_name("INT8").expect("a format of the table");
+    let format = format::INT8;
     let runtime = VARIANTS[0].runtime();
     let encode = |weights: &[f32]| {
         let by_cpu = PackedTensor::encode("w", format, 2, 3, weights);
@@ -263,7 +263,7 @@ fn weights_of_a_buffer_are_encoded_where_they_lie() {
     let _stated = pipelines(5);
     let runtime = VARIANTS[0].runtime();
     let (m, k) = (33, 70);
-    let format = format::by_name("NF4").expect("a format of the table");
+    let format = format::NF4;
     let recipe = Recipe { block: 32, double: true, ..Recipe::default() };
     let mut weights = weights(m * k, 32, 3);
     with_mean(&mut weights);

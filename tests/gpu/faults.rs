@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const SOON: Duration = Duration::from_secs(2);
 
 fn tensor(name: &str, m: usize, k: usize) -> PackedTensor {
-    random_tensor(name, format::by_name("Q4_0").expect("a format"), m, k, 1).expect("k is a multiple of 32")
+    random_tensor(name, format::Q4_0, m, k, 1).expect("k is a multiple of 32")
 }
 
 fn runtime() -> Runtime {
@@ -64,7 +64,7 @@ const CALLS: &[Call] = &[
     }),
     ("time_host", |r, w| r.time_host(w, 1, &MatmulOptions::default()).map(drop)),
     ("encode", |r, _| {
-        let nf4 = format::by_name("NF4").expect("a format");
+        let nf4 = format::NF4;
         r.encode("e", nf4, 4, 64, &activations(256, 1)).map(drop)
     }),
     ("copy_gb_per_s", |r, _| r.copy_gb_per_s(0.0).map(drop)),

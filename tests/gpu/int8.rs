@@ -25,7 +25,7 @@ fn vectors() -> Vec<(Golden, PackedTensor)> {
 }
 
 fn random(m: usize, k: usize, seed: u64) -> PackedTensor {
-    let format = format::by_name("INT8").expect("a format of the table");
+    let format = format::INT8;
     PackedTensor::encode("w", format, m, k, &check::activations(m * k, seed)).expect("finite")
 }
 
@@ -206,7 +206,7 @@ fn ties_fall_as_with_bitsandbytes() {
         (0.022_216_797, 0.806_152_34, 3),
         (-0.288_818_36, 0.806_152_34, -45),
     ];
-    let format = format::by_name("INT8").expect("a format of the table");
+    let format = format::INT8;
     let x: Vec<f32> = ties.iter().flat_map(|(w, top, _)| [*w, *top]).collect();
     let codes: Vec<i8> = ties.iter().flat_map(|(_, _, q)| [*q, 127]).collect();
     let packed = PackedTensor::encode("w", format, ties.len(), 2, &x).expect("finite");
@@ -308,7 +308,7 @@ fn small_limits() {
 #[test]
 fn what_int8_does_not_apply_to_is_named() {
     let _stated = pipelines(5);
-    let q8_0 = format::by_name("Q8_0").expect("a format of the table");
+    let q8_0 = format::Q8_0;
     let packed = check::random_tensor("w", q8_0, 4, 64, 1).expect("fits");
     let runtime = VARIANTS[0].runtime();
     let w = runtime.upload(&packed).expect("small");
@@ -329,7 +329,7 @@ fn real_layer() -> (PackedTensor, Vec<f32>) {
 
 /// Columns of a weight as they are.
 fn kept(weight: &PackedTensor, columns: &[u32]) -> OutlierColumns {
-    let f16 = format::by_name("F16").expect("a format of the table");
+    let f16 = format::F16;
     let values = weight.dequantize();
     let row = |row: &[f32]| columns.iter().map(|column| row[*column as usize]).collect::<Vec<_>>();
     let values: Vec<f32> = values.chunks(weight.cols()).flat_map(row).collect();
@@ -349,7 +349,7 @@ fn a_real_layer_is_off_by_what_it_should_be() {
     let _stated = pipelines(50);
     let (weight, x) = real_layer();
     let exact = reference::matmul(&weight, &x).expect("shapes fit");
-    let format = format::by_name("INT8").expect("a format of the table");
+    let format = format::INT8;
     let packed = PackedTensor::encode("w", format, weight.rows(), weight.cols(), &weight.dequantize())
         .expect("finite");
     let linear = Linear::new(packed.clone()).with_kept(kept(&weight, &[63, 99, 157, 223])).expect("fits");
@@ -390,7 +390,7 @@ fn kept_columns_are_added_on_every_variant() {
         for (_, &(m, k, n, columns, why)) in here {
             let mut x = with_outliers(n, k, 1, 2);
             x.chunks_mut(k).for_each(|x| columns.iter().for_each(|c| x[*c as usize] *= 20.0));
-            let original = check::random_tensor("w", format::by_name("F32").expect("there"), m, k, 1);
+            let original = check::random_tensor("w", format::F32, m, k, 1);
             let linear = Linear::new(random(m, k, 1))
                 .with_kept(kept(&original.expect("fits"), columns))
                 .expect("fits");
@@ -437,7 +437,7 @@ fn kept_columns_that_do_not_fit_are_named() {
     let packed = random(4, 64, 1);
     let keep = |columns: &[u32]| kept(&packed, columns);
     let new = |columns: &[u32], count: usize| {
-        let f16 = format::by_name("F16").expect("a format of the table");
+        let f16 = format::F16;
         let weight = PackedTensor::encode("kept", f16, 4, count, &vec![0.0; 4 * count]).expect("finite");
         OutlierColumns::new(columns.to_vec(), weight).map(drop).expect_err("refused").to_string()
     };
@@ -451,7 +451,7 @@ fn kept_columns_that_do_not_fit_are_named() {
     assert!(error(Linear::new(random(4, 3, 1)).with_kept(keep(&[3]))).contains("below 3"));
     let twice = Linear::new(packed.clone()).with_kept(keep(&[3])).and_then(|l| l.with_kept(keep(&[4])));
     assert!(error(twice).contains("already"));
-    let q8_0 = format::by_name("Q8_0").expect("a format of the table");
+    let q8_0 = format::Q8_0;
     let blocks = check::random_tensor("w", q8_0, 4, 64, 1).expect("fits");
     assert!(error(Linear::new(blocks).with_kept(keep(&[3]))).contains("Q8_0"));
     // Rows that were picked lose their columns, too.

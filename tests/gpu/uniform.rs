@@ -80,7 +80,7 @@ fn wrong_groups_and_formats_are_named() {
     assert!(encode("INT8", Group::Columns(0)).contains("groups of 0 columns"));
     assert!(encode("Q8_0", Group::Row).contains("Q8_0 has no groups"));
     // LLM.int8 makes halves first, and 70000 is none.
-    let int8 = format::by_name("INT8").expect("a format of the table");
+    let int8 = format::INT8;
     let error = PackedTensor::encode("w", int8, 2, 2, &[1.0, 2.0, 3.0, 70_000.0]).expect_err("infinite");
     assert!(matches!(error, Error::NonFinite { first: 1, .. }), "{error}");
 }

@@ -2,7 +2,7 @@
 
 use super::{Dtype, FourBit, Recipe, dynamic_map};
 use crate::format::storage::Part;
-use crate::format::{Storage, by_name};
+use crate::format::{self, Storage, by_name};
 use crate::tensor::PackedTensor;
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -94,8 +94,8 @@ fn normals(count: usize) -> Vec<f32> {
 #[test]
 fn normal_weights_lose_as_little_as_with_bitsandbytes() {
     let weights = normals(1 << 20);
-    for (name, wanted) in [("NF4", 0.0728), ("FP4", 0.0965)] {
-        let format = by_name(name).expect("a format of the table");
+    for (format, wanted) in [(format::NF4, 0.0728), (format::FP4, 0.0965)] {
+        let name = format.name;
         for double in [false, true] {
             let recipe = Recipe { double, ..Recipe::default() };
             let packed = PackedTensor::encode_four_bit("w", format, (1024, 1024), &weights, recipe);
@@ -115,7 +115,7 @@ fn weights_beyond_f32_are_found() {
         let mut book = [0.5; 16];
         book[15] = value;
         let weight = FourBit {
-            format: by_name("NF4").expect("a format of the table"),
+            format: format::NF4,
             shape: vec![1, 64],
             recipe: Recipe::default(),
             codes: vec![code; 32].into(),
