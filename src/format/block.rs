@@ -1,7 +1,12 @@
 //! One block of a format, and the loops over the blocks of a row, written once for all of them.
 
-use crate::format::{Blocks, Codebook, Plane};
+use crate::error::{Error, Result, shown};
+use crate::format::recipe::{Encoder, Job, Recipe};
+use crate::format::storage::BlockRows;
+use crate::format::{Blocks, Codebook, Plane, Storage};
 use bytemuck::{NoUninit, Pod};
+use rayon::prelude::*;
+use std::sync::Arc;
 
 /// A block as it lies in the file: a `#[repr(C)]` struct of bytes. A format says what one block is;
 /// [`Blocks::of`] makes the loops over a row of it.
@@ -92,6 +97,44 @@ impl Blocks {
         let mut blocks = Self::of::<B>();
         blocks.encode = Some(encode::<B>);
         blocks
+    }
+}
+
+impl Encoder for Blocks {
+    fn fault(&self, recipe: &Recipe) -> Option<String> {
+        match self.encode {
+            Some(_) => recipe.foreign_choice(),
+            None => Some(format!("{} cannot be written yet", recipe.format().name)),
+        }
+    }
+
+    fn encode(&self, job: &Job) -> Result<Arc<dyn Storage>> {
+        let (format, [rows, cols]) = (job.recipe.format(), job.shape);
+        let row_bytes = format.row_bytes_of(job.name, cols)?;
+        let mut data = vec![0u8; rows * row_bytes];
+        if let (Some(encode), false) = (self.encode, data.is_empty()) {
+            data.par_chunks_mut(row_bytes)
+                .zip(job.weights.par_chunks(cols))
+                .for_each(|(to, w)| encode(w, to));
+        }
+        self.check_encoded(job, &data)?;
+        Ok(Arc::new(BlockRows { format, shape: job.shape, row_bytes, data: data.into() }))
+    }
+}
+
+impl Blocks {
+    /// Refuses blocks that finite weights have made infinite: F16, and scales in it, end at 65504.
+    /// The index is that of a weight.
+    fn check_encoded(&self, job: &Job, data: &[u8]) -> Result<()> {
+        // Large pieces first: nearly always that is all.
+        if data.par_chunks(self.bytes << 12).all(self.is_finite) {
+            return Ok(());
+        }
+        let bad = |block: &&[u8]| !(self.is_finite)(block);
+        let count = data.par_chunks(self.bytes).filter(bad).count() as u64;
+        let first = data.chunks(self.bytes).position(|block| bad(&block)).unwrap_or_default();
+        let what = format!("tensor `{}` in {}", shown(job.name), job.recipe.format().name);
+        Err(Error::NonFinite { what, count, first: (first * self.weights) as u64 })
     }
 }
 

@@ -12,12 +12,16 @@ pub mod fp8;
 pub(crate) mod ggml;
 pub(crate) mod microscale;
 pub(crate) mod plain;
+pub mod recipe;
 pub mod storage;
 #[cfg(test)]
 mod tests;
 
-pub use affine::uniform;
-pub use bnb4::four_bit;
+use crate::error::{Error, Result, shown};
+pub(crate) use affine::uniform;
+pub(crate) use bnb4::four_bit;
+use recipe::Encoder;
+pub use recipe::Recipe;
 use std::sync::Arc;
 pub use storage::Storage;
 
@@ -147,11 +151,11 @@ pub struct Blocks {
 
 /// A format of several tensors.
 pub struct Parts {
-    /// Average bits per weight, scales included, of what [`Parts::encode`] makes.
+    /// Average bits per weight, scales included, of what a [`Recipe`] without a choice makes.
     pub bits_per_weight: f64,
-    /// Encodes finite weights `[rows, cols]` as the format's own tools do.
-    pub encode: EncodeParts,
-    /// What the shader is told of `cols` columns that [`Parts::encode`] has made.
+    /// Encodes as the format's own tools do.
+    pub(crate) encoder: &'static dyn Encoder,
+    /// What the shader is told of `cols` columns that such a recipe has made.
     pub layout: fn(cols: usize) -> Layout,
 }
 
@@ -187,9 +191,6 @@ impl Codebook {
 
 /// Encodes whole blocks: weights in, the bytes of their blocks out.
 pub type Encode = fn(weights: &[f32], row: &mut [u8]);
-
-/// Encodes a whole tensor of these rows and columns.
-pub type EncodeParts = fn(shape: (usize, usize), weights: &[f32]) -> Arc<dyn Storage>;
 
 /// One plane of the device layout: the same field of every block of a row, side by side, in 32-bit words.
 #[derive(Clone, Copy, Debug)]
@@ -262,6 +263,14 @@ impl Format {
         }
     }
 
+    /// The CPU's encoder; of a format without one, what says so.
+    pub(crate) fn encoder(&self) -> &dyn Encoder {
+        match &self.coding {
+            Coding::Blocks(blocks) => blocks,
+            Coding::Parts(parts) => parts.encoder,
+        }
+    }
+
     /// Columns must be a multiple of this.
     pub fn block_weights(&self) -> usize {
         self.blocks().map_or(1, |b| b.weights)
@@ -283,6 +292,20 @@ impl Format {
         let block = self.blocks()?;
         let blocks = cols.is_multiple_of(block.weights).then_some(cols / block.weights)?;
         blocks.checked_mul(block.bytes)
+    }
+
+    /// [`Format::row_bytes`] of a tensor.
+    pub(crate) fn row_bytes_of(&self, name: &str, cols: usize) -> Result<usize> {
+        if self.blocks().is_none() {
+            let name = self.name;
+            return Err(Error::Argument(format!(
+                "{name} weights lie in several tensors, not in one run of bytes"
+            )));
+        }
+        self.row_bytes(cols).ok_or_else(|| {
+            let wanted = format!("columns divisible by {}", self.block_weights());
+            Error::shape(format!("tensor `{}` in {}", shown(name), self.name), wanted, cols)
+        })
     }
 
     /// True if the weights are integer codes with scales, so that they can be multiplied with eight-bit activations.

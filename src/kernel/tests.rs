@@ -197,22 +197,22 @@ fn bindings_are_where_the_device_layer_puts_them() {
 
 /// Cells whose tensors are laid out in another way than most: other constants, so other shaders.
 fn layouts() -> Vec<Layout> {
-    use crate::format::four_bit::Recipe;
-    use crate::format::uniform::Group;
+    use crate::format::recipe::{FourBitConfig, Group, Recipe};
     let weights = vec![0.5; 66 * 4];
     let format = |name: &str| format::by_name(name).expect("a format");
     let mut all = vec![];
     for group in [Group::Tensor, Group::Row, Group::Columns(1), Group::Columns(5), Group::Columns(32)] {
         for name in ["INT8", "INT4", "INT3", "INT2", "UINT8", "UINT4", "UINT3", "UINT2"] {
-            let packed = PackedTensor::encode_uniform("w", format(name), (4, 66), &weights, group);
+            let packed = PackedTensor::encode("w", [4, 66], &weights, &Recipe::uniform(format(name), group));
             all.push(packed.expect("finite").layout());
         }
     }
     // Blocks that end at chunks, inside them, inside bytes, and behind rows.
     for (block, cols) in [(32, 64), (64, 32), (64, 66), (64, 33), (4096, 66)] {
         for name in ["NF4", "FP4"] {
-            let (weights, recipe) = (&weights[..4 * cols], Recipe { block, ..Recipe::default() });
-            let packed = PackedTensor::encode_four_bit("w", format(name), (4, cols), weights, recipe);
+            let config = FourBitConfig { block, ..FourBitConfig::default() };
+            let recipe = Recipe::four_bit(format(name), config);
+            let packed = PackedTensor::encode("w", [4, cols], &weights[..4 * cols], &recipe);
             all.push(packed.expect("finite").layout());
         }
     }

@@ -5,7 +5,7 @@ use qmatmul::Error;
 use qmatmul::file::gguf::{Value, ValueType};
 use qmatmul::file::gguf_write::{self, Entries, NewTensor};
 use qmatmul::file::{DType, Kind, Model, OpenOptions, quantize};
-use qmatmul::format;
+use qmatmul::format::{self, Recipe};
 use std::fs;
 use std::path::Path;
 
@@ -713,7 +713,7 @@ fn quantize_copies_what_is_empty() {
     let out = dir.path().join("out.gguf");
     let file = File::new(2, 0).tensor("a.weight", &[0, 1 << 62], F32, 0).tensor("b.weight", &[32, 0], F32, 0);
     let q8_0 = format::Q8_0;
-    let report = quantize(&file.data(32, 0).open(), &out, q8_0, |_, _| ()).unwrap();
+    let report = quantize(&file.data(32, 0).open(), &out, &Recipe::new(q8_0), |_, _| ()).unwrap();
     assert!(report.tensors.iter().all(|t| t.why_not.as_deref() == Some("it is empty")), "{report:?}");
     let written = Model::open(&out, &OpenOptions::default()).unwrap();
     assert_eq!(written.find("a").unwrap().shape, [1 << 62, 0]);

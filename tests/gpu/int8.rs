@@ -6,7 +6,9 @@ use qmatmul::check::{self, NMSE_F32, compare, compare_bits};
 use qmatmul::file::{Model, OpenOptions};
 use qmatmul::kernel::llm_int8::Staged;
 use qmatmul::kernel::{Threshold, reference};
-use qmatmul::{Activations, Error, Linear, MatmulOptions, Options, OutlierColumns, PackedTensor, format};
+use qmatmul::{
+    Activations, Error, Linear, MatmulOptions, Options, OutlierColumns, PackedTensor, Recipe, format,
+};
 
 fn int8(threshold: f32) -> MatmulOptions {
     MatmulOptions::with(Activations::Int8(Threshold::new(threshold).expect("not negative")))
@@ -26,7 +28,7 @@ fn vectors() -> Vec<(Golden, PackedTensor)> {
 
 fn random(m: usize, k: usize, seed: u64) -> PackedTensor {
     let format = format::INT8;
-    PackedTensor::encode("w", format, m, k, &check::activations(m * k, seed)).expect("finite")
+    PackedTensor::encode("w", [m, k], &check::activations(m * k, seed), &Recipe::new(format)).expect("finite")
 }
 
 #[test]
@@ -47,7 +49,8 @@ fn weights_decode_and_encode_as_with_bitsandbytes() {
         }
         let (rows, cols) = (packed.rows(), packed.cols());
         let ours =
-            PackedTensor::encode("w", packed.format(), rows, cols, &file.f32s("w_f32")).expect("finite");
+            PackedTensor::encode("w", [rows, cols], &file.f32s("w_f32"), &Recipe::new(packed.format()))
+                .expect("finite");
         for (ours, theirs) in ours.parts().iter().zip(packed.parts()) {
             assert_eq!(ours.bytes, theirs.bytes, "{}{}", file.name, ours.suffix);
         }
@@ -209,7 +212,7 @@ fn ties_fall_as_with_bitsandbytes() {
     let format = format::INT8;
     let x: Vec<f32> = ties.iter().flat_map(|(w, top, _)| [*w, *top]).collect();
     let codes: Vec<i8> = ties.iter().flat_map(|(_, _, q)| [*q, 127]).collect();
-    let packed = PackedTensor::encode("w", format, ties.len(), 2, &x).expect("finite");
+    let packed = PackedTensor::encode("w", [ties.len(), 2], &x, &Recipe::new(format)).expect("finite");
     assert_eq!(packed.parts()[0].bytes.iter().map(|q| *q as i8).collect::<Vec<_>>(), codes);
     let none = Threshold::new(0.0).expect("0 is one");
     for variant in &VARIANTS {
@@ -333,7 +336,8 @@ fn kept(weight: &PackedTensor, columns: &[u32]) -> OutlierColumns {
     let values = weight.dequantize();
     let row = |row: &[f32]| columns.iter().map(|column| row[*column as usize]).collect::<Vec<_>>();
     let values: Vec<f32> = values.chunks(weight.cols()).flat_map(row).collect();
-    let packed = PackedTensor::encode("kept", f16, weight.rows(), columns.len(), &values).expect("finite");
+    let packed = PackedTensor::encode("kept", [weight.rows(), columns.len()], &values, &Recipe::new(f16))
+        .expect("finite");
     OutlierColumns::new(columns.to_vec(), packed).expect("in order")
 }
 
@@ -350,8 +354,9 @@ fn a_real_layer_is_off_by_what_it_should_be() {
     let (weight, x) = real_layer();
     let exact = reference::matmul(&weight, &x).expect("shapes fit");
     let format = format::INT8;
-    let packed = PackedTensor::encode("w", format, weight.rows(), weight.cols(), &weight.dequantize())
-        .expect("finite");
+    let packed =
+        PackedTensor::encode("w", [weight.rows(), weight.cols()], &weight.dequantize(), &Recipe::new(format))
+            .expect("finite");
     let linear = Linear::new(packed.clone()).with_kept(kept(&weight, &[63, 99, 157, 223])).expect("fits");
     for variant in &VARIANTS {
         let runtime = variant.runtime();
@@ -438,7 +443,8 @@ fn kept_columns_that_do_not_fit_are_named() {
     let keep = |columns: &[u32]| kept(&packed, columns);
     let new = |columns: &[u32], count: usize| {
         let f16 = format::F16;
-        let weight = PackedTensor::encode("kept", f16, 4, count, &vec![0.0; 4 * count]).expect("finite");
+        let weight = PackedTensor::encode("kept", [4, count], &vec![0.0; 4 * count], &Recipe::new(f16))
+            .expect("finite");
         OutlierColumns::new(columns.to_vec(), weight).map(drop).expect_err("refused").to_string()
     };
     assert!(new(&[], 0).contains("none"));

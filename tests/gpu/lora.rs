@@ -7,7 +7,8 @@ use qmatmul::file::lora::Adapter;
 use qmatmul::file::{Model, OpenOptions};
 use qmatmul::kernel::reference;
 use qmatmul::{
-    Activations, Error, Layer, Linear, Lora, MatmulOptions, Options, PackedTensor, Runtime, format, wgpu,
+    Activations, Error, Layer, Linear, Lora, MatmulOptions, Options, PackedTensor, Recipe, Runtime, format,
+    wgpu,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -374,7 +375,7 @@ fn mutated_files_never_panic() {
 
 fn plain(name: &str, rows: usize, cols: usize, values: &[f32]) -> PackedTensor {
     let f32 = format::F32;
-    PackedTensor::encode(name, f32, rows, cols, values).expect("finite values of this shape")
+    PackedTensor::encode(name, [rows, cols], values, &Recipe::new(f32)).expect("finite values of this shape")
 }
 
 /// A weight of random blocks with a bias and adapters of these ranks, all about as large as its products.

@@ -97,7 +97,7 @@ impl Scheme for Int8Module {
 
     fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
         let (codes, absmax) = (files.bytes(parts[0])?, files.f32s(parts[1])?);
-        let storage = affine::int8::rows((self.rows, self.cols), codes, absmax);
+        let storage = affine::int8::rows([self.rows, self.cols], codes, absmax);
         PackedTensor::from_storage(name, (self.rows, self.cols), Arc::new(storage))
     }
 

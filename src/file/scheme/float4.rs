@@ -216,6 +216,10 @@ impl Scheme for Float4 {
         };
         let value = files.f32s(global)?.first().copied().unwrap_or(f32::NAN);
         let global = if self.tool == Tool::ModelOpt { Global::Factor(value) } else { Global::Divisor(value) };
-        PackedTensor::from_storage(name, self.shape, Arc::new(Nvfp4::new(self.shape, codes, scales, global)))
+        PackedTensor::from_storage(
+            name,
+            self.shape,
+            Arc::new(Nvfp4::new([rows, cols], codes, scales, global)),
+        )
     }
 }
