@@ -3,23 +3,25 @@
 //! `WGPU_BACKEND` and `WGPU_ADAPTER_NAME` choose the device. `docs/lab` has figures.
 
 use qmatmul::check;
-use qmatmul::format::{Format, by_name, four_bit::Recipe};
-use qmatmul::{PackedTensor, Result, Runtime, wgpu};
+use qmatmul::format::{FP4, Format, NF4};
+use qmatmul::{PackedTensor, Recipe, Result, Runtime, wgpu};
 use std::time::Instant;
 
 /// Rows and columns of the down projection of a model of 8 billion weights.
-const SHAPE: (usize, usize) = (4096, 14_336);
+const SHAPE: [usize; 2] = [4096, 14_336];
 
 fn main() -> Result<()> {
-    let (m, k) = SHAPE;
+    let [m, k] = SHAPE;
     let weights = check::activations(m * k, 1);
     let runtime = Runtime::new()?;
     println!("device: {}", runtime.adapter().name);
-    for format in ["NF4", "FP4"].into_iter().filter_map(by_name) {
+    for format in [NF4, FP4] {
         let name = format.name;
-        time(&format!("{name} on the CPU"), || PackedTensor::encode("w", format, m, k, &weights))?;
+        time(&format!("{name} on the CPU"), || {
+            PackedTensor::encode("w", SHAPE, &weights, &Recipe::new(format))
+        })?;
         let what = format!("{name} on the device, with both copies");
-        time(&what, || runtime.encode("w", format, m, k, &weights))?;
+        time(&what, || runtime.encode("w", SHAPE, &weights, &Recipe::new(format)))?;
         from_buffer(&runtime, format, &weights)?;
     }
     Ok(())
@@ -34,7 +36,7 @@ fn from_buffer(runtime: &Runtime, format: &'static Format, weights: &[f32]) -> R
     let bytes: Vec<u8> = weights.iter().flat_map(|w| w.to_le_bytes()).collect();
     runtime.queue().write_buffer(&buffer, 0, &bytes);
     time(&format!("{} on the device, from a buffer there", format.name), || {
-        runtime.encode_buffer("w", format, SHAPE, &buffer, Recipe::default())
+        runtime.encode("w", SHAPE, &buffer, &Recipe::new(format))
     })
 }
 

@@ -8,7 +8,7 @@
 use qmatmul::file::{Model, OpenOptions};
 use qmatmul::kernel::{Threshold, reference};
 use qmatmul::{
-    Activations, Error, Linear, MatmulOptions, OutlierColumns, PackedTensor, Result, Runtime, format,
+    Activations, Error, Linear, MatmulOptions, OutlierColumns, PackedTensor, Recipe, Result, Runtime, format,
 };
 
 const DEFAULT: &str =
@@ -56,11 +56,12 @@ impl Layer {
 
     /// Some columns of the weight as they were before it was quantized.
     fn kept(&self, columns: &[u32]) -> Result<OutlierColumns> {
-        let f16 = format::by_name("F16").expect("a format of the table");
+        let f16 = format::F16;
         let weights = self.weight.dequantize();
         let row = |row: &[f32]| columns.iter().map(|column| row[*column as usize]).collect::<Vec<_>>();
         let values: Vec<f32> = weights.chunks(self.weight.cols()).flat_map(row).collect();
-        let packed = PackedTensor::encode("kept", f16, self.weight.rows(), columns.len(), &values)?;
+        let packed =
+            PackedTensor::encode("kept", [self.weight.rows(), columns.len()], &values, &Recipe::new(f16))?;
         OutlierColumns::new(columns.to_vec(), packed)
     }
 }
@@ -68,8 +69,8 @@ impl Layer {
 fn show(gpu: &Runtime, layer: &Layer) -> Result<()> {
     let (m, k) = (layer.weight.rows(), layer.weight.cols());
     let top = layer.x.iter().fold(0f32, |top, v| top.max(v.abs()));
-    let int8 = format::by_name("INT8").expect("a format of the table");
-    let packed = gpu.encode("weight", int8, m, k, &layer.weight.dequantize())?;
+    let int8 = format::INT8;
+    let packed = gpu.encode("weight", [m, k], &layer.weight.dequantize(), &Recipe::new(int8))?;
     let weights = gpu.upload(&packed)?;
     println!("\n{}\nweight {m} x {k}, {} rows of activations up to {top:.1}", layer.file, layer.x.len() / k);
     let exact = layer.error(&gpu.matmul(&weights, &layer.x)?);

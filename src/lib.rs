@@ -43,6 +43,7 @@ pub mod translate;
 pub mod tune;
 
 pub use error::{Error, Result};
+pub use format::Recipe;
 pub use gpu::{Layer, Options, Runtime, Weights};
 pub use kernel::{Activations, MatmulOptions};
 pub use linear::{Linear, Lora, OutlierColumns};

@@ -4,7 +4,7 @@
 //! 4.1). Some columns of an INT8 weight may be kept in 16 bits: `+ x[n, columns] · kept[m, c]ᵀ`, and w is zero there. The weight stays packed as it is, as in the forward pass of QLoRA (Dettmers et al. 2023, equation 5).
 
 use crate::error::{Error, Result, shown};
-use crate::format;
+use crate::format::{self, Recipe};
 use crate::tensor::PackedTensor;
 
 /// What an adapter adds to one weight: `s · (x · aᵀ) · bᵀ`.
@@ -234,15 +234,19 @@ impl Linear {
         let name = self.weight.name();
         let all: Vec<_> = self.adapters.iter().map(|l| &l.a).collect();
         let rank = all.iter().map(|a| a.rows()).sum();
-        let f32 = format::by_name("F32").expect("a format of the table");
         let a_name = format!("{name}, a of its adapters");
         // As they are stored, unless that differs between adapters.
         let a = PackedTensor::stack(&a_name, &all).or_else(|_| {
             let values: Vec<f32> = all.iter().flat_map(|a| a.dequantize()).collect();
-            PackedTensor::encode(&a_name, f32, rank, self.weight.cols(), &values)
+            PackedTensor::encode(&a_name, [rank, self.weight.cols()], &values, &Recipe::new(format::F32))
         })?;
         let b_name = format!("{name}, b of its adapters");
-        let b = PackedTensor::encode(b_name, f32, self.weight.rows(), rank, &self.scaled_b(rank))?;
+        let b = PackedTensor::encode(
+            b_name,
+            [self.weight.rows(), rank],
+            &self.scaled_b(rank),
+            &Recipe::new(format::F32),
+        )?;
         Ok(Some([a, b]))
     }
 
@@ -268,8 +272,8 @@ mod tests {
     use super::*;
 
     fn f32s(name: &str, rows: usize, cols: usize, values: &[f32]) -> PackedTensor {
-        let f32 = format::by_name("F32").expect("a format of the table");
-        PackedTensor::encode(name, f32, rows, cols, values).expect("finite values of this shape")
+        PackedTensor::encode(name, [rows, cols], values, &Recipe::new(format::F32))
+            .expect("finite values of this shape")
     }
 
     fn low_rank(rank: usize, (m, k): (usize, usize), scale: f64) -> Lora {
@@ -299,8 +303,8 @@ mod tests {
 
     #[test]
     fn a_in_different_formats_is_joined_as_f32() {
-        let f16 = format::by_name("F16").expect("a format of the table");
-        let a = PackedTensor::encode("a", f16, 1, 3, &[1.0, 0.5, -2.0]).expect("finite");
+        let a =
+            PackedTensor::encode("a", [1, 3], &[1.0, 0.5, -2.0], &Recipe::new(format::F16)).expect("finite");
         let half = Lora::new(a, f32s("b", 2, 1, &[1.0, 1.0]), 1.0).expect("ranks agree");
         let linear = Linear::new(f32s("w", 2, 3, &[0.0; 6])).with_adapter(half).expect("fits");
         assert_eq!(linear.joined().expect("finite").expect("one")[0].format().name, "F16");

@@ -1,10 +1,9 @@
 //! A packed weight matrix on the host.
 
 use crate::error::{Error, Result, shown};
-use crate::format::four_bit::{self, Recipe};
+use crate::format::recipe::{Job, Recipe};
 use crate::format::storage::{BlockRows, Part, Picked};
-use crate::format::uniform::{self, Group};
-use crate::format::{Coding, Format, Layout, Storage, affine, bnb4};
+use crate::format::{Format, Layout, Storage};
 use bytes::Bytes;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -37,7 +36,7 @@ impl PackedTensor {
     ) -> Result<Self> {
         let (name, data) = (name.into(), data.into());
         check_shape(&name, rows, cols)?;
-        let row_bytes = row_bytes(&name, format, cols)?;
+        let row_bytes = format.row_bytes_of(&name, cols)?;
         let bytes = row_bytes.checked_mul(rows);
         if bytes != Some(data.len()) {
             let wanted = bytes.map_or("more than the address space".into(), |b| format!("{b} bytes"));
@@ -59,87 +58,38 @@ impl PackedTensor {
         Ok(Self { name, format: storage.layout().format, rows, cols, storage })
     }
 
-    /// A tensor of several parts that an encoder has made of finite weights. The scales of huge ones may be infinite all the same:
-    /// their sums and differences overflow, and LLM.int8 makes halves of the weights first.
-    pub(crate) fn encoded(name: String, shape: (usize, usize), storage: Arc<dyn Storage>) -> Result<Self> {
-        let packed = Self::from_storage(name, shape, storage)?;
+    /// A tensor of several parts that an encoder has made of finite weights. The scales of huge ones
+    /// may be infinite all the same: their sums and differences overflow, and LLM.int8 makes halves
+    /// of the weights first.
+    pub(crate) fn encoded(name: String, [rows, cols]: [usize; 2], storage: Arc<dyn Storage>) -> Result<Self> {
+        let packed = Self::from_storage(name, (rows, cols), storage)?;
         packed.check_finite()?;
         Ok(packed)
     }
 
-    /// Encodes f32 weights `[rows, cols]` into `format`, rows in parallel.
+    /// Encodes f32 weights `[rows, cols]` by a recipe on the CPU, rows in parallel. [`Recipe`] has an
+    /// example; [`Runtime::encode`](crate::Runtime::encode) is a device's twin.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the format has no encoder, [`Error::NonFinite`] if a weight or a scale made of them is NaN or infinite,
-    /// [`Error::Shape`] as in [`PackedTensor::new`].
+    /// [`Error::Argument`] if the format has no encoder or not the choice that the recipe makes,
+    /// [`Error::NonFinite`] if a weight or a scale made of them is NaN or infinite, [`Error::Shape`]
+    /// if `weights` has another length, and as in [`PackedTensor::new`].
     pub fn encode(
         name: impl Into<String>,
-        format: &'static Format,
-        rows: usize,
-        cols: usize,
+        shape: [usize; 2],
         weights: &[f32],
+        recipe: &Recipe,
     ) -> Result<Self> {
         let name = name.into();
-        check_weights(&name, (rows, cols), weights)?;
-        let encode = match &format.coding {
-            Coding::Parts(parts) => {
-                return Self::encoded(name, (rows, cols), (parts.encode)((rows, cols), weights));
-            }
-            Coding::Blocks(blocks) => blocks.encode,
-        };
-        let row_bytes = row_bytes(&name, format, cols)?;
-        let Some(encode) = encode else {
-            let (name, format) = (shown(&name), format.name);
-            return Err(Error::Argument(format!("tensor `{name}`: {format} cannot be written yet")));
-        };
-        let mut data = vec![0u8; rows * row_bytes];
-        if !data.is_empty() {
-            data.par_chunks_mut(row_bytes).zip(weights.par_chunks(cols)).for_each(|(row, w)| encode(w, row));
-        }
-        check_encoded(&name, format, row_bytes, &data)?;
-        Self::new(name, format, rows, cols, data)
-    }
-
-    /// [`PackedTensor::encode`] into NF4 or FP4 with blocks and scales of one's choice.
-    ///
-    /// # Errors
-    /// As there, and [`Error::Argument`] if the format has no such choice or the block is none.
-    pub fn encode_four_bit(
-        name: impl Into<String>,
-        format: &'static Format,
-        (rows, cols): (usize, usize),
-        weights: &[f32],
-        recipe: Recipe,
-    ) -> Result<Self> {
-        let name = name.into();
-        let table = four_bit_table(&name, format, recipe)?;
-        check_weights(&name, (rows, cols), weights)?;
-        Self::encoded(name, (rows, cols), four_bit::encode(table, (rows, cols), weights, recipe))
-    }
-
-    /// [`PackedTensor::encode`] into INT8, INT4, UINT8 or UINT4 with scales for groups of one's choice, without the rounding to
-    /// halves that LLM.int8 begins with.
-    ///
-    /// # Errors
-    /// As there, and [`Error::Argument`] if the format has no such choice or the group is empty.
-    pub fn encode_uniform(
-        name: impl Into<String>,
-        format: &'static Format,
-        (rows, cols): (usize, usize),
-        weights: &[f32],
-        group: Group,
-    ) -> Result<Self> {
-        let name = name.into();
-        check_weights(&name, (rows, cols), weights)?;
-        match affine::grid(format) {
-            Some(grid) if group != Group::Columns(0) => {
-                Self::encoded(name, (rows, cols), uniform::encode(grid, (rows, cols), weights, group))
-            }
-            Some(_) => Err(Error::Argument(format!("tensor `{}`: groups of 0 columns", shown(&name)))),
-            None => {
-                let (name, format) = (shown(&name), format.name);
-                Err(Error::Argument(format!("tensor `{name}`: {format} has no groups to choose")))
-            }
+        recipe.check(&name)?;
+        check_count(&name, shape, weights.len())?;
+        check_finite(&format!("tensor `{}`", shown(&name)), weights)?;
+        let format = recipe.format();
+        let storage = format.encoder().encode(&Job { name: &name, shape, weights, recipe })?;
+        match format.blocks() {
+            // Their encoder has looked at each block.
+            Some(_) => Self::from_storage(name, (shape[0], shape[1]), storage),
+            None => Self::encoded(name, shape, storage),
         }
     }
 
@@ -304,47 +254,12 @@ impl PackedTensor {
     }
 }
 
-/// Refuses weights of another number, and those that are no numbers.
-fn check_weights(name: &str, shape: (usize, usize), weights: &[f32]) -> Result<()> {
-    check_count(name, shape, weights.len())?;
-    check_finite(&format!("tensor `{}`", shown(name)), weights)
-}
-
-/// Refuses blocks that finite weights have made infinite: F16, and scales in it, end at 65504. The index is that of a
-/// weight, as [`check_weights`] has it.
-fn check_encoded(name: &str, format: &Format, row_bytes: usize, data: &[u8]) -> Result<()> {
-    let Some(blocks) = format.blocks() else { return Ok(()) };
-    // Whole rows first: nearly always that is all.
-    if data.par_chunks(row_bytes.max(1)).all(blocks.is_finite) {
-        return Ok(());
-    }
-    let bad = |block: &&[u8]| !(blocks.is_finite)(block);
-    let count = data.par_chunks(blocks.bytes).filter(bad).count() as u64;
-    let first = data.chunks(blocks.bytes).position(|block| bad(&block)).unwrap_or_default();
-    let what = format!("tensor `{}` in {}", shown(name), format.name);
-    Err(Error::NonFinite { what, count, first: (first * blocks.weights) as u64 })
-}
-
-pub(crate) fn check_count(name: &str, (rows, cols): (usize, usize), weights: usize) -> Result<()> {
+pub(crate) fn check_count(name: &str, [rows, cols]: [usize; 2], weights: usize) -> Result<()> {
     if rows.checked_mul(cols) != Some(weights) {
         let wanted = format!("{rows} x {cols}");
         return Err(Error::shape(format!("tensor `{}`: weights", shown(name)), wanted, weights));
     }
     Ok(())
-}
-
-/// The table of a format of four bits, if the recipe is one for it.
-pub(crate) fn four_bit_table(
-    name: &str,
-    format: &Format,
-    recipe: Recipe,
-) -> Result<&'static four_bit::Table> {
-    if let Some(fault) = recipe.fault() {
-        return Err(Error::Argument(format!("tensor `{}`: {fault}", shown(name))));
-    }
-    let none =
-        || Error::Argument(format!("tensor `{}`: {} has no blocks to choose", shown(name), format.name));
-    bnb4::table(format).ok_or_else(none)
 }
 
 fn check_shape(name: &str, rows: usize, cols: usize) -> Result<()> {
@@ -367,17 +282,4 @@ pub fn check_finite(what: &str, values: &[f32]) -> Result<()> {
     let count = values.par_iter().filter(|v| !v.is_finite()).count() as u64;
     let first = values.iter().position(|v| !v.is_finite()).unwrap_or_default() as u64;
     Err(Error::NonFinite { what: what.into(), count, first })
-}
-
-fn row_bytes(name: &str, format: &Format, cols: usize) -> Result<usize> {
-    if format.blocks().is_none() {
-        let name = format.name;
-        return Err(Error::Argument(format!(
-            "{name} weights lie in several tensors, not in one run of bytes"
-        )));
-    }
-    format.row_bytes(cols).ok_or_else(|| {
-        let wanted = format!("columns divisible by {}", format.block_weights());
-        Error::shape(format!("tensor `{}` in {}", shown(name), format.name), wanted, cols)
-    })
 }

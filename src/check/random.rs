@@ -1,7 +1,7 @@
 //! Test data, the same for the same seed on every machine.
 
 use crate::error::Result;
-use crate::format::{Blocks, Format};
+use crate::format::{Blocks, Format, Recipe};
 use crate::tensor::PackedTensor;
 
 /// Normally distributed activations, the same for the same seed on every machine.
@@ -26,7 +26,8 @@ pub fn random_tensor(
 ) -> Result<PackedTensor> {
     let mut random = Random::new(seed);
     let Some(of) = format.blocks() else {
-        return PackedTensor::encode(name, format, rows, cols, &random_weights(rows * cols, &mut random));
+        let weights = random_weights(rows * cols, &mut random);
+        return PackedTensor::encode(name, [rows, cols], &weights, &Recipe::new(format));
     };
     let pool: Vec<Vec<u8>> = (0..POOL).map(|_| random_block(of, &mut random)).collect();
     let blocks = rows * cols.div_ceil(of.weights);

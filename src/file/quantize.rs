@@ -7,7 +7,7 @@ use crate::file::container::output::Sink;
 use crate::file::names::shown;
 use crate::file::selection;
 use crate::file::{DType, Kind, Model, TensorInfo};
-use crate::format::Format;
+use crate::format::{Format, Recipe};
 use crate::tensor::PackedTensor;
 use std::path::Path;
 
@@ -43,24 +43,29 @@ pub struct TensorReport {
     pub why_not: Option<String>,
 }
 
-/// Writes `model` to the GGUF file `out` with its weight matrices in `format`; all else is copied unchanged.
+/// Writes `model` to the GGUF file `out` with its weight matrices encoded by `recipe`; all else is copied unchanged.
 ///
 /// Weight matrices are the F64, F32, F16 and BF16 tensors of two or more dimensions that are named `…weight`, except norms,
 /// position and token-type embeddings and expert gates. F64 is rounded to f32 first. Names and metadata stay as they are. `progress` is called
 /// before each tensor with its position and itself.
 ///
 /// # Errors
-/// [`Error::Argument`] if `format` has no encoder or place in GGUF files or `out` is a file of the model,
+/// [`Error::Argument`] if the format has no encoder or place in GGUF files, or not the choice that the
+/// recipe makes, or `out` is a file of the model,
 /// [`Error::UnsupportedFormat`] for a tensor whose type GGUF cannot hold, [`Error::NonFinite`] for a weight
 /// that is NaN or infinite, and those of [`gguf_write::write`].
 pub fn quantize(
     model: &Model,
     out: &Path,
-    format: &'static Format,
+    recipe: &Recipe,
     mut progress: impl FnMut(usize, &TensorInfo),
 ) -> Result<Report> {
+    let format = recipe.format();
     if !format.has_encoder() || format.gguf_type.is_none() {
         return Err(Error::Argument(format!("{} cannot be written into a GGUF file", format.name)));
+    }
+    if let Some(fault) = recipe.fault() {
+        return Err(Error::Argument(fault));
     }
     model.refuse_as_output(out)?;
     let plan = model.tensors().iter().map(|t| plan(t, format)).collect::<Result<Vec<_>>>()?;
@@ -71,7 +76,7 @@ pub fn quantize(
         progress(i, tensor);
         match report.tensors[i].why_not {
             Some(_) => copy(model, tensor, sink),
-            None => encode(model, tensor, format, sink),
+            None => encode(model, tensor, recipe, sink),
         }
     })?;
     Ok(report)
@@ -105,13 +110,14 @@ fn chunk_rows(tensor: &TensorInfo) -> u64 {
     (CHUNK / tensor.cols().max(1)).max(1)
 }
 
-fn encode(model: &Model, tensor: &TensorInfo, format: &'static Format, sink: &mut Sink<'_>) -> Result<()> {
+fn encode(model: &Model, tensor: &TensorInfo, recipe: &Recipe, sink: &mut Sink<'_>) -> Result<()> {
     let mut start = 0;
     while start < tensor.rows() {
         let end = tensor.rows().min(start + chunk_rows(tensor));
         let rows = model.rows(tensor, start..end)?;
-        let packed = PackedTensor::encode(rows.name(), format, rows.rows(), rows.cols(), &rows.dequantize())
-            .map_err(|error| shift(error, start * tensor.cols()))?;
+        let packed =
+            PackedTensor::encode(rows.name(), [rows.rows(), rows.cols()], &rows.dequantize(), recipe)
+                .map_err(|error| shift(error, start * tensor.cols()))?;
         sink.put(&packed.data())?;
         start = end;
     }

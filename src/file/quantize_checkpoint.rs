@@ -10,6 +10,7 @@ use crate::file::scheme::outlier_columns::{LIST, WEIGHT as KEPT_WEIGHT};
 use crate::file::selection;
 use crate::file::target::Target;
 use crate::file::{DType, Kind, Model, TensorInfo};
+use crate::format::Recipe;
 use crate::format::storage::Part;
 use crate::tensor::PackedTensor;
 use serde_json::{Value, json};
@@ -19,16 +20,17 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// Encodes `[rows, cols]` weights of a name.
-pub type Encode<'a> = &'a dyn Fn(&str, &Target, (usize, usize), &[f32]) -> Result<PackedTensor>;
+/// Encodes weights `[rows, cols]` of a name and a shape by a recipe: [`PackedTensor::encode`], or a
+/// device's twin of it.
+pub type Encode<'a> = &'a dyn Fn(&str, [usize; 2], &[f32], &Recipe) -> Result<PackedTensor>;
 
 /// Writes the checkpoint `model` into the folder `out` with its linear layers as `target` says; all else, files beside it
 /// among it, is copied.
 ///
 /// Linear layers are the F32, F16 and BF16 matrices that are named `…weight`, except embeddings, norms and output heads, which
 /// transformers keeps as they are. Everything goes into one file, `model.safetensors`, which appears when all
-/// else is written, so that what fails or stops leaves no checkpoint behind. `encode` is [`Target::encode`]
-/// or a device's twin of it; `progress` is called before each tensor.
+/// else is written, so that what fails or stops leaves no checkpoint behind. `progress` is called
+/// before each tensor.
 ///
 /// # Errors
 /// [`Error::Argument`] if `model` is no safetensors checkpoint or quantized already, the target is none, or
@@ -205,7 +207,7 @@ impl Job<'_> {
         let tensor = self.model.tensor(item.info)?;
         let shape = (tensor.rows(), tensor.cols());
         let weights = tensor.dequantize();
-        let mut parts = (self.encode)(tensor.name(), target, shape, &weights)?.parts();
+        let mut parts = (self.encode)(tensor.name(), [shape.0, shape.1], &weights, &target.recipe())?.parts();
         parts.extend(chosen.parts(&weights, shape));
         for (part, new) in parts.iter().zip(&item.tensors) {
             let waits = match class(new)? {

@@ -3,17 +3,16 @@
 use crate::error::{Error, Result};
 use crate::file::calibration::outlier_columns::{Chosen, Keep};
 use crate::file::{Model, TensorInfo};
-use crate::format::four_bit::{self, Dtype, Recipe};
+use crate::format::recipe::{Dtype, FourBitConfig, Recipe};
 use crate::format::storage::Part;
-use crate::format::{self, Format, bnb4, uniform};
-use crate::tensor::PackedTensor;
+use crate::format::{self, Format, bnb4, four_bit, uniform};
 use serde_json::{Value, json};
 
 /// A format of bitsandbytes, with what its user may choose.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Target {
-    /// NF4 or FP4. For a whole checkpoint [`Recipe::dtype`] does not matter: it is what each weight was.
-    FourBit(&'static Format, Recipe),
+    /// NF4 or FP4. For a whole checkpoint [`FourBitConfig::dtype`] does not matter: it is what each weight was.
+    FourBit(&'static Format, FourBitConfig),
     /// INT8 for LLM.int8.
     Int8 {
         /// What is written down for those who load it: from which magnitude on an activation is an outlier, 0 for never.
@@ -28,20 +27,15 @@ impl Target {
     pub fn format(&self) -> &'static Format {
         match self {
             Self::FourBit(format, _) => format,
-            Self::Int8 { .. } => format::by_name("INT8").expect("a format of the table"),
+            Self::Int8 { .. } => format::INT8,
         }
     }
 
-    /// Encodes `[rows, cols]` weights on the CPU.
-    ///
-    /// # Errors
-    /// As [`PackedTensor::encode_four_bit`].
-    pub fn encode(&self, name: &str, shape: (usize, usize), weights: &[f32]) -> Result<PackedTensor> {
+    /// How the weights are encoded.
+    pub fn recipe(&self) -> Recipe {
         match self {
-            Self::FourBit(format, recipe) => {
-                PackedTensor::encode_four_bit(name, format, shape, weights, *recipe)
-            }
-            Self::Int8 { .. } => PackedTensor::encode(name, self.format(), shape.0, shape.1, weights),
+            Self::FourBit(format, config) => Recipe::four_bit(format, *config),
+            Self::Int8 { .. } => Recipe::new(format::INT8),
         }
     }
 
@@ -50,7 +44,7 @@ impl Target {
             Self::FourBit(format, _) if bnb4::table(format).is_none() => {
                 Some(format!("{} cannot be written into a checkpoint of bitsandbytes", format.name))
             }
-            Self::FourBit(_, recipe) => recipe.fault(),
+            Self::FourBit(..) => self.recipe().fault(),
             Self::Int8 { threshold, keep } => {
                 keep.check()?;
                 (!(*threshold >= 0.0 && threshold.is_finite()))
@@ -68,7 +62,7 @@ impl Target {
             _ => Dtype::F32,
         };
         match self {
-            Self::FourBit(format, recipe) => Self::FourBit(format, Recipe { dtype, ..*recipe }),
+            Self::FourBit(format, config) => Self::FourBit(format, FourBitConfig { dtype, ..*config }),
             Self::Int8 { .. } => self.clone(),
         }
     }
@@ -94,16 +88,16 @@ impl Target {
     /// The parts of a weight, without their bytes.
     pub(crate) fn headers(&self, shape: [usize; 2]) -> Vec<Part> {
         match self {
-            Self::FourBit(format, recipe) => four_bit::headers(format, &shape, *recipe),
+            Self::FourBit(format, config) => four_bit::headers(format, &shape, *config),
             Self::Int8 { .. } => uniform::int8_headers(shape),
         }
     }
 
     /// What transformers wants to know, but for the modules to skip. It writes the choices of four bits for INT8, too.
     pub(crate) fn config(&self) -> Value {
-        let (four_bit, name, recipe, threshold) = match self {
-            Self::FourBit(format, recipe) => (true, format.name, *recipe, 6.0),
-            Self::Int8 { threshold, .. } => (false, "FP4", Recipe::default(), *threshold),
+        let (four_bit, name, config, threshold) = match self {
+            Self::FourBit(format, config) => (true, format.name, *config, 6.0),
+            Self::Int8 { threshold, .. } => (false, "FP4", FourBitConfig::default(), *threshold),
         };
         // As it reads in decimals, not with the digits that f64 adds.
         let threshold = threshold.to_string().parse::<f64>().unwrap_or(f64::from(threshold));
@@ -112,8 +106,8 @@ impl Target {
             "load_in_4bit": four_bit,
             "load_in_8bit": !four_bit,
             "bnb_4bit_quant_type": name.to_lowercase(),
-            "bnb_4bit_use_double_quant": recipe.double,
-            "bnb_4bit_compute_dtype": recipe.dtype.name(),
+            "bnb_4bit_use_double_quant": config.double,
+            "bnb_4bit_compute_dtype": config.dtype.name(),
             "bnb_4bit_quant_storage": "uint8",
             "llm_int8_enable_fp32_cpu_offload": false,
             "llm_int8_has_fp16_weight": false,

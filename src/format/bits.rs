@@ -66,7 +66,7 @@ fn pack_high(a: u32, b: u32) -> u32 {
 }
 
 /// Inverse of [`pack_nibbles`].
-pub fn unpack_nibbles(words: &[u32]) -> [u8; 32] {
+pub fn unpack_nibbles(words: &[u32; 4]) -> [u8; 32] {
     from_quads(std::array::from_fn(|i| words[i / 2] >> (i % 2 * 4) & 0x0f0f_0f0f))
 }
 
@@ -78,7 +78,7 @@ pub fn pack_pairs(codes: &[u8; 32]) -> [u32; 2] {
 }
 
 /// Inverse of [`pack_pairs`].
-pub fn unpack_pairs(words: &[u32]) -> [u8; 32] {
+pub fn unpack_pairs(words: &[u32; 2]) -> [u8; 32] {
     from_quads(std::array::from_fn(|i| words[i / 4] >> (i % 4 * 2) & 0x0303_0303))
 }
 
@@ -113,54 +113,6 @@ fn words<const W: usize>(bytes: &[u8]) -> [u32; W] {
 
 fn from_quads(quads: [u32; 8]) -> [u8; 32] {
     std::array::from_fn(|e| quads[e / 4].to_le_bytes()[e % 4])
-}
-
-/// Writes number `i` of a plane of f16 pairs.
-pub fn put_half(plane: &mut [u32], i: usize, half: [u8; 2]) {
-    let shift = i % 2 * 16;
-    plane[i / 2] = plane[i / 2] & !(0xffff << shift) | u32::from(u16::from_le_bytes(half)) << shift;
-}
-
-/// Reads number `i` of a plane of f16 pairs.
-pub fn get_half(plane: &[u32], i: usize) -> [u8; 2] {
-    ((plane[i / 2] >> (i % 2 * 16)) as u16).to_le_bytes()
-}
-
-/// A scale and a minimum as one word, scale first.
-pub fn pack_dm(d: [u8; 2], m: [u8; 2]) -> u32 {
-    u32::from_le_bytes([d[0], d[1], m[0], m[1]])
-}
-
-/// Inverse of [`pack_dm`].
-pub fn unpack_dm(word: u32) -> ([u8; 2], [u8; 2]) {
-    let [d0, d1, m0, m1] = word.to_le_bytes();
-    ([d0, d1], [m0, m1])
-}
-
-/// A row of 16-bit numbers as one plane, two a word, low half first.
-pub fn pack_halves(row: &[u8], planes: &mut [&mut [u32]]) {
-    let (pairs, last) = row.as_chunks();
-    planes[0].iter_mut().zip(pairs).for_each(|(to, pair)| *to = u32::from_le_bytes(*pair));
-    if let [a, b] = *last {
-        planes[0][pairs.len()] = u32::from_le_bytes([a, b, 0, 0]);
-    }
-}
-
-/// Inverse of [`pack_halves`].
-pub fn unpack_halves(planes: &[&[u32]], row: &mut [u8]) {
-    for (i, to) in row.as_chunks_mut().0.iter_mut().enumerate() {
-        *to = get_half(planes[0], i);
-    }
-}
-
-/// A row of plain numbers as one plane, its bytes in order.
-pub fn pack_plain(row: &[u8], planes: &mut [&mut [u32]]) {
-    bytemuck::cast_slice_mut(planes[0])[..row.len()].copy_from_slice(row);
-}
-
-/// Inverse of [`pack_plain`].
-pub fn unpack_plain(planes: &[&[u32]], row: &mut [u8]) {
-    row.copy_from_slice(&bytemuck::cast_slice(planes[0])[..row.len()]);
 }
 
 /// f32 of an f16 as stored.
@@ -201,23 +153,19 @@ pub fn join_quarters(codes: &[u8; 256]) -> [u8; 64] {
 }
 
 /// The bytes of [`split_quarters`] as sixteen words of [`pack_pairs`].
-pub fn pack_quarters(to: &mut [u32], qs: &[u8; 64]) {
-    for (to, qs) in to.chunks_exact_mut(8).zip(qs.as_chunks::<32>().0) {
-        let q: [u32; 8] = words(qs);
-        for (c, to) in to.chunks_exact_mut(2).enumerate() {
-            let two = |i: usize| q[i] >> (2 * c) & 0x0303_0303;
-            to.copy_from_slice(&[0, 4].map(|i| two(i) | two(i + 1) << 2 | two(i + 2) << 4 | two(i + 3) << 6));
-        }
-    }
+pub fn pack_quarters(qs: &[u8; 64]) -> [u32; 16] {
+    let q: [u32; 16] = words(qs);
+    std::array::from_fn(|word| {
+        let (half, c, first) = (word / 8 * 8, word % 8 / 2, word % 2 * 4);
+        let two = |i: usize| q[half + first + i] >> (2 * c) & 0x0303_0303;
+        two(0) | two(1) << 2 | two(2) << 4 | two(3) << 6
+    })
 }
 
 /// Inverse of [`pack_quarters`].
-pub fn unpack_quarters(words: &[u32]) -> [u8; 64] {
-    let mut codes = [0; 256];
-    for (to, words) in codes.as_chunks_mut().0.iter_mut().zip(words.chunks_exact(2)) {
-        *to = unpack_pairs(words);
-    }
-    join_quarters(&codes)
+pub fn unpack_quarters(words: &[u32; 16]) -> [u8; 64] {
+    let pairs: [[u32; 2]; 8] = bytemuck::cast(*words);
+    join_quarters(&bytemuck::cast(pairs.map(|words| unpack_pairs(&words))))
 }
 
 /// Four-bit codes as the K-quants store 256: each quarter of 64 weights has 32 bytes, byte `j` holding codes `j` (low) and
@@ -232,23 +180,22 @@ pub fn join_pairs(codes: &[u8; 256]) -> [u8; 128] {
 }
 
 /// The bytes of [`split_pairs`] as 32 words of [`pack_nibbles`].
-pub fn pack_pair_nibbles(to: &mut [u32], qs: &[u8; 128]) {
-    for (to, qs) in to.chunks_exact_mut(8).zip(qs.as_chunks::<32>().0) {
+pub fn pack_pair_nibbles(qs: &[u8; 128]) -> [u32; 32] {
+    let mut packed = [[0; 8]; 4];
+    for (to, qs) in packed.iter_mut().zip(qs.as_chunks::<32>().0) {
         let q: [u32; 8] = words(qs);
         for i in 0..4 {
             to[i] = pack_low(q[2 * i], q[2 * i + 1]);
             to[i + 4] = pack_high(q[2 * i], q[2 * i + 1]);
         }
     }
+    bytemuck::cast(packed)
 }
 
 /// Inverse of [`pack_pair_nibbles`].
-pub fn unpack_pair_nibbles(words: &[u32]) -> [u8; 128] {
-    let mut codes = [0; 256];
-    for (to, words) in codes.as_chunks_mut().0.iter_mut().zip(words.chunks_exact(4)) {
-        *to = unpack_nibbles(words);
-    }
-    join_pairs(&codes)
+pub fn unpack_pair_nibbles(words: &[u32; 32]) -> [u8; 128] {
+    let nibbles: [[u32; 4]; 8] = bytemuck::cast(*words);
+    join_pairs(&bytemuck::cast(nibbles.map(|words| unpack_nibbles(&words))))
 }
 
 /// One bit per weight as the K-quants store 256: bit `c` of byte `j` belongs to weight `32 c + j`. As eight words of
@@ -259,8 +206,8 @@ pub fn pack_bit_columns(bytes: &[u8; 32]) -> [u32; 8] {
 }
 
 /// Inverse of [`pack_bit_columns`].
-pub fn unpack_bit_columns(words: &[u32]) -> [u8; 32] {
-    let columns: [u32; 8] = std::array::from_fn(|c| unpack_bits(words[c]));
+pub fn unpack_bit_columns(words: &[u32; 8]) -> [u8; 32] {
+    let columns: [u32; 8] = words.map(unpack_bits);
     std::array::from_fn(|j| (0..8).fold(0, |byte, c| byte | ((columns[c] >> j) as u8 & 1) << c))
 }
 
@@ -294,16 +241,6 @@ pub fn put_words(words: &mut [u32], bytes: &[u8]) {
     words.iter_mut().zip(bytes.as_chunks().0).for_each(|(to, bytes)| *to = u32::from_le_bytes(*bytes));
 }
 
-/// Inverse of [`put_words`].
-pub fn bytes<const B: usize>(words: &[u32]) -> [u8; B] {
-    std::array::from_fn(|i| words[i / 4].to_le_bytes()[i % 4])
-}
-
-/// Writes byte `i` of a plane of bytes.
-pub fn put_byte(plane: &mut [u32], i: usize, byte: u8) {
-    let shift = i % 4 * 8;
-    plane[i / 4] = plane[i / 4] & !(0xff << shift) | u32::from(byte) << shift;
-}
 /// The largest magnitude of finite weights: compared as integers it needs no order, and vectorizes.
 pub fn largest(weights: &[f32]) -> f32 {
     let bits = |w: &f32| (w.to_bits() & 0x7fff_ffff) as i32;

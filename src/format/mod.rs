@@ -6,72 +6,90 @@
 
 pub mod affine;
 mod bits;
+pub(crate) mod block;
 pub mod bnb4;
 pub mod fp8;
 pub(crate) mod ggml;
 pub(crate) mod microscale;
 pub(crate) mod plain;
+pub mod recipe;
 pub mod storage;
 #[cfg(test)]
 mod tests;
 
-pub use affine::uniform;
-pub use bnb4::four_bit;
-use bytemuck::AnyBitPattern;
+use crate::error::{Error, Result, shown};
+pub(crate) use affine::uniform;
+pub(crate) use bnb4::four_bit;
+use recipe::Encoder;
+pub use recipe::Recipe;
 use std::sync::Arc;
 pub use storage::Storage;
 
-/// Every format, one row a line, sorted.
-pub static FORMATS: &[&Format] = &[
-    &plain::bf16::FORMAT,
-    &plain::f16::FORMAT,
-    &plain::f32::FORMAT,
-    &plain::f64::FORMAT,
-    &bnb4::fp4::FORMAT,
-    &fp8::fp8_e4m3::FORMAT,
-    &fp8::fp8_e5m2::FORMAT,
-    &plain::i16::FORMAT,
-    &plain::i32::FORMAT,
-    &plain::i64::FORMAT,
-    &plain::i8::FORMAT,
-    &affine::int2::FORMAT,
-    &affine::int3::FORMAT,
-    &affine::int4::FORMAT,
-    &affine::int8::FORMAT,
-    &ggml::iq1_m::FORMAT,
-    &ggml::iq1_s::FORMAT,
-    &ggml::iq2_s::FORMAT,
-    &ggml::iq2_xs::FORMAT,
-    &ggml::iq2_xxs::FORMAT,
-    &ggml::iq3_s::FORMAT,
-    &ggml::iq3_xxs::FORMAT,
-    &ggml::iq4_nl::FORMAT,
-    &ggml::iq4_xs::FORMAT,
-    &microscale::mxfp4::FORMAT,
-    &bnb4::nf4::FORMAT,
-    &microscale::nvfp4::FORMAT,
-    &microscale::nvfp4_global::FORMAT,
-    &ggml::q1_0::FORMAT,
-    &ggml::q2_0::FORMAT,
-    &ggml::q2_k::FORMAT,
-    &ggml::q3_k::FORMAT,
-    &ggml::q4_0::FORMAT,
-    &ggml::q4_1::FORMAT,
-    &ggml::q4_k::FORMAT,
-    &ggml::q5_0::FORMAT,
-    &ggml::q5_1::FORMAT,
-    &ggml::q5_k::FORMAT,
-    &ggml::q6_k::FORMAT,
-    &ggml::q8_0::FORMAT,
-    &ggml::q8_1::FORMAT,
-    &ggml::q8_k::FORMAT,
-    &ggml::tq1_0::FORMAT,
-    &ggml::tq2_0::FORMAT,
-    &affine::uint2::FORMAT,
-    &affine::uint3::FORMAT,
-    &affine::uint4::FORMAT,
-    &affine::uint8::FORMAT,
-];
+/// Makes of each row the format by its name, and the table of all.
+macro_rules! formats {
+    ($($name:ident: $family:ident::$stem:ident,)*) => {
+        /// Every format, sorted by name.
+        pub static FORMATS: &[&Format] = &[$(&$family::$stem::FORMAT),*];
+        #[cfg(test)]
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+        $(
+            #[doc = concat!("The format ", stringify!($name), ".")]
+            pub static $name: &Format = &$family::$stem::FORMAT;
+        )*
+    };
+}
+
+// One row a line, sorted.
+formats! {
+    BF16: plain::bf16,
+    F16: plain::f16,
+    F32: plain::f32,
+    F64: plain::f64,
+    FP4: bnb4::fp4,
+    FP8_E4M3: fp8::fp8_e4m3,
+    FP8_E5M2: fp8::fp8_e5m2,
+    I16: plain::i16,
+    I32: plain::i32,
+    I64: plain::i64,
+    I8: plain::i8,
+    INT2: affine::int2,
+    INT3: affine::int3,
+    INT4: affine::int4,
+    INT8: affine::int8,
+    IQ1_M: ggml::iq1_m,
+    IQ1_S: ggml::iq1_s,
+    IQ2_S: ggml::iq2_s,
+    IQ2_XS: ggml::iq2_xs,
+    IQ2_XXS: ggml::iq2_xxs,
+    IQ3_S: ggml::iq3_s,
+    IQ3_XXS: ggml::iq3_xxs,
+    IQ4_NL: ggml::iq4_nl,
+    IQ4_XS: ggml::iq4_xs,
+    MXFP4: microscale::mxfp4,
+    NF4: bnb4::nf4,
+    NVFP4: microscale::nvfp4,
+    NVFP4_GLOBAL: microscale::nvfp4_global,
+    Q1_0: ggml::q1_0,
+    Q2_0: ggml::q2_0,
+    Q2_K: ggml::q2_k,
+    Q3_K: ggml::q3_k,
+    Q4_0: ggml::q4_0,
+    Q4_1: ggml::q4_1,
+    Q4_K: ggml::q4_k,
+    Q5_0: ggml::q5_0,
+    Q5_1: ggml::q5_1,
+    Q5_K: ggml::q5_k,
+    Q6_K: ggml::q6_k,
+    Q8_0: ggml::q8_0,
+    Q8_1: ggml::q8_1,
+    Q8_K: ggml::q8_k,
+    TQ1_0: ggml::tq1_0,
+    TQ2_0: ggml::tq2_0,
+    UINT2: affine::uint2,
+    UINT3: affine::uint3,
+    UINT4: affine::uint4,
+    UINT8: affine::uint8,
+}
 
 /// A storage format: how `[rows, cols]` weights lie in a file and on the device.
 pub struct Format {
@@ -133,11 +151,11 @@ pub struct Blocks {
 
 /// A format of several tensors.
 pub struct Parts {
-    /// Average bits per weight, scales included, of what [`Parts::encode`] makes.
+    /// Average bits per weight, scales included, of what a [`Recipe`] without a choice makes.
     pub bits_per_weight: f64,
-    /// Encodes finite weights `[rows, cols]` as the format's own tools do.
-    pub encode: EncodeParts,
-    /// What the shader is told of `cols` columns that [`Parts::encode`] has made.
+    /// Encodes as the format's own tools do.
+    pub(crate) encoder: &'static dyn Encoder,
+    /// What the shader is told of `cols` columns that such a recipe has made.
     pub layout: fn(cols: usize) -> Layout,
 }
 
@@ -173,9 +191,6 @@ impl Codebook {
 
 /// Encodes whole blocks: weights in, the bytes of their blocks out.
 pub type Encode = fn(weights: &[f32], row: &mut [u8]);
-
-/// Encodes a whole tensor of these rows and columns.
-pub type EncodeParts = fn(shape: (usize, usize), weights: &[f32]) -> Arc<dyn Storage>;
 
 /// One plane of the device layout: the same field of every block of a row, side by side, in 32-bit words.
 #[derive(Clone, Copy, Debug)]
@@ -248,6 +263,14 @@ impl Format {
         }
     }
 
+    /// The CPU's encoder; of a format without one, what says so.
+    pub(crate) fn encoder(&self) -> &dyn Encoder {
+        match &self.coding {
+            Coding::Blocks(blocks) => blocks,
+            Coding::Parts(parts) => parts.encoder,
+        }
+    }
+
     /// Columns must be a multiple of this.
     pub fn block_weights(&self) -> usize {
         self.blocks().map_or(1, |b| b.weights)
@@ -269,6 +292,20 @@ impl Format {
         let block = self.blocks()?;
         let blocks = cols.is_multiple_of(block.weights).then_some(cols / block.weights)?;
         blocks.checked_mul(block.bytes)
+    }
+
+    /// [`Format::row_bytes`] of a tensor.
+    pub(crate) fn row_bytes_of(&self, name: &str, cols: usize) -> Result<usize> {
+        if self.blocks().is_none() {
+            let name = self.name;
+            return Err(Error::Argument(format!(
+                "{name} weights lie in several tensors, not in one run of bytes"
+            )));
+        }
+        self.row_bytes(cols).ok_or_else(|| {
+            let wanted = format!("columns divisible by {}", self.block_weights());
+            Error::shape(format!("tensor `{}` in {}", shown(name), self.name), wanted, cols)
+        })
     }
 
     /// True if the weights are integer codes with scales, so that they can be multiplied with eight-bit activations.
@@ -325,9 +362,4 @@ pub fn by_gguf_type(id: u32) -> Option<&'static Format> {
 /// The names of all formats, for messages: `BF16, F16, …`.
 pub fn names() -> String {
     FORMATS.iter().map(|f| f.name).collect::<Vec<_>>().join(", ")
-}
-
-/// The bytes of a row as blocks. `B` has alignment 1 and `bytes` is a whole number of them.
-fn blocks<B: AnyBitPattern>(bytes: &[u8]) -> &[B] {
-    bytemuck::cast_slice(bytes)
 }

@@ -1,6 +1,6 @@
 //! Every format against vectors made by ggml, and against its own contract. Shaders are tested in `tests/`.
 
-use super::{Blocks, Codes, FORMATS, Format, bits, by_gguf_type, by_name};
+use super::{Blocks, Codes, FORMATS, Format, NAMES, bits, by_gguf_type, by_name};
 use safetensors::SafeTensors;
 use std::path::Path;
 
@@ -93,6 +93,7 @@ fn report(failures: &[String]) {
 #[test]
 fn the_table_is_sorted_and_found_by_name_and_number() {
     assert!(FORMATS.is_sorted_by(|a, b| a.name < b.name));
+    assert!(FORMATS.iter().map(|format| format.name).eq(NAMES.iter().copied()));
     for format in FORMATS {
         assert_eq!(by_name(&format.name.to_lowercase()), Some(*format));
         let first = FORMATS.iter().find(|f| f.stem == format.stem).expect("itself at least");

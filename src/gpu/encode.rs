@@ -5,16 +5,17 @@ use super::memory::Buffer as DeviceBuffer;
 use super::record::{BoundProgram, Io};
 use super::runtime::Runtime;
 use super::{pack, transfer};
-use crate::error::{Error, Result};
-use crate::format::four_bit::{self, Recipe, Table};
-use crate::format::{Format, affine, bnb4};
+use crate::error::{Error, Result, shown};
+use crate::format::four_bit::{self, Table};
+use crate::format::recipe::FourBitConfig;
+use crate::format::{self, Recipe, affine, bnb4};
 use crate::kernel::Threshold;
 use crate::kernel::limits::QUANTIZE_WEIGHTS;
 use crate::kernel::llm_int8::{self, Find, Staged};
 use crate::kernel::op::quantize_four_bit;
 use crate::kernel::plan::{self, Buffer};
 use crate::kernel::shard::{DeviceLayout, Weight};
-use crate::tensor::{PackedTensor, check_count, check_finite, four_bit_table};
+use crate::tensor::{PackedTensor, check_count, check_finite};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -25,56 +26,107 @@ struct Encoded {
     absmax: Vec<f32>,
 }
 
+/// Weights to encode, f32 `[rows, cols]`, and where they lie.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum EncodeInput<'a> {
+    /// In memory of the host.
+    Host(&'a [f32]),
+    /// In a buffer of the runtime's own device, with the usage `STORAGE` and a size that is a
+    /// multiple of 16 bytes: NF4 and FP4 alone are made of it.
+    Device(&'a wgpu::Buffer),
+}
+
+impl<'a> From<&'a [f32]> for EncodeInput<'a> {
+    fn from(weights: &'a [f32]) -> Self {
+        Self::Host(weights)
+    }
+}
+
+impl<'a> From<&'a Vec<f32>> for EncodeInput<'a> {
+    fn from(weights: &'a Vec<f32>) -> Self {
+        Self::Host(weights)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [f32; N]> for EncodeInput<'a> {
+    fn from(weights: &'a [f32; N]) -> Self {
+        Self::Host(weights)
+    }
+}
+
+impl<'a> From<&'a wgpu::Buffer> for EncodeInput<'a> {
+    fn from(weights: &'a wgpu::Buffer) -> Self {
+        Self::Device(weights)
+    }
+}
+
 impl Runtime {
-    /// [`PackedTensor::encode`] with the device's help: the same bytes. NF4, FP4 and INT8 have an encoder there; all other formats
-    /// are encoded by the CPU.
+    /// [`PackedTensor::encode`] with the device's help: the same bytes. NF4, FP4 and LLM.int8's
+    /// INT8 have an encoder there; all else is encoded by the CPU, scales of NF4 and FP4 that are to
+    /// be quantized themselves among it.
     ///
-    /// It pays where the weights already lie on the device ([`Runtime::encode_buffer`]), or where copying them there is faster than
-    /// the processor is: 4 bytes a weight go up, and a little more than half a byte (INT8: one and a half) comes back. `docs/lab/2026-11-21-encode-four-bit.md` has figures.
+    /// It pays where the weights already lie on the device ([`EncodeInput::Device`]), or where
+    /// copying them there is faster than the processor is: 4 bytes a weight go up, and a little more
+    /// than half a byte (INT8: one and a half) comes back.
+    /// `docs/lab/2026-11-21-encode-four-bit.md` has figures.
+    ///
+    /// ```no_run
+    /// use qmatmul::{Recipe, Runtime, format};
+    ///
+    /// # fn main() -> qmatmul::Result<()> {
+    /// let (gpu, weights) = (Runtime::new()?, vec![0.5f32; 4096 * 1024]);
+    /// let packed = gpu.encode("w", [4096, 1024], &weights, &Recipe::new(format::NF4))?;
+    /// let on_device = gpu.upload(&packed)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// As [`PackedTensor::encode`], and the device's errors.
-    pub fn encode(
+    /// As [`PackedTensor::encode`], and the device's errors. Of weights in a buffer:
+    /// [`Error::Argument`] for formats other than NF4 and FP4, [`Error::Shape`] if the buffer is
+    /// too small; [`Error::NonFinite`] counts blocks.
+    pub fn encode<'a>(
         &self,
         name: impl Into<String>,
-        format: &'static Format,
-        rows: usize,
-        cols: usize,
-        weights: &[f32],
+        shape: [usize; 2],
+        weights: impl Into<EncodeInput<'a>>,
+        recipe: &Recipe,
     ) -> Result<PackedTensor> {
-        match bnb4::table(format) {
-            Some(_) => self.encode_four_bit(name, format, (rows, cols), weights, Recipe::default()),
-            None if format.name == "INT8" => self.encode_int8(&name.into(), format, (rows, cols), weights),
-            None => PackedTensor::encode(name, format, rows, cols, weights),
+        let name = name.into();
+        recipe.check(&name)?;
+        let table = bnb4::table(recipe.format()).map(|table| (table, four_bit::config(recipe)));
+        match (weights.into(), table) {
+            (EncodeInput::Host(weights), Some((table, config))) => {
+                check_count(&name, shape, weights.len())?;
+                self.context().check()?;
+                let encoder = Encoder::new(self.context(), &name, table, config)?;
+                self.encode_four_bit(&encoder, shape, weights)
+            }
+            (EncodeInput::Host(weights), None) if *recipe == Recipe::new(format::INT8) => {
+                self.encode_int8(&name, shape, weights)
+            }
+            (EncodeInput::Host(weights), None) => PackedTensor::encode(name, shape, weights, recipe),
+            (EncodeInput::Device(weights), Some((table, config))) => {
+                self.context().check()?;
+                let encoder = Encoder::new(self.context(), &name, table, config)?;
+                self.encode_buffer(&encoder, shape, weights)
+            }
+            (EncodeInput::Device(_), None) => Err(Error::Argument(format!(
+                "tensor `{}`: only NF4 and FP4 are encoded from a buffer of the device, not {}",
+                shown(&name),
+                recipe.format().name
+            ))),
         }
     }
 
-    /// [`PackedTensor::encode_four_bit`] on the device: the same bytes. Scales that are to be quantized themselves are so on the CPU.
-    ///
-    /// # Errors
-    /// As there, and the device's errors.
-    pub fn encode_four_bit(
-        &self,
-        name: impl Into<String>,
-        format: &'static Format,
-        shape: (usize, usize),
-        weights: &[f32],
-        recipe: Recipe,
-    ) -> Result<PackedTensor> {
-        let name = name.into();
-        let table = four_bit_table(&name, format, recipe)?;
-        check_count(&name, shape, weights.len())?;
-        self.context().check()?;
-        let most = quantize_four_bit::most_weights(&name, self.caps())?;
+    fn encode_four_bit(&self, encoder: &Encoder, shape: [usize; 2], weights: &[f32]) -> Result<PackedTensor> {
+        let name = encoder.name;
+        let most = quantize_four_bit::most_weights(name, self.caps())?;
         // Read four weights at a time.
         let bytes = weights.len().min(most).next_multiple_of(4) as u64 * 4;
-        let x = transfer::buffer(
-            self.context(),
-            &format!("weights of `{name}` to encode"),
-            bytes,
-            transfer::INPUT,
-        )?;
-        let encoder = Encoder::new(self.context(), &name, table, recipe)?;
+        let what = format!("weights of `{name}` to encode");
+        let x = transfer::buffer(self.context(), &what, bytes, transfer::INPUT)?;
         let mut encoded = Encoded::default();
         for weights in weights.chunks(most) {
             upload_floats(self.context(), &x, weights)?;
@@ -87,66 +139,53 @@ impl Runtime {
         encoder.finish(shape, encoded)
     }
 
-    /// LLM.int8 makes of a row of weights what it makes of a column of activations: their kernel, without a threshold.
-    fn encode_int8(
-        &self,
-        name: &str,
-        format: &'static Format,
-        (rows, cols): (usize, usize),
-        weights: &[f32],
-    ) -> Result<PackedTensor> {
-        let by_cpu = || PackedTensor::encode(name, format, rows, cols, weights);
+    /// LLM.int8 makes of a row of weights what it makes of a column of activations: their kernel,
+    /// without a threshold.
+    fn encode_int8(&self, name: &str, shape: [usize; 2], weights: &[f32]) -> Result<PackedTensor> {
+        let [rows, cols] = shape;
+        let by_cpu = || PackedTensor::encode(name, shape, weights, &Recipe::new(format::INT8));
         if weights.is_empty() || rows.checked_mul(cols) != Some(weights.len()) {
             return by_cpu();
         }
         check_finite(&format!("tensor `{name}`"), weights)?;
         self.context().check()?;
-        let job = Int8Encoder::new(self.context(), name, format.layout(cols).into(), cols)?;
+        let job = Int8Encoder::new(self.context(), name, format::INT8.layout(cols).into(), cols)?;
         let (mut codes, mut absmax) = (Vec::with_capacity(weights.len()), vec![]);
         for rows in weights.chunks(job.most * cols) {
             let staged = job.window(rows)?;
             codes.extend(staged.codes.iter().map(|q| *q as u8));
             absmax.extend(staged.absmax);
         }
-        // The kernel takes what is beyond f16 for the largest f16. Whether anything was, the CPU says.
+        // The kernel takes what is beyond f16 for the largest f16. Whether anything was, the CPU
+        // says.
         if absmax.contains(&f32::from(half::f16::MAX)) {
             return by_cpu();
         }
-        let storage = affine::int8::rows((rows, cols), codes.into(), absmax);
+        let storage = affine::int8::rows(shape, codes.into(), absmax);
         PackedTensor::from_storage(name, (rows, cols), Arc::new(storage))
     }
 
-    /// [`Runtime::encode_four_bit`] of f32 weights `[rows, cols]` that lie in a buffer of this device, with the usage `STORAGE` and
-    /// a size that is a multiple of 16 bytes.
-    ///
-    /// # Errors
-    /// As there, [`Error::Shape`] if the buffer is too small; [`Error::NonFinite`] counts blocks.
-    pub fn encode_buffer(
+    fn encode_buffer(
         &self,
-        name: impl Into<String>,
-        format: &'static Format,
-        (rows, cols): (usize, usize),
+        encoder: &Encoder,
+        shape: [usize; 2],
         weights: &wgpu::Buffer,
-        recipe: Recipe,
     ) -> Result<PackedTensor> {
-        let name = name.into();
-        let table = four_bit_table(&name, format, recipe)?;
-        self.context().check()?;
-        let count = rows.saturating_mul(cols);
+        let name = encoder.name;
+        let count = shape[0].saturating_mul(shape[1]);
         let wanted = (count as u64).div_ceil(4).saturating_mul(16);
         if weights.size() < wanted {
             let what = format!("buffer of the weights of `{name}`");
             return Err(Error::shape(what, format!("{wanted} bytes"), format!("{} bytes", weights.size())));
         }
-        let most = quantize_four_bit::most_weights(&name, self.caps())?;
-        let encoder = Encoder::new(self.context(), &name, table, recipe)?;
+        let most = quantize_four_bit::most_weights(name, self.caps())?;
         let mut encoded = Encoded::default();
         for first in (0..count).step_by(most) {
             encoder.window(weights, first..count.min(first + most), &mut encoded)?;
         }
-        let what = format!("tensor `{name}` (counted in blocks of {})", recipe.block);
+        let what = format!("tensor `{name}` (counted in blocks of {})", encoder.config.block);
         check_finite(&what, &encoded.absmax)?;
-        encoder.finish((rows, cols), encoded)
+        encoder.finish(shape, encoded)
     }
 }
 
@@ -223,24 +262,29 @@ struct Encoder<'a> {
     context: &'a Context,
     name: &'a str,
     table: &'static Table,
-    recipe: Recipe,
+    config: FourBitConfig,
     /// The table as the shader reads it: the pivots, and the codes between them, eight a word.
     words: DeviceBuffer,
 }
 
 impl<'a> Encoder<'a> {
-    fn new(context: &'a Context, name: &'a str, table: &'static Table, recipe: Recipe) -> Result<Self> {
+    fn new(
+        context: &'a Context,
+        name: &'a str,
+        table: &'static Table,
+        config: FourBitConfig,
+    ) -> Result<Self> {
         let eight = |codes: &[u8; 8]| (0..8).fold(0, |word, i| word | u32::from(codes[i]) << (4 * i));
         let pivots = table.pivots.iter().map(|pivot| pivot.to_bits());
         let words: Vec<u32> = pivots.chain(table.codes.as_chunks().0.iter().map(eight)).collect();
         let words = transfer::filled(context, "pivots", &words)?;
-        Ok(Self { context, name, table, recipe, words })
+        Ok(Self { context, name, table, config, words })
     }
 
     /// Encodes weights `range` of `x`, which start a block.
     fn window(&self, x: &wgpu::Buffer, range: Range<usize>, encoded: &mut Encoded) -> Result<()> {
         let (context, count) = (self.context, range.len());
-        let dispatch = quantize_four_bit::plan(self.name, range, self.recipe.block, context.caps())?;
+        let dispatch = quantize_four_bit::plan(self.name, range, self.config.block, context.caps())?;
         let (layout, plan) =
             (DeviceLayout::from(self.table.format.layout(1)), std::slice::from_ref(&dispatch));
         let words = run(context, (self.name, &layout), (x, &self.words), plan)?;
@@ -250,9 +294,9 @@ impl<'a> Encoder<'a> {
         Ok(())
     }
 
-    fn finish(&self, shape: (usize, usize), encoded: Encoded) -> Result<PackedTensor> {
+    fn finish(&self, shape: [usize; 2], encoded: Encoded) -> Result<PackedTensor> {
         let Encoded { codes, absmax } = encoded;
-        let storage = four_bit::store(self.table, shape, self.recipe, codes, absmax);
+        let storage = four_bit::store(self.table, shape, self.config, codes, absmax);
         PackedTensor::encoded(self.name.to_owned(), shape, storage)
     }
 }

@@ -32,6 +32,7 @@ pub use adapters::{AdapterSummary, Select, adapters, advice};
 pub use capability::Capability;
 pub use device::Options;
 pub use dx12::ShaderCompiler;
+pub use encode::EncodeInput;
 #[doc(hidden)]
 pub use hooks::{Hook, Point};
 pub use host::last_level_cache;

@@ -188,22 +188,22 @@ fn bindings_are_where_the_device_layer_puts_them() {
 
 /// Cells whose tensors are laid out in another way than most: other constants, so other shaders.
 fn layouts() -> Vec<Layout> {
-    use crate::format::four_bit::Recipe;
-    use crate::format::uniform::Group;
+    use crate::format::recipe::{FourBitConfig, Group, Recipe};
     let weights = vec![0.5; 66 * 4];
     let format = |name: &str| format::by_name(name).expect("a format");
     let mut all = vec![];
     for group in [Group::Tensor, Group::Row, Group::Columns(1), Group::Columns(5), Group::Columns(32)] {
         for name in ["INT8", "INT4", "INT3", "INT2", "UINT8", "UINT4", "UINT3", "UINT2"] {
-            let packed = PackedTensor::encode_uniform("w", format(name), (4, 66), &weights, group);
+            let packed = PackedTensor::encode("w", [4, 66], &weights, &Recipe::uniform(format(name), group));
             all.push(packed.expect("finite").layout());
         }
     }
     // Blocks that end at chunks, inside them, inside bytes, and behind rows.
     for (block, cols) in [(32, 64), (64, 32), (64, 66), (64, 33), (4096, 66)] {
         for name in ["NF4", "FP4"] {
-            let (weights, recipe) = (&weights[..4 * cols], Recipe { block, ..Recipe::default() });
-            let packed = PackedTensor::encode_four_bit("w", format(name), (4, cols), weights, recipe);
+            let config = FourBitConfig { block, ..FourBitConfig::default() };
+            let recipe = Recipe::four_bit(format(name), config);
+            let packed = PackedTensor::encode("w", [4, cols], &weights[..4 * cols], &recipe);
             all.push(packed.expect("finite").layout());
         }
     }
@@ -336,7 +336,7 @@ fn vectors_are_indexed_by_constants() {
 fn variable_components_of_every_kind_are_found() {
     let kernel = by_name("dequantize").expect("a kernel of the table");
     let config = (kernel.configs)(&caps(false, None), &request(256, 1)).swap_remove(0);
-    let text = compose(kernel, &config, &format::by_name("Q4_0").expect("a format").layout(COLS).into()).text;
+    let text = compose(kernel, &config, &format::Q4_0.layout(COLS).into()).text;
     let at = "    decode_init(lane);\n";
     assert_eq!(text.matches(at).count(), 1);
     let lines = |code: &str| variable_components(&text.replace(at, &format!("{code}{at}")));
@@ -380,7 +380,7 @@ fn validate_spirv(name: &str, code: &[u8]) {
 fn errors_are_located_in_the_files() {
     let kernel = by_name("gemm").expect("a kernel of the table");
     let config = (kernel.configs)(&caps(false, None), &request(256, 64)).swap_remove(0);
-    let source = compose(kernel, &config, &format::by_name("Q4_0").expect("a format").layout(COLS).into());
+    let source = compose(kernel, &config, &format::Q4_0.layout(COLS).into());
     let lines: Vec<_> = source.text.lines().collect();
     for (needle, path) in [
         ("struct Params", "lib/params.wgsl"),
@@ -404,7 +404,7 @@ fn weight_plan(m: usize, k: usize, n: usize, caps: &Caps) -> Vec<plan::Dispatch>
 }
 
 fn matmul_plan(m: usize, k: usize, batch: Batch, caps: &Caps) -> Vec<plan::Dispatch> {
-    let format = format::by_name("Q4_0").expect("a format");
+    let format = format::Q4_0;
     let mut layout = DeviceLayout::from(format.layout(k));
     let shards = shards("w", &mut layout, Stack { rows: m, cols: k, unit: 1 }, caps).expect("rows fit");
     let w = Weight { name: "w", layout: &layout, rows: m, cols: k, experts: 1, shards: &shards };
@@ -520,22 +520,14 @@ fn rows_lie_side_by_side_on_software() {
 #[test]
 fn what_no_device_could_hold_is_refused() {
     let caps = Caps { max_binding: 1024, ..caps(false, None) };
-    let error = shards(
-        "wide",
-        &mut format::by_name("F32").expect("a format").layout(4096).into(),
-        Stack { rows: 1, cols: 4096, unit: 1 },
-        &caps,
-    )
-    .expect_err("too wide");
+    let error =
+        shards("wide", &mut format::F32.layout(4096).into(), Stack { rows: 1, cols: 4096, unit: 1 }, &caps)
+            .expect_err("too wide");
     let text = error.to_string();
     assert!(text.contains("`wide`") && text.contains("16384") && text.contains("1024"), "{text}");
-    let experts = shards(
-        "experts",
-        &mut format::by_name("F32").expect("a format").layout(128).into(),
-        Stack { rows: 8, cols: 128, unit: 4 },
-        &caps,
-    )
-    .expect_err("an expert is too large");
+    let experts =
+        shards("experts", &mut format::F32.layout(128).into(), Stack { rows: 8, cols: 128, unit: 4 }, &caps)
+            .expect_err("an expert is too large");
     assert!(experts.to_string().contains("one expert of `experts`"), "{experts}");
 }
 

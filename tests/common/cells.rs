@@ -4,10 +4,10 @@
 
 use crate::device::{Tally, Variant};
 use qmatmul::check::{self, random_tensor};
-use qmatmul::format::uniform::Group;
+use qmatmul::format::recipe::Group;
 use qmatmul::format::{self, Codebook, Codes, Format};
 use qmatmul::kernel::MatmulOptions;
-use qmatmul::{Activations, PackedTensor, Runtime};
+use qmatmul::{Activations, PackedTensor, Recipe, Runtime};
 
 pub struct Case {
     pub m: usize,
@@ -193,7 +193,8 @@ pub fn layout_cells(variant: &Variant, runtime: &Runtime, name: &str, layout: &S
     let &Shared { m, k, group, n, why } = layout;
     let format = format::by_name(name).expect("a format of the table");
     let weights: Vec<f32> = check::activations(m * k, 5).iter().map(|w| w + 0.25).collect();
-    let packed = PackedTensor::encode_uniform("w", format, (m, k), &weights, group).expect("finite");
+    let packed =
+        PackedTensor::encode("w", [m, k], &weights, &Recipe::uniform(format, group)).expect("finite");
     let (mut failures, mut done) = (vec![], 0);
     let takes = |a: &Activations| *a != Activations::Q8 || packed.layout().has_integers();
     for activations in [Activations::F32, Activations::Q8].into_iter().filter(takes) {

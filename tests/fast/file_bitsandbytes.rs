@@ -4,8 +4,8 @@ use crate::common::Golden;
 use qmatmul::check;
 use qmatmul::file::{Keep, Model, OpenOptions, Target, quantize_checkpoint};
 use qmatmul::format;
-use qmatmul::format::four_bit::Recipe;
-use qmatmul::{Error, PackedTensor};
+use qmatmul::format::recipe::FourBitConfig;
+use qmatmul::{Error, PackedTensor, Recipe};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use std::path::Path;
 
@@ -260,11 +260,11 @@ fn golden_f32s() -> Vec<f32> {
 
 fn encode_on_cpu(
     name: &str,
-    target: &Target,
-    shape: (usize, usize),
+    shape: [usize; 2],
     weights: &[f32],
+    recipe: &Recipe,
 ) -> Result<PackedTensor, Error> {
-    target.encode(name, shape, weights)
+    PackedTensor::encode(name, shape, weights, recipe)
 }
 
 #[test]
@@ -274,9 +274,9 @@ fn quantize_writes_what_bitsandbytes_would() {
     std::fs::create_dir(&from).expect("a folder");
     source(&from);
     let model = Model::open(&from, &OpenOptions::default()).expect("valid");
-    let nf4 = format::by_name("NF4").expect("a format of the table");
-    let recipe = Recipe { double: true, ..Recipe::default() };
-    let target = Target::FourBit(nf4, recipe);
+    let nf4 = format::NF4;
+    let config = FourBitConfig { double: true, ..FourBitConfig::default() };
+    let target = Target::FourBit(nf4, config);
     let report = quantize_checkpoint(&model, &to, &target, &encode_on_cpu, |_, _| ()).expect("written");
     let encoded: Vec<_> = report.tensors.iter().filter(|t| t.why_not.is_none()).map(|t| &*t.name).collect();
     assert_eq!(encoded.len(), 2, "{encoded:?}");
@@ -338,15 +338,15 @@ fn quantize_refuses_before_it_writes() {
     let model = Model::open(&from, &OpenOptions::default()).expect("valid");
     let to_target =
         |out: &Path, target: Target| quantize_checkpoint(&model, out, &target, &encode_on_cpu, |_, _| ());
-    let run = |out: &Path, format: &str, recipe: Recipe| {
+    let run = |out: &Path, format: &str, config: FourBitConfig| {
         let format = format::by_name(format).expect("a format of the table");
-        to_target(out, Target::FourBit(format, recipe)).map(drop)
+        to_target(out, Target::FourBit(format, config)).map(drop)
     };
     let error = |result: Result<(), Error>| result.expect_err("refused").to_string();
-    let plain = Recipe::default();
+    let plain = FourBitConfig::default();
     assert!(error(run(&from, "NF4", plain)).contains("of the model itself"));
     assert!(error(run(&to, "Q4_0", plain)).contains("Q4_0"));
-    assert!(error(run(&to, "FP4", Recipe { block: 100, ..plain })).contains("blocksize 100"));
+    assert!(error(run(&to, "FP4", FourBitConfig { block: 100, ..plain })).contains("blocksize 100"));
     for threshold in [-1.0, f32::NAN, f32::INFINITY] {
         let text = error(to_target(&to, Target::Int8 { threshold, keep: Keep::Nothing }).map(drop));
         assert!(text.contains("threshold") && text.contains(&threshold.to_string()), "{text}");
@@ -355,11 +355,11 @@ fn quantize_refuses_before_it_writes() {
     std::fs::create_dir(&to).expect("a folder");
     std::fs::write(to.join("model.safetensors.index.json"), "{}").expect("room");
     assert!(error(run(&to, "NF4", plain)).contains("model.safetensors.index.json"));
-    let failing = |_: &str, _: &Target, _: (usize, usize), _: &[f32]| {
+    let failing = |_: &str, _: [usize; 2], _: &[f32], _: &Recipe| {
         Err::<PackedTensor, _>(Error::Argument("stop".into()))
     };
     let out = dir.path().join("stopped");
-    let nf4 = format::by_name("NF4").expect("a format of the table");
+    let nf4 = format::NF4;
     assert!(quantize_checkpoint(&model, &out, &Target::FourBit(nf4, plain), &failing, |_, _| ()).is_err());
     assert!(!out.exists(), "nothing is left half-written");
     std::fs::create_dir(&out).expect("a folder");
@@ -375,11 +375,11 @@ fn quantize_refuses_models_that_are_quantized() {
     std::fs::create_dir(&from).expect("a folder");
     let refused = |words: [&str; 2]| {
         let model = Model::open(&from, &OpenOptions::default()).expect("valid");
-        let nf4 = format::by_name("NF4").expect("a format of the table");
+        let nf4 = format::NF4;
         let result = quantize_checkpoint(
             &model,
             &to,
-            &Target::FourBit(nf4, Recipe::default()),
+            &Target::FourBit(nf4, FourBitConfig::default()),
             &encode_on_cpu,
             |_, _| (),
         );
@@ -409,10 +409,16 @@ fn quantize_looks_at_what_is_in_the_folder() {
     source(&from);
     std::fs::write(from.join("tf_model.h5"), "the same weights").expect("room");
     let model = Model::open(&from, &OpenOptions::default()).expect("valid");
-    let nf4 = format::by_name("NF4").expect("a format of the table");
+    let nf4 = format::NF4;
     let run = |out: &Path| {
-        quantize_checkpoint(&model, out, &Target::FourBit(nf4, Recipe::default()), &encode_on_cpu, |_, _| ())
-            .map(drop)
+        quantize_checkpoint(
+            &model,
+            out,
+            &Target::FourBit(nf4, FourBitConfig::default()),
+            &encode_on_cpu,
+            |_, _| (),
+        )
+        .map(drop)
     };
     std::fs::write(to.join(".qmatmul-AbC123.partial"), "half").expect("room");
     std::fs::write(to.join("training_args.bin"), "of another program").expect("room");
@@ -469,8 +475,8 @@ fn quantize_writes_all_or_nothing() {
     source(&from);
     let run = |out: &Path| {
         let model = Model::open(&from, &OpenOptions::default())?;
-        let nf4 = format::by_name("NF4").expect("a format of the table");
-        let target = Target::FourBit(nf4, Recipe::default());
+        let nf4 = format::NF4;
+        let target = Target::FourBit(nf4, FourBitConfig::default());
         // As soon as the tensors are read, a file beside them is gone.
         let read = model.tensors().len();
         quantize_checkpoint(&model, out, &target, &encode_on_cpu, |i, _| {
@@ -506,23 +512,30 @@ fn quantize_keeps_what_is_empty() {
     let dir = tempfile::tempdir().expect("a folder");
     let shapes = [("a.weight", vec![0, 64]), ("b.weight", vec![64, 0])];
     let parts = shapes.map(|(name, shape)| (name.to_owned(), Dtype::F32, shape, vec![])).to_vec();
-    let nf4 = format::by_name("NF4").expect("a format of the table");
+    let nf4 = format::NF4;
     let (model, to) = (open(&parts).expect("valid"), dir.path().join("to"));
-    quantize_checkpoint(&model, &to, &Target::FourBit(nf4, Recipe::default()), &encode_on_cpu, |_, _| ())
-        .expect("written");
+    quantize_checkpoint(
+        &model,
+        &to,
+        &Target::FourBit(nf4, FourBitConfig::default()),
+        &encode_on_cpu,
+        |_, _| (),
+    )
+    .expect("written");
     let written = Model::open(&to, &OpenOptions::default()).expect("valid");
     assert!(written.tensors().iter().all(|t| t.dtype.name() == "F32" && t.elements() == 0));
 }
 
 #[test]
 fn weights_without_elements_read_back() {
-    let nf4 = format::by_name("NF4").expect("a format of the table");
-    for (shape, double) in [((0, 64), false), ((64, 0), false), ((0, 33), true)] {
-        let recipe = Recipe { double, ..Recipe::default() };
-        let packed = PackedTensor::encode_four_bit("a", nf4, shape, &[], recipe).expect("nothing to do");
+    let nf4 = format::NF4;
+    for (shape, double) in [([0, 64], false), ([64, 0], false), ([0, 33], true)] {
+        let config = FourBitConfig { double, ..FourBitConfig::default() };
+        let packed =
+            PackedTensor::encode("a", shape, &[], &Recipe::four_bit(nf4, config)).expect("nothing to do");
         let model = open(&as_file(&packed)).expect("our own");
         let again = model.tensor(model.find("a").expect("there")).expect("valid");
-        assert_eq!(((again.rows(), again.cols()), again.parts()), (shape, packed.parts()));
+        assert_eq!(([again.rows(), again.cols()], again.parts()), (shape, packed.parts()));
     }
     refused(
         &said("[96, 256]", "[0, 9999999999]"),
@@ -647,9 +660,9 @@ fn parts_read_back_as_they_were_made() {
             (4096, true),
         ] {
             let format = format::by_name(name).expect("a format of the table");
-            let recipe = Recipe { block, double, ..Recipe::default() };
-            let packed =
-                PackedTensor::encode_four_bit("a", format, (37, 41), &weights, recipe).expect("finite");
+            let config = FourBitConfig { block, double, ..FourBitConfig::default() };
+            let packed = PackedTensor::encode("a", [37, 41], &weights, &Recipe::four_bit(format, config))
+                .expect("finite");
             let model = open(&as_file(&packed)).expect("our own");
             let again = model.tensor(model.find("a").expect("there")).expect("valid");
             assert_eq!(again.dequantize(), packed.dequantize(), "{name} by {block}");

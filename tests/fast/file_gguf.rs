@@ -5,7 +5,7 @@ use qmatmul::Error;
 use qmatmul::file::gguf::{Value, ValueType};
 use qmatmul::file::gguf_write::{self, Entries, NewTensor};
 use qmatmul::file::{DType, Kind, Model, OpenOptions, quantize};
-use qmatmul::format;
+use qmatmul::format::{self, Recipe};
 use std::fs;
 use std::path::Path;
 
@@ -662,7 +662,7 @@ fn new_metadata_reads_back() {
     entries.set_array("tokens", ValueType::String, &[Value::String(b"a"), Value::String(b"")]).unwrap();
     entries.set_array("none", ValueType::F64, &[]).unwrap();
     entries.set_str("general.name", "second");
-    let f32 = DType::Supported(format::by_name("F32").unwrap());
+    let f32 = DType::Supported(format::F32);
     let tensors = ["a", "b"].map(|name| NewTensor { name: name.into(), dtype: f32, shape: vec![3, 1] });
     gguf_write::write(&path, &entries, &tensors, |i, sink| sink.put(&[i as u8 + 1; 12])).unwrap();
 
@@ -685,8 +685,8 @@ fn new_metadata_reads_back() {
 fn what_gguf_cannot_hold_is_refused_before_anything_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out.gguf");
-    let f32 = DType::Supported(format::by_name("F32").unwrap());
-    let q8_0 = DType::Supported(format::by_name("Q8_0").unwrap());
+    let f32 = DType::Supported(format::F32);
+    let q8_0 = DType::Supported(format::Q8_0);
     let tensor =
         |name: &str, dtype, shape: &[u64]| NewTensor { name: name.into(), dtype, shape: shape.into() };
     let refused = |entries: &Entries, tensors: &[NewTensor], problem: &str| {
@@ -712,8 +712,8 @@ fn quantize_copies_what_is_empty() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out.gguf");
     let file = File::new(2, 0).tensor("a.weight", &[0, 1 << 62], F32, 0).tensor("b.weight", &[32, 0], F32, 0);
-    let q8_0 = format::by_name("Q8_0").unwrap();
-    let report = quantize(&file.data(32, 0).open(), &out, q8_0, |_, _| ()).unwrap();
+    let q8_0 = format::Q8_0;
+    let report = quantize(&file.data(32, 0).open(), &out, &Recipe::new(q8_0), |_, _| ()).unwrap();
     assert!(report.tensors.iter().all(|t| t.why_not.as_deref() == Some("it is empty")), "{report:?}");
     let written = Model::open(&out, &OpenOptions::default()).unwrap();
     assert_eq!(written.find("a").unwrap().shape, [1 << 62, 0]);
@@ -723,7 +723,7 @@ fn quantize_copies_what_is_empty() {
 fn an_interrupted_write_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out.gguf");
-    let f32 = DType::Supported(format::by_name("F32").unwrap());
+    let f32 = DType::Supported(format::F32);
     let tensors = ["a", "b"].map(|name| NewTensor { name: name.into(), dtype: f32, shape: vec![4] });
     let short =
         gguf_write::write(&path, &Entries::new(), &tensors, |i, sink| sink.put(&[0; 16][i..])).unwrap_err();

@@ -2,7 +2,7 @@
 
 use crate::common::{Golden, Raw, f32_tensor, write_tensors};
 use qmatmul::file::{Captures, Keep, Model, OpenOptions, Target, quantize_checkpoint};
-use qmatmul::{Error, PackedTensor};
+use qmatmul::{Error, PackedTensor, Recipe};
 use safetensors::Dtype;
 use std::path::Path;
 
@@ -173,12 +173,18 @@ fn source(folder: &Path) {
     std::fs::write(folder.join("config.json"), config).expect("room");
 }
 
+fn encode_on_cpu(
+    name: &str,
+    shape: [usize; 2],
+    weights: &[f32],
+    recipe: &Recipe,
+) -> Result<PackedTensor, Error> {
+    PackedTensor::encode(name, shape, weights, recipe)
+}
+
 fn quantize(from: &Path, to: &Path, target: &Target) -> Model {
     let model = Model::open(from, &OpenOptions::default()).expect("valid");
-    let encode = |name: &str, target: &Target, shape, weights: &[f32]| -> Result<PackedTensor, Error> {
-        target.encode(name, shape, weights)
-    };
-    quantize_checkpoint(&model, to, target, &encode, |_, _| ()).expect("written");
+    quantize_checkpoint(&model, to, target, &encode_on_cpu, |_, _| ()).expect("written");
     Model::open(to, &OpenOptions::default()).expect("a checkpoint again")
 }
 
@@ -224,14 +230,14 @@ fn quantize_copies_nothing_that_would_be_kept_columns() {
     crate::common::write_tensors(&from.join("model.safetensors"), &tensors);
     let model = Model::open(&from, &OpenOptions::default()).expect("valid");
     let target = Target::Int8 { threshold: 6.0, keep: Keep::Nothing };
-    let encode = |name: &str, target: &Target, shape, weights: &[f32]| target.encode(name, shape, weights);
-    let error =
-        quantize_checkpoint(&model, &to, &target, &encode, |_, _| ()).map(drop).expect_err("taken for");
+    let error = quantize_checkpoint(&model, &to, &target, &encode_on_cpu, |_, _| ())
+        .map(drop)
+        .expect_err("taken for");
     assert!(error.to_string().contains("`a.outlier_weight` would be taken for"), "{error}");
     assert!(!to.exists());
     // Weights of four bits have no such columns.
-    let nf4 = Target::FourBit(qmatmul::format::by_name("NF4").expect("a format"), Default::default());
-    quantize_checkpoint(&model, &to, &nf4, &encode, |_, _| ()).map(drop).expect("copied");
+    let nf4 = Target::FourBit(qmatmul::format::NF4, Default::default());
+    quantize_checkpoint(&model, &to, &nf4, &encode_on_cpu, |_, _| ()).map(drop).expect("copied");
 }
 
 /// A vector with two columns kept: [`parts`] with a list of them and their weights.
@@ -345,12 +351,9 @@ fn captures_that_do_not_fit_are_refused() {
     let (from, to) = (folder.path().join("from"), folder.path().join("to"));
     source(&from);
     let model = Model::open(&from, &OpenOptions::default()).expect("valid");
-    let encode = |name: &str, target: &Target, shape, weights: &[f32]| -> Result<PackedTensor, Error> {
-        target.encode(name, shape, weights)
-    };
     let refused = |keep: Keep| {
         let target = Target::Int8 { threshold: 4.3, keep };
-        let error = quantize_checkpoint(&model, &to, &target, &encode, |_, _| ()).map(drop);
+        let error = quantize_checkpoint(&model, &to, &target, &encode_on_cpu, |_, _| ()).map(drop);
         assert!(!to.exists());
         error.expect_err("refused").to_string()
     };

@@ -8,7 +8,7 @@ use qmatmul::file::{
 };
 use qmatmul::format;
 use qmatmul::tensor::PackedTensor;
-use qmatmul::{Activations, Error};
+use qmatmul::{Activations, Error, Recipe};
 use safetensors::SafeTensors;
 use std::fs;
 use std::io::{self, Read};
@@ -828,9 +828,10 @@ fn quantize_encodes_weights_and_copies_the_rest() {
     let dir = checkpoint("", 0);
     let (model, out) =
         (Model::open(dir.path(), &OpenOptions::default()).unwrap(), dir.path().join("out.gguf"));
-    let q8_0 = format::by_name("Q8_0").unwrap();
+    let q8_0 = format::Q8_0;
     let mut seen = Vec::new();
-    let report = quantize(&model, &out, q8_0, |i, tensor| seen.push((i, tensor.name.clone()))).unwrap();
+    let report =
+        quantize(&model, &out, &Recipe::new(q8_0), |i, tensor| seen.push((i, tensor.name.clone()))).unwrap();
     let reasons: Vec<_> = report
         .tensors
         .iter()
@@ -860,7 +861,7 @@ fn quantize_encodes_weights_and_copies_the_rest() {
         assert_eq!((&old.name, &old.shape), (&new.name, &new.shape));
         let wanted = if new.dtype.name() == "Q8_0" {
             let dense = model.tensor(old).unwrap();
-            PackedTensor::encode("w", q8_0, dense.rows(), dense.cols(), &dense.dequantize())
+            PackedTensor::encode("w", [dense.rows(), dense.cols()], &dense.dequantize(), &Recipe::new(q8_0))
                 .unwrap()
                 .data()
                 .to_vec()
@@ -876,12 +877,12 @@ fn quantize_rounds_doubles_to_singles_first() {
     let dir = checkpoint(&format!(",{}", entry("wide.weight", "F64", "[1,32]", "[2912,3168]")), 256);
     let (model, out) =
         (Model::open(dir.path(), &OpenOptions::default()).unwrap(), dir.path().join("out.gguf"));
-    let q8_0 = format::by_name("Q8_0").unwrap();
-    quantize(&model, &out, q8_0, |_, _| ()).unwrap();
+    let q8_0 = format::Q8_0;
+    quantize(&model, &out, &Recipe::new(q8_0), |_, _| ()).unwrap();
     let packed = Model::open(&out, &OpenOptions::default()).unwrap();
     let got = packed.tensor(packed.find("wide.weight").unwrap()).unwrap();
     let singles = model.tensor(model.find("wide.weight").unwrap()).unwrap().dequantize();
-    let wanted = PackedTensor::encode("w", q8_0, 1, 32, &singles).unwrap();
+    let wanted = PackedTensor::encode("w", [1, 32], &singles, &Recipe::new(q8_0)).unwrap();
     assert_eq!((got.format().name, got.data()), ("Q8_0", wanted.data()));
 }
 
@@ -891,7 +892,7 @@ fn quantize_keeps_the_metadata_of_a_gguf_and_what_is_packed_already() {
     let model = Model::open(source, &OpenOptions { mmap: false }).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out.gguf");
-    let report = quantize(&model, &out, format::by_name("Q8_0").unwrap(), |_, _| ()).unwrap();
+    let report = quantize(&model, &out, &Recipe::new(format::Q8_0), |_, _| ()).unwrap();
     assert!(report.tensors.iter().all(|t| t.why_not.is_some() && t.from == t.to));
     let packed = Model::open(&out, &OpenOptions::default()).unwrap();
     let without_type = |model: &Model| {
@@ -909,7 +910,7 @@ fn quantize_refuses_what_a_gguf_cannot_hold() {
         let dir = checkpoint(&format!(",{}", entry("odd", dtype, "[32]", "[2912,2944]")), 32);
         let (model, out) =
             (Model::open(dir.path(), &OpenOptions::default()).unwrap(), dir.path().join("out.gguf"));
-        let error = quantize(&model, &out, format::by_name("Q8_0").unwrap(), |_, _| ()).unwrap_err();
+        let error = quantize(&model, &out, &Recipe::new(format::Q8_0), |_, _| ()).unwrap_err();
         match error {
             Error::UnsupportedFormat { tensor, format, .. } => {
                 assert_eq!((&*tensor, format), ("odd", format!("{dtype}, for which GGUF has no type")));
@@ -930,7 +931,8 @@ fn quantize_stops_at_a_weight_beyond_its_format() {
     write_f32(&source, "a.weight", &[4096, 2048], &weights).unwrap();
     let model = Model::open(&source, &OpenOptions::default()).unwrap();
     for (format, wanted) in [("F16", 64), ("Q8_0", 2), ("Q4_0", 2), ("Q4_1", 2)] {
-        let error = quantize(&model, &out, format::by_name(format).unwrap(), |_, _| ()).unwrap_err();
+        let error =
+            quantize(&model, &out, &Recipe::new(format::by_name(format).unwrap()), |_, _| ()).unwrap_err();
         match &error {
             Error::NonFinite { what, count, first } => {
                 assert_eq!((*count, *first), (wanted, 5_000_000), "{error}");
@@ -941,7 +943,7 @@ fn quantize_stops_at_a_weight_beyond_its_format() {
         assert!(!out.exists(), "{format}");
     }
     for format in ["BF16", "F32"] {
-        quantize(&model, &out, format::by_name(format).unwrap(), |_, _| ()).unwrap();
+        quantize(&model, &out, &Recipe::new(format::by_name(format).unwrap()), |_, _| ()).unwrap();
     }
 }
 
@@ -953,7 +955,7 @@ fn quantize_stops_at_a_weight_that_is_no_number() {
     weights[5_000_000] = f32::NAN;
     write_f32(&source, "a.weight", &[4096, 2048], &weights).unwrap();
     let model = Model::open(&source, &OpenOptions::default()).unwrap();
-    let error = quantize(&model, &out, format::by_name("Q8_0").unwrap(), |_, _| ()).unwrap_err();
+    let error = quantize(&model, &out, &Recipe::new(format::Q8_0), |_, _| ()).unwrap_err();
     assert!(
         matches!(&error, Error::NonFinite { what, first: 5_000_000, .. } if what.contains("`a.weight`")),
         "{error}"

@@ -4,9 +4,9 @@ use crate::common::{Golden, report};
 use crate::device::{families, one_or_both, pipelines};
 use qmatmul::check::{self, NMSE_F32, compare, compare_bits};
 use qmatmul::file::{Model, OpenOptions};
-use qmatmul::format::four_bit::Recipe;
+use qmatmul::format::recipe::FourBitConfig;
 use qmatmul::kernel::{MatmulOptions, reference};
-use qmatmul::{PackedTensor, format};
+use qmatmul::{PackedTensor, Recipe, format};
 
 /// The vectors that hold a weight, with it, read as a checkpoint.
 fn vectors() -> Vec<(Golden, PackedTensor)> {
@@ -139,12 +139,12 @@ fn every_layout_of_blocks_on_every_kernel() {
     let _stated = pipelines(95);
     let (mut failures, mut done) = (vec![], 0);
     for (i, &(m, k, block, n, why)) in LAYOUTS.iter().enumerate() {
-        let recipe = Recipe { block, double: i % 2 == 1, ..Recipe::default() };
+        let config = FourBitConfig { block, double: i % 2 == 1, ..FourBitConfig::default() };
         let weights = check::activations(m * k, i as u64);
         for name in ["NF4", "FP4"] {
             let format = format::by_name(name).expect("a format of the table");
-            let packed =
-                PackedTensor::encode_four_bit("w", format, (m, k), &weights, recipe).expect("finite");
+            let packed = PackedTensor::encode("w", [m, k], &weights, &Recipe::four_bit(format, config))
+                .expect("finite");
             for variant in one_or_both(i) {
                 let options = MatmulOptions::default();
                 let outcomes = check::tensor(variant.runtime(), &packed, &[n], &options, 3).expect("small");
@@ -167,10 +167,10 @@ fn every_layout_of_blocks_on_every_kernel() {
 #[test]
 fn rows_are_picked_and_stacked() {
     let _stated = pipelines(10);
-    let format = format::by_name("NF4").expect("a format of the table");
+    let format = format::NF4;
     let make = |seed, m: usize| {
         let weights = check::activations(m * 80, seed);
-        PackedTensor::encode(format!("w{seed}"), format, m, 80, &weights).expect("finite")
+        PackedTensor::encode(format!("w{seed}"), [m, 80], &weights, &Recipe::new(format)).expect("finite")
     };
     let (a, b) = (make(1, 5), make(2, 7));
     let stacked = PackedTensor::stack("ab", &[&a, &b]).expect("the same book");
@@ -184,8 +184,9 @@ fn rows_are_picked_and_stacked() {
         let got = runtime.upload(&picked).and_then(|w| runtime.dequantize(&w)).expect("small");
         assert_eq!(got, [&want[880..960], &want[..80], &want[480..560]].concat(), "{}", variant.name);
     }
-    let recipe = Recipe { block: 128, ..Recipe::default() };
-    let other = PackedTensor::encode_four_bit("c", format, (1, 80), &[1.0; 80], recipe).expect("finite");
+    let config = FourBitConfig { block: 128, ..FourBitConfig::default() };
+    let other =
+        PackedTensor::encode("c", [1, 80], &[1.0; 80], &Recipe::four_bit(format, config)).expect("finite");
     let error = PackedTensor::stack("ac", &[&a, &other]).expect_err("other blocks");
     assert!(error.to_string().contains("block size"), "{error}");
 }

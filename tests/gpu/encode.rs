@@ -4,8 +4,8 @@ use crate::common::report;
 use crate::device::{VARIANTS, families, pipelines};
 use qmatmul::check::{self, Random};
 use qmatmul::error::Error;
-use qmatmul::format::four_bit::Recipe;
-use qmatmul::{Options, PackedTensor, format, wgpu};
+use qmatmul::format::recipe::FourBitConfig;
+use qmatmul::{Options, PackedTensor, Recipe, format, wgpu};
 
 const BLOCKS: [usize; 8] = [32, 64, 128, 256, 512, 1024, 2048, 4096];
 
@@ -126,16 +126,17 @@ fn the_device_gives_the_bytes_of_the_cpu() {
     for block in BLOCKS {
         for (i, &(m, k, why)) in SHAPES.iter().enumerate() {
             let mut weights = weights(m * k, block, (block + i) as u64);
-            let recipe = Recipe { block, double: i % 2 == 1, ..Recipe::default() };
-            if recipe.double {
+            let config = FourBitConfig { block, double: i % 2 == 1, ..FourBitConfig::default() };
+            if config.double {
                 with_mean(&mut weights);
             }
             for name in ["NF4", "FP4"] {
                 let format = format::by_name(name).expect("a format of the table");
-                let want =
-                    PackedTensor::encode_four_bit("w", format, (m, k), &weights, recipe).expect("finite");
+                let want = PackedTensor::encode("w", [m, k], &weights, &Recipe::four_bit(format, config))
+                    .expect("finite");
                 for variant in families() {
-                    let got = variant.runtime().encode_four_bit("w", format, (m, k), &weights, recipe);
+                    let got =
+                        variant.runtime().encode("w", [m, k], &weights, &Recipe::four_bit(format, config));
                     let wrong = difference(&got.expect("small"), &want);
                     let cell = format!("{name} {m}x{k} by {block} ({why}), {}", variant.name);
                     failures.extend(wrong.map(|wrong| format!("{cell}: {wrong}")));
@@ -155,17 +156,20 @@ fn large_tensors_go_in_windows() {
     let weights = weights(m * k, 64, 7);
     for name in ["NF4", "FP4"] {
         let format = format::by_name(name).expect("a format of the table");
-        let want = PackedTensor::encode("w", format, m, k, &weights).expect("finite");
+        let want = PackedTensor::encode("w", [m, k], &weights, &Recipe::new(format)).expect("finite");
         for variant in families() {
-            let got = variant.runtime().encode("w", format, m, k, &weights).expect("8 MB");
+            let got = variant.runtime().encode("w", [m, k], &weights, &Recipe::new(format)).expect("8 MB");
             assert_eq!(difference(&got, &want), None, "{name}, {}", variant.name);
         }
         let options = Options { max_binding: Some(1 << 20), ..VARIANTS[0].options() };
-        let got = crate::device::open(&options).encode("w", format, m, k, &weights).expect("nine windows");
+        let got = crate::device::open(&options)
+            .encode("w", [m, k], &weights, &Recipe::new(format))
+            .expect("nine windows");
         assert_eq!(difference(&got, &want), None, "{name} in windows");
         let options = Options { max_binding: Some(1 << 13), ..VARIANTS[0].options() };
-        let error =
-            crate::device::open(&options).encode("w", format, m, k, &weights).expect_err("a block is 16 KiB");
+        let error = crate::device::open(&options)
+            .encode("w", [m, k], &weights, &Recipe::new(format))
+            .expect_err("a block is 16 KiB");
         assert!(matches!(error, Error::LimitExceeded { .. }), "{error}");
     }
 }
@@ -174,12 +178,12 @@ fn large_tensors_go_in_windows() {
 #[test]
 fn scales_that_overflow_are_refused() {
     let _stated = pipelines(5);
-    let format = format::by_name("NF4").expect("a format of the table");
+    let format = format::NF4;
     let weights = vec![3e38; 4 * 64];
     for double in [false, true] {
-        let recipe = Recipe { double, ..Recipe::default() };
-        let cpu = PackedTensor::encode_four_bit("w", format, (4, 64), &weights, recipe);
-        let gpu = VARIANTS[0].runtime().encode_four_bit("w", format, (4, 64), &weights, recipe);
+        let config = FourBitConfig { double, ..FourBitConfig::default() };
+        let cpu = PackedTensor::encode("w", [4, 64], &weights, &Recipe::four_bit(format, config));
+        let gpu = VARIANTS[0].runtime().encode("w", [4, 64], &weights, &Recipe::four_bit(format, config));
         for made in [cpu, gpu] {
             match made {
                 Ok(packed) => assert!(!double && packed.dequantize() == weights),
@@ -212,20 +216,22 @@ fn rows(m: usize, k: usize, seed: u64) -> Vec<f32> {
 #[test]
 fn int8_is_encoded_to_the_bytes_of_the_cpu() {
     let _stated = pipelines(20);
-    let format = format::by_name("INT8").expect("a format of the table");
+    let format = format::INT8;
     let shapes = [(9, 1), (9, 2), (17, 31), (40, 32), (33, 33), (8, 100), (65, 257), (9, 4100), (3, 14_336)];
     let (mut failures, mut done) = (vec![], 0);
     for (m, k) in shapes {
         let weights = rows(m, k, (m * k) as u64);
-        let want = PackedTensor::encode("w", format, m, k, &weights).expect("finite");
+        let want = PackedTensor::encode("w", [m, k], &weights, &Recipe::new(format)).expect("finite");
         for variant in families() {
-            let got = variant.runtime().encode("w", format, m, k, &weights).expect("small");
+            let got = variant.runtime().encode("w", [m, k], &weights, &Recipe::new(format)).expect("small");
             let wrong = difference(&got, &want);
             failures.extend(wrong.map(|wrong| format!("INT8 {m}x{k}, {}: {wrong}", variant.name)));
             done += 1;
         }
         let options = Options { max_binding: Some(64 << 10), max_groups: Some(3), ..VARIANTS[0].options() };
-        let got = crate::device::open(&options).encode("w", format, m, k, &weights).expect("rows fit");
+        let got = crate::device::open(&options)
+            .encode("w", [m, k], &weights, &Recipe::new(format))
+            .expect("rows fit");
         failures.extend(difference(&got, &want).map(|wrong| format!("INT8 {m}x{k} in windows: {wrong}")));
     }
     report(&failures, done);
@@ -234,11 +240,11 @@ fn int8_is_encoded_to_the_bytes_of_the_cpu() {
 #[test]
 fn int8_refuses_what_the_cpu_refuses() {
     let _stated = pipelines(5);
-    let format = format::by_name("INT8").expect("a format of the table");
+    let format = format::INT8;
     let runtime = VARIANTS[0].runtime();
     let encode = |weights: &[f32]| {
-        let by_cpu = PackedTensor::encode("w", format, 2, 3, weights);
-        (runtime.encode("w", format, 2, 3, weights), by_cpu)
+        let by_cpu = PackedTensor::encode("w", [2, 3], weights, &Recipe::new(format));
+        (runtime.encode("w", [2, 3], weights, &Recipe::new(format)), by_cpu)
     };
     // The largest half, what rounds to it, and what rounds to more.
     for (top, fits) in [(65_504.0, true), (65_519.99, true), (65_520.0, false), (1e9, false)] {
@@ -254,7 +260,7 @@ fn int8_refuses_what_the_cpu_refuses() {
         assert_eq!(got.expect_err("no number").to_string(), want.expect_err("no number").to_string());
     }
     assert!(matches!(encode(&[1.0]).0, Err(Error::Shape { .. })));
-    let none = runtime.encode("w", format, 0, 64, &[]).expect("a tensor without rows");
+    let none = runtime.encode("w", [0, 64], &[], &Recipe::new(format)).expect("a tensor without rows");
     assert_eq!((none.rows(), none.cols()), (0, 64));
 }
 
@@ -263,8 +269,8 @@ fn weights_of_a_buffer_are_encoded_where_they_lie() {
     let _stated = pipelines(5);
     let runtime = VARIANTS[0].runtime();
     let (m, k) = (33, 70);
-    let format = format::by_name("NF4").expect("a format of the table");
-    let recipe = Recipe { block: 32, double: true, ..Recipe::default() };
+    let format = format::NF4;
+    let config = FourBitConfig { block: 32, double: true, ..FourBitConfig::default() };
     let mut weights = weights(m * k, 32, 3);
     with_mean(&mut weights);
     let buffer = |size: u64| {
@@ -279,16 +285,19 @@ fn weights_of_a_buffer_are_encoded_where_they_lie() {
         runtime.queue().write_buffer(&full, 0, &bytes);
     };
     write(&weights);
-    let got = runtime.encode_buffer("w", format, (m, k), &full, recipe).expect("small");
-    let want = PackedTensor::encode_four_bit("w", format, (m, k), &weights, recipe).expect("finite");
+    let got = runtime.encode("w", [m, k], &full, &Recipe::four_bit(format, config)).expect("small");
+    let want =
+        PackedTensor::encode("w", [m, k], &weights, &Recipe::four_bit(format, config)).expect("finite");
     assert_eq!(difference(&got, &want), None);
-    let error =
-        runtime.encode_buffer("w", format, (m, k), &buffer(bytes), recipe).expect_err("8 bytes short");
+    let error = runtime
+        .encode("w", [m, k], &buffer(bytes), &Recipe::four_bit(format, config))
+        .expect_err("8 bytes short");
     assert!(matches!(error, Error::Shape { .. }), "{error}");
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         weights[100] = bad;
         write(&weights);
-        let error = runtime.encode_buffer("w", format, (m, k), &full, recipe).expect_err("not finite");
+        let error =
+            runtime.encode("w", [m, k], &full, &Recipe::four_bit(format, config)).expect_err("not finite");
         assert!(matches!(error, Error::NonFinite { count: 1, first: 3, .. }), "{error}");
     }
 }
@@ -298,23 +307,26 @@ fn weights_of_a_buffer_are_encoded_where_they_lie() {
 fn what_cannot_be_encoded_is_refused() {
     let _stated = pipelines(5);
     let runtime = VARIANTS[0].runtime();
-    let by_name = |name| format::by_name(name).expect("a format of the table");
     let mut weights = check::activations(4 * 64, 1);
-    let q8_0 = runtime.encode("w", by_name("Q8_0"), 4, 64, &weights).expect("the CPU has an encoder");
-    let want = PackedTensor::encode("w", by_name("Q8_0"), 4, 64, &weights).expect("the same");
+    let q8_0 =
+        runtime.encode("w", [4, 64], &weights, &Recipe::new(format::Q8_0)).expect("the CPU has an encoder");
+    let want = PackedTensor::encode("w", [4, 64], &weights, &Recipe::new(format::Q8_0)).expect("the same");
     assert_eq!(difference(&q8_0, &want), None);
-    let error = runtime.encode("w", by_name("IQ1_S"), 1, 256, &weights).expect_err("nobody has");
+    let error = runtime.encode("w", [1, 256], &weights, &Recipe::new(format::IQ1_S)).expect_err("nobody has");
     assert!(matches!(error, Error::Argument(_)), "{error}");
-    let error = runtime.encode("w", by_name("NF4"), 5, 64, &weights).expect_err("320 weights");
+    let error = runtime.encode("w", [5, 64], &weights, &Recipe::new(format::NF4)).expect_err("320 weights");
     assert!(matches!(error, Error::Shape { .. }), "{error}");
-    for (format, block) in [("NF4", 48), ("NF4", 16), ("FP4", 8192), ("Q8_0", 64)] {
-        let recipe = Recipe { block, ..Recipe::default() };
-        let error = runtime.encode_four_bit("w", by_name(format), (4, 64), &weights, recipe);
-        assert!(matches!(error, Err(Error::Argument(_))), "{format} by {block}");
+    for (format, block) in [(format::NF4, 48), (format::NF4, 16), (format::FP4, 8192), (format::Q8_0, 64)] {
+        let config = FourBitConfig { block, ..FourBitConfig::default() };
+        let error = runtime.encode("w", [4, 64], &weights, &Recipe::four_bit(format, config));
+        assert!(matches!(error, Err(Error::Argument(_))), "{format:?} by {block}");
     }
     (weights[70], weights[99]) = (f32::NAN, f32::INFINITY);
-    let error = runtime.encode("w", by_name("NF4"), 4, 64, &weights).expect_err("not finite");
+    let error = runtime.encode("w", [4, 64], &weights, &Recipe::new(format::NF4)).expect_err("not finite");
     assert!(matches!(error, Error::NonFinite { count: 2, first: 70, .. }), "{error}");
-    let none = runtime.encode("w", by_name("NF4"), 0, 64, &[]).expect("a tensor without rows");
-    assert_eq!(difference(&none, &PackedTensor::encode("w", by_name("NF4"), 0, 64, &[]).expect("too")), None);
+    let none = runtime.encode("w", [0, 64], &[], &Recipe::new(format::NF4)).expect("a tensor without rows");
+    assert_eq!(
+        difference(&none, &PackedTensor::encode("w", [0, 64], &[], &Recipe::new(format::NF4)).expect("too")),
+        None
+    );
 }

@@ -5,7 +5,7 @@ use qmatmul::check::{activations, random_tensor};
 use qmatmul::error::{Error, Result};
 use qmatmul::gpu::{Point, Tuned, TuningCache, Upload};
 use qmatmul::kernel::MatmulOptions;
-use qmatmul::{Options, PackedTensor, Runtime, Weights, format, wgpu};
+use qmatmul::{Options, PackedTensor, Recipe, Runtime, Weights, format, wgpu};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::OnceLock;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const SOON: Duration = Duration::from_secs(2);
 
 fn tensor(name: &str, m: usize, k: usize) -> PackedTensor {
-    random_tensor(name, format::by_name("Q4_0").expect("a format"), m, k, 1).expect("k is a multiple of 32")
+    random_tensor(name, format::Q4_0, m, k, 1).expect("k is a multiple of 32")
 }
 
 fn runtime() -> Runtime {
@@ -64,8 +64,8 @@ const CALLS: &[Call] = &[
     }),
     ("time_host", |r, w| r.time_host(w, 1, &MatmulOptions::default()).map(drop)),
     ("encode", |r, _| {
-        let nf4 = format::by_name("NF4").expect("a format");
-        r.encode("e", nf4, 4, 64, &activations(256, 1)).map(drop)
+        let nf4 = format::NF4;
+        r.encode("e", [4, 64], &activations(256, 1), &Recipe::new(nf4)).map(drop)
     }),
     ("copy_gb_per_s", |r, _| r.copy_gb_per_s(0.0).map(drop)),
     ("record_matmul", |r, w| {

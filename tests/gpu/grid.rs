@@ -236,7 +236,7 @@ fn every_candidate_takes_any_batch() {
 #[test]
 fn zero_weights_give_zero() {
     let _stated = pipelines(10);
-    let format = format::by_name("Q4_0").expect("a format of the table");
+    let format = format::Q4_0;
     let mut data = random_tensor("w", format, 40, 256, 7).expect("the shape fits").data().to_vec();
     data.chunks_mut(18).for_each(|block| block[2..].fill(0x88));
     let packed = PackedTensor::new("zeros", format, 40, 256, data).expect("the same length");
@@ -298,7 +298,7 @@ fn experts() {
 fn experts_within_small_limits() {
     let _stated = pipelines(10);
     let options = Options { max_binding: Some(32 << 10), max_loops: Some(2_000), ..Options::default() };
-    let format = format::by_name("Q5_K").expect("a format of the table");
+    let format = format::Q5_K;
     let packed = random_tensor("experts", format, 40 * 12, 512, 5).expect("the shape fits");
     for software in [true, false] {
         let runtime = open(&Options { software: Some(software), ..options.clone() });

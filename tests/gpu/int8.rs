@@ -6,7 +6,9 @@ use qmatmul::check::{self, NMSE_F32, compare, compare_bits};
 use qmatmul::file::{Model, OpenOptions};
 use qmatmul::kernel::llm_int8::Staged;
 use qmatmul::kernel::{Threshold, reference};
-use qmatmul::{Activations, Error, Linear, MatmulOptions, Options, OutlierColumns, PackedTensor, format};
+use qmatmul::{
+    Activations, Error, Linear, MatmulOptions, Options, OutlierColumns, PackedTensor, Recipe, format,
+};
 
 fn int8(threshold: f32) -> MatmulOptions {
     MatmulOptions::with(Activations::Int8(Threshold::new(threshold).expect("not negative")))
@@ -25,8 +27,8 @@ fn vectors() -> Vec<(Golden, PackedTensor)> {
 }
 
 fn random(m: usize, k: usize, seed: u64) -> PackedTensor {
-    let format = format::by_name("INT8").expect("a format of the table");
-    PackedTensor::encode("w", format, m, k, &check::activations(m * k, seed)).expect("finite")
+    let format = format::INT8;
+    PackedTensor::encode("w", [m, k], &check::activations(m * k, seed), &Recipe::new(format)).expect("finite")
 }
 
 #[test]
@@ -47,7 +49,8 @@ fn weights_decode_and_encode_as_with_bitsandbytes() {
         }
         let (rows, cols) = (packed.rows(), packed.cols());
         let ours =
-            PackedTensor::encode("w", packed.format(), rows, cols, &file.f32s("w_f32")).expect("finite");
+            PackedTensor::encode("w", [rows, cols], &file.f32s("w_f32"), &Recipe::new(packed.format()))
+                .expect("finite");
         for (ours, theirs) in ours.parts().iter().zip(packed.parts()) {
             assert_eq!(ours.bytes, theirs.bytes, "{}{}", file.name, ours.suffix);
         }
@@ -206,10 +209,10 @@ fn ties_fall_as_with_bitsandbytes() {
         (0.022_216_797, 0.806_152_34, 3),
         (-0.288_818_36, 0.806_152_34, -45),
     ];
-    let format = format::by_name("INT8").expect("a format of the table");
+    let format = format::INT8;
     let x: Vec<f32> = ties.iter().flat_map(|(w, top, _)| [*w, *top]).collect();
     let codes: Vec<i8> = ties.iter().flat_map(|(_, _, q)| [*q, 127]).collect();
-    let packed = PackedTensor::encode("w", format, ties.len(), 2, &x).expect("finite");
+    let packed = PackedTensor::encode("w", [ties.len(), 2], &x, &Recipe::new(format)).expect("finite");
     assert_eq!(packed.parts()[0].bytes.iter().map(|q| *q as i8).collect::<Vec<_>>(), codes);
     let none = Threshold::new(0.0).expect("0 is one");
     for variant in families() {
@@ -308,7 +311,7 @@ fn small_limits() {
 #[test]
 fn what_int8_does_not_apply_to_is_named() {
     let _stated = pipelines(5);
-    let q8_0 = format::by_name("Q8_0").expect("a format of the table");
+    let q8_0 = format::Q8_0;
     let packed = check::random_tensor("w", q8_0, 4, 64, 1).expect("fits");
     let runtime = VARIANTS[0].runtime();
     let w = runtime.upload(&packed).expect("small");
@@ -329,11 +332,12 @@ fn real_layer() -> (PackedTensor, Vec<f32>) {
 
 /// Columns of a weight as they are.
 fn kept(weight: &PackedTensor, columns: &[u32]) -> OutlierColumns {
-    let f16 = format::by_name("F16").expect("a format of the table");
+    let f16 = format::F16;
     let values = weight.dequantize();
     let row = |row: &[f32]| columns.iter().map(|column| row[*column as usize]).collect::<Vec<_>>();
     let values: Vec<f32> = values.chunks(weight.cols()).flat_map(row).collect();
-    let packed = PackedTensor::encode("kept", f16, weight.rows(), columns.len(), &values).expect("finite");
+    let packed = PackedTensor::encode("kept", [weight.rows(), columns.len()], &values, &Recipe::new(f16))
+        .expect("finite");
     OutlierColumns::new(columns.to_vec(), packed).expect("in order")
 }
 
@@ -349,9 +353,10 @@ fn a_real_layer_is_off_by_what_it_should_be() {
     let _stated = pipelines(50);
     let (weight, x) = real_layer();
     let exact = reference::matmul(&weight, &x).expect("shapes fit");
-    let format = format::by_name("INT8").expect("a format of the table");
-    let packed = PackedTensor::encode("w", format, weight.rows(), weight.cols(), &weight.dequantize())
-        .expect("finite");
+    let format = format::INT8;
+    let packed =
+        PackedTensor::encode("w", [weight.rows(), weight.cols()], &weight.dequantize(), &Recipe::new(format))
+            .expect("finite");
     let linear = Linear::new(packed.clone()).with_kept(kept(&weight, &[63, 99, 157, 223])).expect("fits");
     for variant in families() {
         let runtime = variant.runtime();
@@ -390,7 +395,7 @@ fn kept_columns_are_added_on_every_variant() {
         for (_, &(m, k, n, columns, why)) in here {
             let mut x = with_outliers(n, k, 1, 2);
             x.chunks_mut(k).for_each(|x| columns.iter().for_each(|c| x[*c as usize] *= 20.0));
-            let original = check::random_tensor("w", format::by_name("F32").expect("there"), m, k, 1);
+            let original = check::random_tensor("w", format::F32, m, k, 1);
             let linear = Linear::new(random(m, k, 1))
                 .with_kept(kept(&original.expect("fits"), columns))
                 .expect("fits");
@@ -437,8 +442,9 @@ fn kept_columns_that_do_not_fit_are_named() {
     let packed = random(4, 64, 1);
     let keep = |columns: &[u32]| kept(&packed, columns);
     let new = |columns: &[u32], count: usize| {
-        let f16 = format::by_name("F16").expect("a format of the table");
-        let weight = PackedTensor::encode("kept", f16, 4, count, &vec![0.0; 4 * count]).expect("finite");
+        let f16 = format::F16;
+        let weight = PackedTensor::encode("kept", [4, count], &vec![0.0; 4 * count], &Recipe::new(f16))
+            .expect("finite");
         OutlierColumns::new(columns.to_vec(), weight).map(drop).expect_err("refused").to_string()
     };
     assert!(new(&[], 0).contains("none"));
@@ -451,7 +457,7 @@ fn kept_columns_that_do_not_fit_are_named() {
     assert!(error(Linear::new(random(4, 3, 1)).with_kept(keep(&[3]))).contains("below 3"));
     let twice = Linear::new(packed.clone()).with_kept(keep(&[3])).and_then(|l| l.with_kept(keep(&[4])));
     assert!(error(twice).contains("already"));
-    let q8_0 = format::by_name("Q8_0").expect("a format of the table");
+    let q8_0 = format::Q8_0;
     let blocks = check::random_tensor("w", q8_0, 4, 64, 1).expect("fits");
     assert!(error(Linear::new(blocks).with_kept(keep(&[3]))).contains("Q8_0"));
     // Rows that were picked lose their columns, too.

@@ -7,7 +7,8 @@ use qmatmul::file::lora::Adapter;
 use qmatmul::file::{Model, OpenOptions};
 use qmatmul::kernel::reference;
 use qmatmul::{
-    Activations, Error, Layer, Linear, Lora, MatmulOptions, Options, PackedTensor, Runtime, format, wgpu,
+    Activations, Error, Layer, Linear, Lora, MatmulOptions, Options, PackedTensor, Recipe, Runtime, format,
+    wgpu,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -373,8 +374,8 @@ fn mutated_files_never_panic() {
 // Layers
 
 fn plain(name: &str, rows: usize, cols: usize, values: &[f32]) -> PackedTensor {
-    let f32 = format::by_name("F32").expect("a format of the table");
-    PackedTensor::encode(name, f32, rows, cols, values).expect("finite values of this shape")
+    let f32 = format::F32;
+    PackedTensor::encode(name, [rows, cols], values, &Recipe::new(f32)).expect("finite values of this shape")
 }
 
 /// A weight of random blocks with a bias and adapters of these ranks, all about as large as its products.
@@ -622,7 +623,7 @@ fn misuse_of_layers_is_an_error() {
     let error = runtime.record_layers(&mut encoder, &[(&layer, &x)], &x, 1, &options).expect_err("y is x");
     assert!(matches!(error, Error::Argument(_)), "{error}");
     let bad = Linear::new(plain("w", 2, 3, &[1.0; 6]));
-    let nan = PackedTensor::new("bad", format::by_name("F32").expect("a format"), 1, 2, vec![0xff; 8]);
+    let nan = PackedTensor::new("bad", format::F32, 1, 2, vec![0xff; 8]);
     let bad = bad.with_bias(nan.expect("two values")).expect("fits");
     assert!(matches!(runtime.upload_layer(&bad), Err(Error::NonFinite { .. })));
     assert!(matches!(bad.check_finite(), Err(Error::NonFinite { .. })));

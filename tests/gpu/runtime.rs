@@ -11,7 +11,7 @@ use qmatmul::kernel::reference;
 use qmatmul::{Options, PackedTensor, Runtime, format, wgpu};
 
 fn q4_0(m: usize, k: usize) -> PackedTensor {
-    random_tensor("w", format::by_name("Q4_0").expect("a format"), m, k, 1).expect("k is a multiple of 32")
+    random_tensor("w", format::Q4_0, m, k, 1).expect("k is a multiple of 32")
 }
 
 fn storage(runtime: &Runtime, elements: usize) -> wgpu::Buffer {
@@ -196,7 +196,7 @@ fn activations_are_checked() {
 
 #[test]
 fn shapes_that_do_not_fit_are_refused_with_both_numbers() {
-    let format = format::by_name("Q6_K").expect("a format");
+    let format = format::Q6_K;
     let error = PackedTensor::new("odd", format, 2, 300, vec![]).expect_err("300 is no multiple of 256");
     assert!(error.to_string().contains("256") && error.to_string().contains("300"), "{error}");
     let error = PackedTensor::new("short", format, 2, 256, vec![0; 419]).expect_err("one byte short");
@@ -304,7 +304,7 @@ fn rows_without_columns_take_no_time() {
     let _stated = pipelines(5);
     let start = std::time::Instant::now();
     let runtime = VARIANTS[0].runtime();
-    let f32 = format::by_name("F32").expect("a format");
+    let f32 = format::F32;
     let rows = u32::MAX as usize;
     let w =
         runtime.upload(&PackedTensor::new("w", f32, rows, 0, vec![]).expect("no bytes")).expect("nothing");

@@ -114,7 +114,7 @@ fn choices_are_kept_for_their_driver_only() {
     let _stated = pipelines(5);
     let folder = tempfile::tempdir().expect("a folder");
     let runtime = kept_in(folder.path());
-    let q4_0 = format::by_name("Q4_0").expect("a format");
+    let q4_0 = format::Q4_0;
     let tuned = Tuned { kernel: "gemv:odd".into(), micros: 1.0, ..Tuned::class(q4_0, &REQUEST) };
     runtime.tuning().set(tuned.clone()).expect("writable");
     let path = runtime.tuning().path().expect("a file").to_owned();
@@ -138,7 +138,7 @@ fn choices_are_kept_for_their_driver_only() {
 fn choices_of_several_processes_are_kept_together() {
     let _stated = pipelines(5);
     let folder = tempfile::tempdir().expect("a folder");
-    let q4_0 = format::by_name("Q4_0").expect("a format");
+    let q4_0 = format::Q4_0;
     let choice = |batch, kernel: &str| Tuned {
         kernel: kernel.into(),
         ..Tuned::class(q4_0, &Problem { batch, ..REQUEST })
@@ -173,7 +173,7 @@ fn the_fastest_that_is_right_is_used() {
     let _stated = pipelines(20);
     let folder = tempfile::tempdir().expect("a folder");
     let runtime = kept_in(folder.path());
-    let q4_0 = format::by_name("Q4_0").expect("a format");
+    let q4_0 = format::Q4_0;
     let effort = Effort { seconds: 0.001, footprint: 1, seed: 1 };
     let trials = tune(&runtime, q4_0, &REQUEST, &effort).expect("kernels apply");
     let chosen: Vec<_> = trials.iter().filter(|t| t.chosen).collect();

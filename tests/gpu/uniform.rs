@@ -4,8 +4,8 @@ use crate::cells::{LAYOUTS, UNIFORM, layout_cells};
 use crate::common::report;
 use crate::device::{VARIANTS, pipelines, side_by_side, total};
 use qmatmul::check;
-use qmatmul::format::uniform::Group;
-use qmatmul::{Error, PackedTensor, format};
+use qmatmul::format::recipe::Group;
+use qmatmul::{Error, PackedTensor, Recipe, format};
 
 /// Each layout with two formats, and each format in two layouts or more; the full lane has all of
 /// both on all variants.
@@ -26,7 +26,8 @@ fn codes_and_scales_are_those_of_the_formulas() {
     let w = [1.2f32, -0.5, 4.3, 1.2, -3.1, 0.8, 2.4, 5.4];
     let encode = |name: &str| {
         let format = format::by_name(name).expect("a format of the table");
-        let packed = PackedTensor::encode_uniform("w", format, (1, 8), &w, Group::Tensor).expect("finite");
+        let packed =
+            PackedTensor::encode("w", [1, 8], &w, &Recipe::uniform(format, Group::Tensor)).expect("finite");
         let floats =
             |bytes: &[u8]| bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<_>>();
         let parts = packed.parts();
@@ -52,8 +53,8 @@ fn no_weight_strays_by_more_than_half_a_step() {
             let weights: Vec<f32> =
                 check::activations(11 * 50, 3).iter().map(|w| if w.abs() < 0.1 { 0.0 } else { *w }).collect();
             let format = format::by_name(name).expect("a format of the table");
-            let packed =
-                PackedTensor::encode_uniform("w", format, (11, 50), &weights, group).expect("finite");
+            let packed = PackedTensor::encode("w", [11, 50], &weights, &Recipe::uniform(format, group))
+                .expect("finite");
             let scales = packed.parts()[1]
                 .bytes
                 .as_chunks()
@@ -75,13 +76,16 @@ fn no_weight_strays_by_more_than_half_a_step() {
 fn wrong_groups_and_formats_are_named() {
     let encode = |name: &str, group| {
         let format = format::by_name(name).expect("a format of the table");
-        PackedTensor::encode_uniform("w", format, (1, 8), &[1.0; 8], group).expect_err("refused").to_string()
+        PackedTensor::encode("w", [1, 8], &[1.0; 8], &Recipe::uniform(format, group))
+            .expect_err("refused")
+            .to_string()
     };
     assert!(encode("INT8", Group::Columns(0)).contains("groups of 0 columns"));
     assert!(encode("Q8_0", Group::Row).contains("Q8_0 has no groups"));
     // LLM.int8 makes halves first, and 70000 is none.
-    let int8 = format::by_name("INT8").expect("a format of the table");
-    let error = PackedTensor::encode("w", int8, 2, 2, &[1.0, 2.0, 3.0, 70_000.0]).expect_err("infinite");
+    let int8 = format::INT8;
+    let error = PackedTensor::encode("w", [2, 2], &[1.0, 2.0, 3.0, 70_000.0], &Recipe::new(int8))
+        .expect_err("infinite");
     assert!(matches!(error, Error::NonFinite { first: 1, .. }), "{error}");
 }
 
@@ -91,12 +95,12 @@ fn scales_that_overflow_are_refused() {
     let format = |name| format::by_name(name).expect("a format of the table");
     let weights = [-3e38f32, 3e38, 0.0, 1.0];
     for (name, fits) in [("INT4", true), ("UINT4", false), ("UINT8", false)] {
-        let made = PackedTensor::encode_uniform("w", format(name), (1, 4), &weights, Group::Row);
+        let made = PackedTensor::encode("w", [1, 4], &weights, &Recipe::uniform(format(name), Group::Row));
         match made {
             Ok(packed) => assert!(fits && packed.check_finite().is_ok(), "{name}"),
             Err(error) => assert!(!fits && matches!(error, Error::NonFinite { .. }), "{name}: {error}"),
         }
     }
-    let int8 = PackedTensor::encode("w", format("INT8"), 1, 4, &weights);
+    let int8 = PackedTensor::encode("w", [1, 4], &weights, &Recipe::new(format("INT8")));
     assert!(matches!(int8, Err(Error::NonFinite { .. })), "halves end at 65504");
 }

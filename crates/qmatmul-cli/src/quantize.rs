@@ -5,10 +5,11 @@ use super::{Common, Verdict, progress};
 use qmatmul::error::{Error, Result, shown};
 use qmatmul::file::{self, Captures, Keep, Report, Target};
 use qmatmul::format::bnb4::is_four_bit;
-use qmatmul::format::four_bit::Recipe;
+use qmatmul::format::recipe::FourBitConfig;
 use qmatmul::format::{self, Coding, FORMATS, Format};
 use qmatmul::gpu::Runtime;
 use qmatmul::kernel::Threshold;
+use qmatmul::{PackedTensor, Recipe};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -43,18 +44,11 @@ impl Quantize {
         };
         let runtime = self.device(common, target.as_ref())?;
         let report = match &target {
-            None => file::quantize(&model, &self.output, format, progress)?,
+            None => file::quantize(&model, &self.output, &Recipe::new(format), progress)?,
             Some(target) => {
-                let encode = |name: &str, target: &Target, shape: (usize, usize), weights: &[f32]| match (
-                    &runtime, target,
-                ) {
-                    (None, _) => target.encode(name, shape, weights),
-                    (Some(runtime), Target::FourBit(format, recipe)) => {
-                        runtime.encode_four_bit(name, format, shape, weights, *recipe)
-                    }
-                    (Some(runtime), Target::Int8 { .. }) => {
-                        runtime.encode(name, target.format(), shape.0, shape.1, weights)
-                    }
+                let encode = |name: &str, shape, weights: &[f32], recipe: &Recipe| match &runtime {
+                    None => PackedTensor::encode(name, shape, weights, recipe),
+                    Some(runtime) => runtime.encode(name, shape, weights, recipe),
                 };
                 file::quantize_checkpoint(&model, &self.output, target, &encode, progress)?
             }
@@ -88,11 +82,13 @@ impl Quantize {
         if (common.int8_threshold.is_some() || self.keep_outliers.is_some()) && !int8 {
             return refuse("--int8-threshold and --keep-outliers are for INT8, not for");
         }
-        let block = self.block.unwrap_or(Recipe::default().block);
+        let block = self.block.unwrap_or(FourBitConfig::default().block);
         Ok(match format.coding {
             Coding::Blocks(_) => None,
             Coding::Parts(_) if int8 => Some(self.int8(common)?),
-            Coding::Parts(_) => Some(Target::FourBit(format, Recipe { block, double, ..Recipe::default() })),
+            Coding::Parts(_) => {
+                Some(Target::FourBit(format, FourBitConfig { block, double, ..FourBitConfig::default() }))
+            }
         })
     }
 

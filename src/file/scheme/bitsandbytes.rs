@@ -6,7 +6,8 @@ use crate::error::{Error, Result};
 use crate::file::container::tensors::{Files, Module, Scheme};
 use crate::file::container::tensors::{TensorInfo, TensorTable};
 use crate::file::names::shown;
-use crate::format::four_bit::{Dtype, FourBit, Nested, Recipe};
+use crate::format::four_bit::{FourBit, Nested};
+use crate::format::recipe::{Dtype, FourBitConfig};
 use crate::format::{Format, bnb4, by_name};
 use crate::tensor::PackedTensor;
 use serde::Deserialize;
@@ -27,7 +28,7 @@ const COMPANIONS: [&str; 4] = [".absmax", ".quant_map", ".nested_absmax", ".nest
 pub(crate) struct FourBitModule {
     format: &'static Format,
     shape: Vec<usize>,
-    recipe: Recipe,
+    config: FourBitConfig,
     /// Block and offset of scales that are quantized.
     nested: Option<(usize, f32)>,
 }
@@ -122,11 +123,11 @@ impl<'a> Parts<'a> {
             let problem = format!("it names the type `{}`; nf4 and fp4 are known", shown(&state.quant_type));
             self.files.malformed(self.state, problem)
         })?;
-        let recipe = self.recipe(&state)?;
+        let config = self.config(&state)?;
         let elements = self.elements(&state)?;
         self.check_codes(elements)?;
-        let scales = elements.div_ceil(recipe.block);
-        self.check_scales(scales, recipe)?;
+        let scales = elements.div_ceil(config.block);
+        self.check_scales(scales, config)?;
         let nested = self.nested(&state, scales)?;
         self.files.typed(self.book, &["F32"])?;
         self.files.count(self.book, 16, "entries of its book")?;
@@ -139,7 +140,7 @@ impl<'a> Parts<'a> {
             self.nested_map,
             Some(self.state),
         ];
-        let scheme = FourBitModule { format, shape: state.shape, recipe, nested };
+        let scheme = FourBitModule { format, shape: state.shape, config, nested };
         Ok(Module::info(self.table, self.codes.name.clone(), format, shape, &parts, Arc::new(scheme)))
     }
 
@@ -155,17 +156,17 @@ impl<'a> Parts<'a> {
         })
     }
 
-    fn recipe(&self, state: &State) -> Result<Recipe> {
+    fn config(&self, state: &State) -> Result<FourBitConfig> {
         let dtype = Dtype::from_name(&state.dtype).ok_or_else(|| {
             let problem =
                 format!("its dtype `{}` is none of float16, bfloat16, float32", shown(&state.dtype));
             self.files.malformed(self.state, problem)
         })?;
         let double = state.nested_blocksize.is_some() || self.nested_absmax.is_some();
-        let recipe = Recipe { block: state.blocksize, double, dtype };
-        match recipe.fault() {
+        let config = FourBitConfig { block: state.blocksize, double, dtype };
+        match config.fault() {
             Some(fault) => Err(self.files.malformed(self.state, format!("its {fault}"))),
-            None => Ok(recipe),
+            None => Ok(config),
         }
     }
 
@@ -198,9 +199,9 @@ impl<'a> Parts<'a> {
         }
     }
 
-    fn check_scales(&self, scales: usize, recipe: Recipe) -> Result<()> {
-        self.files.typed(self.absmax, &[if recipe.double { "U8" } else { "F32" }])?;
-        self.files.count(self.absmax, scales as u64, &format!("scales of {} weights each", recipe.block))
+    fn check_scales(&self, scales: usize, config: FourBitConfig) -> Result<()> {
+        self.files.typed(self.absmax, &[if config.double { "U8" } else { "F32" }])?;
+        self.files.count(self.absmax, scales as u64, &format!("scales of {} weights each", config.block))
     }
 
     /// Block and offset of quantized scales, after their lengths have been checked.
@@ -236,7 +237,7 @@ impl Scheme for FourBitModule {
             Some((block, _)) => format!("scales in 8 bits by {block}"),
             None => "scales in f32".into(),
         };
-        format!("bitsandbytes, blocks of {}, {scales}, of {}", self.recipe.block, self.recipe.dtype.name())
+        format!("bitsandbytes, blocks of {}, {scales}, of {}", self.config.block, self.config.dtype.name())
     }
 
     fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
@@ -261,9 +262,9 @@ impl Scheme for FourBitModule {
         };
         let cols = self.shape.last().copied().unwrap_or(1);
         let rows = self.shape.iter().rev().skip(1).product();
-        let (format, shape, recipe) = (self.format, self.shape.clone(), self.recipe);
+        let (format, shape, config) = (self.format, self.shape.clone(), self.config);
         let codes = files.bytes(codes)?;
-        let storage = FourBit { format, shape, recipe, codes, absmax, book, nested };
+        let storage = FourBit { format, shape, config, codes, absmax, book, nested };
         PackedTensor::from_storage(name, (rows, cols), Arc::new(storage))
     }
 }

@@ -9,7 +9,7 @@ use super::view::{Checkpoint, Convention};
 use crate::error::Result;
 use crate::file::container::tensors::TensorInfo;
 use crate::file::container::tensors::{Files, Module, Scheme};
-use crate::format::{Format, affine, by_name};
+use crate::format::{self, affine};
 use crate::linear::OutlierColumns;
 use crate::tensor::PackedTensor;
 use std::sync::Arc;
@@ -32,10 +32,6 @@ pub(crate) struct Int8Module {
 
 /// Orders of bitsandbytes' `LINEAR_8BIT_WEIGHTS_FORMAT_MAPPING`, by number. Kernels of old cards wanted the others.
 const ORDERS: [&str; 4] = ["row", "col32", "col_turing", "col_ampere"];
-
-fn format() -> &'static Format {
-    by_name("INT8").expect("a format of the table")
-}
 
 /// All INT8 weights among the tensors of a checkpoint.
 ///
@@ -73,7 +69,7 @@ fn module(
     let scheme = Int8Module { rows: rows as usize, cols: cols as usize, kept: list };
     let (name, shape) = (weight.name.clone(), weight.shape.clone());
     let parts: Vec<_> = [Some(weight), Some(scb), order].into_iter().chain(kept).collect();
-    Ok(Module::info(table, name, format(), shape, &parts, Arc::new(scheme)))
+    Ok(Module::info(table, name, format::INT8, shape, &parts, Arc::new(scheme)))
 }
 
 fn check_order(order: &TensorInfo, files: &Files) -> Result<()> {
@@ -101,7 +97,7 @@ impl Scheme for Int8Module {
 
     fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
         let (codes, absmax) = (files.bytes(parts[0])?, files.f32s(parts[1])?);
-        let storage = affine::int8::rows((self.rows, self.cols), codes, absmax);
+        let storage = affine::int8::rows([self.rows, self.cols], codes, absmax);
         PackedTensor::from_storage(name, (self.rows, self.cols), Arc::new(storage))
     }
 
@@ -112,9 +108,8 @@ impl Scheme for Int8Module {
     /// The columns that were kept, if any were.
     fn kept(&self, parts: &[&TensorInfo], files: &Files) -> Result<Option<OutlierColumns>> {
         let (Some(weight), false) = (parts.last(), self.kept.is_empty()) else { return Ok(None) };
-        let f16 = by_name("F16").expect("a format of the table");
         let bytes = files.bytes(weight)?;
-        let packed = PackedTensor::new(&*weight.name, f16, self.rows, self.kept.len(), bytes)?;
+        let packed = PackedTensor::new(&*weight.name, format::F16, self.rows, self.kept.len(), bytes)?;
         OutlierColumns::new(self.kept.clone(), packed).map(Some)
     }
 }

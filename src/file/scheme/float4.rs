@@ -10,9 +10,9 @@ use crate::error::{Error, Result};
 use crate::file::container::tensors::TensorInfo;
 use crate::file::container::tensors::{Files, Module, Scheme};
 use crate::file::names::shown;
+use crate::format;
 use crate::format::microscale::mxfp4::Pairs;
 use crate::format::microscale::nvfp4_global::{Global, Nvfp4};
-use crate::format::{Format, by_name};
 use crate::tensor::PackedTensor;
 use std::sync::Arc;
 
@@ -37,10 +37,6 @@ struct Float4 {
 
 /// Ends of names of codes and scales.
 const BLOCKS: [(&str, &str); 2] = [("_blocks", "_scales"), (".blocks", ".scales")];
-
-fn format(name: &str) -> &'static Format {
-    by_name(name).expect("a format of the table")
-}
 
 /// All MXFP4 and NVFP4 weights among the tensors of a checkpoint.
 ///
@@ -188,7 +184,7 @@ impl<'a> Found<'a> {
         let (cols, outer) = shape.split_last().map_or((1, &[][..]), |(cols, outer)| (*cols, outer));
         let rows = outer.iter().product::<u64>() as usize;
         let scheme = Float4 { tool, nvfp4, shape: (rows, cols as usize) };
-        let format = format(if nvfp4 { "NVFP4_GLOBAL" } else { "MXFP4" });
+        let format = if nvfp4 { format::NVFP4_GLOBAL } else { format::MXFP4 };
         let parts: Vec<_> = std::iter::once(self.codes).chain(parts.iter().copied()).map(Some).collect();
         Ok(Module::info(self.checkpoint.table, name.into(), format, shape, &parts, Arc::new(scheme)))
     }
@@ -220,6 +216,10 @@ impl Scheme for Float4 {
         };
         let value = files.f32s(global)?.first().copied().unwrap_or(f32::NAN);
         let global = if self.tool == Tool::ModelOpt { Global::Factor(value) } else { Global::Divisor(value) };
-        PackedTensor::from_storage(name, self.shape, Arc::new(Nvfp4::new(self.shape, codes, scales, global)))
+        PackedTensor::from_storage(
+            name,
+            self.shape,
+            Arc::new(Nvfp4::new([rows, cols], codes, scales, global)),
+        )
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! `w = (q - 2) * scale`
 
-use crate::format::affine::uniform::{self, Grid, Group};
+use crate::format::affine::uniform::{self, Grid};
+use crate::format::recipe::Group;
 use crate::format::{Codes, Coding, Format, Parts};
 
 pub static FORMAT: Format = Format {
@@ -12,7 +13,7 @@ pub static FORMAT: Format = Format {
     codes: Codes::Integers,
     coding: Coding::Parts(Parts {
         bits_per_weight: 2.5,
-        encode: |shape, weights| uniform::encode(&GRID, shape, weights, GRID.group),
+        encoder: &&GRID,
         layout: |cols| uniform::layout(&GRID, cols),
     }),
     shader: include_str!("../../../shaders/decode/uniform.wgsl"),

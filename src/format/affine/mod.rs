@@ -8,9 +8,8 @@ pub(crate) mod uint2;
 pub(crate) mod uint3;
 pub(crate) mod uint4;
 pub(crate) mod uint8;
-pub mod uniform;
+pub(crate) mod uniform;
 
-use crate::format::Format;
 use uniform::Grid;
 
 /// The format that holds codes of so many bits, 1 to 8.
@@ -25,10 +24,4 @@ pub(crate) fn grid_for(bits: usize, symmetric: bool) -> &'static Grid {
         (_, true) => &int8::GRID,
         (_, false) => &uint8::GRID,
     }
-}
-
-/// The grid of a format.
-pub(crate) fn grid(format: &Format) -> Option<&'static Grid> {
-    let all = [2, 3, 4, 8].into_iter().flat_map(|bits| [grid_for(bits, true), grid_for(bits, false)]);
-    all.into_iter().find(|grid| grid.format == format)
 }

@@ -3,24 +3,15 @@
 //! INT8, INT4, INT3 and INT2 are symmetric ("absmax"), UINT8 to UINT2 have zeros ("affine"). The row-wise INT8 is that of LLM.int8; those of
 //! GPTQ, AWQ, compressed-tensors and HQQ have groups of columns, and GPTQ may have put the columns of a group anywhere in a row.
 
+use crate::error::Result;
 use crate::format::bits::largest;
+use crate::format::recipe::{Choice, Encoder, Group, Job, Recipe};
 use crate::format::storage::{Part, Runs, f32_bytes};
 use crate::format::{Codebook, Codes, Format, Layout, Plane, Storage, bits};
 use bytes::Bytes;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
-
-/// What shares a scale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Group {
-    /// The whole tensor.
-    Tensor,
-    /// A row.
-    Row,
-    /// So many consecutive columns of a row, the last of which may be fewer.
-    Columns(usize),
-}
 
 /// One of the formats.
 #[derive(Debug)]
@@ -350,18 +341,35 @@ pub(crate) fn int8_scale(absmax: f32) -> f32 {
 }
 
 /// Rows in parallel; as many empty ones where there are no columns.
-pub(super) fn rows_of(weights: &[f32], shape: (usize, usize)) -> impl IndexedParallelIterator<Item = &[f32]> {
-    (0..shape.0).into_par_iter().map(move |row| &weights[row * shape.1..(row + 1) * shape.1])
+pub(super) fn rows_of(
+    weights: &[f32],
+    [rows, cols]: [usize; 2],
+) -> impl IndexedParallelIterator<Item = &[f32]> {
+    (0..rows).into_par_iter().map(move |row| &weights[row * cols..(row + 1) * cols])
+}
+
+impl Encoder for &'static Grid {
+    fn fault(&self, recipe: &Recipe) -> Option<String> {
+        match recipe.choice() {
+            Choice::Group(Group::Columns(0)) => Some("groups of 0 columns".into()),
+            Choice::Group(_) => None,
+            _ => recipe.foreign_choice(),
+        }
+    }
+
+    fn encode(&self, job: &Job) -> Result<Arc<dyn Storage>> {
+        let group = match job.recipe.choice() {
+            Choice::Group(group) => group,
+            _ => self.group,
+        };
+        Ok(encode(self, job, group))
+    }
 }
 
 /// Encodes with the scales and zeros that span each group, zero included, and codes rounded to even.
-pub(crate) fn encode(
-    grid: &'static Grid,
-    shape: (usize, usize),
-    weights: &[f32],
-    group: Group,
-) -> Arc<dyn Storage> {
-    let columns = group_columns(group, shape.1);
+fn encode(grid: &'static Grid, job: &Job, group: Group) -> Arc<dyn Storage> {
+    let &Job { shape, weights, .. } = job;
+    let columns = group_columns(group, shape[1]);
     let of_tensor = (group == Group::Tensor).then(|| span(grid, weights));
     let rows = rows_of(weights, shape).map(|row| {
         let spans: Vec<(f32, f32)> =
@@ -374,10 +382,10 @@ pub(crate) fn encode(
     let spans = spans.concat();
     Arc::new(Uniform {
         grid,
-        shape: [shape.0, shape.1],
+        shape,
         columns: Columns::Runs(columns),
-        codes: CodeRows::dense(codes.concat(), grid.bits, shape.1, grid.symmetric && grid.bits == 8),
-        groups: shape.1.div_ceil(columns),
+        codes: CodeRows::dense(codes.concat(), grid.bits, shape[1], grid.symmetric && grid.bits == 8),
+        groups: shape[1].div_ceil(columns),
         scales: spans.iter().map(|(d, _)| *d).collect(),
         zeros: if grid.symmetric { vec![] } else { spans.iter().map(|(_, z)| *z).collect() },
         absmax: None,

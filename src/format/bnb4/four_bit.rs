@@ -9,7 +9,9 @@
 #[cfg(test)]
 mod tests;
 
+use crate::error::Result;
 use crate::format::bits::largest;
+use crate::format::recipe::{Choice, Encoder, FourBitConfig, Job, Recipe};
 use crate::format::storage::{Part, f32_bytes};
 use crate::format::{Codebook, Codes, Format, Layout, Plane, Storage, bits};
 use bytes::Bytes;
@@ -47,63 +49,6 @@ pub(in crate::format) const fn midpoints(values: &[f32; 16], codes: &[u8; 16]) -
     pivots
 }
 
-/// What bitsandbytes lets its user choose.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Recipe {
-    /// Weights that share a scale: a power of two from 32 to 4096.
-    pub block: usize,
-    /// Quantize the scales, too.
-    pub double: bool,
-    /// What the weights were before, and what bitsandbytes makes of them.
-    pub dtype: Dtype,
-}
-
-impl Recipe {
-    /// Why there is no such block, if there is none.
-    pub(crate) fn fault(&self) -> Option<String> {
-        let known = (32..=4096).contains(&self.block) && self.block.is_power_of_two();
-        (!known).then(|| format!("blocksize {} is no power of two from 32 to 4096", self.block))
-    }
-}
-
-impl Default for Recipe {
-    fn default() -> Self {
-        Self { block: 64, double: false, dtype: Dtype::F32 }
-    }
-}
-
-/// What bitsandbytes rounds weights to when it decodes them. This crate computes with what comes before that rounding.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Dtype {
-    /// `float16`
-    F16,
-    /// `bfloat16`
-    Bf16,
-    /// `float32`
-    F32,
-}
-
-impl Dtype {
-    /// From PyTorch's name, with `torch.` or without.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name.strip_prefix("torch.").unwrap_or(name) {
-            "float16" => Some(Self::F16),
-            "bfloat16" => Some(Self::Bf16),
-            "float32" => Some(Self::F32),
-            _ => None,
-        }
-    }
-
-    /// PyTorch's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F16 => "float16",
-            Self::Bf16 => "bfloat16",
-            Self::F32 => "float32",
-        }
-    }
-}
-
 /// Weights that a thread encodes at a time: whole blocks of every size.
 const RUN: usize = 1 << 15;
 /// Weights that are encoded side by side.
@@ -139,7 +84,7 @@ pub(crate) struct FourBit {
     pub format: &'static Format,
     /// As the checkpoint says; all dimensions but the last are rows.
     pub shape: Vec<usize>,
-    pub recipe: Recipe,
+    pub config: FourBitConfig,
     pub codes: Bytes,
     pub absmax: Vec<f32>,
     pub book: [f32; 16],
@@ -158,7 +103,7 @@ impl FourBit {
 
     /// The scales of a row, and where in its block the row starts.
     fn row_scales(&self, row: usize) -> (&[f32], usize) {
-        let (first, block) = (row * self.cols(), self.recipe.block);
+        let (first, block) = (row * self.cols(), self.config.block);
         let last = (first + self.cols()).div_ceil(block);
         (&self.absmax[first / block..last], first % block)
     }
@@ -173,8 +118,8 @@ impl FourBit {
     /// The text that says the shape, `quant_state`'s own.
     fn quant_state(&self) -> String {
         let offset = self.nested.as_ref().map(|nested| nested.offset);
-        let text = state_text(self.format, &self.shape, self.recipe, offset);
-        format!("{text:<width$}", width = state_bytes(self.format, &self.shape, self.recipe))
+        let text = state_text(self.format, &self.shape, self.config, offset);
+        format!("{text:<width$}", width = state_bytes(self.format, &self.shape, self.config))
     }
 
     /// The bytes of the parts, in the order of [`headers`].
@@ -190,13 +135,13 @@ impl FourBit {
 }
 
 /// The parts that a weight of this shape has in a file, without their bytes.
-pub(crate) fn headers(format: &Format, shape: &[usize], recipe: Recipe) -> Vec<Part> {
+pub(crate) fn headers(format: &Format, shape: &[usize], config: FourBitConfig) -> Vec<Part> {
     let elements: usize = shape.iter().product();
-    let scales = elements.div_ceil(recipe.block);
+    let scales = elements.div_ceil(config.block);
     let state = format!(".quant_state.bitsandbytes__{}", format.name.to_lowercase());
     let part = |suffix: &str, dtype, shape: &[usize]| Part::header(suffix, dtype, shape.to_vec());
     let mut parts = vec![part("", "U8", &[elements.div_ceil(2), 1])];
-    match recipe.double {
+    match config.double {
         false => parts.push(part(".absmax", "F32", &[scales])),
         true => parts.extend([
             part(".absmax", "U8", &[scales]),
@@ -204,15 +149,15 @@ pub(crate) fn headers(format: &Format, shape: &[usize], recipe: Recipe) -> Vec<P
             part(".nested_quant_map", "F32", &[256]),
         ]),
     }
-    let state = part(&state, "U8", &[state_bytes(format, shape, recipe)]);
+    let state = part(&state, "U8", &[state_bytes(format, shape, config)]);
     parts.extend([part(".quant_map", "F32", &[16]), state]);
     parts
 }
 
 /// JSON as bitsandbytes' `QuantState.as_dict` packs it.
-fn state_text(format: &Format, shape: &[usize], recipe: Recipe, offset: Option<f32>) -> String {
+fn state_text(format: &Format, shape: &[usize], config: FourBitConfig, offset: Option<f32>) -> String {
     let quant_type = format.name.to_lowercase();
-    let (block, dtype) = (recipe.block, recipe.dtype.name());
+    let (block, dtype) = (config.block, config.dtype.name());
     let mut state = json!({"quant_type": quant_type, "blocksize": block, "dtype": dtype, "shape": shape});
     if let Some(offset) = offset {
         state["nested_blocksize"] = NESTED_BLOCK.into();
@@ -224,21 +169,21 @@ fn state_text(format: &Format, shape: &[usize], recipe: Recipe, offset: Option<f
 
 /// Bytes of the text, whatever the offset turns out to be: spaces fill it up, so that a file's header can be written before its
 /// weights have been seen.
-fn state_bytes(format: &Format, shape: &[usize], recipe: Recipe) -> usize {
+fn state_bytes(format: &Format, shape: &[usize], config: FourBitConfig) -> usize {
     // "0.0" stands for at most "-1.2345678901234567e-308".
-    let room = if recipe.double { 24 - 3 } else { 0 };
-    state_text(format, shape, recipe, recipe.double.then_some(0.0)).len() + room
+    let room = if config.double { 24 - 3 } else { 0 };
+    state_text(format, shape, config, config.double.then_some(0.0)).len() + room
 }
 
 impl Storage for FourBit {
     fn layout(&self) -> Layout {
-        let mut layout = layout_of(self.format, self.cols(), self.recipe.block);
+        let mut layout = layout_of(self.format, self.cols(), self.config.block);
         layout.book = Codebook::Sixteen(self.book);
         layout
     }
 
     fn parts(&self) -> Vec<Part> {
-        let headers = headers(self.format, &self.shape, self.recipe).into_iter();
+        let headers = headers(self.format, &self.shape, self.config).into_iter();
         headers.zip(self.part_bytes()).map(|(part, bytes)| part.with_bytes(bytes)).collect()
     }
 
@@ -246,7 +191,7 @@ impl Storage for FourBit {
         let first = row * self.cols();
         for (i, out) in out.iter_mut().enumerate() {
             let i = first + i;
-            *out = self.book[usize::from(self.code(i))] * self.absmax[i / self.recipe.block];
+            *out = self.book[usize::from(self.code(i))] * self.absmax[i / self.config.block];
         }
     }
 
@@ -272,7 +217,7 @@ impl Storage for FourBit {
             *words = bits::pack_nibbles(&codes);
         }
         let (scales, phase) = self.row_scales(row);
-        let aligned = self.cols().is_multiple_of(self.recipe.block);
+        let aligned = self.cols().is_multiple_of(self.config.block);
         let to = if aligned { &mut planes[1][..] } else { &mut planes[1][1..] };
         to.iter_mut().zip(scales).for_each(|(to, scale)| *to = scale.to_bits());
         if !aligned {
@@ -283,7 +228,7 @@ impl Storage for FourBit {
 
 /// What the shader is told of our own encoder's blocks.
 pub(in crate::format) fn layout(table: &Table, cols: usize) -> Layout {
-    let layout = layout_of(table.format, cols, Recipe::default().block);
+    let layout = layout_of(table.format, cols, FourBitConfig::default().block);
     Layout { book: Codebook::Sixteen(table.values), ..layout }
 }
 
@@ -310,14 +255,30 @@ fn layout_of(format: &'static Format, cols: usize, block: usize) -> Layout {
     }
 }
 
+impl Encoder for Table {
+    fn fault(&self, recipe: &Recipe) -> Option<String> {
+        match recipe.choice() {
+            Choice::FourBit(config) => config.fault(),
+            _ => recipe.foreign_choice(),
+        }
+    }
+
+    fn encode(&self, job: &Job) -> Result<Arc<dyn Storage>> {
+        Ok(encode(self, job, config(job.recipe)))
+    }
+}
+
+/// What a recipe of NF4 or FP4 says.
+pub(crate) fn config(recipe: &Recipe) -> FourBitConfig {
+    match recipe.choice() {
+        Choice::FourBit(config) => config,
+        _ => FourBitConfig::default(),
+    }
+}
+
 /// Encodes as bitsandbytes does.
-pub(crate) fn encode(
-    table: &Table,
-    shape: (usize, usize),
-    weights: &[f32],
-    recipe: Recipe,
-) -> Arc<dyn Storage> {
-    let block = recipe.block;
+fn encode(table: &Table, job: &Job, config: FourBitConfig) -> Arc<dyn Storage> {
+    let (block, weights) = (config.block, job.weights);
     let mut codes = vec![0u8; weights.len().div_ceil(2)];
     let mut absmax = vec![0f32; weights.len().div_ceil(block)];
     let pairs = table.pairs();
@@ -327,22 +288,22 @@ pub(crate) fn encode(
     };
     let into = codes.par_chunks_mut(RUN / 2).zip(absmax.par_chunks_mut(RUN / block));
     weights.par_chunks(RUN).zip(into).for_each(run);
-    store(table, shape, recipe, codes, absmax)
+    store(table, job.shape, config, codes, absmax)
 }
 
-/// A weight of these codes and scales, which are quantized here if the recipe says so.
+/// A weight of these codes and scales, which are quantized here if `config` says so.
 pub(crate) fn store(
     table: &Table,
-    shape: (usize, usize),
-    recipe: Recipe,
+    shape: [usize; 2],
+    config: FourBitConfig,
     codes: Vec<u8>,
     absmax: Vec<f32>,
 ) -> Arc<dyn Storage> {
-    let nested = recipe.double.then(|| nest(&absmax));
+    let nested = config.double.then(|| nest(&absmax));
     Arc::new(FourBit {
         format: table.format,
-        shape: vec![shape.0, shape.1],
-        recipe,
+        shape: shape.to_vec(),
+        config,
         codes: codes.into(),
         absmax: nested.as_ref().map_or(absmax, Nested::decode),
         book: table.values,

@@ -13,7 +13,7 @@ pub static FORMAT: Format = Format {
     codes: Codes::Values,
     coding: Coding::Parts(Parts {
         bits_per_weight: 4.5,
-        encode: |shape, weights| four_bit::encode(&TABLE, shape, weights, four_bit::Recipe::default()),
+        encoder: &TABLE,
         layout: |cols| four_bit::layout(&TABLE, cols),
     }),
     shader: include_str!("../../../shaders/decode/nf4.wgsl"),

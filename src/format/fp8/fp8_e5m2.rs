@@ -13,7 +13,7 @@ pub static FORMAT: Format = Format {
     codes: Codes::None,
     coding: Coding::Parts(Parts {
         bits_per_weight: 8.0,
-        encode: |shape, weights| fp8::encode(&KIND, shape, weights),
+        encoder: &&KIND,
         layout: |cols| fp8::layout(&KIND, cols),
     }),
     shader: include_str!("../../../shaders/decode/fp8_e4m3.wgsl"),

@@ -6,6 +6,8 @@
 pub(crate) mod fp8_e4m3;
 pub(crate) mod fp8_e5m2;
 
+use crate::error::Result;
+use crate::format::recipe::{Encoder, Job};
 use crate::format::storage::{Part, Runs, f32_bytes};
 use crate::format::{Codebook, Codes, Format, Layout, Plane, Storage, bits};
 use bytes::Bytes;
@@ -195,15 +197,14 @@ fn layout_of(kind: &Kind, cols: usize, run: usize) -> Layout {
 }
 
 /// Encodes with the largest magnitude of each row as the largest number, codes rounded to even.
-pub(in crate::format) fn encode(
-    kind: &'static Kind,
-    shape: (usize, usize),
-    weights: &[f32],
-) -> Arc<dyn Storage> {
-    let row = |row: usize| encode_row(kind, &weights[row * shape.1..(row + 1) * shape.1]);
-    let (codes, scales): (Vec<_>, Vec<_>) = (0..shape.0).into_par_iter().map(row).unzip();
-    let scales = Scales::rows(shape.1, scales);
-    Arc::new(Fp8 { kind, shape: [shape.0, shape.1], codes: codes.concat().into(), scales })
+impl Encoder for &'static Kind {
+    fn encode(&self, job: &Job) -> Result<Arc<dyn Storage>> {
+        let [rows, cols] = job.shape;
+        let row = |row: usize| encode_row(self, &job.weights[row * cols..(row + 1) * cols]);
+        let (codes, scales): (Vec<_>, Vec<_>) = (0..rows).into_par_iter().map(row).unzip();
+        let scales = Scales::rows(cols, scales);
+        Ok(Arc::new(Fp8 { kind: self, shape: job.shape, codes: codes.concat().into(), scales }))
+    }
 }
 
 fn encode_row(kind: &Kind, row: &[f32]) -> (Vec<u8>, f32) {

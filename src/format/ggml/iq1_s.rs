@@ -3,18 +3,19 @@
 //!
 //! `w[i] = d * (2 * s[i / 32] + 1) * (grid[q[i / 8]][i % 8] ± 0.125)`
 
+use crate::format::block::{Block, Packer, Unpacker};
 use crate::format::ggml::grid;
-use crate::format::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
+use crate::format::{Blocks, Codebook, Codes, Coding, Format, Plane, bits};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Block {
+struct Iq1S {
     d: [u8; 2],
     qs: [[u8; 4]; 8],
     qh: [[u8; 2]; 8],
 }
-const _: () = assert!(size_of::<Block>() == 50);
+const _: () = assert!(size_of::<Iq1S>() == 50);
 
 /// The values of the entries, IQ1_M's too.
 pub static GRID: &[[u8; 8]] = grid::entries(include_bytes!("../tables/iq1_s_grid.bin"));
@@ -24,24 +25,21 @@ pub static FORMAT: Format = Format {
     stem: "iq1_s",
     gguf_type: Some(19),
     codes: Codes::Integers,
-    coding: Coding::Blocks(Blocks {
-        weights: 256,
-        bytes: size_of::<Block>(),
-        decode,
-        encode: None,
-        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
-        planes: &[Plane::new("qs", 32 * 8), Plane::new("qh", 16 * 8), Plane::new("d", 16)],
-        pack,
-        unpack,
-        book: Codebook::Grid(|| grid::words_of_pairs(GRID)),
-    }),
+    coding: Coding::Blocks(Blocks::of::<Iq1S>()),
     shader: include_str!("../../../shaders/decode/iq1_s.wgsl"),
 };
 
-fn decode(row: &[u8], out: &mut [f32]) {
-    for (b, out) in blocks::<Block>(row).iter().zip(out.as_chunks_mut::<256>().0) {
-        let d = bits::half(b.d);
-        for ((qs, qh), out) in b.qs.iter().zip(b.qh).zip(out.as_chunks_mut::<32>().0) {
+impl Block for Iq1S {
+    type Weights = [f32; 256];
+
+    const PLANES: &'static [Plane] =
+        &[Plane::new("qs", 32 * 8), Plane::new("qh", 16 * 8), Plane::new("d", 16)];
+
+    const CODEBOOK: Codebook = Codebook::Grid(|| grid::words_of_pairs(GRID));
+
+    fn decode(&self, out: &mut [f32; 256]) {
+        let d = bits::half(self.d);
+        for ((qs, qh), out) in self.qs.iter().zip(self.qh).zip(out.as_chunks_mut::<32>().0) {
             let qh = u16::from_le_bytes(qh);
             let d = d * f32::from(2 * (qh >> 12 & 7) + 1);
             let delta = if qh & 0x8000 == 0 { 0.125 } else { -0.125 };
@@ -51,24 +49,18 @@ fn decode(row: &[u8], out: &mut [f32]) {
             }
         }
     }
-}
 
-fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
-    for (i, b) in blocks::<Block>(row).iter().enumerate() {
-        for c in 0..8 {
-            planes[0][8 * i + c] = u32::from_le_bytes(b.qs[c]);
-            bits::put_half(planes[1], 8 * i + c, b.qh[c]);
-        }
-        bits::put_half(planes[2], i, b.d);
+    fn is_finite(&self) -> bool {
+        bits::finite(self.d)
     }
-}
 
-fn unpack(planes: &[&[u32]], row: &mut [u8]) {
-    for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
-        for c in 0..8 {
-            b.qs[c] = planes[0][8 * i + c].to_le_bytes();
-            b.qh[c] = bits::get_half(planes[1], 8 * i + c);
-        }
-        b.d = bits::get_half(planes[2], i);
+    fn pack(&self, to: &mut Packer) {
+        to.put(0, self.qs);
+        to.put(1, self.qh);
+        to.put(2, self.d);
+    }
+
+    fn unpack(from: &Unpacker) -> Self {
+        Self { d: from.get(2), qs: from.get(0), qh: from.get(1) }
     }
 }

@@ -3,18 +3,19 @@
 //!
 //! `w[i] = d * (0.5 + s[i / 16]) * 0.25 * grid[qs[i / 8] & 511][i % 8] * sign[i]`
 
+use crate::format::block::{Block, Packer, Unpacker};
 use crate::format::ggml::grid;
-use crate::format::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
+use crate::format::{Blocks, Codebook, Codes, Coding, Format, Plane, bits};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Block {
+struct Iq2Xs {
     d: [u8; 2],
     qs: [[[u8; 2]; 4]; 8],
     scales: [u8; 8],
 }
-const _: () = assert!(size_of::<Block>() == 74);
+const _: () = assert!(size_of::<Iq2Xs>() == 74);
 
 static GRID: &[[u8; 8]] = grid::entries(include_bytes!("../tables/iq2_xs_grid.bin"));
 
@@ -23,33 +24,9 @@ pub static FORMAT: Format = Format {
     stem: "iq2_xs",
     gguf_type: Some(17),
     codes: Codes::Integers,
-    coding: Coding::Blocks(Blocks {
-        weights: 256,
-        bytes: size_of::<Block>(),
-        decode,
-        encode: None,
-        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
-        planes: &[Plane::new("qs, signs", 64 * 8), Plane::new("scales", 8 * 8), Plane::new("d", 16)],
-        pack,
-        unpack,
-        book: Codebook::Grid(|| grid::words_of_nibbles(GRID)),
-    }),
+    coding: Coding::Blocks(Blocks::of::<Iq2Xs>()),
     shader: include_str!("../../../shaders/decode/iq2_xs.wgsl"),
 };
-
-fn decode(row: &[u8], out: &mut [f32]) {
-    for (b, out) in blocks::<Block>(row).iter().zip(out.as_chunks_mut::<256>().0) {
-        let d = bits::half(b.d);
-        for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            let (c, half) = (i / 2, i % 2);
-            let d = d * (0.5 + f32::from(b.scales[c] >> (half * 4) & 15)) * 0.25;
-            for (l, out) in (2 * half..).zip(out.as_chunks_mut::<8>().0) {
-                let q = u16::from_le_bytes(b.qs[c][l]);
-                *out = grid::signed(&GRID[usize::from(q & 511)], d, grid::even_signs(u32::from(q >> 9)));
-            }
-        }
-    }
-}
 
 /// Four codes as two words: their low bytes, and their signs with the ninth bits on top.
 fn pack_codes(qs: &[[u8; 2]; 4]) -> [u32; 2] {
@@ -66,24 +43,39 @@ fn unpack_codes(low: u32, signs: u32) -> [[u8; 2]; 4] {
     std::array::from_fn(|l| [low[l], ((signs >> (7 * l) & 127) as u8) << 1 | (signs >> (28 + l) & 1) as u8])
 }
 
-fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
-    for (i, b) in blocks::<Block>(row).iter().enumerate() {
-        for (c, qs) in b.qs.iter().enumerate() {
-            let to = 2 * (8 * i + c);
-            planes[0][to..to + 2].copy_from_slice(&pack_codes(qs));
-        }
-        planes[1][2 * i..2 * i + 2].copy_from_slice(&bytemuck::cast::<_, [u32; 2]>(b.scales));
-        bits::put_half(planes[2], i, b.d);
-    }
-}
+impl Block for Iq2Xs {
+    type Weights = [f32; 256];
 
-fn unpack(planes: &[&[u32]], row: &mut [u8]) {
-    for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
-        for (c, qs) in b.qs.iter_mut().enumerate() {
-            let from = 2 * (8 * i + c);
-            *qs = unpack_codes(planes[0][from], planes[0][from + 1]);
+    const PLANES: &'static [Plane] =
+        &[Plane::new("qs, signs", 64 * 8), Plane::new("scales", 8 * 8), Plane::new("d", 16)];
+
+    const CODEBOOK: Codebook = Codebook::Grid(|| grid::words_of_nibbles(GRID));
+
+    fn decode(&self, out: &mut [f32; 256]) {
+        let d = bits::half(self.d);
+        for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+            let (c, half) = (i / 2, i % 2);
+            let d = d * (0.5 + f32::from(self.scales[c] >> (half * 4) & 15)) * 0.25;
+            for (l, out) in (2 * half..).zip(out.as_chunks_mut::<8>().0) {
+                let q = u16::from_le_bytes(self.qs[c][l]);
+                *out = grid::signed(&GRID[usize::from(q & 511)], d, grid::even_signs(u32::from(q >> 9)));
+            }
         }
-        b.scales.copy_from_slice(bytemuck::cast_slice(&planes[1][2 * i..2 * i + 2]));
-        b.d = bits::get_half(planes[2], i);
+    }
+
+    fn is_finite(&self) -> bool {
+        bits::finite(self.d)
+    }
+
+    fn pack(&self, to: &mut Packer) {
+        to.put(0, self.qs.map(|qs| pack_codes(&qs)));
+        to.put(1, self.scales);
+        to.put(2, self.d);
+    }
+
+    fn unpack(from: &Unpacker) -> Self {
+        let chunks: [[u32; 2]; 8] = from.get(0);
+        let qs = chunks.map(|[low, signs]| unpack_codes(low, signs));
+        Self { d: from.get(2), qs, scales: from.get(1) }
     }
 }

@@ -3,17 +3,18 @@
 //!
 //! `w[i] = d * (0.5 + s[i / 32]) * 0.25 * grid[qs[i / 8]][i % 8] * sign[i]`
 
+use crate::format::block::{Block, Packer, Unpacker};
 use crate::format::ggml::grid;
-use crate::format::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
+use crate::format::{Blocks, Codebook, Codes, Coding, Format, Plane, bits};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Block {
+struct Iq2Xxs {
     d: [u8; 2],
     chunks: [Chunk; 8],
 }
-const _: () = assert!(size_of::<Block>() == 66);
+const _: () = assert!(size_of::<Iq2Xxs>() == 66);
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -29,24 +30,20 @@ pub static FORMAT: Format = Format {
     stem: "iq2_xxs",
     gguf_type: Some(16),
     codes: Codes::Integers,
-    coding: Coding::Blocks(Blocks {
-        weights: 256,
-        bytes: size_of::<Block>(),
-        decode,
-        encode: None,
-        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
-        planes: &[Plane::new("qs, signs", 64 * 8), Plane::new("d", 16)],
-        pack,
-        unpack,
-        book: Codebook::Grid(|| grid::words_of_nibbles(GRID)),
-    }),
+    coding: Coding::Blocks(Blocks::of::<Iq2Xxs>()),
     shader: include_str!("../../../shaders/decode/iq2_xxs.wgsl"),
 };
 
-fn decode(row: &[u8], out: &mut [f32]) {
-    for (b, out) in blocks::<Block>(row).iter().zip(out.as_chunks_mut::<256>().0) {
-        let d = bits::half(b.d);
-        for (chunk, out) in b.chunks.iter().zip(out.as_chunks_mut::<32>().0) {
+impl Block for Iq2Xxs {
+    type Weights = [f32; 256];
+
+    const PLANES: &'static [Plane] = &[Plane::new("qs, signs", 64 * 8), Plane::new("d", 16)];
+
+    const CODEBOOK: Codebook = Codebook::Grid(|| grid::words_of_nibbles(GRID));
+
+    fn decode(&self, out: &mut [f32; 256]) {
+        let d = bits::half(self.d);
+        for (chunk, out) in self.chunks.iter().zip(out.as_chunks_mut::<32>().0) {
             let signs = u32::from_le_bytes(chunk.signs);
             let d = d * (0.5 + (signs >> 28) as f32) * 0.25;
             for (l, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
@@ -54,26 +51,23 @@ fn decode(row: &[u8], out: &mut [f32]) {
             }
         }
     }
-}
 
-fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
-    for (i, b) in blocks::<Block>(row).iter().enumerate() {
-        for (c, chunk) in b.chunks.iter().enumerate() {
-            let to = 2 * (8 * i + c);
-            planes[0][to] = u32::from_le_bytes(chunk.qs);
-            planes[0][to + 1] = grid::pack_even_signs(u32::from_le_bytes(chunk.signs));
-        }
-        bits::put_half(planes[1], i, b.d);
+    fn is_finite(&self) -> bool {
+        bits::finite(self.d)
     }
-}
 
-fn unpack(planes: &[&[u32]], row: &mut [u8]) {
-    for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
-        for (c, chunk) in b.chunks.iter_mut().enumerate() {
-            let from = 2 * (8 * i + c);
-            chunk.qs = planes[0][from].to_le_bytes();
-            chunk.signs = grid::unpack_even_signs(planes[0][from + 1]).to_le_bytes();
-        }
-        b.d = bits::get_half(planes[1], i);
+    fn pack(&self, to: &mut Packer) {
+        let signs = |chunk: Chunk| grid::pack_even_signs(u32::from_le_bytes(chunk.signs));
+        to.put(0, self.chunks.map(|chunk| [u32::from_le_bytes(chunk.qs), signs(chunk)]));
+        to.put(1, self.d);
+    }
+
+    fn unpack(from: &Unpacker) -> Self {
+        let chunks: [[u32; 2]; 8] = from.get(0);
+        let chunk = |[qs, signs]: [u32; 2]| Chunk {
+            qs: qs.to_le_bytes(),
+            signs: grid::unpack_even_signs(signs).to_le_bytes(),
+        };
+        Self { d: from.get(1), chunks: chunks.map(chunk) }
     }
 }

@@ -3,18 +3,19 @@
 //!
 //! `w[i] = d * (0.5 + s[i / 32]) * 0.5 * grid[qs[i / 4]][i % 4] * sign[i]`
 
+use crate::format::block::{Block, Packer, Unpacker};
 use crate::format::ggml::grid;
-use crate::format::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
+use crate::format::{Blocks, Codebook, Codes, Coding, Format, Plane, bits};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Block {
+struct Iq3Xxs {
     d: [u8; 2],
     qs: [[u8; 8]; 8],
     signs: [[u8; 4]; 8],
 }
-const _: () = assert!(size_of::<Block>() == 98);
+const _: () = assert!(size_of::<Iq3Xxs>() == 98);
 
 static GRID: &[[u8; 4]] = grid::entries(include_bytes!("../tables/iq3_xxs_grid.bin"));
 
@@ -23,24 +24,21 @@ pub static FORMAT: Format = Format {
     stem: "iq3_xxs",
     gguf_type: Some(18),
     codes: Codes::Integers,
-    coding: Coding::Blocks(Blocks {
-        weights: 256,
-        bytes: size_of::<Block>(),
-        decode,
-        encode: None,
-        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
-        planes: &[Plane::new("qs", 64 * 8), Plane::new("signs", 32 * 8), Plane::new("d", 16)],
-        pack,
-        unpack,
-        book: Codebook::Grid(|| grid::words_of_quads(GRID)),
-    }),
+    coding: Coding::Blocks(Blocks::of::<Iq3Xxs>()),
     shader: include_str!("../../../shaders/decode/iq3_xxs.wgsl"),
 };
 
-fn decode(row: &[u8], out: &mut [f32]) {
-    for (b, out) in blocks::<Block>(row).iter().zip(out.as_chunks_mut::<256>().0) {
-        let d = bits::half(b.d);
-        for ((qs, signs), out) in b.qs.iter().zip(b.signs).zip(out.as_chunks_mut::<32>().0) {
+impl Block for Iq3Xxs {
+    type Weights = [f32; 256];
+
+    const PLANES: &'static [Plane] =
+        &[Plane::new("qs", 64 * 8), Plane::new("signs", 32 * 8), Plane::new("d", 16)];
+
+    const CODEBOOK: Codebook = Codebook::Grid(|| grid::words_of_quads(GRID));
+
+    fn decode(&self, out: &mut [f32; 256]) {
+        let d = bits::half(self.d);
+        for ((qs, signs), out) in self.qs.iter().zip(self.signs).zip(out.as_chunks_mut::<32>().0) {
             let signs = u32::from_le_bytes(signs);
             let d = d * (0.5 + (signs >> 28) as f32) * 0.5;
             for (l, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
@@ -49,26 +47,20 @@ fn decode(row: &[u8], out: &mut [f32]) {
             }
         }
     }
-}
 
-fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
-    for (i, b) in blocks::<Block>(row).iter().enumerate() {
-        for c in 0..8 {
-            let chunk = 8 * i + c;
-            planes[0][2 * chunk..2 * chunk + 2].copy_from_slice(&bytemuck::cast::<_, [u32; 2]>(b.qs[c]));
-            planes[1][chunk] = grid::pack_even_signs(u32::from_le_bytes(b.signs[c]));
-        }
-        bits::put_half(planes[2], i, b.d);
+    fn is_finite(&self) -> bool {
+        bits::finite(self.d)
     }
-}
 
-fn unpack(planes: &[&[u32]], row: &mut [u8]) {
-    for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
-        for c in 0..8 {
-            let chunk = 8 * i + c;
-            b.qs[c].copy_from_slice(bytemuck::cast_slice(&planes[0][2 * chunk..2 * chunk + 2]));
-            b.signs[c] = grid::unpack_even_signs(planes[1][chunk]).to_le_bytes();
-        }
-        b.d = bits::get_half(planes[2], i);
+    fn pack(&self, to: &mut Packer) {
+        to.put(0, self.qs);
+        to.put(1, self.signs.map(|signs| grid::pack_even_signs(u32::from_le_bytes(signs))));
+        to.put(2, self.d);
+    }
+
+    fn unpack(from: &Unpacker) -> Self {
+        let signs: [u32; 8] = from.get(1);
+        let signs = signs.map(|word| grid::unpack_even_signs(word).to_le_bytes());
+        Self { d: from.get(2), qs: from.get(0), signs }
     }
 }

@@ -2,33 +2,24 @@
 //!
 //! `w[i] = (q[i] - 1) * d`
 
-use crate::format::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
+use crate::format::block::{Block, Packer, Unpacker};
+use crate::format::{Blocks, Codes, Coding, Format, Plane, bits};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Block {
+struct Q2_0 {
     d: [u8; 2],
-    qs: [u8; 16],
+    qs: [[u8; 8]; 2],
 }
-const _: () = assert!(size_of::<Block>() == 18);
+const _: () = assert!(size_of::<Q2_0>() == 18);
 
 pub static FORMAT: Format = Format {
     name: "Q2_0",
     stem: "q2_0",
     gguf_type: Some(42),
     codes: Codes::Integers,
-    coding: Coding::Blocks(Blocks {
-        weights: 64,
-        bytes: size_of::<Block>(),
-        decode,
-        encode: None,
-        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
-        planes: &[Plane::new("qs", 2 * 256), Plane::new("d", 16 * 4)],
-        pack,
-        unpack,
-        book: Codebook::None,
-    }),
+    coding: Coding::Blocks(Blocks::of::<Q2_0>()),
     shader: include_str!("../../../shaders/decode/q2_0.wgsl"),
 };
 
@@ -43,31 +34,29 @@ fn join(codes: &[u8; 32]) -> [u8; 8] {
     std::array::from_fn(|j| (0..4).fold(0, |byte, e| byte | codes[j][e] << (2 * e)))
 }
 
-fn decode(row: &[u8], out: &mut [f32]) {
-    for (b, out) in blocks::<Block>(row).iter().zip(out.as_chunks_mut::<64>().0) {
-        let d = bits::half(b.d);
-        for (qs, out) in b.qs.as_chunks().0.iter().zip(out.as_chunks_mut::<32>().0) {
+impl Block for Q2_0 {
+    type Weights = [f32; 64];
+
+    const PLANES: &'static [Plane] = &[Plane::new("qs", 2 * 256), Plane::new("d", 16 * 4)];
+
+    fn decode(&self, out: &mut [f32; 64]) {
+        let d = bits::half(self.d);
+        for (qs, out) in self.qs.iter().zip(out.as_chunks_mut::<32>().0) {
             *out = codes(qs).map(|q| (f32::from(q) - 1.0) * d);
         }
     }
-}
 
-fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
-    for (i, b) in blocks::<Block>(row).iter().enumerate() {
-        for (qs, to) in b.qs.as_chunks().0.iter().zip(planes[0][4 * i..4 * i + 4].as_chunks_mut().0) {
-            *to = bits::pack_pairs(&codes(qs));
-        }
-        bits::put_half(planes[1], i, b.d);
+    fn is_finite(&self) -> bool {
+        bits::finite(self.d)
     }
-}
 
-fn unpack(planes: &[&[u32]], row: &mut [u8]) {
-    for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
-        for (qs, pairs) in
-            b.qs.as_chunks_mut().0.iter_mut().zip(planes[0][4 * i..4 * i + 4].as_chunks::<2>().0)
-        {
-            *qs = join(&bits::unpack_pairs(pairs));
-        }
-        b.d = bits::get_half(planes[1], i);
+    fn pack(&self, to: &mut Packer) {
+        to.put(0, self.qs.map(|qs| bits::pack_pairs(&codes(&qs))));
+        to.put(1, self.d);
+    }
+
+    fn unpack(from: &Unpacker) -> Self {
+        let qs: [[u32; 2]; 2] = from.get(0);
+        Self { d: from.get(1), qs: qs.map(|pairs| join(&bits::unpack_pairs(&pairs))) }
     }
 }

@@ -3,61 +3,56 @@
 //!
 //! `w[i] = d * (sc[i / 16] & 15) * q[i] - dmin * (sc[i / 16] >> 4)`
 
-use crate::format::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
+use crate::format::block::{Block, Packer, Unpacker};
+use crate::format::{Blocks, Codes, Coding, Format, Plane, bits};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Block {
+struct Q2K {
     sc: [u8; 16],
     qs: [u8; 64],
     d: [u8; 2],
     dmin: [u8; 2],
 }
-const _: () = assert!(size_of::<Block>() == 84);
+const _: () = assert!(size_of::<Q2K>() == 84);
 
 pub static FORMAT: Format = Format {
     name: "Q2_K",
     stem: "q2_k",
     gguf_type: Some(10),
     codes: Codes::Integers,
-    coding: Coding::Blocks(Blocks {
-        weights: 256,
-        bytes: size_of::<Block>(),
-        decode,
-        encode: None,
-        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d) && bits::finite(b.dmin)),
-        planes: &[Plane::new("qs", 2 * 256), Plane::new("sc", 16 * 8), Plane::new("dm", 32)],
-        pack,
-        unpack,
-        book: Codebook::None,
-    }),
+    coding: Coding::Blocks(Blocks::of::<Q2K>()),
     shader: include_str!("../../../shaders/decode/q2_k.wgsl"),
 };
 
-fn decode(row: &[u8], out: &mut [f32]) {
-    for (b, out) in blocks::<Block>(row).iter().zip(out.as_chunks_mut::<256>().0) {
-        let (d, dmin) = (bits::half(b.d), bits::half(b.dmin));
-        let q = bits::split_quarters(&b.qs);
+impl Block for Q2K {
+    type Weights = [f32; 256];
+
+    const PLANES: &'static [Plane] =
+        &[Plane::new("qs", 2 * 256), Plane::new("sc", 16 * 8), Plane::new("dm", 32)];
+
+    fn decode(&self, out: &mut [f32; 256]) {
+        let (d, dmin) = (bits::half(self.d), bits::half(self.dmin));
+        let q = bits::split_quarters(&self.qs);
         for (i, (q, out)) in q.as_chunks::<16>().0.iter().zip(out.as_chunks_mut::<16>().0).enumerate() {
-            let (d, m) = (d * f32::from(b.sc[i] & 15), dmin * f32::from(b.sc[i] >> 4));
+            let (d, m) = (d * f32::from(self.sc[i] & 15), dmin * f32::from(self.sc[i] >> 4));
             *out = q.map(|q| d * f32::from(q) - m);
         }
     }
-}
 
-fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
-    for (i, b) in blocks::<Block>(row).iter().enumerate() {
-        bits::pack_quarters(&mut planes[0][16 * i..16 * i + 16], &b.qs);
-        bits::put_words(&mut planes[1][4 * i..4 * i + 4], &b.sc);
-        planes[2][i] = bits::pack_dm(b.d, b.dmin);
+    fn is_finite(&self) -> bool {
+        bits::finite(self.d) && bits::finite(self.dmin)
     }
-}
 
-fn unpack(planes: &[&[u32]], row: &mut [u8]) {
-    for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
-        b.qs = bits::unpack_quarters(&planes[0][16 * i..16 * i + 16]);
-        b.sc = bits::bytes(&planes[1][4 * i..4 * i + 4]);
-        (b.d, b.dmin) = bits::unpack_dm(planes[2][i]);
+    fn pack(&self, to: &mut Packer) {
+        to.put(0, bits::pack_quarters(&self.qs));
+        to.put(1, self.sc);
+        to.put(2, [self.d, self.dmin]);
+    }
+
+    fn unpack(from: &Unpacker) -> Self {
+        let [d, dmin] = from.get(2);
+        Self { sc: from.get(1), qs: bits::unpack_quarters(&from.get(0)), d, dmin }
     }
 }

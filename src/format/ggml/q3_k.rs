@@ -2,40 +2,26 @@
 //!
 //! `w[i] = d * (sc[i / 16] - 32) * (q[i] - 4)`
 
-use crate::format::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
+use crate::format::block::{Block, Packer, Unpacker};
+use crate::format::{Blocks, Codes, Coding, Format, Plane, bits};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Block {
+struct Q3K {
     hmask: [u8; 32],
     qs: [u8; 64],
     scales: [u8; 12],
     d: [u8; 2],
 }
-const _: () = assert!(size_of::<Block>() == 110);
+const _: () = assert!(size_of::<Q3K>() == 110);
 
 pub static FORMAT: Format = Format {
     name: "Q3_K",
     stem: "q3_k",
     gguf_type: Some(11),
     codes: Codes::Integers,
-    coding: Coding::Blocks(Blocks {
-        weights: 256,
-        bytes: size_of::<Block>(),
-        decode,
-        encode: None,
-        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
-        planes: &[
-            Plane::new("qs", 2 * 256),
-            Plane::new("qh", 256),
-            Plane::new("sc", 16 * 8),
-            Plane::new("d", 16),
-        ],
-        pack,
-        unpack,
-        book: Codebook::None,
-    }),
+    coding: Coding::Blocks(Blocks::of::<Q3K>()),
     shader: include_str!("../../../shaders/decode/q3_k.wgsl"),
 };
 
@@ -52,34 +38,41 @@ fn packed_scales(sc: &[u8; 16]) -> [u8; 12] {
     })
 }
 
-fn decode(row: &[u8], out: &mut [f32]) {
-    for (b, out) in blocks::<Block>(row).iter().zip(out.as_chunks_mut::<256>().0) {
-        let (d, sc) = (bits::half(b.d), scales(&b.scales));
-        let low = bits::split_quarters(&b.qs);
+impl Block for Q3K {
+    type Weights = [f32; 256];
+
+    const PLANES: &'static [Plane] =
+        &[Plane::new("qs", 2 * 256), Plane::new("qh", 256), Plane::new("sc", 16 * 8), Plane::new("d", 16)];
+
+    fn decode(&self, out: &mut [f32; 256]) {
+        let (d, sc) = (bits::half(self.d), scales(&self.scales));
+        let low = bits::split_quarters(&self.qs);
         for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
             let d = d * (f32::from(sc[i]) - 32.0);
             for (j, out) in out.iter_mut().enumerate() {
-                let q = low[16 * i + j] | (b.hmask[i % 2 * 16 + j] >> (i / 2) & 1) << 2;
+                let q = low[16 * i + j] | (self.hmask[i % 2 * 16 + j] >> (i / 2) & 1) << 2;
                 *out = d * (f32::from(q) - 4.0);
             }
         }
     }
-}
 
-fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
-    for (i, b) in blocks::<Block>(row).iter().enumerate() {
-        bits::pack_quarters(&mut planes[0][16 * i..16 * i + 16], &b.qs);
-        planes[1][8 * i..8 * i + 8].copy_from_slice(&bits::pack_bit_columns(&b.hmask));
-        bits::put_words(&mut planes[2][4 * i..4 * i + 4], &scales(&b.scales));
-        bits::put_half(planes[3], i, b.d);
+    fn is_finite(&self) -> bool {
+        bits::finite(self.d)
     }
-}
 
-fn unpack(planes: &[&[u32]], row: &mut [u8]) {
-    for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
-        b.qs = bits::unpack_quarters(&planes[0][16 * i..16 * i + 16]);
-        b.hmask = bits::unpack_bit_columns(&planes[1][8 * i..8 * i + 8]);
-        b.scales = packed_scales(&bits::bytes(&planes[2][4 * i..4 * i + 4]));
-        b.d = bits::get_half(planes[3], i);
+    fn pack(&self, to: &mut Packer) {
+        to.put(0, bits::pack_quarters(&self.qs));
+        to.put(1, bits::pack_bit_columns(&self.hmask));
+        to.put(2, scales(&self.scales));
+        to.put(3, self.d);
+    }
+
+    fn unpack(from: &Unpacker) -> Self {
+        Self {
+            hmask: bits::unpack_bit_columns(&from.get(1)),
+            qs: bits::unpack_quarters(&from.get(0)),
+            scales: packed_scales(&from.get(2)),
+            d: from.get(3),
+        }
     }
 }

@@ -2,65 +2,58 @@
 //!
 //! `w[i] = d * (q[i] - 8)`
 
-use crate::format::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
+use crate::format::block::{Block, EncodeBlock, Packer, Unpacker};
+use crate::format::{Blocks, Codes, Coding, Format, Plane, bits};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Block {
+struct Q4_0 {
     d: [u8; 2],
     qs: [u8; 16],
 }
-const _: () = assert!(size_of::<Block>() == 18);
+const _: () = assert!(size_of::<Q4_0>() == 18);
 
 pub static FORMAT: Format = Format {
     name: "Q4_0",
     stem: "q4_0",
     gguf_type: Some(2),
     codes: Codes::Integers,
-    coding: Coding::Blocks(Blocks {
-        weights: 32,
-        bytes: size_of::<Block>(),
-        decode,
-        encode: Some(encode),
-        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
-        planes: &[Plane::new("qs", 4 * 256), Plane::new("d", 16 * 8)],
-        pack,
-        unpack,
-        book: Codebook::None,
-    }),
+    coding: Coding::Blocks(Blocks::of_encoded::<Q4_0>()),
     shader: include_str!("../../../shaders/decode/q4_0.wgsl"),
 };
 
-fn decode(row: &[u8], out: &mut [f32]) {
-    for (b, out) in blocks::<Block>(row).iter().zip(out.as_chunks_mut::<32>().0) {
-        let d = bits::half(b.d);
-        *out = bits::split_halves(&b.qs).map(|q| d * (f32::from(q) - 8.0));
+impl Block for Q4_0 {
+    type Weights = [f32; 32];
+
+    const PLANES: &'static [Plane] = &[Plane::new("qs", 4 * 256), Plane::new("d", 16 * 8)];
+
+    fn decode(&self, out: &mut [f32; 32]) {
+        let d = bits::half(self.d);
+        *out = bits::split_halves(&self.qs).map(|q| d * (f32::from(q) - 8.0));
+    }
+
+    fn is_finite(&self) -> bool {
+        bits::finite(self.d)
+    }
+
+    fn pack(&self, to: &mut Packer) {
+        to.put(0, bits::pack_halved_nibbles(&self.qs));
+        to.put(1, self.d);
+    }
+
+    fn unpack(from: &Unpacker) -> Self {
+        Self { d: from.get(1), qs: bits::join_halves(&bits::unpack_nibbles(&from.get(0))) }
     }
 }
 
-/// `d` is the weight of largest magnitude, with its sign, over -8; codes round half up and stop at 15.
-fn encode(weights: &[f32], row: &mut [u8]) {
-    for (w, b) in weights.as_chunks::<32>().0.iter().zip(bytemuck::cast_slice_mut::<_, Block>(row)) {
+impl EncodeBlock for Q4_0 {
+    /// `d` is the weight of largest magnitude, with its sign, over -8; codes round half up and stop at 15.
+    fn encode(w: &[f32; 32]) -> Self {
         let max = w.iter().fold(0f32, |max, w| if w.abs() > max.abs() { *w } else { max });
         let d = max / -8.0;
         let id = bits::inverse(d);
         let codes = w.map(|w| bits::truncate(w * id + 8.5).min(15) as u8);
-        b.d = bits::to_half(d);
-        b.qs = bits::join_halves(&codes);
-    }
-}
-
-fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
-    for (i, b) in blocks::<Block>(row).iter().enumerate() {
-        planes[0][4 * i..4 * i + 4].copy_from_slice(&bits::pack_halved_nibbles(&b.qs));
-        bits::put_half(planes[1], i, b.d);
-    }
-}
-
-fn unpack(planes: &[&[u32]], row: &mut [u8]) {
-    for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
-        b.qs = bits::join_halves(&bits::unpack_nibbles(&planes[0][4 * i..4 * i + 4]));
-        b.d = bits::get_half(planes[1], i);
+        Self { d: bits::to_half(d), qs: bits::join_halves(&codes) }
     }
 }

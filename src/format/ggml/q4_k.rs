@@ -2,62 +2,58 @@
 //!
 //! `w[i] = d * sc[i / 32] * q[i] - dmin * m[i / 32]`
 
-use crate::format::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
+use crate::format::block::{Block, Packer, Unpacker};
+use crate::format::{Blocks, Codes, Coding, Format, Plane, bits};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Block {
+struct Q4K {
     d: [u8; 2],
     dmin: [u8; 2],
     scales: [u8; 12],
     qs: [u8; 128],
 }
-const _: () = assert!(size_of::<Block>() == 144);
+const _: () = assert!(size_of::<Q4K>() == 144);
 
 pub static FORMAT: Format = Format {
     name: "Q4_K",
     stem: "q4_k",
     gguf_type: Some(12),
     codes: Codes::Integers,
-    coding: Coding::Blocks(Blocks {
-        weights: 256,
-        bytes: size_of::<Block>(),
-        decode,
-        encode: None,
-        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d) && bits::finite(b.dmin)),
-        planes: &[Plane::new("qs", 4 * 256), Plane::new("sc", 16 * 8), Plane::new("dm", 32)],
-        pack,
-        unpack,
-        book: Codebook::None,
-    }),
+    coding: Coding::Blocks(Blocks::of::<Q4K>()),
     shader: include_str!("../../../shaders/decode/q4_k.wgsl"),
 };
 
-fn decode(row: &[u8], out: &mut [f32]) {
-    for (b, out) in blocks::<Block>(row).iter().zip(out.as_chunks_mut::<256>().0) {
-        let (d, dmin) = (bits::half(b.d), bits::half(b.dmin));
-        let sc = bits::six_bit_pairs(&b.scales);
-        let codes = bits::split_pairs(&b.qs);
+impl Block for Q4K {
+    type Weights = [f32; 256];
+
+    const PLANES: &'static [Plane] =
+        &[Plane::new("qs", 4 * 256), Plane::new("sc", 16 * 8), Plane::new("dm", 32)];
+
+    fn decode(&self, out: &mut [f32; 256]) {
+        let (d, dmin) = (bits::half(self.d), bits::half(self.dmin));
+        let sc = bits::six_bit_pairs(&self.scales);
+        let codes = bits::split_pairs(&self.qs);
         for (c, (q, out)) in codes.as_chunks::<32>().0.iter().zip(out.as_chunks_mut::<32>().0).enumerate() {
             let (d, m) = (d * f32::from(sc[2 * c]), dmin * f32::from(sc[2 * c + 1]));
             *out = q.map(|q| d * f32::from(q) - m);
         }
     }
-}
 
-fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
-    for (i, b) in blocks::<Block>(row).iter().enumerate() {
-        bits::pack_pair_nibbles(&mut planes[0][32 * i..32 * i + 32], &b.qs);
-        bits::put_words(&mut planes[1][4 * i..4 * i + 4], &bits::six_bit_pairs(&b.scales));
-        planes[2][i] = bits::pack_dm(b.d, b.dmin);
+    fn is_finite(&self) -> bool {
+        bits::finite(self.d) && bits::finite(self.dmin)
     }
-}
 
-fn unpack(planes: &[&[u32]], row: &mut [u8]) {
-    for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
-        b.qs = bits::unpack_pair_nibbles(&planes[0][32 * i..32 * i + 32]);
-        b.scales = bits::packed_six_bit_pairs(&bits::bytes(&planes[1][4 * i..4 * i + 4]));
-        (b.d, b.dmin) = bits::unpack_dm(planes[2][i]);
+    fn pack(&self, to: &mut Packer) {
+        to.put(0, bits::pack_pair_nibbles(&self.qs));
+        to.put(1, bits::six_bit_pairs(&self.scales));
+        to.put(2, [self.d, self.dmin]);
+    }
+
+    fn unpack(from: &Unpacker) -> Self {
+        let [d, dmin] = from.get(2);
+        let scales = bits::packed_six_bit_pairs(&from.get(1));
+        Self { d, dmin, scales, qs: bits::unpack_pair_nibbles(&from.get(0)) }
     }
 }

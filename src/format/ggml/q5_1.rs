@@ -2,77 +2,75 @@
 //!
 //! `w[i] = d * q[i] + m`
 
-use crate::format::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
+use crate::format::block::{Block, EncodeBlock, Packer, Unpacker};
+use crate::format::{Blocks, Codes, Coding, Format, Plane, bits};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Block {
+struct Q5_1 {
     d: [u8; 2],
     m: [u8; 2],
     qh: [u8; 4],
     qs: [u8; 16],
 }
-const _: () = assert!(size_of::<Block>() == 24);
+const _: () = assert!(size_of::<Q5_1>() == 24);
 
 pub static FORMAT: Format = Format {
     name: "Q5_1",
     stem: "q5_1",
     gguf_type: Some(7),
     codes: Codes::Integers,
-    coding: Coding::Blocks(Blocks {
-        weights: 32,
-        bytes: size_of::<Block>(),
-        decode,
-        encode: Some(encode),
-        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d) && bits::finite(b.m)),
-        planes: &[Plane::new("qs", 4 * 256), Plane::new("qh", 256), Plane::new("dm", 32 * 8)],
-        pack,
-        unpack,
-        book: Codebook::None,
-    }),
+    coding: Coding::Blocks(Blocks::of_encoded::<Q5_1>()),
     shader: include_str!("../../../shaders/decode/q5_1.wgsl"),
 };
 
-fn decode(row: &[u8], out: &mut [f32]) {
-    for (b, out) in blocks::<Block>(row).iter().zip(out.as_chunks_mut::<32>().0) {
-        let d = bits::half(b.d);
-        let m = bits::half(b.m);
-        *out = codes(b).map(|q| d * f32::from(q) + m);
-    }
-}
-
-fn codes(b: &Block) -> [u8; 32] {
+fn codes(b: &Q5_1) -> [u8; 32] {
     bits::add_fifth_bits(&bits::split_halves(&b.qs), u32::from_le_bytes(b.qh))
 }
 
-/// `d` spans smallest to largest weight in 31 steps from `m`; codes round half up.
-fn encode(weights: &[f32], row: &mut [u8]) {
-    for (w, b) in weights.as_chunks::<32>().0.iter().zip(bytemuck::cast_slice_mut::<_, Block>(row)) {
+impl Block for Q5_1 {
+    type Weights = [f32; 32];
+
+    const PLANES: &'static [Plane] =
+        &[Plane::new("qs", 4 * 256), Plane::new("qh", 256), Plane::new("dm", 32 * 8)];
+
+    fn decode(&self, out: &mut [f32; 32]) {
+        let d = bits::half(self.d);
+        let m = bits::half(self.m);
+        *out = codes(self).map(|q| d * f32::from(q) + m);
+    }
+
+    fn is_finite(&self) -> bool {
+        bits::finite(self.d) && bits::finite(self.m)
+    }
+
+    fn pack(&self, to: &mut Packer) {
+        to.put(0, bits::pack_halved_nibbles(&self.qs));
+        to.put(1, bits::pack_bits(u32::from_le_bytes(self.qh)));
+        to.put(2, [self.d, self.m]);
+    }
+
+    fn unpack(from: &Unpacker) -> Self {
+        let [d, m] = from.get(2);
+        Self {
+            d,
+            m,
+            qh: bits::unpack_bits(from.get(1)).to_le_bytes(),
+            qs: bits::join_halves(&bits::unpack_nibbles(&from.get(0))),
+        }
+    }
+}
+
+impl EncodeBlock for Q5_1 {
+    /// `d` spans smallest to largest weight in 31 steps from `m`; codes round half up.
+    fn encode(w: &[f32; 32]) -> Self {
         let min = w.iter().fold(f32::MAX, |min, w| if *w < min { *w } else { min });
         let max = w.iter().fold(-f32::MAX, |max, w| if *w > max { *w } else { max });
         let d = (max - min) / 31.0;
         let id = bits::inverse(d);
         let codes = w.map(|w| bits::truncate((w - min) * id + 0.5) as u8);
-        b.d = bits::to_half(d);
-        b.m = bits::to_half(min);
-        b.qs = bits::join_halves(&codes);
-        b.qh = bits::fifth_bits(&codes).to_le_bytes();
-    }
-}
-
-fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
-    for (i, b) in blocks::<Block>(row).iter().enumerate() {
-        planes[0][4 * i..4 * i + 4].copy_from_slice(&bits::pack_halved_nibbles(&b.qs));
-        planes[1][i] = bits::pack_bits(u32::from_le_bytes(b.qh));
-        planes[2][i] = bits::pack_dm(b.d, b.m);
-    }
-}
-
-fn unpack(planes: &[&[u32]], row: &mut [u8]) {
-    for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
-        b.qs = bits::join_halves(&bits::unpack_nibbles(&planes[0][4 * i..4 * i + 4]));
-        b.qh = bits::unpack_bits(planes[1][i]).to_le_bytes();
-        (b.d, b.m) = bits::unpack_dm(planes[2][i]);
+        let qh = bits::fifth_bits(&codes).to_le_bytes();
+        Self { d: bits::to_half(d), m: bits::to_half(min), qh, qs: bits::join_halves(&codes) }
     }
 }

@@ -2,35 +2,25 @@
 //!
 //! `w[i] = (trit[i] - 1) * d`; trit `n` of byte `b` is `((b * 3^n mod 256) * 3) >> 8`
 
-use crate::format::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
+use crate::format::block::{Block, Packer, Unpacker};
+use crate::format::{Blocks, Codes, Coding, Format, Plane, bits};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Block {
+struct Tq1_0 {
     qs: [[u8; 16]; 3],
     qh: [u8; 4],
     d: [u8; 2],
 }
-const _: () = assert!(size_of::<Block>() == 54);
+const _: () = assert!(size_of::<Tq1_0>() == 54);
 
 pub static FORMAT: Format = Format {
     name: "TQ1_0",
     stem: "tq1_0",
     gguf_type: Some(34),
     codes: Codes::Integers,
-    coding: Coding::Blocks(Blocks {
-        weights: 256,
-        bytes: size_of::<Block>(),
-        decode,
-        encode: None,
-        is_finite: |row| blocks::<Block>(row).iter().all(|b| bits::finite(b.d)),
-        // The bytes as they are: several bytes mean the same five trits, so nothing smaller than the byte is lossless.
-        planes: &[Plane::new("qs", 48 * 8), Plane::new("qh", 4 * 8), Plane::new("d", 16)],
-        pack,
-        unpack,
-        book: Codebook::None,
-    }),
+    coding: Coding::Blocks(Blocks::of::<Tq1_0>()),
     shader: include_str!("../../../shaders/decode/tq1_0.wgsl"),
 };
 
@@ -41,7 +31,7 @@ fn trit(byte: u8, n: u32) -> u8 {
 }
 
 /// The first 32 bytes hold weights 0..160, the next 16 weights 160..240, `qh` the last 16.
-fn codes(b: &Block) -> [u8; 256] {
+fn codes(b: &Tq1_0) -> [u8; 256] {
     let mut codes = [0; 256];
     trits(b.qs[..2].as_flattened(), &mut codes[..160]);
     trits(&b.qs[2], &mut codes[160..240]);
@@ -56,25 +46,29 @@ fn trits(bytes: &[u8], codes: &mut [u8]) {
     }
 }
 
-fn decode(row: &[u8], out: &mut [f32]) {
-    for (b, out) in blocks::<Block>(row).iter().zip(out.as_chunks_mut::<256>().0) {
-        let d = bits::half(b.d);
-        out.iter_mut().zip(codes(b)).for_each(|(out, q)| *out = (f32::from(q) - 1.0) * d);
-    }
-}
+impl Block for Tq1_0 {
+    type Weights = [f32; 256];
 
-fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
-    for (i, b) in blocks::<Block>(row).iter().enumerate() {
-        planes[0][12 * i..12 * i + 12].copy_from_slice(&bytemuck::cast::<_, [u32; 12]>(b.qs));
-        planes[1][i] = u32::from_le_bytes(b.qh);
-        bits::put_half(planes[2], i, b.d);
-    }
-}
+    // The bytes as they are: several bytes mean the same five trits, so nothing smaller than the byte is lossless.
+    const PLANES: &'static [Plane] =
+        &[Plane::new("qs", 48 * 8), Plane::new("qh", 4 * 8), Plane::new("d", 16)];
 
-fn unpack(planes: &[&[u32]], row: &mut [u8]) {
-    for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
-        b.qs.as_flattened_mut().copy_from_slice(bytemuck::cast_slice(&planes[0][12 * i..12 * i + 12]));
-        b.qh = planes[1][i].to_le_bytes();
-        b.d = bits::get_half(planes[2], i);
+    fn decode(&self, out: &mut [f32; 256]) {
+        let d = bits::half(self.d);
+        out.iter_mut().zip(codes(self)).for_each(|(out, q)| *out = (f32::from(q) - 1.0) * d);
+    }
+
+    fn is_finite(&self) -> bool {
+        bits::finite(self.d)
+    }
+
+    fn pack(&self, to: &mut Packer) {
+        to.put(0, self.qs);
+        to.put(1, self.qh);
+        to.put(2, self.d);
+    }
+
+    fn unpack(from: &Unpacker) -> Self {
+        Self { qs: from.get(0), qh: from.get(1), d: from.get(2) }
     }
 }

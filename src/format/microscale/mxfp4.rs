@@ -2,36 +2,27 @@
 //!
 //! `w[i] = 2^(e - 128) * book[q[i]]`
 
+use crate::format::block::{Block, Packer, Unpacker};
 use crate::format::storage::Part;
-use crate::format::{Blocks, Codebook, Codes, Coding, Format, Layout, Plane, Storage, bits, blocks};
+use crate::format::{Blocks, Codebook, Codes, Coding, Format, Layout, Plane, Storage, bits};
 use bytemuck::{Pod, Zeroable};
 use bytes::Bytes;
 use std::ops::Range;
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Block {
+struct Mxfp4 {
     e: u8,
     qs: [u8; 16],
 }
-const _: () = assert!(size_of::<Block>() == 17);
+const _: () = assert!(size_of::<Mxfp4>() == 17);
 
 pub static FORMAT: Format = Format {
     name: "MXFP4",
     stem: "mxfp4",
     gguf_type: Some(39),
     codes: Codes::Integers,
-    coding: Coding::Blocks(Blocks {
-        weights: 32,
-        bytes: size_of::<Block>(),
-        decode,
-        encode: None,
-        is_finite: |row| blocks::<Block>(row).iter().all(|b| b.e <= LARGEST),
-        planes: &[Plane::new("qs", 4 * 256), Plane::new("e", 8 * 8)],
-        pack,
-        unpack,
-        book: Codebook::Sixteen(VALUES),
-    }),
+    coding: Coding::Blocks(Blocks::of::<Mxfp4>()),
     shader: include_str!("../../../shaders/decode/mxfp4.wgsl"),
 };
 
@@ -54,24 +45,29 @@ fn scale(e: u8) -> f32 {
     }
 }
 
-fn decode(row: &[u8], out: &mut [f32]) {
-    for (b, out) in blocks::<Block>(row).iter().zip(out.as_chunks_mut::<32>().0) {
-        let d = scale(b.e);
-        *out = bits::split_halves(&b.qs).map(|q| d * VALUES[usize::from(q)]);
-    }
-}
+impl Block for Mxfp4 {
+    type Weights = [f32; 32];
 
-fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
-    for (i, b) in blocks::<Block>(row).iter().enumerate() {
-        planes[0][4 * i..4 * i + 4].copy_from_slice(&bits::pack_halved_nibbles(&b.qs));
-        bits::put_byte(planes[1], i, b.e);
-    }
-}
+    const PLANES: &'static [Plane] = &[Plane::new("qs", 4 * 256), Plane::new("e", 8 * 8)];
 
-fn unpack(planes: &[&[u32]], row: &mut [u8]) {
-    for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
-        b.qs = bits::join_halves(&bits::unpack_nibbles(&planes[0][4 * i..4 * i + 4]));
-        b.e = planes[1][i / 4].to_le_bytes()[i % 4];
+    const CODEBOOK: Codebook = Codebook::Sixteen(VALUES);
+
+    fn decode(&self, out: &mut [f32; 32]) {
+        let d = scale(self.e);
+        *out = bits::split_halves(&self.qs).map(|q| d * VALUES[usize::from(q)]);
+    }
+
+    fn is_finite(&self) -> bool {
+        self.e <= LARGEST
+    }
+
+    fn pack(&self, to: &mut Packer) {
+        to.put(0, bits::pack_halved_nibbles(&self.qs));
+        to.put(1, self.e);
+    }
+
+    fn unpack(from: &Unpacker) -> Self {
+        Self { e: from.get(1), qs: bits::join_halves(&bits::unpack_nibbles(&from.get(0))) }
     }
 }
 

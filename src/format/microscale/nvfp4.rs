@@ -3,34 +3,25 @@
 //!
 //! `w[i] = d[i / 16] / 2 * book[q[i]]`
 
+use crate::format::block::{Block, Packer, Unpacker};
 use crate::format::microscale::mxfp4::VALUES;
-use crate::format::{Blocks, Codebook, Codes, Coding, Format, Plane, bits, blocks};
+use crate::format::{Blocks, Codebook, Codes, Coding, Format, Plane, bits};
 use bytemuck::{Pod, Zeroable};
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Block {
+struct Nvfp4 {
     d: [u8; 4],
     qs: [[u8; 8]; 4],
 }
-const _: () = assert!(size_of::<Block>() == 36);
+const _: () = assert!(size_of::<Nvfp4>() == 36);
 
 pub static FORMAT: Format = Format {
     name: "NVFP4",
     stem: "nvfp4",
     gguf_type: Some(40),
     codes: Codes::Integers,
-    coding: Coding::Blocks(Blocks {
-        weights: 64,
-        bytes: size_of::<Block>(),
-        decode,
-        encode: None,
-        is_finite: |_| true,
-        planes: &[Plane::new("qs", 4 * 256), Plane::new("d", 16 * 8)],
-        pack,
-        unpack,
-        book: Codebook::Sixteen(VALUES),
-    }),
+    coding: Coding::Blocks(Blocks::of::<Nvfp4>()),
     shader: include_str!("../../../shaders/decode/nvfp4.wgsl"),
 };
 
@@ -53,30 +44,36 @@ fn codes32(qs: &[[u8; 8]]) -> [u8; 32] {
     std::array::from_fn(|e| codes(&qs[e / 16])[e % 16])
 }
 
-fn decode(row: &[u8], out: &mut [f32]) {
-    for (b, out) in blocks::<Block>(row).iter().zip(out.as_chunks_mut::<64>().0) {
+impl Block for Nvfp4 {
+    type Weights = [f32; 64];
+
+    const PLANES: &'static [Plane] = &[Plane::new("qs", 4 * 256), Plane::new("d", 16 * 8)];
+
+    const CODEBOOK: Codebook = Codebook::Sixteen(VALUES);
+
+    fn decode(&self, out: &mut [f32; 64]) {
         for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            let d = scale(b.d[i]);
-            *out = codes(&b.qs[i]).map(|q| d * VALUES[usize::from(q)]);
+            let d = scale(self.d[i]);
+            *out = codes(&self.qs[i]).map(|q| d * VALUES[usize::from(q)]);
         }
     }
-}
 
-fn pack(row: &[u8], planes: &mut [&mut [u32]]) {
-    for (i, b) in blocks::<Block>(row).iter().enumerate() {
-        for (half, to) in planes[0][8 * i..8 * i + 8].chunks_exact_mut(4).enumerate() {
-            to.copy_from_slice(&bits::pack_nibbles(&codes32(&b.qs[2 * half..])));
-        }
-        planes[1][i] = u32::from_le_bytes(b.d);
+    fn is_finite(&self) -> bool {
+        true
     }
-}
 
-fn unpack(planes: &[&[u32]], row: &mut [u8]) {
-    for (i, b) in bytemuck::cast_slice_mut::<_, Block>(row).iter_mut().enumerate() {
-        for (s, qs) in b.qs.iter_mut().enumerate() {
-            let codes = bits::unpack_nibbles(&planes[0][8 * i + s / 2 * 4..][..4]);
-            *qs = std::array::from_fn(|j| codes[s % 2 * 16 + j] | codes[s % 2 * 16 + 8 + j] << 4);
-        }
-        b.d = planes[1][i].to_le_bytes();
+    fn pack(&self, to: &mut Packer) {
+        to.put(0, [&self.qs[..2], &self.qs[2..]].map(|qs| bits::pack_nibbles(&codes32(qs))));
+        to.put(1, self.d);
+    }
+
+    fn unpack(from: &Unpacker) -> Self {
+        let codes: [[u32; 4]; 2] = from.get(0);
+        let codes = codes.map(|words| bits::unpack_nibbles(&words));
+        let qs = |s: usize| {
+            let codes = &codes[s / 2][s % 2 * 16..];
+            std::array::from_fn(|j| codes[j] | codes[8 + j] << 4)
+        };
+        Self { d: from.get(1), qs: std::array::from_fn(qs) }
     }
 }

@@ -3,9 +3,11 @@
 //!
 //! `w[i] = e2m1(q[i]) * (d[i / 16] / global)`; ModelOpt has `d[i / 16] * global`. Each rounds once to f32, the scale first.
 
+use crate::error::Result;
 use crate::format::bits::largest;
 use crate::format::fp8::fp8_e4m3;
 use crate::format::microscale::mxfp4::SIGNED;
+use crate::format::recipe::{Encoder, Job};
 use crate::format::storage::{Part, f32_bytes};
 use crate::format::{Codebook, Codes, Coding, Format, Layout, Parts, Plane, Storage, bits};
 use bytes::Bytes;
@@ -20,7 +22,7 @@ pub static FORMAT: Format = Format {
     codes: Codes::Integers,
     coding: Coding::Parts(Parts {
         bits_per_weight: 4.5,
-        encode,
+        encoder: &CompressedTensors,
         layout: |_| layout(&Global::Factor(1.0).scales()),
     }),
     shader: include_str!("../../../shaders/decode/nvfp4_global.wgsl"),
@@ -66,8 +68,8 @@ pub(crate) struct Nvfp4 {
 
 impl Nvfp4 {
     /// Columns are a multiple of 16.
-    pub fn new(shape: (usize, usize), codes: Bytes, d: Bytes, global: Global) -> Self {
-        Self { shape: [shape.0, shape.1], codes, d, global, scales: global.scales() }
+    pub fn new(shape: [usize; 2], codes: Bytes, d: Bytes, global: Global) -> Self {
+        Self { shape, codes, d, global, scales: global.scales() }
     }
 
     /// Codes and scales of a row.
@@ -132,22 +134,31 @@ fn layout(scales: &Arc<[f32]>) -> Layout {
     }
 }
 
-/// Encodes as compressed-tensors does: the largest scale becomes 448, all are rounded to E4M3, and then the codes.
-fn encode(shape: (usize, usize), weights: &[f32]) -> Arc<dyn Storage> {
-    let absmax = largest(weights);
-    // 448 times 6 is the largest number that both together can say.
-    let global = if absmax > 0.0 { (448.0 * 6.0 / absmax).min(f32::MAX) } else { 1.0 };
-    let row = |row: usize| {
-        let weights = &weights[row * shape.1..(row + 1) * shape.1];
-        let d: Vec<u8> = weights.chunks(16).map(|w| fp8_e4m3::KIND.code(largest(w) / 6.0 * global)).collect();
-        let code =
-            |(i, w): (usize, &f32)| encode_one(*w, fp8_e4m3::KIND.values[usize::from(d[i / 16])] / global);
-        let codes: Vec<u8> = weights.iter().enumerate().map(code).collect();
-        let bytes: Vec<u8> = codes.chunks(2).map(|q| q[0] | q.get(1).map_or(0, |q| q << 4)).collect();
-        (bytes, d)
-    };
-    let (codes, d): (Vec<_>, Vec<_>) = (0..shape.0).into_par_iter().map(row).unzip();
-    Arc::new(Nvfp4::new(shape, codes.concat().into(), d.concat().into(), Global::Divisor(global)))
+/// Encodes as compressed-tensors does: the largest scale becomes 448, all are rounded to E4M3, and
+/// then the codes.
+struct CompressedTensors;
+
+impl Encoder for CompressedTensors {
+    fn encode(&self, job: &Job) -> Result<Arc<dyn Storage>> {
+        let [rows, cols] = job.shape;
+        let absmax = largest(job.weights);
+        // 448 times 6 is the largest number that both together can say.
+        let global = if absmax > 0.0 { (448.0 * 6.0 / absmax).min(f32::MAX) } else { 1.0 };
+        let row = |row: usize| {
+            let weights = &job.weights[row * cols..(row + 1) * cols];
+            let d: Vec<u8> =
+                weights.chunks(16).map(|w| fp8_e4m3::KIND.code(largest(w) / 6.0 * global)).collect();
+            let code = |(i, w): (usize, &f32)| {
+                encode_one(*w, fp8_e4m3::KIND.values[usize::from(d[i / 16])] / global)
+            };
+            let codes: Vec<u8> = weights.iter().enumerate().map(code).collect();
+            let bytes: Vec<u8> = codes.chunks(2).map(|q| q[0] | q.get(1).map_or(0, |q| q << 4)).collect();
+            (bytes, d)
+        };
+        let (codes, d): (Vec<_>, Vec<_>) = (0..rows).into_par_iter().map(row).unzip();
+        let (codes, d) = (codes.concat().into(), d.concat().into());
+        Ok(Arc::new(Nvfp4::new(job.shape, codes, d, Global::Divisor(global))))
+    }
 }
 
 /// Half-way between the magnitudes of E2M1.

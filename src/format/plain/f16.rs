@@ -2,39 +2,33 @@
 //!
 //! `w[i] = f32(w[i])`; encoded by rounding to nearest even.
 
-use crate::format::{Blocks, Codebook, Codes, Coding, Format, Plane, bits};
+use crate::format::plain::{EncodeNumber, Number};
+use crate::format::{Blocks, Codes, Coding, Format};
+use half::f16;
 
 pub static FORMAT: Format = Format {
     name: "F16",
     stem: "f16",
     gguf_type: Some(1),
     codes: Codes::None,
-    coding: Coding::Blocks(Blocks {
-        weights: 1,
-        bytes: 2,
-        decode,
-        encode: Some(encode),
-        is_finite: |row| halves(row).all(|h| half::f16::from_bits(h).is_finite()),
-        planes: &[Plane::new("w", 256 * 16)],
-        pack: bits::pack_halves,
-        unpack: bits::unpack_halves,
-        book: Codebook::None,
-    }),
+    coding: Coding::Blocks(Blocks::of_encoded_numbers::<f16>()),
     shader: include_str!("../../../shaders/decode/f16.wgsl"),
 };
 
-fn halves(row: &[u8]) -> impl Iterator<Item = u16> {
-    row.as_chunks().0.iter().map(|bytes| u16::from_le_bytes(*bytes))
+impl Number for f16 {
+    type Bytes = [u8; 2];
+
+    fn weight(bytes: [u8; 2]) -> f32 {
+        Self::from_le_bytes(bytes).to_f32()
+    }
+
+    fn is_finite(bytes: [u8; 2]) -> bool {
+        Self::from_le_bytes(bytes).is_finite()
+    }
 }
 
-fn decode(row: &[u8], out: &mut [f32]) {
-    out.iter_mut().zip(halves(row)).for_each(|(out, h)| *out = half::f16::from_bits(h).to_f32());
-}
-
-fn encode(weights: &[f32], row: &mut [u8]) {
-    row.as_chunks_mut()
-        .0
-        .iter_mut()
-        .zip(weights)
-        .for_each(|(to, w)| *to = half::f16::from_f32(*w).to_le_bytes());
+impl EncodeNumber for f16 {
+    fn encode(w: f32) -> [u8; 2] {
+        Self::from_f32(w).to_le_bytes()
+    }
 }

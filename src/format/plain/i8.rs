@@ -2,27 +2,22 @@
 //!
 //! `w[i] = f32(w[i])`
 
-use crate::format::{Blocks, Codebook, Codes, Coding, Format, Plane, bits};
+use crate::format::plain::Number;
+use crate::format::{Blocks, Codes, Coding, Format};
 
 pub static FORMAT: Format = Format {
     name: "I8",
     stem: "i8",
     gguf_type: Some(24),
     codes: Codes::Integers,
-    coding: Coding::Blocks(Blocks {
-        weights: 1,
-        bytes: 1,
-        decode,
-        encode: None,
-        is_finite: |_| true,
-        planes: &[Plane::new("w", 256 * 8)],
-        pack: bits::pack_plain,
-        unpack: bits::unpack_plain,
-        book: Codebook::None,
-    }),
+    coding: Coding::Blocks(Blocks::of_numbers::<i8>()),
     shader: include_str!("../../../shaders/decode/i8.wgsl"),
 };
 
-fn decode(row: &[u8], out: &mut [f32]) {
-    out.iter_mut().zip(row).for_each(|(out, w)| *out = f32::from(*w as i8));
+impl Number for i8 {
+    type Bytes = [u8; 1];
+
+    fn weight(bytes: [u8; 1]) -> f32 {
+        f32::from(Self::from_le_bytes(bytes))
+    }
 }

@@ -1,8 +1,9 @@
 //! The encoder against vectors made by bitsandbytes.
 
-use super::{Dtype, FourBit, Recipe, dynamic_map};
+use super::{FourBit, dynamic_map};
+use crate::format::recipe::{Dtype, FourBitConfig, Recipe};
 use crate::format::storage::Part;
-use crate::format::{Storage, by_name};
+use crate::format::{self, Storage, by_name};
 use crate::tensor::PackedTensor;
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -25,14 +26,15 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 fn encode(name: &str, file: &SafeTensors) -> PackedTensor {
     let format = by_name(&name[..3]).expect("named after the format");
     let state = state(file.tensor(&format!("packed.weight.{}", suffix(name))).expect("it is there").data());
-    let recipe = Recipe {
+    let config = FourBitConfig {
         block: state["blocksize"].as_u64().expect("a number") as usize,
         double: state.get("nested_blocksize").is_some(),
         dtype: state["dtype"].as_str().and_then(Dtype::from_name).expect("a type"),
     };
     let weights = file.tensor("w_f32").expect("it is there");
-    let shape = (weights.shape()[0], weights.shape()[1]);
-    PackedTensor::encode_four_bit(name, format, shape, &floats(weights.data()), recipe).expect("finite")
+    let shape = [weights.shape()[0], weights.shape()[1]];
+    PackedTensor::encode(name, shape, &floats(weights.data()), &Recipe::four_bit(format, config))
+        .expect("finite")
 }
 
 fn suffix(name: &str) -> String {
@@ -94,11 +96,11 @@ fn normals(count: usize) -> Vec<f32> {
 #[test]
 fn normal_weights_lose_as_little_as_with_bitsandbytes() {
     let weights = normals(1 << 20);
-    for (name, wanted) in [("NF4", 0.0728), ("FP4", 0.0965)] {
-        let format = by_name(name).expect("a format of the table");
+    for (format, wanted) in [(format::NF4, 0.0728), (format::FP4, 0.0965)] {
+        let name = format.name;
         for double in [false, true] {
-            let recipe = Recipe { double, ..Recipe::default() };
-            let packed = PackedTensor::encode_four_bit("w", format, (1024, 1024), &weights, recipe);
+            let recipe = Recipe::four_bit(format, FourBitConfig { double, ..FourBitConfig::default() });
+            let packed = PackedTensor::encode("w", [1024, 1024], &weights, &recipe);
             let decoded = packed.expect("finite").dequantize();
             let error = |(a, b): (&f32, &f32)| f64::from((a - b).abs());
             let mean = weights.iter().zip(&decoded).map(error).sum::<f64>() / weights.len() as f64;
@@ -115,9 +117,9 @@ fn weights_beyond_f32_are_found() {
         let mut book = [0.5; 16];
         book[15] = value;
         let weight = FourBit {
-            format: by_name("NF4").expect("a format of the table"),
+            format: format::NF4,
             shape: vec![1, 64],
-            recipe: Recipe::default(),
+            config: FourBitConfig::default(),
             codes: vec![code; 32].into(),
             absmax: vec![3e38],
             book,
