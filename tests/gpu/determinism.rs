@@ -74,7 +74,7 @@ fn kernels(candidates: Vec<Candidate>) -> Vec<Candidate> {
 
 #[test]
 fn fifty_runs_of_every_kernel_give_the_same_bits() {
-    let _stated = pipelines(85);
+    let _stated = pipelines(65);
     let (failures, done) = side_by_side(runtimes(), |variant| {
         let (mut failures, mut done) = (vec![], 0);
         let runtime = variant.runtime();
@@ -106,7 +106,7 @@ fn fifty_runs_of_every_kernel_give_the_same_bits() {
 /// The same column at every position of a batch of random others, by every kernel.
 #[test]
 fn a_column_does_not_depend_on_its_position() {
-    let _stated = pipelines(60);
+    let _stated = pipelines(45);
     let (m, k, n) = (70, 512, 33);
     let (failures, done) = side_by_side(runtimes(), |variant| {
         let (mut failures, mut done) = (vec![], 0);
@@ -181,9 +181,9 @@ impl Job {
 
 #[test]
 fn eight_threads_on_one_runtime_give_the_bits_of_one() {
-    let _stated = pipelines(100);
+    let _stated = pipelines(75);
     for variant in first(&runtimes(), 1) {
-        let jobs: Vec<_> = (0..8).map(Job::new).collect();
+        let jobs: Vec<_> = first(&[0, 1, 2, 3, 4, 5, 6, 7], 4).iter().map(|i| Job::new(*i)).collect();
         let alone: Vec<_> = jobs.iter().map(|job| job.run(variant.runtime())).collect();
         // A new one, so that threads compile at once what they share.
         let runtime = open(&Options { disk_cache: false, ..variant.options() });
@@ -191,7 +191,7 @@ fn eight_threads_on_one_runtime_give_the_bits_of_one() {
             for first in 0..8 {
                 let (jobs, alone, runtime) = (&jobs, &alone, &runtime);
                 scope.spawn(move || {
-                    for i in (first..first + 8).map(|i| i % 8) {
+                    for i in (first..first + jobs.len()).map(|i| i % jobs.len()) {
                         let same = jobs[i].run(runtime) == alone[i];
                         assert!(same, "{}: {} differs", variant.name, jobs[i].packed.name());
                     }
