@@ -58,22 +58,22 @@ impl PackedTensor {
         Ok(Self { name, format: storage.layout().format, rows, cols, storage })
     }
 
-    /// A tensor of several parts that an encoder has made of finite weights. The scales of huge ones
-    /// may be infinite all the same: their sums and differences overflow, and LLM.int8 makes halves
-    /// of the weights first.
+    /// A tensor of several parts that an encoder has made of finite weights. The scales of huge
+    /// ones may be infinite all the same: their sums and differences overflow, and LLM.int8 makes
+    /// halves of the weights first.
     pub(crate) fn encoded(name: String, [rows, cols]: [usize; 2], storage: Arc<dyn Storage>) -> Result<Self> {
         let packed = Self::from_storage(name, (rows, cols), storage)?;
         packed.check_finite()?;
         Ok(packed)
     }
 
-    /// Encodes f32 weights `[rows, cols]` by a recipe on the CPU, rows in parallel. [`Recipe`] has an
-    /// example; [`Runtime::encode`](crate::Runtime::encode) is a device's twin.
+    /// Encodes f32 weights `[rows, cols]` by a recipe on the CPU, rows in parallel. [`Recipe`] has
+    /// an example; [`Runtime::encode`](crate::Runtime::encode) is a device's twin.
     ///
     /// # Errors
     /// [`Error::Argument`] if the format has no encoder or not the choice that the recipe makes,
-    /// [`Error::NonFinite`] if a weight or a scale made of them is NaN or infinite, [`Error::Shape`]
-    /// if `weights` has another length, and as in [`PackedTensor::new`].
+    /// [`Error::NonFinite`] if a weight or a scale made of them is NaN or infinite,
+    /// [`Error::Shape`] if `weights` has another length, and as in [`PackedTensor::new`].
     pub fn encode(
         name: impl Into<String>,
         shape: [usize; 2],

@@ -43,17 +43,18 @@ pub struct TensorReport {
     pub why_not: Option<String>,
 }
 
-/// Writes `model` to the GGUF file `out` with its weight matrices encoded by `recipe`; all else is copied unchanged.
+/// Writes `model` to the GGUF file `out` with its weight matrices encoded by `recipe`; all else is
+/// copied unchanged.
 ///
 /// Weight matrices are the F64, F32, F16 and BF16 tensors of two or more dimensions that are named `…weight`, except norms,
 /// position and token-type embeddings and expert gates. F64 is rounded to f32 first. Names and metadata stay as they are. `progress` is called
 /// before each tensor with its position and itself.
 ///
 /// # Errors
-/// [`Error::Argument`] if the format has no encoder or place in GGUF files, or not the choice that the
-/// recipe makes, or `out` is a file of the model,
-/// [`Error::UnsupportedFormat`] for a tensor whose type GGUF cannot hold, [`Error::NonFinite`] for a weight
-/// that is NaN or infinite, and those of [`gguf_write::write`].
+/// [`Error::Argument`] if the format has no encoder or place in GGUF files, or not the choice that
+/// the recipe makes, or `out` is a file of the model, [`Error::UnsupportedFormat`] for a tensor
+/// whose type GGUF cannot hold, [`Error::NonFinite`] for a weight that is NaN or infinite, and
+/// those of [`gguf_write::write`].
 pub fn quantize(
     model: &Model,
     out: &Path,

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 /// A format of bitsandbytes, with what its user may choose.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Target {
-    /// NF4 or FP4. For a whole checkpoint [`FourBitConfig::dtype`] does not matter: it is what each weight was.
+    /// NF4 or FP4. For a whole checkpoint [`FourBitConfig::dtype`] does not matter: it is what each
+    /// weight was.
     FourBit(&'static Format, FourBitConfig),
     /// INT8 for LLM.int8.
     Int8 {

@@ -250,10 +250,11 @@ fn no_adapter_hint() -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn adapter(name: &str, backend: &str) -> AdapterSummary {
+    /// An adapter of which nothing but this is known.
+    pub fn adapter(name: &str, backend: &str) -> AdapterSummary {
         AdapterSummary {
             name: name.into(),
             backend: backend.into(),

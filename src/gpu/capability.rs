@@ -19,8 +19,8 @@ struct Row {
     help: &'static str,
     /// Its letter in the name of a file of measured choices.
     letter: char,
-    /// The feature that a device needs for it, under the name that adapters list it by. None if every
-    /// device will do.
+    /// The feature that a device needs for it, under the name that adapters list it by. None if
+    /// every device will do.
     feature: Option<(&'static str, wgpu::Features)>,
     /// Its place among the switches that are tried on a wrong result: what drivers get wrong most
     /// often comes first.

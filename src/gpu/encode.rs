@@ -63,12 +63,12 @@ impl<'a> From<&'a wgpu::Buffer> for EncodeInput<'a> {
 
 impl Runtime {
     /// [`PackedTensor::encode`] with the device's help: the same bytes. NF4, FP4 and LLM.int8's
-    /// INT8 have an encoder there; all else is encoded by the CPU, scales of NF4 and FP4 that are to
-    /// be quantized themselves among it.
+    /// INT8 have an encoder there; all else is encoded by the CPU, scales of NF4 and FP4 that are
+    /// to be quantized themselves among it.
     ///
     /// It pays where the weights already lie on the device ([`EncodeInput::Device`]), or where
-    /// copying them there is faster than the processor is: 4 bytes a weight go up, and a little more
-    /// than half a byte (INT8: one and a half) comes back.
+    /// copying them there is faster than the processor is: 4 bytes a weight go up, and a little
+    /// more than half a byte (INT8: one and a half) comes back.
     /// `docs/lab/2026-11-21-encode-four-bit.md` has figures.
     ///
     /// ```no_run

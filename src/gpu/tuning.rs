@@ -236,21 +236,11 @@ impl std::fmt::Debug for Tuning {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::adapters::tests::adapter;
 
     fn summary() -> AdapterSummary {
-        AdapterSummary {
-            name: "llvmpipe (LLVM 15.0.6, 256 bits)".into(),
-            backend: "Vulkan".into(),
-            kind: "Cpu".into(),
-            driver: "llvmpipe Mesa 22.3.6".into(),
-            compiler: None,
-            features: vec![],
-            subgroup: None,
-            max_binding: 0,
-            max_buffer: 0,
-            max_workgroup_memory: 0,
-            max_workgroup: 0,
-        }
+        let (kind, driver) = ("Cpu".into(), "llvmpipe Mesa 22.3.6".into());
+        AdapterSummary { kind, driver, ..adapter("llvmpipe (LLVM 15.0.6, 256 bits)", "Vulkan") }
     }
 
     /// Files that are there already are found and read: their names and keys stay.

@@ -202,7 +202,8 @@ pub fn on_a_device_of(required_limits: wgpu::Limits) -> qmatmul::error::Result<R
     Ok(runtime)
 }
 
-/// What a buffer of f32 holds once everything that was submitted has run. It needs the usage `COPY_SRC`.
+/// What a buffer of f32 holds once everything that was submitted has run. It needs the usage
+/// `COPY_SRC`.
 pub fn read(runtime: &Runtime, buffer: &wgpu::Buffer) -> Vec<f32> {
     let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
     let descriptor =

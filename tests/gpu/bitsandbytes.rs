@@ -141,7 +141,8 @@ fn every_layout_of_blocks_on_every_kernel() {
     for (i, &(m, k, block, n, why)) in LAYOUTS.iter().enumerate() {
         let config = FourBitConfig { block, double: i % 2 == 1, ..FourBitConfig::default() };
         let weights = check::activations(m * k, i as u64);
-        // Layouts with and without double quantization take turns in pairs, so that each format has both.
+        // Layouts with and without double quantization take turns in pairs, so that each format has
+        // both.
         let names = if i / 2 % 2 == 0 { ["NF4", "FP4"] } else { ["FP4", "NF4"] };
         for &name in first(&names, 1) {
             let format = format::by_name(name).expect("a format of the table");

@@ -7,8 +7,8 @@ use qmatmul::gpu::Upload;
 use qmatmul::kernel::{self, Activations, Candidate, Problem};
 use qmatmul::{MatmulOptions, Options, PackedTensor, Runtime, Weights, format};
 
-/// Blocks, a codebook, rounded activations; in the full lane super-blocks, a table and plain floats,
-/// too.
+/// Blocks, a codebook, rounded activations; in the full lane super-blocks, a table and plain
+/// floats, too.
 const CASES: &[(&str, Activations)] = &[
     ("Q4_0", Activations::F32),
     ("NF4", Activations::F32),

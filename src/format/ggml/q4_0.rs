@@ -48,7 +48,8 @@ impl Block for Q4_0 {
 }
 
 impl EncodeBlock for Q4_0 {
-    /// `d` is the weight of largest magnitude, with its sign, over -8; codes round half up and stop at 15.
+    /// `d` is the weight of largest magnitude, with its sign, over -8; codes round half up and stop
+    /// at 15.
     fn encode(w: &[f32; 32]) -> Self {
         let max = w.iter().fold(0f32, |max, w| if w.abs() > max.abs() { *w } else { max });
         let d = max / -8.0;

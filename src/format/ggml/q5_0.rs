@@ -59,7 +59,8 @@ impl Block for Q5_0 {
 }
 
 impl EncodeBlock for Q5_0 {
-    /// `d` is the weight of largest magnitude, with its sign, over -16; codes round half up and stop at 31.
+    /// `d` is the weight of largest magnitude, with its sign, over -16; codes round half up and
+    /// stop at 31.
     fn encode(w: &[f32; 32]) -> Self {
         let max = w.iter().fold(0f32, |max, w| if w.abs() > max.abs() { *w } else { max });
         let d = max / -16.0;

@@ -49,7 +49,8 @@ fn trits(bytes: &[u8], codes: &mut [u8]) {
 impl Block for Tq1_0 {
     type Weights = [f32; 256];
 
-    // The bytes as they are: several bytes mean the same five trits, so nothing smaller than the byte is lossless.
+    // The bytes as they are: several bytes mean the same five trits, so nothing smaller than the
+    // byte is lossless.
     const PLANES: &'static [Plane] =
         &[Plane::new("qs", 48 * 8), Plane::new("qh", 4 * 8), Plane::new("d", 16)];
 
