@@ -41,19 +41,10 @@ fn codes(b: &Q6K) -> [u8; 256] {
     codes
 }
 
-/// Inverse of [`codes`]: `ql` and `qh`.
-fn join(codes: &[u8; 256]) -> ([u8; 128], [u8; 64]) {
-    let (mut ql, mut qh) = ([0; 128], [0; 64]);
-    for (half, codes) in codes.as_chunks::<128>().0.iter().enumerate() {
-        let (ql, qh) = (&mut ql.as_chunks_mut::<64>().0[half], &mut qh.as_chunks_mut::<32>().0[half]);
-        for i in 0..32 {
-            let [a, b, c, d] = [codes[i], codes[32 + i], codes[64 + i], codes[96 + i]];
-            ql[i] = a & 15 | c << 4;
-            ql[32 + i] = b & 15 | d << 4;
-            qh[i] = a >> 4 | b >> 4 << 2 | c >> 4 << 4 | d >> 4 << 6;
-        }
-    }
-    (ql, qh)
+/// The chunks of a half lie in `ql` as low, low, high, high nibbles of its two runs of bytes. [`bits::pack_pair_nibbles`]
+/// gives low, high, low, high: the two in the middle change places. Its own inverse.
+fn swap([a, b, c, d, e, f, g, h]: [[u32; 4]; 8]) -> [[u32; 4]; 8] {
+    [a, c, b, d, e, g, f, h]
 }
 
 impl Block for Q6K {
@@ -80,20 +71,14 @@ impl Block for Q6K {
     }
 
     fn pack(&self, to: &mut Packer) {
-        let codes: [[u8; 32]; 8] = bytemuck::cast(codes(self));
-        to.put(0, codes.map(|codes| bits::pack_nibbles(&codes)));
-        to.put(1, codes.map(|codes| bits::pack_pairs(&codes.map(|q| q >> 4))));
+        to.put(0, swap(bytemuck::cast(bits::pack_pair_nibbles(&self.ql))));
+        to.put(1, bits::pack_quarters(&self.qh));
         to.put(2, self.sc);
         to.put(3, self.d);
     }
 
     fn unpack(from: &Unpacker) -> Self {
-        let (low, high): ([[u32; 4]; 8], [[u32; 2]; 8]) = (from.get(0), from.get(1));
-        let codes: [[u8; 32]; 8] = std::array::from_fn(|c| {
-            let (low, high) = (bits::unpack_nibbles(&low[c]), bits::unpack_pairs(&high[c]));
-            std::array::from_fn(|e| low[e] | high[e] << 4)
-        });
-        let (ql, qh) = join(&bytemuck::cast(codes));
-        Self { ql, qh, sc: from.get(2), d: from.get(3) }
+        let ql = bits::unpack_pair_nibbles(&bytemuck::cast(swap(from.get(0))));
+        Self { ql, qh: bits::unpack_quarters(&from.get(1)), sc: from.get(2), d: from.get(3) }
     }
 }
