@@ -28,42 +28,71 @@ pub enum Target {
 /// # Errors
 /// [`Error::Gpu`] with the file and line below `shaders/` that naga complains about.
 pub fn translate(source: &Source, target: Target) -> Result<Vec<u8>> {
-    if target == Target::Wgsl {
-        return Ok(source.text.clone().into_bytes());
-    }
-    let (module, info) = validate(source, capabilities(target))?;
-    let fail = |message: String| Error::Gpu { doing: format!("translating to {target:?}"), message };
     match target {
-        Target::Wgsl => unreachable!("returned above"),
-        Target::Spirv => {
-            let options = spv::Options { lang_version: (1, 3), ..Default::default() };
-            let words = spv::write_vec(&module, &info, &options, None).map_err(|e| fail(e.to_string()))?;
-            Ok(words.iter().flat_map(|w| w.to_le_bytes()).collect())
-        }
-        Target::Msl => {
-            let options =
-                msl::Options { lang_version: (3, 1), fake_missing_bindings: true, ..Default::default() };
-            let (text, _) = msl::write_string(&module, &info, &options, &Default::default())
-                .map_err(|e| fail(e.to_string()))?;
-            Ok(text.into_bytes())
-        }
-        Target::Hlsl | Target::Hlsl51 => {
-            let options = match target {
-                Target::Hlsl51 => shader_model_5_1(&module),
-                _ => hlsl::Options {
+        Target::Wgsl => Ok(source.text.clone().into_bytes()),
+        _ => Parsed::new(source.clone())?.write(target),
+    }
+}
+
+/// A composed shader as naga has read it: read once, written in any number of languages.
+pub(crate) struct Parsed {
+    pub source: Source,
+    pub module: naga::Module,
+    pub info: ModuleInfo,
+}
+
+impl Parsed {
+    /// Parses and validates a composed shader, with everything allowed: what a language lacks its
+    /// writer rejects.
+    pub fn new(source: Source) -> Result<Self> {
+        let module = naga::front::wgsl::parse_str(&source.text)
+            .map_err(|e| located(&source, e.location(&source.text).map(|l| l.line_number), e.message()))?;
+        let info = validate(&source, &module, Capabilities::all())?;
+        Ok(Self { source, module, info })
+    }
+
+    pub fn write(&self, target: Target) -> Result<Vec<u8>> {
+        let (module, info) = (&self.module, &self.info);
+        let fail = |message: String| Error::Gpu { doing: format!("translating to {target:?}"), message };
+        match target {
+            Target::Wgsl => Ok(self.source.text.clone().into_bytes()),
+            Target::Spirv => {
+                let options = spv::Options { lang_version: (1, 3), ..Default::default() };
+                let words = spv::write_vec(module, info, &options, None).map_err(|e| fail(e.to_string()))?;
+                Ok(words.iter().flat_map(|w| w.to_le_bytes()).collect())
+            }
+            Target::Msl => {
+                let options =
+                    msl::Options { lang_version: (3, 1), fake_missing_bindings: true, ..Default::default() };
+                let (text, _) = msl::write_string(module, info, &options, &Default::default())
+                    .map_err(|e| fail(e.to_string()))?;
+                Ok(text.into_bytes())
+            }
+            Target::Hlsl => {
+                let options = hlsl::Options {
                     shader_model: hlsl::ShaderModel::V6_2,
                     fake_missing_bindings: true,
                     ..Default::default()
-                },
-            };
-            let pipeline = Default::default();
-            let mut text = String::new();
-            hlsl::Writer::new(&mut text, &options, &pipeline)
-                .write(&module, &info, None)
-                .map_err(|e| fail(e.to_string()))?;
-            Ok(text.into_bytes())
+                };
+                write_hlsl(module, info, &options).map_err(fail)
+            }
+            Target::Hlsl51 => {
+                let info = validate(&self.source, module, Capabilities::SHADER_FLOAT16_IN_FLOAT32)?;
+                write_hlsl(module, &info, &shader_model_5_1(module)).map_err(fail)
+            }
         }
     }
+}
+
+fn write_hlsl(
+    module: &naga::Module,
+    info: &ModuleInfo,
+    options: &hlsl::Options,
+) -> std::result::Result<Vec<u8>, String> {
+    let mut text = String::new();
+    let pipeline = Default::default();
+    hlsl::Writer::new(&mut text, options, &pipeline).write(module, info, None).map_err(|e| e.to_string())?;
+    Ok(text.into_bytes())
 }
 
 /// What wgpu sets for FXC and trusted shaders. Registers are counted by kind, in the order of bindings.
@@ -89,30 +118,18 @@ fn shader_model_5_1(module: &naga::Module) -> hlsl::Options {
     }
 }
 
-/// What a shader may use there.
-fn capabilities(target: Target) -> Capabilities {
-    match target {
-        Target::Hlsl51 => Capabilities::SHADER_FLOAT16_IN_FLOAT32,
-        // What a language lacks its writer rejects.
-        _ => Capabilities::all(),
-    }
-}
-
-/// Parses and validates a composed shader.
-fn validate(source: &Source, capabilities: Capabilities) -> Result<(naga::Module, ModuleInfo)> {
-    let module = naga::front::wgsl::parse_str(&source.text)
-        .map_err(|e| located(source, e.location(&source.text).map(|l| l.line_number), e.message()))?;
+/// What naga knows of a module whose shader may use no more than these capabilities.
+fn validate(source: &Source, module: &naga::Module, capabilities: Capabilities) -> Result<ModuleInfo> {
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     if capabilities.contains(Capabilities::SUBGROUP) {
         validator
             .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
             .subgroup_operations(SubgroupOperationSet::all());
     }
-    let info = validator.validate(&module).map_err(|e| {
+    validator.validate(module).map_err(|e| {
         let line = e.location(&source.text).map(|l| l.line_number);
         located(source, line, &e.emit_to_string(&source.text))
-    })?;
-    Ok((module, info))
+    })
 }
 
 fn located(source: &Source, line: Option<u32>, message: &str) -> Error {

@@ -55,6 +55,12 @@ pub struct Source {
 }
 
 impl Source {
+    /// A shader of one part.
+    #[cfg(test)]
+    pub(crate) fn of(text: impl Into<String>) -> Self {
+        Self { text: text.into(), parts: vec![(1, "shader".into())] }
+    }
+
     /// The file and line (both from 1) behind a line of the composed text.
     pub fn locate(&self, line: usize) -> (&str, usize) {
         let at = self.parts.partition_point(|(first, _)| *first <= line).saturating_sub(1);

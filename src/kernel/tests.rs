@@ -1,6 +1,6 @@
 //! Shaders against Rust: every composed cell validates, translates, and says the same as its configuration.
 
-use super::compose::compose;
+use super::compose::{Source, compose};
 use super::op;
 use super::plan::{self, Params};
 use super::shard::{DeviceLayout, Stack, Weight, shards};
@@ -9,8 +9,10 @@ use super::*;
 use crate::format::{self, Codes, FORMATS, Format, Layout};
 use crate::gpu::Capability;
 use crate::tensor::PackedTensor;
+use crate::translate::{Parsed, Target};
 use naga::valid::{Capabilities, SubgroupOperationSet, ValidationFlags, Validator};
 use rayon::prelude::*;
+use std::sync::LazyLock;
 
 fn caps(software: bool, subgroup: Option<(u32, u32)>) -> Caps {
     Caps { software, subgroup, max_loops: Some(65_000), ..Caps::everything() }
@@ -108,33 +110,27 @@ fn request(cols: usize, batch: usize) -> Problem {
 
 fn parse(kernel: &Kernel, config: &KernelConfig, format: &'static Format) -> naga::Module {
     let source = compose(kernel, config, &format.layout(COLS).into());
-    naga::front::wgsl::parse_str(&source.text)
-        .unwrap_or_else(|e| panic!("{} of {}:\n{}", kernel.name, format.name, e.emit_to_string(&source.text)))
+    Parsed::new(source).unwrap_or_else(|e| panic!("{} of {}: {e}", kernel.name, format.name)).module
 }
 
 #[test]
 fn every_cell_validates_and_needs_what_its_configuration_says() {
-    for (kernel, config, format) in cells() {
-        let module = parse(kernel, &config, format);
-        let capabilities = Capabilities::SUBGROUP
-            | Capabilities::SHADER_FLOAT16_IN_FLOAT32
-            | Capabilities::SHADER_FLOAT16
-            | Capabilities::SHADER_INT64
-            | Capabilities::COOPERATIVE_MATRIX;
+    let capabilities = Capabilities::SUBGROUP
+        | Capabilities::SHADER_FLOAT16_IN_FLOAT32
+        | Capabilities::SHADER_FLOAT16
+        | Capabilities::SHADER_INT64
+        | Capabilities::COOPERATIVE_MATRIX;
+    CELLS.par_iter().for_each(|cell| {
+        let (name, module) = (cell.name(), &cell.parsed.module);
         let mut validator = Validator::new(ValidationFlags::all(), capabilities);
         validator
             .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
             .subgroup_operations(SubgroupOperationSet::all());
-        let name = format!("{} of {}", kernel.name, format.name);
-        validator.validate(&module).unwrap_or_else(|e| panic!("{name}: {e:?}"));
-        let entry = &module.entry_points[0];
-        assert_eq!((entry.name.as_str(), entry.workgroup_size), ("main", [config.workgroup, 1, 1]), "{name}");
-        assert_eq!(
-            workgroup_memory(&module),
-            config.memory(&format.layout(COLS)),
-            "{name}: workgroup memory"
-        );
-    }
+        validator.validate(module).unwrap_or_else(|e| panic!("{name}: {e:?}"));
+        let (entry, workgroup) = (&module.entry_points[0], [cell.config.workgroup, 1, 1]);
+        assert_eq!((entry.name.as_str(), entry.workgroup_size), ("main", workgroup), "{name}");
+        assert_eq!(workgroup_memory(module), cell.config.memory(&cell.layout), "{name}: workgroup memory");
+    });
 }
 
 fn workgroup_memory(module: &naga::Module) -> u32 {
@@ -167,8 +163,8 @@ fn params_are_laid_out_as_in_the_shader() {
 
 #[test]
 fn bindings_are_where_the_device_layer_puts_them() {
-    for (kernel, config, format) in cells() {
-        for (_, v) in parse(kernel, &config, format).global_variables.iter() {
+    for cell in CELLS.iter() {
+        for (_, v) in cell.parsed.module.global_variables.iter() {
             let Some(binding) = &v.binding else { continue };
             let wanted = match v.name.as_deref() {
                 Some("params") => 0,
@@ -179,9 +175,9 @@ fn bindings_are_where_the_device_layer_puts_them() {
                 Some("book") => 5,
                 Some("routes") => 6,
                 Some("row_scales") => 7,
-                other => panic!("{}: binding {other:?}", kernel.name),
+                other => panic!("{}: binding {other:?}", cell.name()),
             };
-            assert_eq!((binding.group, binding.binding), (0, wanted));
+            assert_eq!((binding.group, binding.binding), (0, wanted), "{}", cell.name());
         }
     }
 }
@@ -210,14 +206,29 @@ fn layouts() -> Vec<Layout> {
     all
 }
 
-/// Every cell as composed text: all of [`cells`], and for other layouts one configuration of the kernels that have an addressing of their own.
-fn sources() -> Vec<(&'static Kernel, KernelConfig, &'static str, compose::Source)> {
+/// A composed shader and what it was composed of.
+struct Cell {
+    kernel: &'static Kernel,
+    config: KernelConfig,
+    layout: Layout,
+    parsed: Parsed,
+}
+
+impl Cell {
+    fn name(&self) -> String {
+        format!("{} of {}", self.kernel.name, self.layout.format.name)
+    }
+}
+
+/// Every shader that any device could ask for: all of [`cells`], and for other layouts one configuration of the kernels
+/// that have an addressing of their own. Parsed once for all tests.
+static CELLS: LazyLock<Vec<Cell>> = LazyLock::new(|| {
     let mut seen = std::collections::HashSet::new();
     let mut all = vec![];
     let mut push = |kernel: &'static Kernel, config: KernelConfig, layout: &Layout| {
         let source = compose::compose(kernel, &config, &layout.clone().into());
         if seen.insert(source.text.clone()) {
-            all.push((kernel, config, layout.format.name, source));
+            all.push((kernel, config, layout.clone(), source));
         }
     };
     let cells = cells();
@@ -237,31 +248,36 @@ fn sources() -> Vec<(&'static Kernel, KernelConfig, &'static str, compose::Sourc
             }
         }
     }
-    all
-}
+    let parse = |(kernel, config, layout, source): (&'static Kernel, _, Layout, _)| {
+        let parsed = Parsed::new(source)
+            .unwrap_or_else(|e| panic!("{} of {}: {e}", kernel.name, layout.format.name));
+        Cell { kernel, config, layout, parsed }
+    };
+    all.into_par_iter().map(parse).collect()
+});
 
 /// Every composed shader in every language. Where `QMATMUL_SHADERS` names a folder they are left there, for the compilers that
 /// `scripts/drivers.sh` runs over them.
 #[test]
 fn every_cell_translates_to_every_backend() {
-    use crate::translate::{Target, translate};
     let spirv_val = std::process::Command::new("spirv-val").arg("--version").output().is_ok();
     let folder = std::env::var_os("QMATMUL_SHADERS").map(std::path::PathBuf::from);
-    sources().into_par_iter().enumerate().for_each(|(i, (kernel, config, format, source))| {
+    CELLS.par_iter().enumerate().for_each(|(i, cell)| {
+        let Cell { kernel, config, layout, parsed } = cell;
         let keep = |extension: &str, code: &[u8]| {
             if let Some(folder) = &folder {
-                let path = folder.join(format!("{i:04}.{}.{format}.{extension}", kernel.name));
+                let path = folder.join(format!("{i:04}.{}.{}.{extension}", kernel.name, layout.format.name));
                 std::fs::write(&path, code).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
             }
         };
-        keep("wgsl", source.text.as_bytes());
+        keep("wgsl", parsed.source.text.as_bytes());
         for (target, extension) in [(Target::Spirv, "spv"), (Target::Msl, "metal"), (Target::Hlsl, "hlsl")] {
-            let name = format!("{} of {format} to {target:?}", kernel.name);
+            let name = format!("{} to {target:?}", cell.name());
             let cooperative = config.enables.contains(&"wgpu_cooperative_matrix");
             if cooperative && target == Target::Hlsl {
                 continue; // naga has no cooperative matrices there, and wgpu offers none on DX12
             }
-            let code = translate(&source, target).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let code = parsed.write(target).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert!(!code.is_empty(), "{name}");
             keep(extension, &code);
             // The validator of Debian 12 does not know the capability.
@@ -269,9 +285,9 @@ fn every_cell_translates_to_every_backend() {
                 validate_spirv(&name, &code);
             }
         }
-        match translate(&source, Target::Hlsl51) {
+        match parsed.write(Target::Hlsl51) {
             Ok(code) => keep("hlsl51", &code),
-            Err(e) => assert!(beyond_shader_model_5_1(&config), "{} of {format} to FXC: {e}", kernel.name),
+            Err(e) => assert!(beyond_shader_model_5_1(config), "{} to FXC: {e}", cell.name()),
         }
     });
 }
@@ -280,13 +296,8 @@ fn every_cell_translates_to_every_backend() {
 ///
 /// FXC, which compiles for DirectX 12 wherever there is no DXC, makes a dot product with a row of the unit matrix of such a read: -0
 /// becomes 0, and one value that is not finite makes NaN of its neighbours. In a loop it refuses such a write (X3511).
-pub(crate) fn variable_components(text: &str) -> Vec<u32> {
-    let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(text)));
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
-    validator
-        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
-        .subgroup_operations(SubgroupOperationSet::all());
-    let info = validator.validate(&module).unwrap_or_else(|e| panic!("{}", e.emit_to_string(text)));
+pub(crate) fn variable_components(parsed: &Parsed) -> Vec<u32> {
+    let Parsed { source, module, info } = parsed;
     let functions = module.functions.iter().map(|(handle, function)| (function, &info[handle]));
     let entries = module.entry_points.iter().enumerate();
     let entries = entries.map(|(i, entry)| (&entry.function, info.get_entry_point(i)));
@@ -295,11 +306,16 @@ pub(crate) fn variable_components(text: &str) -> Vec<u32> {
         for (handle, expression) in function.expressions.iter() {
             let naga::Expression::Access { base, .. } = expression else { continue };
             if is_vector(info[*base].ty.inner_with(&module.types), &module.types) {
-                lines.push(function.expressions.get_span(handle).location(text).line_number);
+                lines.push(function.expressions.get_span(handle).location(&source.text).line_number);
             }
         }
     }
     lines
+}
+
+/// The same of a shader that is not composed of parts.
+fn variable_components_of(text: &str) -> Vec<u32> {
+    variable_components(&Parsed::new(Source::of(text)).unwrap_or_else(|e| panic!("{e}")))
 }
 
 /// A vector, or a pointer to one.
@@ -314,20 +330,18 @@ fn is_vector(ty: &naga::TypeInner, types: &naga::UniqueArena<naga::Type>) -> boo
 
 #[test]
 fn vectors_are_indexed_by_constants() {
-    let sources = sources();
-    let found: std::collections::BTreeSet<String> = sources
+    let found: std::collections::BTreeSet<String> = CELLS
         .par_iter()
-        .flat_map_iter(|(_, _, _, source)| {
-            let lines = variable_components(&source.text);
-            lines.into_iter().map(|line| {
-                let (path, line) = source.locate(line as usize);
+        .flat_map_iter(|Cell { parsed, .. }| {
+            variable_components(parsed).into_iter().map(|line| {
+                let (path, line) = parsed.source.locate(line as usize);
                 format!("{path}:{line}")
             })
         })
         .collect();
     assert!(found.is_empty(), "components of vectors at indices that are not constant: {found:#?}");
     for edge in [8, 16] {
-        assert_eq!(variable_components(&compose::cooperative_probe(edge, 64)), [0; 0]);
+        assert_eq!(variable_components_of(&compose::cooperative_probe(edge, 64)), [0; 0]);
     }
 }
 
@@ -339,7 +353,7 @@ fn variable_components_of_every_kind_are_found() {
     let text = compose(kernel, &config, &format::Q4_0.layout(COLS).into()).text;
     let at = "    decode_init(lane);\n";
     assert_eq!(text.matches(at).count(), 1);
-    let lines = |code: &str| variable_components(&text.replace(at, &format!("{code}{at}")));
+    let lines = |code: &str| variable_components_of(&text.replace(at, &format!("{code}{at}")));
     for (code, found) in [
         ("let a = vec4<f32>(1.0); let b = a[lane & 3u];", 1),
         ("var a = vec2<i32>(0); let b = a[lane & 1u];", 1),

@@ -491,9 +491,9 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Three runs, and more while none is fast enough: what else the machine does makes some slow, but none fast.
+/// A run, and more while none is fast enough: what else the machine does makes some slow, but none fast.
 fn runs(path: &Path, mmap: bool, longest: Duration) -> Vec<Opened> {
-    let mut runs: Vec<Opened> = (0..3).map(|_| measure(path, mmap)).collect();
+    let mut runs = vec![measure(path, mmap)];
     while runs.len() < 20 && runs.iter().all(|run| run.usual_time() > longest) {
         runs.push(measure(path, mmap));
     }
@@ -535,17 +535,25 @@ fn time_is_linear_in_the_file() {
     ];
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file");
-    let time = |bytes: Vec<u8>| {
+    let time = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
-        [(); 5].map(|()| measure(&path, false).usual_time()).into_iter().min().unwrap()
+        measure(&path, false).usual_time()
     };
     let mut failures = Vec::new();
     for (name, make) in makers {
-        let [small, large] = [32_000, 128_000].map(|count| time(make(count)));
-        println!("{name:36} {small:>10.1?} {large:>10.1?}");
+        let files = [32_000, 128_000].map(make);
+        let mut least = [Duration::MAX; 2];
         // Four times the tensors, and the caches they no longer fit into; the square would be sixteen times.
-        if large > 8 * small + Duration::from_millis(25) {
-            failures.push(format!("{name}: {small:?} for a quarter, {large:?} for all"));
+        let is_slow = |[small, large]: [Duration; 2]| large > 8 * small + Duration::from_millis(25);
+        for round in 0..5 {
+            if round >= 2 && !is_slow(least) {
+                break;
+            }
+            least = [0, 1].map(|i| least[i].min(time(&files[i])));
+        }
+        println!("{name:36} {least:>10.1?}");
+        if is_slow(least) {
+            failures.push(format!("{name}: {least:?} for a quarter and for all"));
         }
     }
     assert!(failures.is_empty(), "{failures:#?}");

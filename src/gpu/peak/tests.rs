@@ -1,6 +1,8 @@
 //! The probes' shaders without a device, and the figures on whatever device there is.
 
 use super::probe::{Params, Shader};
+use crate::kernel::compose::Source;
+use crate::translate::{Parsed, Target};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 
 macro_rules! probe {
@@ -28,43 +30,33 @@ fn shaders() -> Vec<Shader<'static>> {
     ]
 }
 
-fn parse(shader: &Shader) -> naga::Module {
-    let text = shader.compose();
-    naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&text)))
+fn parse(shader: &Shader) -> Parsed {
+    Parsed::new(Source::of(shader.compose())).unwrap_or_else(|e| panic!("{}: {e}", shader.name))
 }
 
 #[test]
 fn probes_translate_to_every_backend() {
-    use naga::back::{hlsl, msl, spv};
     for shader in shaders() {
-        let (module, name) = (parse(&shader), shader.name);
-        let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16).validate(&module);
-        let info = info.unwrap_or_else(|e| panic!("{name}: {e:?}"));
-        let options = spv::Options { lang_version: (1, 3), ..Default::default() };
-        spv::write_vec(&module, &info, &options, None).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let options =
-            msl::Options { lang_version: (3, 1), fake_missing_bindings: true, ..Default::default() };
-        msl::write_string(&module, &info, &options, &Default::default())
-            .unwrap_or_else(|e| panic!("{name}: {e}"));
-        let shader_model = hlsl::ShaderModel::V6_2;
-        let options = hlsl::Options { shader_model, fake_missing_bindings: true, ..Default::default() };
-        hlsl::Writer::new(&mut String::new(), &options, &Default::default())
-            .write(&module, &info, None)
-            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        let (parsed, name) = (parse(&shader), shader.name);
+        let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16);
+        validator.validate(&parsed.module).unwrap_or_else(|e| panic!("{name}: {e:?}"));
+        for target in [Target::Spirv, Target::Msl, Target::Hlsl] {
+            parsed.write(target).unwrap_or_else(|e| panic!("{name}: {e}"));
+        }
     }
 }
 
 #[test]
 fn vectors_are_indexed_by_constants() {
     for shader in shaders() {
-        let lines = crate::kernel::tests::variable_components(&shader.compose());
+        let lines = crate::kernel::tests::variable_components(&parse(&shader));
         assert_eq!(lines, [0; 0], "{}", shader.name);
     }
 }
 
 #[test]
 fn params_are_laid_out_as_in_the_shader() {
-    let module = parse(&shaders()[0]);
+    let module = parse(&shaders()[0]).module;
     let (_, ty) = module.types.iter().find(|(_, t)| t.name.as_deref() == Some("Params")).expect("declared");
     let naga::TypeInner::Struct { members, span } = &ty.inner else { panic!("Params is a struct") };
     assert_eq!(*span as usize, size_of::<Params>());
