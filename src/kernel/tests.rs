@@ -249,8 +249,8 @@ static CELLS: LazyLock<Vec<Cell>> = LazyLock::new(|| {
         }
     }
     let parse = |(kernel, config, layout, source): (&'static Kernel, _, Layout, _)| {
-        let parsed = Parsed::new(source)
-            .unwrap_or_else(|e| panic!("{} of {}: {e}", kernel.name, layout.format.name));
+        let parsed =
+            Parsed::new(source).unwrap_or_else(|e| panic!("{} of {}: {e}", kernel.name, layout.format.name));
         Cell { kernel, config, layout, parsed }
     };
     all.into_par_iter().map(parse).collect()

@@ -169,8 +169,11 @@ pub fn side_by_side<T: Send>(pieces: impl IntoIterator<Item = T>, work: impl Fn(
         COMPILED.set(compiled.clone());
         std::iter::from_fn(next).map(&work).collect::<Vec<_>>()
     };
+    // A panic there names the test.
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
     let tallies = std::thread::scope(|scope| {
-        let threads = [scope.spawn(some), scope.spawn(some)];
+        let named = || std::thread::Builder::new().name(name.clone());
+        let threads = [named(), named()].map(|thread| thread.spawn_scoped(scope, some).expect("a thread"));
         threads.map(|thread| thread.join().expect("it has said why"))
     });
     total(tallies.into_iter().flatten())

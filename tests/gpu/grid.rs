@@ -86,8 +86,14 @@ pub fn shape_cells<'a>(
     runtime: &'a Runtime,
     format: &'static Format,
 ) -> impl Iterator<Item = Option<String>> + 'a {
-    let cases = CASES.iter().filter(|case| fits(format, case));
-    cases.map(move |case| matmul(runtime, format, case, &MatmulOptions::default(), variant.name))
+    // Other columns are other constants of some decoders: the tests of their layouts have those.
+    let constants = |k: usize| format.layout(k).constants;
+    let is_taken =
+        move |case: &&Case| fits(format, case) && (is_full() || constants(case.k) == constants(256));
+    CASES
+        .iter()
+        .filter(is_taken)
+        .map(move |case| matmul(runtime, format, case, &MatmulOptions::default(), variant.name))
 }
 
 /// Every kernel that a device would choose, on all shapes, for one format of each class that
@@ -164,8 +170,8 @@ fn rounded_activations() {
     let both = [Activations::F16, Activations::Q8];
     let cells: [(&str, &[Activations], &[Case]); 5] = [
         ("Q4_K", &both, &cases),
-        ("IQ4_NL", &both, &cases),
-        ("IQ2_XS", &both, &cases),
+        ("IQ4_NL", &both, first(&cases, 1)),
+        ("IQ2_XS", &both, first(&cases, 1)),
         ("Q8_0", &both[1..], &rows),
         ("F32", &both[..1], &odd),
     ];
@@ -195,14 +201,14 @@ fn every_candidate_takes_any_batch() {
     let mut failures = vec![];
     let mut seen = std::collections::HashSet::new();
     let mut done = 0;
-    // Codes that are numbers, and codes that are looked up.
+    // Codes that are numbers, exact and rounded activations; in the full lane codes that are looked up.
     let kinds = [
         ("Q5_0", Activations::F32),
         ("Q5_0", Activations::Q8),
         ("NF4", Activations::F32),
         ("Q5_0", Activations::F16),
     ];
-    for &(name, activations) in first(&kinds, 3) {
+    for &(name, activations) in first(&kinds, 2) {
         let format = format::by_name(name).expect("a format of the table");
         for &n in first(&[3, 70, 1, 9], 2) {
             let case = case(67, 2336, n, "a forced candidate, and k long enough to be split");
@@ -283,7 +289,7 @@ pub fn expert_cells<'a>(
 fn experts() {
     let _stated = pipelines(65);
     let (failures, done) = side_by_side(families(), |variant| {
-        let formats = first(&["Q4_K", "MXFP4", "F16"], 2)
+        let formats = first(&["Q4_K", "MXFP4", "F16"], 1)
             .iter()
             .map(|name| format::by_name(name).expect("a format of the table"));
         let cells = formats.flat_map(|format| expert_cells(variant, variant.runtime(), format));
