@@ -1,7 +1,7 @@
 # make demo    a real model file on the GPU, every tensor checked (builds, installs a software Vulkan driver if none is there)
 # make test    the fast lane and the gpu lane (docs/testing.md)
-# make test-full    hours: those tests, then ten million mutations of each kind of file, the long soak, every check, every driver
-# make lint    formatting, clippy, docs, the library without the command
+# make test-full    hours: those tests, the library without the command, then ten million mutations of each kind of file, the long soak, every check, every driver
+# make lint    formatting, clippy, docs
 # make test-drivers    the tests on every software driver there is, and the shaders through other compilers; fetches what is missing
 .PHONY: demo test test-full lint test-drivers
 
@@ -26,6 +26,7 @@ test:
 	cargo test --no-fail-fast
 
 test-full: test
+	cargo clippy -p qmatmul -- -D warnings
 	cargo build --release
 	QMATMUL_FUZZ=10000000 cargo test --test fuzz
 	QMATMUL_LANE=full cargo test --test gpu
@@ -40,5 +41,4 @@ test-drivers:
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy -p qmatmul -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace

@@ -3,24 +3,36 @@
 #[path = "../../../tests/common/mod.rs"]
 mod common;
 
-use assert_cmd::Command;
 use common::{f32_tensor, lora_config, lora_tensors, model_path, path, write_adapter, write_tensors};
 use qmatmul::file::{Model, OpenOptions, read_activations, write_f32};
 use qmatmul::kernel::{Activations, reference};
 use qmatmul::{Linear, file::lora::Adapter};
 use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 use tempfile::TempDir;
+use wait_timeout::ChildExt;
 
 fn qmatmul(args: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("qmatmul").expect("the binary is built with the tests");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_qmatmul"));
     command.args(args).current_dir(common::root()).env_remove("RUST_LOG");
     command
 }
 
+/// A run that must succeed.
+fn success(args: &[&str]) -> Output {
+    succeeded(&mut qmatmul(args))
+}
+
+fn succeeded(command: &mut Command) -> Output {
+    let output = command.output().expect("the command starts");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
 /// Standard output of a run that must succeed.
 fn output(args: &[&str]) -> String {
-    let assert = qmatmul(args).assert().success();
-    String::from_utf8(assert.get_output().stdout.clone()).expect("UTF-8")
+    String::from_utf8(success(args).stdout).expect("UTF-8")
 }
 
 /// Exit code and standard error of a run that must fail without a panic.
@@ -58,7 +70,7 @@ fn devices_are_chosen_by_number_backend_and_name() {
     let (name, backend) = (field("name"), field("backend"));
     for device in ["0".to_owned(), backend.to_lowercase(), format!("{backend}:{}", name.to_uppercase())] {
         let args = ["dequantize", &model(), "output_norm", "--device", &device, "--output", "-"];
-        let said = qmatmul(&args).assert().success().get_output().stderr.clone();
+        let said = success(&args).stderr;
         let said = String::from_utf8(said).expect("text");
         assert!(said.contains(&format!("device: {name} ({backend}")), "{device}: {said}");
     }
@@ -124,14 +136,14 @@ fn inspect_lists_types_that_are_not_supported() {
 
 #[test]
 fn check_passes_on_the_real_file() {
-    let assert = qmatmul(&["check", &model(), "-n", "1,8", "-o", "jsonl"]).assert().success();
-    let text = String::from_utf8_lossy(&assert.get_output().stdout).into_owned();
+    let done = success(&["check", &model(), "-n", "1,8", "-o", "jsonl"]);
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
     assert_eq!(
         text.lines().count(),
         38 * 4,
         "dequantize, get_rows and two batch sizes for each of 38 tensors"
     );
-    let summary = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+    let summary = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(summary.contains("all 152 checks on 38 tensors passed"), "{summary}");
 }
 
@@ -142,8 +154,8 @@ fn check_writes_a_report() {
     let path = dir.path().join("report.json");
     let report = path.display().to_string();
     let args = ["check", &model(), "--tensors", "blk.0.attn_q*", "-n", "3", "--no-f16", "--report", &report];
-    let assert = qmatmul(&args).assert().success();
-    let summary = String::from_utf8(assert.get_output().stderr.clone()).expect("text");
+    let done = success(&args);
+    let summary = String::from_utf8(done.stderr).expect("text");
     assert!(summary.contains("gives the right numbers for this file."), "{summary}");
     let text = std::fs::read_to_string(&path).expect("it was written");
     let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
@@ -338,7 +350,7 @@ fn matmul_on_gpu_and_cpu_agree_with_the_reference() {
 fn dequantize_streams_to_standard_output() {
     let run = |device: &str| {
         let args = ["dequantize", &model(), "token_embd", "--output", "-", "--device", device, "-q"];
-        qmatmul(&args).assert().success().get_output().stdout.clone()
+        success(&args).stdout
     };
     let (cpu, gpu) = (run("cpu"), run("0"));
     let activations =
@@ -349,7 +361,7 @@ fn dequantize_streams_to_standard_output() {
     #[cfg(target_os = "linux")]
     {
         let args = ["dequantize", &model(), "token_embd", "--output", "/dev/stdout", "--device", "cpu"];
-        assert!(qmatmul(&args).assert().success().get_output().stdout == cpu);
+        assert!(success(&args).stdout == cpu);
     }
 }
 
@@ -407,7 +419,7 @@ fn quantize_gives_the_same_files_on_every_device() {
         let run = |device: &[&str]| {
             let out = folder.path().join(format!("{name}{}", device.concat()));
             let args = ["quantize", &f32_file, &out.display().to_string(), "--type", name, "--block", "32"];
-            let said = qmatmul(&[&args, device].concat()).assert().success().get_output().stderr.clone();
+            let said = success(&[&args, device].concat()).stderr;
             let said = String::from_utf8(said).expect("text").contains("device: ");
             let files = ["model.safetensors", "config.json"];
             (said, files.map(|file| std::fs::read(out.join(file)).expect("it was written")))
@@ -526,12 +538,7 @@ fn shader_translates() {
         output(&["shader", "q8_0", "matmul_software", "--subgroup", "8", "--emit", "hlsl"])
             .contains("numthreads(8")
     );
-    let spirv = qmatmul(&["shader", "f16", "dequantize", "--emit", "spirv"])
-        .assert()
-        .success()
-        .get_output()
-        .stdout
-        .clone();
+    let spirv = success(&["shader", "f16", "dequantize", "--emit", "spirv"]).stdout;
     assert_eq!(spirv[..4], 0x0723_0203_u32.to_le_bytes(), "SPIR-V's magic number");
 }
 
@@ -699,21 +706,22 @@ fn pipes_are_no_files() {
     let (x, _) = write_x(folder.path(), 1, 64);
     let pipe = format!("{one}/adapter_config.json");
     std::fs::remove_file(&pipe).expect("it is there");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("a tool of POSIX").success());
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("a tool of POSIX").success());
     let lora = ["matmul", &file, "a.q", "--input", &x, "--output", "-", "--lora", &one, "--device", "cpu"];
-    let output = qmatmul(&lora).timeout(std::time::Duration::from_secs(60)).output().expect("it ends");
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(4) && text.contains("not a regular file"), "{text}");
+    let mut child = qmatmul(&lora).stderr(Stdio::piped()).spawn().expect("the command starts");
+    let status = child.wait_timeout(Duration::from_secs(60)).expect("a child").expect("it ends");
+    let text = std::io::read_to_string(child.stderr.take().expect("a pipe")).expect("UTF-8");
+    assert!(status.code() == Some(4) && text.contains("not a regular file"), "{text}");
 }
 
 /// As from /dev/zero: the first bytes say that no activations follow.
 #[test]
 fn standard_input_is_read_no_further_than_it_claims() {
     let x_and_y = ["--input", "-", "--output", "-", "--device", "cpu"];
-    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("qmatmul"))
+    let mut child = Command::new(env!("CARGO_BIN_EXE_qmatmul"))
         .args([&["matmul", &model(), "blk.0.attn_q"], &x_and_y[..]].concat())
-        .stdin(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("the command starts");
     let mut stdin = child.stdin.take().expect("a pipe");
@@ -729,10 +737,10 @@ fn standard_input_is_read_no_further_than_it_claims() {
 
 #[test]
 fn a_closed_pipe_is_no_error() {
-    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("qmatmul"))
+    let mut child = Command::new(env!("CARGO_BIN_EXE_qmatmul"))
         .args(["inspect", &model()])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("the command starts");
     drop(child.stdout.take());
@@ -762,7 +770,7 @@ fn matmul_rounds_activations_as_asked() {
         let (file, model) = (folder.path().join(name).display().to_string(), model());
         let all =
             [&["matmul", &model, "blk.0.attn_q.weight", "--input", &x, "--output", &file], args].concat();
-        qmatmul(&all).assert().success();
+        success(&all);
         read_activations(file.as_ref()).expect("the output is a safetensors file").data
     };
     let exact = y("f32", &[]);
@@ -783,8 +791,8 @@ fn tune_measures_lists_and_forgets() {
     let cache = TempDir::new().expect("a temporary folder");
     let run = |args: &[&str]| {
         let mut command = qmatmul(args);
-        let assert = command.env("XDG_CACHE_HOME", cache.path()).assert().success();
-        String::from_utf8(assert.get_output().stdout.clone()).expect("UTF-8")
+        let done = succeeded(command.env("XDG_CACHE_HOME", cache.path()));
+        String::from_utf8(done.stdout).expect("UTF-8")
     };
     let size = ["-t", "q8_0", "-m", "64", "-k", "64", "-n", "1"];
     let trials = run(&[&["tune", "--seconds", "0", "-o", "jsonl"], &size[..]].concat());
@@ -841,8 +849,8 @@ fn matmul_adds_biases_and_adapters() {
         let want = wanted(&model, bias, adapters, &x);
         for device in [&[][..], &["--device", "cpu"]] {
             let base = ["matmul", &model, "a.q", "--input", &x_file, "--output", &y_file];
-            let assert = qmatmul(&[&base[..], args, device].concat()).assert().success();
-            let said = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+            let done = success(&[&base[..], args, device].concat());
+            let said = String::from_utf8_lossy(&done.stderr).into_owned();
             assert_eq!(said.contains("with the bias `a.q.bias`"), bias, "{said}");
             let y = read_activations(y_file.as_ref()).expect("the output is a safetensors file");
             let comparison = qmatmul::check::compare(&y.data, &want, qmatmul::check::NMSE_F32);
@@ -981,7 +989,7 @@ fn names_of_files_stay_names() {
     write_tensors(model.as_ref(), &tensors);
     write_f32(x.as_ref(), "x", &[1, 1], &[1.0]).expect("a new file");
     let args = |name| ["matmul", model, name, "--input", x, "--output", y, "--device", "cpu"];
-    let said = qmatmul(&args(hostile)).assert().success().get_output().stderr.clone();
+    let said = success(&args(hostile)).stderr;
     assert_eq!(String::from_utf8_lossy(&said), "with the bias `a\\nall 5 checks passed.bias`\n");
     let table = output(&["inspect", model]);
     assert!(table.contains("| \\u{202e}gnp.exe ") && !table.contains('\u{202e}'), "{table}");
@@ -1009,7 +1017,7 @@ fn quantize_writes_int8_and_keeps_outliers() {
     let out = |name: &str| folder.path().join(name).display().to_string();
     let quantize = |to: &str, args: &[&str]| {
         let all = [&["quantize", &from, to, "--type", "int8"][..], args].concat();
-        String::from_utf8_lossy(&qmatmul(&all).assert().success().get_output().stderr).into_owned()
+        String::from_utf8_lossy(&success(&all).stderr).into_owned()
     };
     assert!(!quantize(&out("plain"), &[]).contains("16 bits"));
     assert!(output(&["inspect", &out("plain"), "-o", "csv"]).contains("a.q.weight,INT8,40 x 64"));
@@ -1022,7 +1030,7 @@ fn quantize_writes_int8_and_keeps_outliers() {
     let product = |model: &str, device: &[&str]| {
         let (y, tensor) = (out("y.safetensors"), "a.q");
         let args = ["matmul", model, tensor, "--input", &captures, "--output", &y];
-        qmatmul(&[&args[..], device].concat()).assert().success();
+        success(&[&args[..], device].concat());
         read_activations(y.as_ref()).expect("written").data
     };
     let exact: Vec<f64> = product(&from, &[]).iter().map(|y| f64::from(*y)).collect();
