@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 /// What a [`Model`] was read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
     /// A GGUF file of this version.
     Gguf(u32),

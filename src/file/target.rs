@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 /// A format of bitsandbytes, with what its user may choose.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Target {
     /// NF4 or FP4. For a whole checkpoint [`FourBitConfig::dtype`] does not matter: it is what each
     /// weight was.

@@ -125,6 +125,7 @@ impl Default for FourBitConfig {
 /// What bitsandbytes rounds weights to when it decodes them. This crate computes with what comes
 /// before that rounding.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Dtype {
     /// `float16`
     F16,

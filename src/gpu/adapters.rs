@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 
 /// Which adapter to take.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub enum Select {
     /// The first of [`adapters`], which is the best. `WGPU_ADAPTER_NAME` narrows the choice to names that contain it.
     #[default]

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 /// Where measured choices are kept.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub enum TuningCache {
     /// Nowhere, and none are used: a fixed table decides.
     Off,

@@ -6,6 +6,7 @@ use crate::format::{Codes, Format, Layout};
 /// How a matmul takes its activations. Sums are in f32, or in i32 within 32 products of codes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Activations {
     /// As they are.
     #[default]

@@ -9,6 +9,7 @@ pub const CHUNK: usize = 32;
 
 /// What a kernel computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Operation {
     /// `y[m, k] = w[m, k]` as f32.
     Dequantize,
@@ -37,6 +38,7 @@ impl Operation {
 
 /// The kind of device a kernel is shaped for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Family {
     /// Graphics processors: neighbouring lanes read neighbouring words.
     Gpu,

@@ -18,6 +18,7 @@ use std::path::Path;
 
 /// Which columns of each weight are kept.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub enum Keep {
     /// None.
     #[default]

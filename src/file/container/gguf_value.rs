@@ -9,6 +9,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub enum ValueType {
     U8,
     I8,
@@ -67,6 +68,7 @@ impl ValueType {
 /// A metadata value, borrowed from the file's header.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub enum Value<'a> {
     U8(u8),
     I8(i8),

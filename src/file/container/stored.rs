@@ -5,6 +5,7 @@ use std::fmt;
 
 /// The type of a tensor's bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum DType {
     /// A format this crate can compute with.
     Supported(&'static Format),
