@@ -23,6 +23,34 @@ pub enum Target {
     Hlsl51,
 }
 
+impl Target {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Wgsl, Self::Spirv, Self::Msl, Self::Hlsl, Self::Hlsl51];
+
+    /// Its name as tools write it.
+    ///
+    /// ```
+    /// use qmatmul::translate::Target;
+    ///
+    /// assert_eq!(Target::by_name("spirv"), Some(Target::Spirv));
+    /// assert_eq!(Target::Hlsl51.name(), "hlsl51");
+    /// ```
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wgsl => "wgsl",
+            Self::Spirv => "spirv",
+            Self::Msl => "msl",
+            Self::Hlsl => "hlsl",
+            Self::Hlsl51 => "hlsl51",
+        }
+    }
+
+    /// The language of this name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|target| target.name() == name)
+    }
+}
+
 /// The composed shader in another language.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! `qmatmul shader FORMAT KERNEL`: the composed WGSL, or what naga makes of it for a backend.
 
 use super::{Common, Verdict, output};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use qmatmul::error::{Error, Result};
 use qmatmul::format::{self, Layout};
 use qmatmul::gpu::Capability;
@@ -17,8 +18,8 @@ pub struct Shader {
     kernel: String,
     /// What to print: the shader as composed, SPIR-V 1.3, Metal's language 3.1, HLSL for shader model 6.2 (DXC), or HLSL for shader model
     /// 5.1 as wgpu hands it to FXC
-    #[arg(long, default_value = "wgsl")]
-    emit: Emit,
+    #[arg(long, default_value = "wgsl", value_parser = targets())]
+    emit: Target,
     /// Batch columns to configure for
     #[arg(short, default_value_t = 1)]
     n: u32,
@@ -39,26 +40,10 @@ pub struct Shader {
     subgroup: u32,
 }
 
-/// The languages, by their names on the command line.
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Emit {
-    Wgsl,
-    Spirv,
-    Msl,
-    Hlsl,
-    Hlsl51,
-}
-
-impl Emit {
-    fn target(self) -> Target {
-        match self {
-            Self::Wgsl => Target::Wgsl,
-            Self::Spirv => Target::Spirv,
-            Self::Msl => Target::Msl,
-            Self::Hlsl => Target::Hlsl,
-            Self::Hlsl51 => Target::Hlsl51,
-        }
-    }
+/// A language by its name.
+fn targets() -> impl TypedValueParser<Value = Target> {
+    let names = PossibleValuesParser::new(Target::ALL.map(Target::name));
+    names.map(|name| Target::by_name(&name).expect("a possible value"))
 }
 
 impl Shader {
@@ -73,7 +58,7 @@ impl Shader {
         let layout = format.layout(self.k as usize);
         let config = self.config(common, kernel, &layout)?;
         let source = compose::compose(kernel, &config, &layout.into());
-        output::write_stdout(&translate(&source, self.emit.target())?)?;
+        output::write_stdout(&translate(&source, self.emit)?)?;
         Ok(Verdict::Fine)
     }
 
