@@ -1,9 +1,11 @@
-//! The outlier problem of eight-bit activations, on a real layer: a few columns are so much larger than the others that a scale for
-//! a whole row leaves nothing of the rest. LLM.int8 takes those columns out of the integers.
+//! The outlier problem of eight-bit activations, on a real layer: a few columns are so much larger
+//! than the others that a scale for a whole row leaves nothing of the rest. LLM.int8 takes those
+//! columns out of the integers.
 //!
 //!     cargo run --release --example llm_int8 [FILE…]
 //!
-//! A FILE is a safetensors file with `x` [n, k] and `weight` [m, k], and may hold `y` [n, m] and a `bias` that is part of it.
+//! A FILE is a safetensors file with `x` [n, k] and `weight` [m, k], and may hold `y` [n, m] and a
+//! `bias` that is part of it.
 
 use qmatmul::file::{Model, OpenOptions};
 use qmatmul::kernel::{Threshold, reference};

@@ -1,4 +1,5 @@
-//! What can go wrong: what was being done, to which file and tensor, what was wanted, what was found.
+//! What can go wrong: what was being done, to which file and tensor, what was wanted, what was
+//! found.
 
 use std::fmt::{self, Write};
 use std::path::PathBuf;
@@ -6,8 +7,8 @@ use std::path::PathBuf;
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Every failure of this crate. Each message names the thing and, where there are two, both numbers. Names come from files: control
-/// characters in them are printed as escapes.
+/// Every failure of this crate. Each message names the thing and, where there are two, both
+/// numbers. Names come from files: control characters in them are printed as escapes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -110,7 +111,8 @@ pub enum Error {
         doing: String,
         /// The size of the request.
         bytes: u64,
-        /// What was left, where [`Options::memory_limit`](crate::Options::memory_limit) refused it; the device does not say.
+        /// What was left, where [`Options::memory_limit`](crate::Options::memory_limit) refused it;
+        /// the device does not say.
         left: Option<u64>,
     },
     /// The device did not end its work in time. It may still do so: later calls wait again.
@@ -179,7 +181,8 @@ pub(crate) fn escape(c: char) -> impl Iterator<Item = char> {
     escaped.chain(keep.then_some(c))
 }
 
-/// A name from a file, fit for a terminal: control characters escaped, the middle of a very long one left out.
+/// A name from a file, fit for a terminal: control characters escaped, the middle of a very long
+/// one left out.
 pub fn shown(name: &str) -> String {
     clipped(name, 120)
 }

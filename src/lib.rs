@@ -1,17 +1,20 @@
 //! Quantized matmul on any GPU.
 //!
-//! Weights stay packed (4-bit and relatives) in GPU memory, are multiplied by WGSL compute shaders through wgpu (Vulkan,
-//! Metal, DX12), and every answer can be proved against a CPU reference.
+//! Weights stay packed (4-bit and relatives) in GPU memory, are multiplied by WGSL compute shaders
+//! through wgpu (Vulkan, Metal, DX12), and every answer can be proved against a CPU reference.
 //!
 //! Data flows one way:
 //!
 //! 1. [`file`](mod@file) opens a GGUF file or a safetensors checkpoint and hands out
 //! 2. [`PackedTensor`]s: a [`format`](mod@format), a shape, the bytes as they lie in the file;
-//! 3. [`Runtime::upload`] repacks them without loss into aligned planes in device memory: [`Weights`];
-//! 4. [`Runtime::matmul`] computes `y[n, m] = x[n, k] · w[m, k]ᵀ` with a kernel chosen by [`kernel`];
+//! 3. [`Runtime::upload`] repacks them without loss into aligned planes in device memory:
+//!    [`Weights`];
+//! 4. [`Runtime::matmul`] computes `y[n, m] = x[n, k] · w[m, k]ᵀ` with a kernel chosen by
+//!    [`kernel`];
 //! 5. [`check`] holds the result against [`kernel::reference`].
 //!
-//! A [`Linear`] is a weight with its bias and with adapters of low rank (LoRA); it goes the same way, as a [`Layer`].
+//! A [`Linear`] is a weight with its bias and with adapters of low rank (LoRA); it goes the same
+//! way, as a [`Layer`].
 //!
 //! ```no_run
 //! use qmatmul::{Runtime, file::{Model, OpenOptions}};

@@ -1,7 +1,9 @@
 //! A linear layer on the host: a weight, its bias, and what adapters of low rank add to it.
 //!
-//! `y[n, m] = x[n, k] · w[m, k]ᵀ + bias[m] + Σ s · (x · a[r, k]ᵀ) · b[m, r]ᵀ` over the adapters (LoRA, Hu et al. 2021, section
-//! 4.1). Some columns of an INT8 weight may be kept in 16 bits: `+ x[n, columns] · kept[m, c]ᵀ`, and w is zero there. The weight stays packed as it is, as in the forward pass of QLoRA (Dettmers et al. 2023, equation 5).
+//! `y[n, m] = x[n, k] · w[m, k]ᵀ + bias[m] + Σ s · (x · a[r, k]ᵀ) · b[m, r]ᵀ` over the adapters
+//! (LoRA, Hu et al. 2021, section 4.1). Some columns of an INT8 weight may be kept in 16 bits: `+
+//! x[n, columns] · kept[m, c]ᵀ`, and w is zero there. The weight stays packed as it is, as in the
+//! forward pass of QLoRA (Dettmers et al. 2023, equation 5).
 
 use crate::error::{Error, Result, shown};
 use crate::format::{self, Recipe};
@@ -19,7 +21,8 @@ impl Lora {
     /// From `a[r, k]`, `b[m, r]` and the scale s.
     ///
     /// # Errors
-    /// [`Error::Shape`] if they differ in rank or it is 0, [`Error::NonFinite`] if the scale is no number.
+    /// [`Error::Shape`] if they differ in rank or it is 0, [`Error::NonFinite`] if the scale is no
+    /// number.
     pub fn new(a: PackedTensor, b: PackedTensor, scale: f64) -> Result<Self> {
         if a.rows() != b.cols() || a.rows() == 0 {
             let what = format!("columns of `{}`, the rank", shown(b.name()));
@@ -68,8 +71,8 @@ impl OutlierColumns {
     /// From their numbers, in order, and `weight[m, c]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there are not as many numbers as columns, [`Error::Argument`] if there are none, or if the numbers do
-    /// not rise.
+    /// [`Error::Shape`] if there are not as many numbers as columns, [`Error::Argument`] if there
+    /// are none, or if the numbers do not rise.
     pub fn new(columns: Vec<u32>, weight: PackedTensor) -> Result<Self> {
         if weight.cols() != columns.len() {
             let what = format!("columns of `{}`", shown(weight.name()));
@@ -149,11 +152,12 @@ impl Linear {
         Ok(self)
     }
 
-    /// The same with some columns of the INT8 weight kept in a wider format. The weight has zeros there from now on.
+    /// The same with some columns of the INT8 weight kept in a wider format. The weight has zeros
+    /// there from now on.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the weight has not these columns or not as many rows, [`Error::Argument`] if it is not INT8 or has kept
-    /// columns already.
+    /// [`Error::Shape`] if the weight has not these columns or not as many rows,
+    /// [`Error::Argument`] if it is not INT8 or has kept columns already.
     pub fn with_kept(mut self, kept: OutlierColumns) -> Result<Self> {
         if kept.weight.rows() != self.weight.rows() {
             let what = format!("rows of `{}`", shown(kept.weight.name()));
@@ -221,8 +225,9 @@ impl Linear {
             .try_for_each(PackedTensor::check_finite)
     }
 
-    /// All adapters as one of scale 1: `a[R, k]` and `b[m, R]` for the sum R of their ranks, each scale multiplied into its
-    /// part of b. That rounds each of its weights once, by 2^-24 at most, and not at all if the scale is a power of two.
+    /// All adapters as one of scale 1: `a[R, k]` and `b[m, R]` for the sum R of their ranks, each
+    /// scale multiplied into its part of b. That rounds each of its weights once, by 2^-24 at most,
+    /// and not at all if the scale is a power of two.
     ///
     /// # Errors
     /// [`Error::NonFinite`] if b with its scale is beyond what f32 holds.

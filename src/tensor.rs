@@ -9,7 +9,8 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A weight `w[rows, cols]` as its file stores it: a format, a shape, and the bytes (often slices of a mapped file).
+/// A weight `w[rows, cols]` as its file stores it: a format, a shape, and the bytes (often slices
+/// of a mapped file).
 ///
 /// `rows` are the outputs (`m`), `cols` the inputs (`k`) of `y = x · wᵀ`.
 #[derive(Clone, Debug)]
@@ -25,8 +26,9 @@ impl PackedTensor {
     /// A tensor of blocks over `data`, which must be exactly `rows` rows of `cols` weights.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `cols` is not a multiple of the format's block, `data` has another length, or the tensor has 2^32
-    /// rows or columns; [`Error::Argument`] if the format is none of blocks.
+    /// [`Error::Shape`] if `cols` is not a multiple of the format's block, `data` has another
+    /// length, or the tensor has 2^32 rows or columns; [`Error::Argument`] if the format is none of
+    /// blocks.
     pub fn new(
         name: impl Into<String>,
         format: &'static Format,
@@ -118,8 +120,8 @@ impl PackedTensor {
         self.storage.layout()
     }
 
-    /// The tensors of a file that hold the weights, the codes first; none for what [`PackedTensor::select_rows`] or
-    /// [`PackedTensor::stack`] have made.
+    /// The tensors of a file that hold the weights, the codes first; none for what
+    /// [`PackedTensor::select_rows`] or [`PackedTensor::stack`] have made.
     pub fn parts(&self) -> Vec<Part> {
         self.storage.parts()
     }
@@ -167,11 +169,13 @@ impl PackedTensor {
         Self::from_storage(self.name.clone(), (self.rows, self.cols), storage)
     }
 
-    /// The rows of several tensors of one layout and width, one after the other. As one weight they take one dispatch where
-    /// they share their activations, as the projections of an attention do: y is `[n, sum of their rows]`.
+    /// The rows of several tensors of one layout and width, one after the other. As one weight they
+    /// take one dispatch where they share their activations, as the projections of an attention do:
+    /// y is `[n, sum of their rows]`.
     ///
     /// # Errors
-    /// [`Error::Argument`] if there are none or their formats or code books differ, [`Error::Shape`] if their columns do.
+    /// [`Error::Argument`] if there are none or their formats or code books differ,
+    /// [`Error::Shape`] if their columns do.
     pub fn stack(name: impl Into<String>, tensors: &[&Self]) -> Result<Self> {
         let name = name.into();
         let Some(first) = tensors.first() else {
@@ -233,7 +237,8 @@ impl PackedTensor {
         out
     }
 
-    /// Refuses NaN and infinite scales: a shader may fold `x * 0`, so they cannot be trusted to show in a result.
+    /// Refuses NaN and infinite scales: a shader may fold `x * 0`, so they cannot be trusted to
+    /// show in a result.
     ///
     /// # Errors
     /// [`Error::NonFinite`] with the number of rows that hold one and the first such row.

@@ -1,6 +1,7 @@
 //! What naga makes of a composed shader for each backend: SPIR-V, Metal's and DirectX's languages.
 //!
-//! wgpu does the same when it compiles a pipeline; here it is for people and for tests on machines without that backend.
+//! wgpu does the same when it compiles a pipeline; here it is for people and for tests on machines
+//! without that backend.
 
 use crate::error::{Error, Result};
 use crate::kernel::compose::Source;
@@ -123,7 +124,8 @@ fn write_hlsl(
     Ok(text.into_bytes())
 }
 
-/// What wgpu sets for FXC and trusted shaders. Registers are counted by kind, in the order of bindings.
+/// What wgpu sets for FXC and trusted shaders. Registers are counted by kind, in the order of
+/// bindings.
 fn shader_model_5_1(module: &naga::Module) -> hlsl::Options {
     let mut bindings: Vec<_> =
         module.global_variables.iter().filter_map(|(_, v)| Some((v.binding?, v.space))).collect();

@@ -1,4 +1,5 @@
-//! Measuring which kernel is the fastest for a request: every candidate is checked, then timed, and the choice kept.
+//! Measuring which kernel is the fastest for a request: every candidate is checked, then timed, and
+//! the choice kept.
 
 use crate::check::{self, random_tensor};
 use crate::error::Result;
@@ -12,7 +13,8 @@ use crate::tensor::PackedTensor;
 pub struct Effort {
     /// Seconds for each candidate.
     pub seconds: f64,
-    /// Bytes of weights that the candidates take in turn, so that no cache holds them all; 3 to 16 copies.
+    /// Bytes of weights that the candidates take in turn, so that no cache holds them all; 3 to 16
+    /// copies.
     pub footprint: u64,
     /// Seed of weights and activations.
     pub seed: u64,
@@ -37,14 +39,17 @@ pub struct Trial {
     pub chosen: bool,
 }
 
-/// Above so many columns a kernel for few is not worth timing: it reads the weights again and again.
+/// Above so many columns a kernel for few is not worth timing: it reads the weights again and
+/// again.
 const NARROW: usize = 32;
 
-/// Times the candidates for a matmul of random weights in `format`, keeps the fastest that passes the check in
-/// [`Runtime::tuning`], and returns all, in the order of the table that decides where nothing was measured.
+/// Times the candidates for a matmul of random weights in `format`, keeps the fastest that passes
+/// the check in [`Runtime::tuning`], and returns all, in the order of the table that decides where
+/// nothing was measured.
 ///
 /// # Errors
-/// [`Error::Argument`](crate::Error::Argument) if no kernel applies, the device's errors, and those of writing the choices.
+/// [`Error::Argument`](crate::Error::Argument) if no kernel applies, the device's errors, and those
+/// of writing the choices.
 pub fn tune(
     runtime: &Runtime,
     format: &'static Format,
@@ -55,7 +60,8 @@ pub fn tune(
         random_tensor(format!("{} to tune", format.name), format, request.rows, request.cols, effort.seed)?;
     // Says why, if none applies.
     kernel::choose(runtime.caps(), format, request, &MatmulOptions::with(request.activations), None)?;
-    // Arithmetic is the bound of wide batches, and then it does not matter where the weights come from.
+    // Arithmetic is the bound of wide batches, and then it does not matter where the weights come
+    // from.
     let most = if request.batch > NARROW { 3 } else { 16 };
     let copies = (effort.footprint / (packed.data().len() as u64).max(1)).clamp(3, most);
     let weights: Vec<Weights> = (0..copies).map(|_| runtime.upload(&packed)).collect::<Result<_>>()?;
@@ -108,7 +114,8 @@ fn trial(
     };
     let x = check::activations(request.batch * request.cols, effort.seed);
     match check::sampled(runtime, packed, &weights[0], &x, &options, (CHECK_ROWS, effort.seed)) {
-        // A variant that does not take the last columns of the batch, or one that the driver refuses.
+        // A variant that does not take the last columns of the batch, or one that the driver
+        // refuses.
         Err(crate::Error::Argument(reason) | crate::Error::Gpu { message: reason, .. }) => {
             return Ok(failed(reason));
         }

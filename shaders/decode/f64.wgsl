@@ -10,7 +10,8 @@ fn singles(row: u32, i: u32) -> vec4<f32> {
     let lo = vec4<u32>(a.xz, b.xz);
     let exponent = (hi >> vec4<u32>(20u)) & vec4<u32>(0x7ffu);
     let normal = max(exponent, vec4<u32>(897u));  // 897 is the exponent of the smallest normal f32
-    // The 24 leading bits, and of the rest the first 31 and whether there is more. Subnormal numbers lose more bits.
+    // The 24 leading bits, and of the rest the first 31 and whether there is more. Subnormal
+    // numbers lose more bits.
     let top = ((hi & vec4<u32>(0xfffffu)) << vec4<u32>(3u)) | (lo >> vec4<u32>(29u)) | vec4<u32>(0x800000u);
     let rest = lo << vec4<u32>(3u);
     let shift = min(normal - exponent, vec4<u32>(25u));

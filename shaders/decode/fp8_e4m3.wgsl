@@ -1,15 +1,16 @@
-// FP8_E4M3, FP8_E5M2: floats of eight bits; planes qs (8 words for 32 weights), d (the f32 scale of a group).
-// w[i] = f32(q[i]) * d
-// MANTISSA: its bits, 3 or 2. GROUP: columns that share a scale, 0 for all of a row. FINE: a chunk of 32 may have several.
+// FP8_E4M3, FP8_E5M2: floats of eight bits; planes qs (8 words for 32 weights), d (the f32 scale of
+// a group). w[i] = f32(q[i]) * d MANTISSA: its bits, 3 or 2. GROUP: columns that share a scale, 0
+// for all of a row. FINE: a chunk of 32 may have several.
 fn decode_init(lane: u32) {}
 
-// What the exponent's bias lacks to that of f32, where NaN begins (E5M2: infinity), and the step of subnormal numbers, all of them
-// for codes whose mantissas lie where f32 has them.
+// What the exponent's bias lacks to that of f32, where NaN begins (E5M2: infinity), and the step of
+// subnormal numbers, all of them for codes whose mantissas lie where f32 has them.
 const BIAS = select(112u << 23u, 120u << 23u, MANTISSA == 3u);
 const TOP = select(0x7cu << 21u, 0x7fu << 20u, MANTISSA == 3u);
 const STEP = select(7.275957614183426e-12, 1.862645149230957e-9, MANTISSA == 3u);
 
-// By integers: drivers may flush subnormal numbers of f16 and f32. Twice the bias makes an exponent of ones.
+// By integers: drivers may flush subnormal numbers of f16 and f32. Twice the bias makes an exponent
+// of ones.
 fn values(q: u32) -> vec4<f32> {
     let t = vec4<u32>(q) << vec4<u32>(24u, 16u, 8u, 0u);
     let a = (t & vec4<u32>(0x7f000000u)) >> vec4<u32>(MANTISSA + 1u);

@@ -2,7 +2,8 @@
 // w[i] = f32(w[i]), rounded to nearest even beyond 2^24
 fn decode_init(lane: u32) {}
 
-// Both halves convert exactly and their sum rounds once. What rounds a conversion of the whole is the device's affair.
+// Both halves convert exactly and their sum rounds once. What rounds a conversion of the whole is
+// the device's affair.
 fn integers(row: u32, i: u32) -> vec4<f32> {
     let v = plane_vec4(0u, row, i);
     let high = vec4<f32>(vec4<i32>(v) >> vec4<u32>(16u));

@@ -1,6 +1,6 @@
-// NVFP4_GLOBAL: groups of 16 weights; planes qs (4 words for 32 weights), d (E4M3, a byte a group). Behind the sixteen values the codebook
-// has half the scale of each byte.
-// w[i] = scale[d[i / 16]] / 2 * book[q[i]]
+// NVFP4_GLOBAL: groups of 16 weights; planes qs (4 words for 32 weights), d (E4M3, a byte a group).
+// Behind the sixteen values the codebook has half the scale of each byte. w[i] = scale[d[i / 16]] /
+// 2 * book[q[i]]
 fn decode_init(lane: u32) {
     lookup_init(lane);
 }
@@ -13,8 +13,9 @@ fn e4m3(d: vec2<u32>) -> vec2<f32> {
     return bitcast<vec2<f32>>(select(normal, small, a < vec2<u32>(8u)) | ((d & vec2<u32>(0x80u)) << vec2<u32>(24u)));
 }
 
-// Where weights are handed out the scale is that of the table, to the bit. A product takes the byte times the scale of one (0x38), which
-// may be a last bit off where the tensor's scale divides: two words fewer to load, a quarter of the time on software adapters.
+// Where weights are handed out the scale is that of the table, to the bit. A product takes the byte
+// times the scale of one (0x38), which may be a last bit off where the tensor's scale divides: two
+// words fewer to load, a quarter of the time on software adapters.
 fn scales(row: u32, k: u32) -> vec2<f32> {
     let both = plane_word(1u, row, k >> 6u) >> (((k >> 5u) & 1u) * 16u);
     let d = vec2<u32>(both & 255u, (both >> 8u) & 255u);

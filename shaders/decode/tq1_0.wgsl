@@ -1,5 +1,6 @@
-// TQ1_0: blocks of 256 weights; planes qs (12 words a block, five trits a byte), qh (1 word, four trits a byte), d (f16).
-// w[i] = (trit[i] - 1) * d; trit n of byte b is ((b * 3^n mod 256) * 3) >> 8
+// TQ1_0: blocks of 256 weights; planes qs (12 words a block, five trits a byte), qh (1 word, four
+// trits a byte), d (f16). w[i] = (trit[i] - 1) * d; trit n of byte b is ((b * 3^n mod 256) * 3) >>
+// 8
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = false;
@@ -12,8 +13,9 @@ fn trits(v: vec4<u32>, power: vec4<u32>) -> vec4<u32> {
     return (((even * 3u) >> vec4<u32>(8u)) & vec4<u32>(0x00030003u)) | ((odd * 3u) & vec4<u32>(0x03000300u));
 }
 
-// Chunks 0..4 of a block are the trits 0..4 of words 0..7; chunks 5 and 6 and half of chunk 7 are the trits 0..4 of words
-// 8..11, two trits a chunk; the other half of chunk 7 is the trits 0..3 of qh.
+// Chunks 0..4 of a block are the trits 0..4 of words 0..7; chunks 5 and 6 and half of chunk 7 are
+// the trits 0..4 of words 8..11, two trits a chunk; the other half of chunk 7 is the trits 0..3 of
+// qh.
 fn quads(row: u32, k: u32) -> array<u32, 8> {
     let block = k >> 8u;
     let chunk = (k >> 5u) & 7u;

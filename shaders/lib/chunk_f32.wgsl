@@ -1,6 +1,7 @@
 // 32 weights and activations as f32.
 
-// Structs and not aliases: naga 30 makes another SPIR-V type of a named array, and then the two do not match.
+// Structs and not aliases: naga 30 makes another SPIR-V type of a named array, and then the two do
+// not match.
 struct W {
     v: array<vec4<f32>, 8>,
 }

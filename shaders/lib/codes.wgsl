@@ -32,7 +32,8 @@ fn with_fifth_bit(q: array<u32, 8>, qh: u32) -> array<u32, 8> {
         q[6] | ((qh >> 2u) & 0x10101010u), q[7] | ((qh >> 3u) & 0x10101010u));
 }
 
-// Bits five and six: bits 2 i, 2 i + 1 of byte j of a word of `qh` belong to weight 4 i + j of its 16.
+// Bits five and six: bits 2 i, 2 i + 1 of byte j of a word of `qh` belong to weight 4 i + j of its
+// 16.
 fn with_two_bits(q: array<u32, 8>, qh: vec2<u32>) -> array<u32, 8> {
     return array<u32, 8>(
         q[0] | ((qh.x << 4u) & 0x30303030u), q[1] | ((qh.x << 2u) & 0x30303030u),
@@ -41,7 +42,8 @@ fn with_two_bits(q: array<u32, 8>, qh: vec2<u32>) -> array<u32, 8> {
         q[6] | (qh.y & 0x30303030u), q[7] | ((qh.y >> 2u) & 0x30303030u));
 }
 
-// d * (q - center) for eight quads. Both ways are exact except for the sign of a zero: with d < 0 and q = center the product is
+// d * (q - center) for eight quads. Both ways are exact except for the sign of a zero: with d < 0
+// and q = center the product is
 // -0 as in the reference, the fma is +0. Only what hands out weights (ZERO_SIGN) pays one operation more for it.
 fn centered(q: array<u32, 8>, d: f32, center: f32) -> array<vec4<f32>, 8> {
     if (ZERO_SIGN) {
@@ -114,7 +116,8 @@ fn scaled_codes(c: Codes) -> array<vec4<f32>, 8> {
         c.d.y * quad_signed(c.q[4]), c.d.y * quad_signed(c.q[5]), c.d.y * quad_signed(c.q[6]), c.d.y * quad_signed(c.q[7]));
 }
 
-// What chunks of 256 weights of a row have in common: two bytes for each of the eight, and what belongs to all of them.
+// What chunks of 256 weights of a row have in common: two bytes for each of the eight, and what
+// belongs to all of them.
 struct Shared {
     pairs: vec4<u32>,
     d: vec2<f32>,

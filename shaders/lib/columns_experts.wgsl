@@ -1,5 +1,5 @@
-// Each column of the batch has its own matrix of a stack, by number. `route_experts` has sorted the columns by it and cut
-// each run of one expert into tiles.
+// Each column of the batch has its own matrix of a stack, by number. `route_experts` has sorted the
+// columns by it and cut each run of one expert into tiles.
 
 @group(0) @binding(6) var<storage, read> routes: array<u32>;  // [workgroup columns, 4]: expert, first, end, 0; then [batch] columns in order
 

@@ -1,5 +1,6 @@
-// Four rows times one column of x, 32 weights each, the lane being the row: each lane loads its share of the 32
-// activations once, and the subgroup hands them round. On software adapters a load costs much more than a broadcast.
+// Four rows times one column of x, 32 weights each, the lane being the row: each lane loads its
+// share of the 32 activations once, and the subgroup hands them round. On software adapters a load
+// costs much more than a broadcast.
 
 struct W {
     v: array<vec4<f32>, 8>,
@@ -11,7 +12,8 @@ fn row_chunk(s: Shared, row: u32, k: u32) -> W {
 
 // sum + (a, b, c, d) . x[column i of the tile, k .. k + 32]
 //
-// Two sums for each row take turns, as one alone would wait for each of its own additions: 36 ms for 53 with 64 columns.
+// Two sums for each row take turns, as one alone would wait for each of its own additions: 36 ms
+// for 53 with 64 columns.
 fn dot_rows(t: Tile, a: W, b: W, c: W, d: W, i: u32, k: u32, lane: u32, sum: vec4<f32>) -> vec4<f32> {
     let v = x_share(x_column(t, i), k, lane);
     var even = sum;

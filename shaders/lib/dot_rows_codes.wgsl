@@ -1,5 +1,6 @@
-// Four rows times one column of x, 32 weights each, the lane being the row, for formats of codes: codes are multiplied, and
-// scales and offsets come in once for 16 of them. Activations as in lib/dot_rows_broadcast.wgsl.
+// Four rows times one column of x, 32 weights each, the lane being the row, for formats of codes:
+// codes are multiplied, and scales and offsets come in once for 16 of them. Activations as in
+// lib/dot_rows_broadcast.wgsl.
 
 alias W = Codes;
 

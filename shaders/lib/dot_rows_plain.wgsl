@@ -1,4 +1,5 @@
-// Four rows times one column of x, 32 weights each, the lane being the row; every lane reads the same activations.
+// Four rows times one column of x, 32 weights each, the lane being the row; every lane reads the
+// same activations.
 
 fn row_chunk(s: Shared, row: u32, k: u32) -> W {
     return w_chunk(row, k);

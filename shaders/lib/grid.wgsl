@@ -8,7 +8,8 @@ fn book4(entry: vec4<u32>) -> vec4<u32> {
     return vec4<u32>(book[entry.x], book[entry.y], book[entry.z], book[entry.w]);
 }
 
-// Nibbles with two bits of each hexadecimal digit of a value, less eight: 8, 25 and 43 are 0x08, 0x19 and 0x2b.
+// Nibbles with two bits of each hexadecimal digit of a value, less eight: 8, 25 and 43 are 0x08,
+// 0x19 and 0x2b.
 fn nibble_values(v: vec4<u32>) -> vec4<u32> {
     return (v & vec4<u32>(0x03030303u)) | ((v & vec4<u32>(0x0c0c0c0cu)) << vec4<u32>(2u)) | vec4<u32>(0x08080808u);
 }
@@ -20,7 +21,8 @@ fn nibble_entries(v: vec4<u32>) -> array<u32, 8> {
     return array<u32, 8>(lo.x, hi.x, lo.y, hi.y, lo.z, hi.z, lo.w, hi.w);
 }
 
-// The 32 signs of a chunk whose top four are not stored: each makes the negative ones of its eight weights even.
+// The 32 signs of a chunk whose top four are not stored: each makes the negative ones of its eight
+// weights even.
 fn even_signs(word: u32) -> u32 {
     let bits = word & 0x0fffffffu;
     let words = bits ^ (bits >> 16u);
@@ -28,14 +30,15 @@ fn even_signs(word: u32) -> u32 {
     return bits | ((columns ^ (columns >> 4u)) << 28u);
 }
 
-// A quad of values 1 .. 127, negative where the lowest bit of the byte of `signs` is set: four at a time, as no byte carries.
+// A quad of values 1 .. 127, negative where the lowest bit of the byte of `signs` is set: four at a
+// time, as no byte carries.
 fn negated(q: u32, signs: u32) -> u32 {
     let ones = signs & 0x01010101u;
     return (q ^ ((ones << 8u) - ones)) + ones;
 }
 
-// Eight quads with the signs of a chunk: bit l of a byte for quad 2 l, bit 4 + l for quad 2 l + 1. The first sixteen
-// weights times d0, the others times d1.
+// Eight quads with the signs of a chunk: bit l of a byte for quad 2 l, bit 4 + l for quad 2 l + 1.
+// The first sixteen weights times d0, the others times d1.
 fn signed_codes(q: array<u32, 8>, signs: u32, d0: f32, d1: f32) -> Codes {
     let s = array<u32, 8>(
         negated(q[0], signs), negated(q[1], signs >> 4u), negated(q[2], signs >> 1u), negated(q[3], signs >> 5u),
@@ -43,7 +46,8 @@ fn signed_codes(q: array<u32, 8>, signs: u32, d0: f32, d1: f32) -> Codes {
     return Codes(s, vec2<f32>(d0, d1), vec2<f32>(0.0));
 }
 
-// Four entries with two bits a value, two entries a word, even entries in the upper half: here all in the upper half.
+// Four entries with two bits a value, two entries a word, even entries in the upper half: here all
+// in the upper half.
 fn book4_pairs(entry: vec4<u32>) -> vec4<u32> {
     return book4(entry >> vec4<u32>(1u)) << ((entry & vec4<u32>(1u)) << vec4<u32>(4u));
 }
@@ -53,7 +57,8 @@ fn two_bit_values(v: u32) -> vec4<i32> {
     return vec4<i32>(vec4<u32>(v) << vec4<u32>(6u, 4u, 2u, 0u)) >> vec4<u32>(30u);
 }
 
-// Four entries of `book4_pairs`, each with its delta, and a scale for each 16 weights: w = d * (value + delta).
+// Four entries of `book4_pairs`, each with its delta, and a scale for each 16 weights: w = d *
+// (value + delta).
 struct Shifted {
     v: vec4<u32>,
     delta: vec4<f32>,

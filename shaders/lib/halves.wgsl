@@ -1,4 +1,5 @@
-// Activations as f16 has them, by integer arithmetic: WGSL leaves the rounding of its own conversion open.
+// Activations as f16 has them, by integer arithmetic: WGSL leaves the rounding of its own
+// conversion open.
 
 // The bits of `v` as f16, rounded to even; infinite beyond it.
 fn half_bits(v: f32) -> u32 {
@@ -9,7 +10,8 @@ fn half_bits(v: f32) -> u32 {
     return ((bits >> 16u) & 0x8000u) | select(small, normal, a >= 0x38800000u);
 }
 
-// The value of `v` as f16, but 65536 beyond it. Drivers may unpack subnormal halves as zeros, so none is unpacked.
+// The value of `v` as f16, but 65536 beyond it. Drivers may unpack subnormal halves as zeros, so
+// none is unpacked.
 fn half_value(v: f32) -> f32 {
     let bits = half_bits(v);
     let a = bits & 0x7fffu;

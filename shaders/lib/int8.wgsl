@@ -10,8 +10,8 @@ fn magnitude(v: f32) -> u32 {
     return bitcast<u32>(abs(clamped(v)));
 }
 
-// The magnitude of v as it is, as bits; 0 for an outlier. Rounding keeps the order, so that of the largest is rounded in the end, and
-// only what is near the threshold has to be rounded to know.
+// The magnitude of v as it is, as bits; 0 for an outlier. Rounding keeps the order, so that of the
+// largest is rounded in the end, and only what is near the threshold has to be rounded to know.
 fn inside(v: f32) -> u32 {
     let a = abs(v);
     if (params.threshold == 0.0 || (params.threshold > 0.001 && a < 0.99 * params.threshold)) {
@@ -33,15 +33,16 @@ fn code(v: f32, inverse: f32) -> i32 {
     return i32(round(clamped(v) * inverse));
 }
 
-// 127 times the reciprocal of an f16 v whose bits as f32 these are, each rounded to even, as bitsandbytes has it: WGSL allows quotients to be
-// off, so integers do both. 0 for 0.
+// 127 times the reciprocal of an f16 v whose bits as f32 these are, each rounded to even, as
+// bitsandbytes has it: WGSL allows quotients to be off, so integers do both. 0 for 0.
 fn reciprocal(bits: u32) -> f32 {
     if (bits == 0u) {
         return 0.0;
     }
     let m = ((bits >> 13u) & 0x3ffu) | 0x400u;  // v = m 2^(e - 137)
     let e = bits >> 23u;
-    // floor(2^35 / m) in two steps that fit 32 bits: 25 bits, or 2^25. No reciprocal is a tie, so the last bit decides.
+    // floor(2^35 / m) in two steps that fit 32 bits: 25 bits, or 2^25. No reciprocal is a tie, so
+    // the last bit decides.
     let high = (1u << 22u) / m;
     let rest = ((1u << 22u) % m) << 13u;
     let one = (((high << 13u) | (rest / m)) + 1u) >> 1u;
@@ -52,6 +53,7 @@ fn reciprocal(bits: u32) -> f32 {
     let tail = p & ((1u << shift) - 1u);
     let half = 1u << (shift - 1u);
     let up = u32(tail > half || (tail == half && (kept & 1u) == 1u));
-    // kept 2^(shift - 34) 2^(137 - e); kept may have become 2^24, which the sum carries into the exponent.
+    // kept 2^(shift - 34) 2^(137 - e); kept may have become 2^24, which the sum carries into the
+    // exponent.
     return bitcast<f32>(((127u + 23u + shift - 34u + 137u - e) << 23u) + (kept + up - (1u << 23u)));
 }

@@ -1,4 +1,5 @@
-// The sixteen values of the codebook in the registers of a subgroup of SUBGROUP lanes (8 or more), lane i holding values i and 8 + i.
+// The sixteen values of the codebook in the registers of a subgroup of SUBGROUP lanes (8 or more),
+// lane i holding values i and 8 + i.
 
 var<private> lower: f32;
 var<private> upper: f32;

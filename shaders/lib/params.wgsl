@@ -1,4 +1,5 @@
-// The parameters of one dispatch, and the packed weights. Mirrored by `Params` in src/kernel/plan.rs; a test compares the two.
+// The parameters of one dispatch, and the packed weights. Mirrored by `Params` in
+// src/kernel/plan.rs; a test compares the two.
 
 struct Params {
     rows: u32,          // rows of this shard of w
@@ -32,7 +33,8 @@ fn group_index(id: vec3<u32>, grid: vec3<u32>) -> u32 {
     return id.x + id.y * grid.x;
 }
 
-// v[i]. No shader indexes a vector by a variable: FXC, DirectX's older compiler, makes a dot product of a read, which loses the sign of
+// v[i]. No shader indexes a vector by a variable: FXC, DirectX's older compiler, makes a dot
+// product of a read, which loses the sign of
 // -0 and makes NaN of the neighbours of what is not finite, and refuses a write in a loop. A test enforces it.
 fn component(v: vec4<u32>, i: u32) -> u32 {
     return select(select(v.x, v.y, i == 1u), select(v.z, v.w, i == 3u), i >= 2u);
@@ -47,8 +49,9 @@ fn plane_stride(plane: u32) -> u32 {
     return component(params.plane_stride, plane);
 }
 
-// Where 16 bytes of a row of a plane lie, number `i`, counted in 16 bytes. In planes of INTERLEAVED those of four rows, TILE_LANES apart, lie together:
-// one lane takes these rows, and a processor follows few streams of memory at a time.
+// Where 16 bytes of a row of a plane lie, number `i`, counted in 16 bytes. In planes of INTERLEAVED
+// those of four rows, TILE_LANES apart, lie together: one lane takes these rows, and a processor
+// follows few streams of memory at a time.
 fn plane_16_bytes(plane: u32, row: u32, i: u32) -> u32 {
     if (((INTERLEAVED >> plane) & 1u) == 0u) {
         return ((plane_offset(plane) + row * plane_stride(plane)) >> 2u) + i;

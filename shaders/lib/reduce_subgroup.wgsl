@@ -1,4 +1,5 @@
-// Sums over a workgroup, SUMS of them at once: subgroupAdd first, then one partial sum per subgroup in workgroup memory.
+// Sums over a workgroup, SUMS of them at once: subgroupAdd first, then one partial sum per subgroup
+// in workgroup memory.
 
 struct Lane {
     index: u32,
@@ -7,8 +8,9 @@ struct Lane {
     subgroups: u32,
 }
 
-// The entry point stands here as its arguments differ, and they are not a struct: in HLSL naga leaves built-ins of subgroups without
-// their values there, and DirectX's compiler refuses the shader.
+// The entry point stands here as its arguments differ, and they are not a struct: in HLSL naga
+// leaves built-ins of subgroups without their values there, and DirectX's compiler refuses the
+// shader.
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
         @builtin(local_invocation_index) index: u32, @builtin(subgroup_invocation_id) in_subgroup: u32,

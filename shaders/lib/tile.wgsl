@@ -1,4 +1,5 @@
-// The part of y that a workgroup computes: some rows by some columns of the batch, over one split of k.
+// The part of y that a workgroup computes: some rows by some columns of the batch, over one split
+// of k.
 
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;  // [split, batch, m]
 
@@ -33,8 +34,8 @@ fn put(t: Tile, row: u32, col: u32, sum: f32) {
     put_scaled(t, row, col, sum, 1.0);
 }
 
-// The same, of a row that `scale` was taken out of. The smaller of two powers of two comes first, so that nothing overflows on
-// the way to a result that does not.
+// The same, of a row that `scale` was taken out of. The smaller of two powers of two comes first,
+// so that nothing overflows on the way to a result that does not.
 fn put_scaled(t: Tile, row: u32, col: u32, sum: f32, scale: f32) {
     if (t.row + row < params.rows && t.col + col < t.end) {
         let at = t.y + y_column(t, col) * params.y_stride + t.row + row;

@@ -1,4 +1,5 @@
-// The weights of a product are columns of a list: k counts its entries, and how many there are only the device knows.
+// The weights of a product are columns of a list: k counts its entries, and how many there are only
+// the device knows.
 
 @group(0) @binding(6) var<storage, read> routes: array<u32>;  // mask; at params.experts.x: count, 0, 0, 0, then the list
 

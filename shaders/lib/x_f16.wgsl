@@ -1,4 +1,5 @@
-// Activations as `round_activations_f16` leaves them: halves, a power of two taken out of each column, zeros behind the last.
+// Activations as `round_activations_f16` leaves them: halves, a power of two taken out of each
+// column, zeros behind the last.
 
 @group(0) @binding(3) var<storage, read> x: array<vec2<u32>>;  // [batch]: scale, 0; 0, 0; then halves [k up to whole chunks]
 

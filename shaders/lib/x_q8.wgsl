@@ -1,4 +1,5 @@
-// Activations as `quantize_activations_q8` leaves them: eight-bit codes with a scale for each 32, zeros behind the last column.
+// Activations as `quantize_activations_q8` leaves them: eight-bit codes with a scale for each 32,
+// zeros behind the last column.
 
 @group(0) @binding(3) var<storage, read> x: array<vec4<u32>>;  // [batch, chunks, 3]: codes; codes; scale, sums of 16 codes each
 

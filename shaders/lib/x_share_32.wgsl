@@ -1,4 +1,5 @@
-// The 32 activations of a chunk shared out over a subgroup of SUBGROUP lanes, one word a load: lane l holds elements l, SUBGROUP + l, …
+// The 32 activations of a chunk shared out over a subgroup of SUBGROUP lanes, one word a load: lane
+// l holds elements l, SUBGROUP + l, …
 
 @group(0) @binding(3) var<storage, read> x: array<f32>;  // [batch, k]
 

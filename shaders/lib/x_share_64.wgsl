@@ -1,5 +1,5 @@
-// The 32 activations of a chunk shared out over a subgroup of SUBGROUP lanes, 64 bits a load: lane l holds elements 2 l, 2 l + 1,
-// 2 (SUBGROUP + l), … k, x_offset and x_stride are even.
+// The 32 activations of a chunk shared out over a subgroup of SUBGROUP lanes, 64 bits a load: lane
+// l holds elements 2 l, 2 l + 1, 2 (SUBGROUP + l), … k, x_offset and x_stride are even.
 
 @group(0) @binding(3) var<storage, read> x: array<u64>;  // [batch, k / 2]
 

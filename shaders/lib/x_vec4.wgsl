@@ -1,4 +1,5 @@
-// Activations 16 bytes at a time: k, x_offset and x_stride are multiples of 4. Elements past the last column read as 0.
+// Activations 16 bytes at a time: k, x_offset and x_stride are multiples of 4. Elements past the
+// last column read as 0.
 
 @group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;  // [batch, k / 4]
 

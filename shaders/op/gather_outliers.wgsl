@@ -1,4 +1,5 @@
-// gather_outliers:   for col, i: y[col, i] = x[col, list[i]], zero behind the end of the list up to a whole chunk
+// gather_outliers:   for col, i: y[col, i] = x[col, list[i]], zero behind the end of the list up to
+// a whole chunk
 //
 // One invocation does one chunk of one column. Chunks behind the end of the list are nobody's.
 // Needs: WORKGROUP.

@@ -46,7 +46,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
         @builtin(local_invocation_index) lane: u32, @builtin(subgroup_id) subgroup: u32) {
     let id = group_index(group, grid);
     decode_init(lane);
-    // No early return: cooperative operations must be in uniform control flow. A workgroup without work sums nothing.
+    // No early return: cooperative operations must be in uniform control flow. A workgroup without
+    // work sums nothing.
     var t = tile(min(id, params.groups - 1u), TILE, TILE);
     if (id >= params.groups || t.col >= t.end) {
         t.chunk_end = t.chunk_begin;

@@ -1,7 +1,10 @@
-// gemm of codes:   for row, col: y[col, row] = sum over k of w[row, k] * x[col, k], 32 products at a time in integers
+// gemm of codes:   for row, col: y[col, row] = sum over k of w[row, k] * x[col, k], 32 products at
+// a time in integers
 //
-// 1. Tiles as in `gemm`, but of codes: a quarter of the workgroup memory, four products an instruction.
-// 2. A row of the tile is 8 quads and 4 words of scales, 13 words apart: an odd number, so neighbouring lanes hit different banks.
+// 1. Tiles as in `gemm`, but of codes: a quarter of the workgroup memory, four products an
+//    instruction.
+// 2. A row of the tile is 8 quads and 4 words of scales, 13 words apart: an odd number, so
+//    neighbouring lanes hit different banks.
 // Needs: TILE_ROWS, TILE_COLS, LANE_ROWS, WORKGROUP = TILE_ROWS / LANE_ROWS * TILE_COLS / 4.
 
 const PITCH = 13u;

@@ -1,9 +1,12 @@
 // matmul for software adapters:   for row, col: y[col, row] = sum over k of w[row, k] * x[col, k]
 //
-// 1. One lane is one row, times four: no reduction, no barrier, no workgroup memory (a barrier costs a coroutine switch there).
-// 2. A workgroup is one subgroup and handles 4 * SUBGROUP rows by COLS columns; each chunk of weights is decoded once for all columns.
+// 1. One lane is one row, times four: no reduction, no barrier, no workgroup memory (a barrier
+//    costs a coroutine switch there).
+// 2. A workgroup is one subgroup and handles 4 * SUBGROUP rows by COLS columns; each chunk of
+//    weights is decoded once for all columns.
 // 3. The activations are shared out by `dot_rows`: the loads are what costs.
-// 4. Words that SUPERBLOCK_CHUNKS chunks of a row have in common are loaded once for them, where the decoder says so.
+// 4. Words that SUPERBLOCK_CHUNKS chunks of a row have in common are loaded once for them, where
+//    the decoder says so.
 // Needs: SUBGROUP, COLS.
 
 @compute @workgroup_size(SUBGROUP)
@@ -24,7 +27,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
     let r3 = w_row(t, lane + 3u * SUBGROUP);
 
     var sums: array<vec4<f32>, COLS>;
-    // Loops with their condition at the end, not at the beginning: a software driver would run their bodies once more for no lane.
+    // Loops with their condition at the end, not at the beginning: a software driver would run
+    // their bodies once more for no lane.
     var chunk = t.chunk_begin;
     if (chunk < t.chunk_end) {
         loop {

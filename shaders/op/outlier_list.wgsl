@@ -1,4 +1,5 @@
-// outlier_list:   list = the numbers of the bits that are set in mask, in order, and how many they are
+// outlier_list:   list = the numbers of the bits that are set in mask, in order, and how many they
+// are
 //
 // One workgroup: each lane counts the bits of a run of words, then knows where its numbers go.
 // Needs: WORKGROUP.

@@ -1,12 +1,13 @@
-// quantize_activations_int8_one:   outlier_mask, outlier_list, quantize_activations_int8 and gather_outliers for one column of the batch
+// quantize_activations_int8_one:   outlier_mask, outlier_list, quantize_activations_int8 and
+// gather_outliers for one column of the batch
 //
-// One workgroup does it all, so that nothing waits for another dispatch. Each lane has a run of chunks: it counts their outliers,
-// then knows where in the list they go.
-// Needs: WORKGROUP.
+// One workgroup does it all, so that nothing waits for another dispatch. Each lane has a run of
+// chunks: it counts their outliers, then knows where in the list they go. Needs: WORKGROUP.
 
 @group(0) @binding(3) var<storage, read> x: array<f32>;        // [k]
 @group(0) @binding(4) var<storage, read_write> y: array<u32>;  // codes as of quantize_activations_int8; at params.experts.x: count, 0, 0, 0, list;
-                                                               // at params.experts.w: the outliers, f32
+                                                               // at params.experts.w: the outliers,
+                                                               // f32
 var<workgroup> counts: array<u32, WORKGROUP>;
 
 @compute @workgroup_size(WORKGROUP)

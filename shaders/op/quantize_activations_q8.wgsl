@@ -1,13 +1,15 @@
-// quantize_activations_q8:   for col, chunk: codes = round(x / d), d = max |x| / 127 over 32 activations, nearly
+// quantize_activations_q8:   for col, chunk: codes = round(x / d), d = max |x| / 127 over 32
+// activations, nearly
 //
-// One invocation quantizes one chunk. Every step is exact or rounds once, and nothing is divided, so that the CPU gets the same
-// bits: the maximum is rounded up to 12 bits, and its reciprocal is an integer quotient. Twin: src/kernel/op/quantize_activations_q8.rs.
-// Needs: WORKGROUP.
+// One invocation quantizes one chunk. Every step is exact or rounds once, and nothing is divided,
+// so that the CPU gets the same bits: the maximum is rounded up to 12 bits, and its reciprocal is
+// an integer quotient. Twin: src/kernel/op/quantize_activations_q8.rs. Needs: WORKGROUP.
 
 @group(0) @binding(3) var<storage, read> x: array<f32>;              // [batch, k]
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<u32>>;  // [batch, chunks, 3]: codes; codes; scale, sums of 16 codes each
 
-// Scale and its reciprocal for 32 activations, the largest of which has magnitude `top`; both zero below 2^-111.
+// Scale and its reciprocal for 32 activations, the largest of which has magnitude `top`; both zero
+// below 2^-111.
 fn scales(top: u32) -> vec2<f32> {
     let up = (top + 0xfffu) & 0xfffff000u;
     let e = up >> 23u;

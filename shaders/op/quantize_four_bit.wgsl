@@ -1,11 +1,13 @@
-// quantize_four_bit:   for block: top = max |w|;  for w in block: code = codes[how many pivots (w * (1 / top)) is above]
+// quantize_four_bit:   for block: top = max |w|;  for w in block: code = codes[how many pivots (w *
+// (1 / top)) is above]
 //
 // 1. Integers alone. 1 / top is rounded in f32, and so is the product with w; the CPU's bytes show both roundings. WGSL lets a division
 //    be off by 2.5 ulp, flush subnormals, and round either way. So weights are compared as integers, and f32 is never touched.
 // 2. Not a product for each weight: more of w is more of the product, so for each pivot there is a last weight that is not above
 //    it. That `edge` is computed for each block and pivot, exactly, and a weight is compared with fifteen edges in four steps.
 // 3. A lane does the eight weights of a word of codes, neighbours neighbouring words.
-// Twin: the tests of src/kernel/op/quantize_four_bit.rs. Needs: WORKGROUP, BLOCK_SHIFT, BLOCKS (of a workgroup), ROUNDS (words of a lane).
+// Twin: the tests of src/kernel/op/quantize_four_bit.rs. Needs: WORKGROUP, BLOCK_SHIFT, BLOCKS (of
+// a workgroup), ROUNDS (words of a lane).
 
 @group(0) @binding(3) var<storage, read> x: array<vec4<u32>>;   // [cols] f32 as bits
 @group(0) @binding(4) var<storage, read_write> y: array<u32>;   // codes, eight a word, the first in the high nibble of a byte; then from y_stride on: top, one a block
@@ -36,7 +38,8 @@ struct Reciprocal {
     e: i32,  // 1 / top = d * 2^(e - 150)
 }
 
-// 1 / top as f32 rounds it. It is no tie where it is normal; where it is subnormal, it has one or two bits less.
+// 1 / top as f32 rounds it. It is no tie where it is normal; where it is subnormal, it has one or
+// two bits less.
 fn reciprocal(top: u32) -> Reciprocal {
     let shift = max(countLeadingZeros(top), 8u) - 8u;
     let subnormal = top < 0x800000u;
@@ -63,10 +66,12 @@ fn key(bits: u32) -> i32 {
 fn edge(top: u32, pivot: u32) -> i32 {
     let negative = pivot >> 31u == 1u;
     if (top <= 0x200000u) {
-        // The reciprocal of a scale up to 2^-128 is infinite: only signs count. Nor does a block of zeros have more.
+        // The reciprocal of a scale up to 2^-128 is infinite: only signs count. Nor does a block of
+        // zeros have more.
         return select(0, -1, negative);
     }
-    // Products round to the pivot up to b = half a step above it, and an odd pivot leaves b itself to its even neighbour.
+    // Products round to the pivot up to b = half a step above it, and an odd pivot leaves b itself
+    // to its even neighbour.
     let t = pivot & 0x7fffffffu;
     let m = mantissa(t);
     let odd = (m & 1u) == 1u;

@@ -1,4 +1,5 @@
-// row_scales:   for row: y[row] = the power of two that brings the largest weight of the row below 2^15
+// row_scales:   for row: y[row] = the power of two that brings the largest weight of the row below
+// 2^15
 //
 // One workgroup does one row. For kernels that round weights to f16. Needs: WORKGROUP.
 

@@ -1,6 +1,8 @@
-// for i in 0..4·iterations: c[j] += a · b[j] for 4 independent matrices of sums, each subgroup its own
+// for i in 0..4·iterations: c[j] += a · b[j] for 4 independent matrices of sums, each subgroup its
+// own
 //
-// All elements of a are 1 and of b[j] j + 1, so every sum of c[j] must be EDGE (j + 1) times the steps.
+// All elements of a are 1 and of b[j] j + 1, so every sum of c[j] must be EDGE (j + 1) times the
+// steps.
 
 var<workgroup> ones: array<f16, EDGE * EDGE>;
 var<workgroup> factors: array<f16, 4u * EDGE * EDGE>;

@@ -1,6 +1,8 @@
-// for i in 0..4·iterations: acc[c] = fma(acc[c], x, y) for 16 independent accumulators, `T` = f32 or f16
+// for i in 0..4·iterations: acc[c] = fma(acc[c], x, y) for 16 independent accumulators, `T` = f32
+// or f16
 //
-// x = y = 1 at run time: each accumulator counts its steps exactly, and the host can check the count.
+// x = y = 1 at run time: each accumulator counts its steps exactly, and the host can check the
+// count.
 
 fn start(lane: u32, chain: u32) -> vec4<T> {
     return vec4<T>(vec4<u32>(lane % 8u + chain) + vec4<u32>(0u, 1u, 2u, 3u));

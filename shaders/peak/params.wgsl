@@ -1,4 +1,5 @@
-// What every probe is bound to. `LANES` and the probe's other constants stand in the header that Rust writes before this.
+// What every probe is bound to. `LANES` and the probe's other constants stand in the header that
+// Rust writes before this.
 struct Params {
     iterations: u32,     // of each invocation's loop
     group_step: u32,     // words of 16 bytes from one workgroup to the next,

@@ -1,6 +1,7 @@
 // for i in 0..words: sum ^= a[i]
 //
-// The sum is written if it has a value that only the host knows, so every load must happen and next to nothing is written.
+// The sum is written if it has a value that only the host knows, so every load must happen and next
+// to nothing is written.
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

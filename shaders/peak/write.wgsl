@@ -1,6 +1,7 @@
 // for i in 0..words: b[i] = noise(i)
 //
-// Also what fills the buffers before they are read: a software driver's untouched pages are all one page of zeros.
+// Also what fills the buffers before they are read: a software driver's untouched pages are all one
+// page of zeros.
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

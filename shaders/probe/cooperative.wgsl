@@ -1,5 +1,6 @@
-// y = 2 a * b for two matrices of integers without symmetry, loaded and stored as `gemm_coop` does: a transposed layout gives other
-// numbers, and so do sums in f16, which have too few bits. Needs: lib/coop_8.wgsl or lib/coop_16.wgsl, WORKGROUP.
+// y = 2 a * b for two matrices of integers without symmetry, loaded and stored as `gemm_coop` does:
+// a transposed layout gives other numbers, and so do sums in f16, which have too few bits. Needs:
+// lib/coop_8.wgsl or lib/coop_16.wgsl, WORKGROUP.
 
 @group(0) @binding(0) var<storage, read_write> y: array<f32>;  // [column, row]
 

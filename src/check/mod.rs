@@ -19,7 +19,8 @@
 //! * Activations that are rounded on the way: the same bounds against a CPU twin that rounds them alike, bit for bit. And
 //!   against the activations as they are, [`NMSE_F16`] or [`NMSE_Q8`], which says that what was rounded was the right thing. A
 //!   kernel that rounds weights to f16 as well, as cooperative matrices must, is held to [`NMSE_F16`] alone.
-//! * Rounding errors are random: few outputs stray further than many do, so their bounds are wider, by 1 + 16 / count.
+//! * Rounding errors are random: few outputs stray further than many do, so their bounds are wider,
+//!   by 1 + 16 / count.
 
 mod compare;
 mod random;

@@ -20,8 +20,9 @@ pub struct Outcome {
     pub m: usize,
     /// Inputs.
     pub k: usize,
-    /// `dequantize`, `get_rows`, `matmul`, `experts` for a mixture of them (m is then the rows of one), `lora` for a layer with
-    /// adapters, or `layer` for one with kept columns or a bias alone.
+    /// `dequantize`, `get_rows`, `matmul`, `experts` for a mixture of them (m is then the rows of
+    /// one), `lora` for a layer with adapters, or `layer` for one with kept columns or a bias
+    /// alone.
     pub operation: &'static str,
     /// Columns of the batch; 0 for dequantize.
     pub n: usize,
@@ -282,7 +283,8 @@ fn for_experts(packed: &PackedTensor, options: &MatmulOptions) -> MatmulOptions 
     }
 }
 
-/// [`matmul`] held against the reference on `count` rows alone, the first and the last and random ones between.
+/// [`matmul`] held against the reference on `count` rows alone, the first and the last and random
+/// ones between.
 ///
 /// # Errors
 /// As [`Runtime::matmul_with`].

@@ -1,7 +1,9 @@
-//! Where bytes come from: GGUF and safetensors files, checkpoints of several of them, adapters, and the files this crate writes.
+//! Where bytes come from: GGUF and safetensors files, checkpoints of several of them, adapters, and
+//! the files this crate writes.
 //!
-//! Opening reads and checks headers only. Everything a header claims is compared with the bytes that are there; what
-//! does not hold is [`Error::Malformed`](crate::Error::Malformed), with the tensor or key and its offset.
+//! Opening reads and checks headers only. Everything a header claims is compared with the bytes
+//! that are there; what does not hold is [`Error::Malformed`](crate::Error::Malformed), with the
+//! tensor or key and its offset.
 //!
 //! ```no_run
 //! # fn main() -> qmatmul::Result<()> {

@@ -59,12 +59,13 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens a `.gguf`, a `.safetensors`, a `*.safetensors.index.json`, or a folder with a checkpoint (its index, its
-    /// only `.safetensors` or its only `.gguf`). What a file is, its first bytes decide.
+    /// Opens a `.gguf`, a `.safetensors`, a `*.safetensors.index.json`, or a folder with a
+    /// checkpoint (its index, its only `.safetensors` or its only `.gguf`). What a file is, its
+    /// first bytes decide.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Malformed`] where a file contradicts its format; [`Error::NotFound`] or
-    /// [`Error::Argument`] if a folder holds none or several.
+    /// [`Error::Io`]; [`Error::Malformed`] where a file contradicts its format; [`Error::NotFound`]
+    /// or [`Error::Argument`] if a folder holds none or several.
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let path = path.as_ref();
         if path.is_dir() {
@@ -74,8 +75,8 @@ impl Model {
         Self::open_in(path, &folder, path.file_name().unwrap_or_default().as_ref())
     }
 
-    /// Opens a checkpoint whose files are in memory, by name, as [`Model::open`] opens a folder: with its index, its `config.json`
-    /// and the like. `label` stands for the folder in errors.
+    /// Opens a checkpoint whose files are in memory, by name, as [`Model::open`] opens a folder:
+    /// with its index, its `config.json` and the like. `label` stands for the folder in errors.
     ///
     /// # Errors
     /// As [`Model::open`].
@@ -190,12 +191,14 @@ impl Model {
         self.files.iter().map(|source| (source.path(), source.len()))
     }
 
-    /// All tensors: as a GGUF lists them, or by their place in a safetensors file; shards in the order of their names.
+    /// All tensors: as a GGUF lists them, or by their place in a safetensors file; shards in the
+    /// order of their names.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors.list
     }
 
-    /// The tensors that a tensor is made of, as the files list them: those of a module, the codes first, or itself.
+    /// The tensors that a tensor is made of, as the files list them: those of a module, the codes
+    /// first, or itself.
     pub fn parts<'a>(&'a self, info: &'a TensorInfo) -> Vec<&'a TensorInfo> {
         info.module.as_ref().map_or_else(|| vec![info], |module| module.parts(&self.stored))
     }
@@ -215,8 +218,8 @@ impl Model {
         self.config.as_ref().map(super::scheme::checkpoint::Config::value)
     }
 
-    /// The `llm_int8_threshold` of a checkpoint's settings: features of this magnitude or more stay out of LLM.int8's
-    /// integers, none if it is 0.
+    /// The `llm_int8_threshold` of a checkpoint's settings: features of this magnitude or more stay
+    /// out of LLM.int8's integers, none if it is 0.
     pub fn int8_threshold(&self) -> Option<f32> {
         self.int8_threshold
     }
@@ -229,21 +232,24 @@ impl Model {
         self.tensors.find(|| self.path.display().to_string(), name)
     }
 
-    /// A tensor as a matrix `[rows, cols]`: columns are the innermost dimension, rows all others together.
+    /// A tensor as a matrix `[rows, cols]`: columns are the innermost dimension, rows all others
+    /// together.
     ///
     /// # Errors
-    /// [`Error::UnsupportedFormat`] if it is stored in a format without a decoder, [`Error::Io`] if it cannot be read.
+    /// [`Error::UnsupportedFormat`] if it is stored in a format without a decoder, [`Error::Io`] if
+    /// it cannot be read.
     pub fn tensor(&self, info: &TensorInfo) -> Result<PackedTensor> {
         self.rows(info, 0..info.rows())
     }
 
-    /// A weight with its bias: the tensor `<module>.bias` beside `<module>.weight`, or `bias` beside `weight`, where there is one and
-    /// the weight has two dimensions (a norm's bias is none of a matmul). Columns that [`quantize_checkpoint`](super::quantize_checkpoint()) kept in 16 bits are taken
-    /// from there.
+    /// A weight with its bias: the tensor `<module>.bias` beside `<module>.weight`, or `bias`
+    /// beside `weight`, where there is one and the weight has two dimensions (a norm's bias is none
+    /// of a matmul). Columns that [`quantize_checkpoint`](super::quantize_checkpoint()) kept in 16
+    /// bits are taken from there.
     ///
     /// # Errors
-    /// As [`Model::tensor`], [`Error::Shape`] if the bias has not as many values as the weight has rows, and [`Error::Malformed`] if they
-    /// are integers, whose scale would be somewhere else.
+    /// As [`Model::tensor`], [`Error::Shape`] if the bias has not as many values as the weight has
+    /// rows, and [`Error::Malformed`] if they are integers, whose scale would be somewhere else.
     pub fn linear(&self, info: &TensorInfo) -> Result<Linear> {
         let linear = self.linear_without_bias(info)?;
         match self.bias(&info.name).filter(|_| info.shape.len() == 2) {
@@ -259,7 +265,8 @@ impl Model {
         }
     }
 
-    /// The bias beside the weight of this name; that of a layer saved alone has no module before it.
+    /// The bias beside the weight of this name; that of a layer saved alone has no module before
+    /// it.
     fn bias(&self, weight: &str) -> Option<&TensorInfo> {
         match weight {
             "weight" => self.tensors.get("bias"),
@@ -316,8 +323,8 @@ impl Model {
     /// Some of a tensor's bytes, as [`Model::bytes`].
     ///
     /// # Errors
-    /// [`Error::Io`] if they cannot be read, [`Error::Argument`] if the tensor does not have them or is a module, whose bytes are
-    /// those of its parts.
+    /// [`Error::Io`] if they cannot be read, [`Error::Argument`] if the tensor does not have them
+    /// or is a module, whose bytes are those of its parts.
     pub fn range(&self, info: &TensorInfo, range: Range<u64>) -> Result<Bytes> {
         if let Some(module) = &info.module {
             let (name, count) = (shown(&info.name), module.parts(&self.stored).len());

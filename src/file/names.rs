@@ -6,14 +6,14 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// Finds a name's position among many in constant time, with 9 to 10 bytes for each.
 ///
-/// The names stay where they are; a closure shows them by position. A hash table takes as much and longer to fill: what is sorted is
-/// written in order.
+/// The names stay where they are; a closure shows them by position. A hash table takes as much and
+/// longer to fill: what is sorted is written in order.
 #[derive(Debug, Default)]
 pub(crate) struct NameIndex {
     /// The upper half of the name's hash, then its position; sorted.
     slots: Vec<u64>,
-    /// Where the slots of each bucket begin, and where the last ends. A bucket is what the highest bits of the hash say, for four
-    /// names or so.
+    /// Where the slots of each bucket begin, and where the last ends. A bucket is what the highest
+    /// bits of the hash say, for four names or so.
     buckets: Vec<u32>,
     /// Keyed anew in every process, so that no file can be made of colliding names.
     hasher: RandomState,
@@ -87,7 +87,8 @@ pub(crate) fn last(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(_, last)| last)
 }
 
-/// A sentence that begins with "; " and tells the names nearest to `wanted`, or nothing where none is near.
+/// A sentence that begins with "; " and tells the names nearest to `wanted`, or nothing where none
+/// is near.
 pub(crate) fn hint<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> String {
     let scored = names.map(|name| (Reverse(likeness(wanted, name)), name));
     let mut near: Vec<_> = scored.filter(|(score, _)| 2 * score.0 >= wanted.len()).collect();

@@ -39,16 +39,18 @@ pub struct TensorReport {
     pub to: DType,
     /// Its columns that are written in 16 bits besides.
     pub kept_columns: usize,
-    /// Why it was copied unchanged: "172 columns are not a multiple of 32". `None` if it was encoded.
+    /// Why it was copied unchanged: "172 columns are not a multiple of 32". `None` if it was
+    /// encoded.
     pub why_not: Option<String>,
 }
 
 /// Writes `model` to the GGUF file `out` with its weight matrices encoded by `recipe`; all else is
 /// copied unchanged.
 ///
-/// Weight matrices are the F64, F32, F16 and BF16 tensors of two or more dimensions that are named `…weight`, except norms,
-/// position and token-type embeddings and expert gates. F64 is rounded to f32 first. Names and metadata stay as they are. `progress` is called
-/// before each tensor with its position and itself.
+/// Weight matrices are the F64, F32, F16 and BF16 tensors of two or more dimensions that are named
+/// `…weight`, except norms, position and token-type embeddings and expert gates. F64 is rounded to
+/// f32 first. Names and metadata stay as they are. `progress` is called before each tensor with its
+/// position and itself.
 ///
 /// # Errors
 /// [`Error::Argument`] if the format has no encoder or place in GGUF files, or not the choice that

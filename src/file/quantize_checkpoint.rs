@@ -1,4 +1,5 @@
-//! Encodes the linear layers of a safetensors checkpoint into NF4, FP4 or INT8, as a folder that transformers and bitsandbytes open.
+//! Encodes the linear layers of a safetensors checkpoint into NF4, FP4 or INT8, as a folder that
+//! transformers and bitsandbytes open.
 
 use crate::error::{Error, Result};
 use crate::file::calibration::outlier_columns::Chosen;
@@ -24,17 +25,17 @@ use std::path::{Path, PathBuf};
 /// device's twin of it.
 pub type Encode<'a> = &'a dyn Fn(&str, [usize; 2], &[f32], &Recipe) -> Result<PackedTensor>;
 
-/// Writes the checkpoint `model` into the folder `out` with its linear layers as `target` says; all else, files beside it
-/// among it, is copied.
+/// Writes the checkpoint `model` into the folder `out` with its linear layers as `target` says; all
+/// else, files beside it among it, is copied.
 ///
-/// Linear layers are the F32, F16 and BF16 matrices that are named `…weight`, except embeddings, norms and output heads, which
-/// transformers keeps as they are. Everything goes into one file, `model.safetensors`, which appears when all
-/// else is written, so that what fails or stops leaves no checkpoint behind. `progress` is called
-/// before each tensor.
+/// Linear layers are the F32, F16 and BF16 matrices that are named `…weight`, except embeddings,
+/// norms and output heads, which transformers keeps as they are. Everything goes into one file,
+/// `model.safetensors`, which appears when all else is written, so that what fails or stops leaves
+/// no checkpoint behind. `progress` is called before each tensor.
 ///
 /// # Errors
-/// [`Error::Argument`] if `model` is no safetensors checkpoint or quantized already, the target is none, or
-/// `out` is no folder or holds weights already, or another file of a name that is written;
+/// [`Error::Argument`] if `model` is no safetensors checkpoint or quantized already, the target is
+/// none, or `out` is no folder or holds weights already, or another file of a name that is written;
 /// [`Error::NonFinite`] for a weight that is NaN or infinite; [`Error::Io`].
 pub fn quantize_checkpoint(
     model: &Model,
@@ -69,8 +70,9 @@ pub fn quantize_checkpoint(
     Ok(report(&job, &plan))
 }
 
-/// Makes the folder and those above it; true if it was not there, and may be taken away again. A path through another that was missing leads
-/// somewhere only now, so the target is looked at once more.
+/// Makes the folder and those above it; true if it was not there, and may be taken away again. A
+/// path through another that was missing leads somewhere only now, so the target is looked at once
+/// more.
 fn make_folder(model: &Model, out: &Path, others: &[OsString], config: &str) -> Result<bool> {
     let parent = out.parent().unwrap_or(Path::new(""));
     fs::create_dir_all(parent).map_err(Error::io("creating", out))?;
@@ -83,8 +85,8 @@ fn make_folder(model: &Model, out: &Path, others: &[OsString], config: &str) -> 
     checked.map(|()| is_new)
 }
 
-/// Takes away what was written into a new folder, and the folder, unless somebody else has finished a checkpoint there. The error
-/// that led here says more than one of this would.
+/// Takes away what was written into a new folder, and the folder, unless somebody else has finished
+/// a checkpoint there. The error that led here says more than one of this would.
 fn clear(out: &Path, others: &[OsString]) {
     if out.join(WEIGHTS).exists() {
         return;
@@ -172,8 +174,8 @@ impl Job<'_> {
         Ok(Item { info, tensors, target: Some((target, chosen)), why_not })
     }
 
-    /// The bytes of the file in its order: all parts of a weight come in one go, so those that belong further behind wait in files
-    /// of their own.
+    /// The bytes of the file in its order: all parts of a weight come in one go, so those that
+    /// belong further behind wait in files of their own.
     fn fill(
         &self,
         sink: &mut Sink<'_>,
@@ -297,8 +299,8 @@ fn check_source(model: &Model) -> Result<()> {
     Err(Error::Argument(format!("{}: the model is quantized already ({what})", model.path().display())))
 }
 
-/// Refuses to write over the model itself, another checkpoint or another file, beside weights that would be taken for part
-/// of the new one, and where a file cannot be.
+/// Refuses to write over the model itself, another checkpoint or another file, beside weights that
+/// would be taken for part of the new one, and where a file cannot be.
 fn check_target(model: &Model, out: &Path, others: &[OsString], config: &str) -> Result<()> {
     let refuse = |what: String| Err(Error::Argument(format!("{}: {what}", out.display())));
     if out.as_os_str().is_empty() || out.is_file() {
@@ -334,7 +336,8 @@ fn check_target(model: &Model, out: &Path, others: &[OsString], config: &str) ->
     }
 }
 
-/// The name of a file in a folder that makes it a checkpoint, if there is one. What lies there besides may be anything.
+/// The name of a file in a folder that makes it a checkpoint, if there is one. What lies there
+/// besides may be anything.
 fn weights_in(folder: &Path) -> Result<Option<String>> {
     let reading = || Error::io("reading", folder);
     let entries = match fs::read_dir(folder) {
@@ -373,7 +376,8 @@ fn differs(path: &Path, new: &mut dyn Read) -> bool {
     }
 }
 
-/// Refuses a model in which something has the name of columns that are kept beside a weight that is encoded: it would be taken for them.
+/// Refuses a model in which something has the name of columns that are kept beside a weight that is
+/// encoded: it would be taken for them.
 fn check_kept_columns(model: &Model, plan: &[Item]) -> Result<()> {
     let encoded: HashSet<_> = plan
         .iter()

@@ -17,9 +17,11 @@ pub enum Target {
     FourBit(&'static Format, FourBitConfig),
     /// INT8 for LLM.int8.
     Int8 {
-        /// What is written down for those who load it: from which magnitude on an activation is an outlier, 0 for never.
+        /// What is written down for those who load it: from which magnitude on an activation is an
+        /// outlier, 0 for never.
         threshold: f32,
-        /// Columns that are written in 16 bits besides, for [`Model::linear`](crate::file::Model::linear). bitsandbytes does not read them.
+        /// Columns that are written in 16 bits besides, for
+        /// [`Model::linear`](crate::file::Model::linear). bitsandbytes does not read them.
         keep: Keep,
     },
 }
@@ -77,7 +79,8 @@ impl Target {
         }
     }
 
-    /// Refuses to keep nothing if something was to be kept: then the names are wrong, or the activations tame.
+    /// Refuses to keep nothing if something was to be kept: then the names are wrong, or the
+    /// activations tame.
     pub(crate) fn check_kept(&self, columns: usize) -> Result<()> {
         match self {
             Self::Int8 { keep: Keep::Captured(captures), threshold } if columns == 0 => Err(Error::Argument(
@@ -95,7 +98,8 @@ impl Target {
         }
     }
 
-    /// What transformers wants to know, but for the modules to skip. It writes the choices of four bits for INT8, too.
+    /// What transformers wants to know, but for the modules to skip. It writes the choices of four
+    /// bits for INT8, too.
     pub(crate) fn config(&self) -> Value {
         let (four_bit, name, config, threshold) = match self {
             Self::FourBit(format, config) => (true, format.name, *config, 6.0),

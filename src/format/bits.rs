@@ -28,8 +28,8 @@ pub fn fifth_bits(codes: &[u8; 32]) -> u32 {
     codes.iter().enumerate().fold(0, |qh, (e, code)| qh | u32::from(code >> 4 & 1) << e)
 }
 
-/// 32 four-bit codes as four words: byte `j` of word `i` holds code `8 i + j` in its low nibble and code `8 i + 4 + j` in
-/// its high nibble. Higher bits of the codes are ignored.
+/// 32 four-bit codes as four words: byte `j` of word `i` holds code `8 i + j` in its low nibble and
+/// code `8 i + 4 + j` in its high nibble. Higher bits of the codes are ignored.
 pub fn pack_nibbles(codes: &[u8; 32]) -> [u32; 4] {
     let q = quads(codes).map(|q| q & 0x0f0f_0f0f);
     std::array::from_fn(|i| q[2 * i] | q[2 * i + 1] << 4)
@@ -41,7 +41,8 @@ pub fn pack_halved_nibbles(qs: &[u8; 16]) -> [u32; 4] {
     [pack_low(a, b), pack_low(c, d), pack_high(a, b), pack_high(c, d)]
 }
 
-/// [`pack_nibbles`] of bytes that hold two codes each, the first in the low nibble; what is missing of the last word is 0.
+/// [`pack_nibbles`] of bytes that hold two codes each, the first in the low nibble; what is missing
+/// of the last word is 0.
 pub fn put_nibble_pairs(words: &mut [u32], bytes: &[u8]) {
     let word = |[a, b, c, d]: [u8; 4]| {
         let even = |x: u8, y: u8| x & 15 | y << 4;
@@ -70,8 +71,8 @@ pub fn unpack_nibbles(words: &[u32; 4]) -> [u8; 32] {
     from_quads(std::array::from_fn(|i| words[i / 2] >> (i % 2 * 4) & 0x0f0f_0f0f))
 }
 
-/// 32 two-bit codes as two words: bits `2 i`, `2 i + 1` of byte `j` of a word hold code `4 i + j` of its 16. Higher bits
-/// of the codes are ignored.
+/// 32 two-bit codes as two words: bits `2 i`, `2 i + 1` of byte `j` of a word hold code `4 i + j`
+/// of its 16. Higher bits of the codes are ignored.
 pub fn pack_pairs(codes: &[u8; 32]) -> [u32; 2] {
     let q = quads(codes).map(|q| q & 0x0303_0303);
     [0, 4].map(|i| q[i] | q[i + 1] << 2 | q[i + 2] << 4 | q[i + 3] << 6)
@@ -135,13 +136,14 @@ pub fn inverse(d: f32) -> f32 {
     if d == 0.0 { 0.0 } else { 1.0 / d }
 }
 
-/// The integer part of a scaled weight. NaN and what no i32 holds (products with an infinite [`inverse`]) give zero, which
-/// is what ggml's C casts to 8 bits give on x86.
+/// The integer part of a scaled weight. NaN and what no i32 holds (products with an infinite
+/// [`inverse`]) give zero, which is what ggml's C casts to 8 bits give on x86.
 pub fn truncate(value: f32) -> i32 {
     if value.abs() < 2_147_483_648.0 { value as i32 } else { 0 }
 }
 
-/// Two-bit codes as the K-quants store 256: each half of 128 weights has 32 bytes, byte `j` holding codes `j`, `32 + j`,
+/// Two-bit codes as the K-quants store 256: each half of 128 weights has 32 bytes, byte `j` holding
+/// codes `j`, `32 + j`,
 /// `64 + j` and `96 + j` from its low bits up.
 pub fn split_quarters(qs: &[u8; 64]) -> [u8; 256] {
     std::array::from_fn(|e| qs[e / 128 * 32 + e % 32] >> (e % 128 / 32 * 2) & 3)
@@ -168,7 +170,8 @@ pub fn unpack_quarters(words: &[u32; 16]) -> [u8; 64] {
     join_quarters(&bytemuck::cast(pairs.map(|words| unpack_pairs(&words))))
 }
 
-/// Four-bit codes as the K-quants store 256: each quarter of 64 weights has 32 bytes, byte `j` holding codes `j` (low) and
+/// Four-bit codes as the K-quants store 256: each quarter of 64 weights has 32 bytes, byte `j`
+/// holding codes `j` (low) and
 /// `32 + j` (high).
 pub fn split_pairs(qs: &[u8; 128]) -> [u8; 256] {
     std::array::from_fn(|e| qs[e / 64 * 32 + e % 32] >> (e % 64 / 32 * 4) & 15)
@@ -198,7 +201,8 @@ pub fn unpack_pair_nibbles(words: &[u32; 32]) -> [u8; 128] {
     join_pairs(&bytemuck::cast(nibbles.map(|words| unpack_nibbles(&words))))
 }
 
-/// One bit per weight as the K-quants store 256: bit `c` of byte `j` belongs to weight `32 c + j`. As eight words of
+/// One bit per weight as the K-quants store 256: bit `c` of byte `j` belongs to weight `32 c + j`.
+/// As eight words of
 /// [`pack_bits`].
 pub fn pack_bit_columns(bytes: &[u8; 32]) -> [u32; 8] {
     let q: [u32; 8] = words(bytes);

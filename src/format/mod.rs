@@ -1,8 +1,9 @@
-//! What the bytes of a packed weight mean: one module per storage format, one row of [`FORMATS`] each.
+//! What the bytes of a packed weight mean: one module per storage format, one row of [`FORMATS`]
+//! each.
 //!
-//! A format module holds the block as it lies in the file, the formula, the CPU decoder and encoder, and the layout of
-//! the same bits on the device ([`Plane`]s of aligned words, a lossless repack). Its twin `shaders/decode/<stem>.wgsl`
-//! decodes that layout.
+//! A format module holds the block as it lies in the file, the formula, the CPU decoder and
+//! encoder, and the layout of the same bits on the device ([`Plane`]s of aligned words, a lossless
+//! repack). Its twin `shaders/decode/<stem>.wgsl` decodes that layout.
 
 pub mod affine;
 mod bits;
@@ -115,7 +116,8 @@ pub enum Codes {
     None,
     /// It has, and the codes stand for numbers of a book that are no small integers.
     Values,
-    /// It has, and codes are integers of eight bits: they can be multiplied with eight-bit activations.
+    /// It has, and codes are integers of eight bits: they can be multiplied with eight-bit
+    /// activations.
     Integers,
 }
 
@@ -170,7 +172,8 @@ pub enum Codebook {
     SixteenAndScales([f32; 16], Arc<[f32]>),
     /// From a table of words, which the shader finds in its binding `book`.
     Grid(fn() -> Vec<u32>),
-    /// From arithmetic; the binding `book` holds words of the tensor's own, an order of columns or numbers of groups.
+    /// From arithmetic; the binding `book` holds words of the tensor's own, an order of columns or
+    /// numbers of groups.
     Words(Arc<[u32]>),
 }
 
@@ -192,7 +195,8 @@ impl Codebook {
 /// Encodes whole blocks: weights in, the bytes of their blocks out.
 pub type Encode = fn(weights: &[f32], row: &mut [u8]);
 
-/// One plane of the device layout: the same field of every block of a row, side by side, in 32-bit words.
+/// One plane of the device layout: the same field of every block of a row, side by side, in 32-bit
+/// words.
 #[derive(Clone, Copy, Debug)]
 pub struct Plane {
     /// The field, as in "codes".
@@ -214,13 +218,15 @@ impl Plane {
         self.bits_per_256 >= 8 * 128 && self.more_words == 0
     }
 
-    /// Words of one row of `cols` weights, rounded up to whole chunks of 32 weights and whole `vec4<u32>`.
+    /// Words of one row of `cols` weights, rounded up to whole chunks of 32 weights and whole
+    /// `vec4<u32>`.
     pub fn row_words(&self, cols: usize) -> usize {
         (cols.div_ceil(32) * self.bits_per_256).div_ceil(8 * 128) * 4 + self.more_words.next_multiple_of(4)
     }
 }
 
-/// What a shader is told of a weight beside its shape: the format, and what differs between two tensors of it.
+/// What a shader is told of a weight beside its shape: the format, and what differs between two
+/// tensors of it.
 #[derive(Clone, Debug)]
 pub struct Layout {
     /// The format.
@@ -233,7 +239,8 @@ pub struct Layout {
     pub book: Codebook,
     /// What the decoder can give besides weights, of this tensor.
     pub codes: Codes,
-    /// The columns lie in another order on the device, which the book has: place `i` holds column `book[i]`.
+    /// The columns lie in another order on the device, which the book has: place `i` holds column
+    /// `book[i]`.
     pub ordered: bool,
 }
 
@@ -286,8 +293,8 @@ impl Format {
         self.blocks().is_none_or(|b| b.encode.is_some())
     }
 
-    /// Bytes of one row of `cols` weights in a file, or `None` if `cols` is not a multiple of the block, the product overflows,
-    /// or rows have no bytes of their own.
+    /// Bytes of one row of `cols` weights in a file, or `None` if `cols` is not a multiple of the
+    /// block, the product overflows, or rows have no bytes of their own.
     pub fn row_bytes(&self, cols: usize) -> Option<usize> {
         let block = self.blocks()?;
         let blocks = cols.is_multiple_of(block.weights).then_some(cols / block.weights)?;
@@ -308,7 +315,8 @@ impl Format {
         })
     }
 
-    /// True if the weights are integer codes with scales, so that they can be multiplied with eight-bit activations.
+    /// True if the weights are integer codes with scales, so that they can be multiplied with
+    /// eight-bit activations.
     pub fn has_integers(&self) -> bool {
         self.codes == Codes::Integers
     }
@@ -321,7 +329,8 @@ impl Format {
         }
     }
 
-    /// What the shader is told of weights with `cols` columns, of a tensor as our own encoder makes it.
+    /// What the shader is told of weights with `cols` columns, of a tensor as our own encoder makes
+    /// it.
     pub fn layout(&'static self, cols: usize) -> Layout {
         match &self.coding {
             Coding::Parts(p) => (p.layout)(cols),

@@ -6,8 +6,9 @@ use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The bytes of a weight `[rows, cols]` as its file stores them, and what they mean. Whoever makes one has checked every
-/// length; rows and columns are those of the [`PackedTensor`](crate::tensor::PackedTensor) around it.
+/// The bytes of a weight `[rows, cols]` as its file stores them, and what they mean. Whoever makes
+/// one has checked every length; rows and columns are those of the
+/// [`PackedTensor`](crate::tensor::PackedTensor) around it.
 pub trait Storage: Debug + Send + Sync {
     /// What the shader is told.
     fn layout(&self) -> Layout;
@@ -34,7 +35,8 @@ pub trait Storage: Debug + Send + Sync {
 pub(super) struct Runs {
     /// Each weight asks for its own scale; otherwise a chunk of 32 has one.
     pub fine: bool,
-    /// Columns of a run; 0 for all of a row whatever its length, so that rows of all lengths share their pipelines.
+    /// Columns of a run; 0 for all of a row whatever its length, so that rows of all lengths share
+    /// their pipelines.
     pub group: u32,
     /// Scales of a row.
     pub groups: usize,

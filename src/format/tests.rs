@@ -1,10 +1,12 @@
-//! Every format against vectors made by ggml, and against its own contract. Shaders are tested in `tests/`.
+//! Every format against vectors made by ggml, and against its own contract. Shaders are tested in
+//! `tests/`.
 
 use super::{Blocks, Codes, FORMATS, Format, NAMES, bits, by_gguf_type, by_name};
 use safetensors::SafeTensors;
 use std::path::Path;
 
-/// Whole rows by ggml: the packed bytes, what they decode to and, if a quantizer made them, what they were made of.
+/// Whole rows by ggml: the packed bytes, what they decode to and, if a quantizer made them, what
+/// they were made of.
 struct Vector {
     name: String,
     format: &'static Format,
@@ -169,7 +171,8 @@ fn encoders_give_the_bytes_of_ggml() {
     report(&failures);
 }
 
-/// [`PackedTensor::encode`](crate::tensor::PackedTensor::encode) refuses these; the encoders must only survive them.
+/// [`PackedTensor::encode`](crate::tensor::PackedTensor::encode) refuses these; the encoders must
+/// only survive them.
 #[test]
 fn encoders_survive_what_is_no_number() {
     for (format, encode) in of_blocks().filter_map(|(f, b)| Some((f, b.encode?))) {

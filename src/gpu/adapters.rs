@@ -8,12 +8,14 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Select {
-    /// The first of [`adapters`], which is the best. `WGPU_ADAPTER_NAME` narrows the choice to names that contain it.
+    /// The first of [`adapters`], which is the best. `WGPU_ADAPTER_NAME` narrows the choice to
+    /// names that contain it.
     #[default]
     Best,
     /// The adapter at this index of [`adapters`].
     Number(usize),
-    /// Part of a name, in any case, that one GPU has: `4090`. A backend narrows it, before a colon or alone: `dx12:radeon`,
+    /// Part of a name, in any case, that one GPU has: `4090`. A backend narrows it, before a colon
+    /// or alone: `dx12:radeon`,
     /// `vulkan`, `metal`. Of a GPU that several backends list the first in [`adapters`] is taken.
     Name(String),
 }
@@ -38,7 +40,8 @@ pub struct AdapterSummary {
     pub kind: String,
     /// Driver name and version.
     pub driver: String,
-    /// What compiles the shaders for the driver, where the backend leaves a choice: under DirectX 12.
+    /// What compiles the shaders for the driver, where the backend leaves a choice: under DirectX
+    /// 12.
     pub compiler: Option<ShaderCompiler>,
     /// Features that matter here and are present.
     pub features: Vec<&'static str>,
@@ -81,12 +84,14 @@ fn feature_names(there: wgpu::Features) -> Vec<&'static str> {
     all.iter().filter(|(_, f)| there.contains(*f)).map(|(name, _)| *name).collect()
 }
 
-/// Every adapter of this machine, the best first: discrete before integrated before virtual before software, and of these Vulkan or
-/// Metal before DirectX 12, which lacks cooperative matrices and, without Microsoft's DXC, subgroups, f16 and 64-bit integers.
+/// Every adapter of this machine, the best first: discrete before integrated before virtual before
+/// software, and of these Vulkan or Metal before DirectX 12, which lacks cooperative matrices and,
+/// without Microsoft's DXC, subgroups, f16 and 64-bit integers.
 /// [`Select::Number`] counts in this order.
 ///
-/// Under DirectX 12 shaders are compiled by DXC where `dxcompiler.dll` lies beside the program or on the PATH, for the devices that it
-/// serves, and by FXC otherwise; `WGPU_DX12_COMPILER=fxc` or `dxc` decides it. A host that wants something else opens the device itself
+/// Under DirectX 12 shaders are compiled by DXC where `dxcompiler.dll` lies beside the program or
+/// on the PATH, for the devices that it serves, and by FXC otherwise; `WGPU_DX12_COMPILER=fxc` or
+/// `dxc` decides it. A host that wants something else opens the device itself
 /// ([`Runtime::with_device`](super::Runtime::with_device)).
 pub fn adapters() -> Vec<AdapterSummary> {
     enumerate().iter().map(summary).collect()
@@ -212,7 +217,8 @@ fn backend_and_name(text: &str) -> (Option<&str>, Option<&str>) {
     }
 }
 
-/// The adapter of this name, backend and compiler, which was there before: of several, the one that is selected.
+/// The adapter of this name, backend and compiler, which was there before: of several, the one that
+/// is selected.
 pub(super) fn again(select: &Select, before: &AdapterSummary) -> Result<wgpu::Adapter> {
     let is_it = |adapter: &wgpu::Adapter| {
         let now = summary(adapter);

@@ -11,8 +11,8 @@ use std::time::Instant;
 const CALLS: usize = 15;
 
 impl Runtime {
-    /// The median time, in seconds, that the host spends on one matmul with `n` columns: recording and submitting it, not
-    /// waiting for it.
+    /// The median time, in seconds, that the host spends on one matmul with `n` columns: recording
+    /// and submitting it, not waiting for it.
     ///
     /// # Errors
     /// As [`Runtime::record_matmuls`].

@@ -59,8 +59,8 @@ impl Context {
     /// own, not the host's.
     ///
     /// # Errors
-    /// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if a shader may have fewer storage buffers than are used here, or the
-    /// device's errors.
+    /// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if a shader may have fewer storage
+    /// buffers than are used here, or the device's errors.
     pub fn new(
         device: wgpu::Device,
         queue: wgpu::Queue,

@@ -29,11 +29,12 @@ pub struct Options {
     pub tuning: TuningCache,
     /// Keep compiled pipelines on disk where the backend can.
     pub disk_cache: bool,
-    /// Bytes of device memory that the buffers of this runtime may take together: weights, activations, results and what kernels
-    /// need in between; not what the driver and the queue's writes need. `None` leaves it to the driver to refuse, which software drivers never do.
+    /// Bytes of device memory that the buffers of this runtime may take together: weights,
+    /// activations, results and what kernels need in between; not what the driver and the queue's
+    /// writes need. `None` leaves it to the driver to refuse, which software drivers never do.
     pub memory_limit: Option<u64>,
-    /// How long the device is waited for without a submission ending, before [`Error::TimedOut`]. `None` is a minute, or ten
-    /// on software adapters.
+    /// How long the device is waited for without a submission ending, before [`Error::TimedOut`].
+    /// `None` is a minute, or ten on software adapters.
     pub timeout: Option<Duration>,
     /// Treat the adapter as this kind instead of what it says: `Some(true)` = software.
     pub software: Option<bool>,
@@ -90,7 +91,8 @@ pub(super) fn open(adapter: &wgpu::Adapter, options: &Options) -> Result<(wgpu::
         required_features,
         required_limits: adapter.limits(),
         experimental_features: match required_features.intersects(wgpu::Features::all_experimental_mask()) {
-            // SAFETY: the one experimental feature that is asked for is used by shaders of our own, after a probe.
+            // SAFETY: the one experimental feature that is asked for is used by shaders of our own,
+            // after a probe.
             true => unsafe { wgpu::ExperimentalFeatures::enabled() },
             false => wgpu::ExperimentalFeatures::disabled(),
         },
@@ -106,8 +108,8 @@ pub(super) fn opening(adapter: &wgpu::Adapter) -> String {
 
 /// Edge of the largest square matrices that the adapter multiplies with f16 in and f32 sums.
 ///
-/// Mesa's software driver offers them at every vector width, but its device fails at any other than the usual one of 256
-/// bits, where a subgroup has eight lanes.
+/// Mesa's software driver offers them at every vector width, but its device fails at any other than
+/// the usual one of 256 bits, where a subgroup has eight lanes.
 pub(super) fn cooperative_edge(adapter: &wgpu::Adapter) -> Option<u32> {
     let (info, features) = (adapter.get_info(), adapter.features());
     let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX

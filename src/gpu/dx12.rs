@@ -1,7 +1,9 @@
-//! What is particular to DirectX 12: it has two compilers, and wgpu does not say which of them it took.
+//! What is particular to DirectX 12: it has two compilers, and wgpu does not say which of them it
+//! took.
 //!
-//! FXC comes with Windows and knows shader model 5.1: neither subgroups nor f16 nor 64-bit integers. DXC has them all, is faster, and has to
-//! be brought along as `dxcompiler.dll`. wgpu takes DXC where it finds the library, and then offers no adapter that lacks shader model 6.
+//! FXC comes with Windows and knows shader model 5.1: neither subgroups nor f16 nor 64-bit
+//! integers. DXC has them all, is faster, and has to be brought along as `dxcompiler.dll`. wgpu
+//! takes DXC where it finds the library, and then offers no adapter that lacks shader model 6.
 
 /// The variable of the environment by which wgpu is told the compiler.
 pub const VARIABLE: &str = "WGPU_DX12_COMPILER";
@@ -11,7 +13,8 @@ pub const VARIABLE: &str = "WGPU_DX12_COMPILER";
 pub struct ShaderCompiler {
     /// `FXC` or `DXC`.
     pub name: &'static str,
-    /// The shader model, as in `5.1`: that of FXC, or with DXC the highest of the device (DXC 1.8 compiles for 6.8 at most).
+    /// The shader model, as in `5.1`: that of FXC, or with DXC the highest of the device (DXC 1.8
+    /// compiles for 6.8 at most).
     /// `6` where the device does not say.
     pub shader_model: String,
 }
@@ -30,8 +33,8 @@ impl std::fmt::Display for ShaderCompiler {
     }
 }
 
-/// Every adapter of these backends. Those of DirectX 12 that DXC does not serve, or all if it does not work, are there with FXC, unless
-/// the environment decides.
+/// Every adapter of these backends. Those of DirectX 12 that DXC does not serve, or all if it does
+/// not work, are there with FXC, unless the environment decides.
 pub(super) fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
     let dx12 = backends & wgpu::Backends::DX12;
     if !cfg!(windows) || dx12.is_empty() {
@@ -53,7 +56,8 @@ pub(super) fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
     adapters
 }
 
-/// The adapters of an instance with these backends and the options of the environment, changed by `change`.
+/// The adapters of an instance with these backends and the options of the environment, changed by
+/// `change`.
 fn instance(
     backends: wgpu::Backends,
     change: impl FnOnce(&mut wgpu::InstanceDescriptor),
@@ -72,8 +76,8 @@ fn identity(adapter: &wgpu::Adapter) -> (String, u32, u32, String) {
     (info.name, info.vendor, info.device, info.device_pci_bus_id)
 }
 
-/// Why the environment's compiler is not tried: wgpu panics where DXC is not linked into the program. Where a host has linked it,
-/// wgpu takes it by itself.
+/// Why the environment's compiler is not tried: wgpu panics where DXC is not linked into the
+/// program. Where a host has linked it, wgpu takes it by itself.
 pub(super) fn refused() -> Option<String> {
     let linked = matches!(wgpu::Dx12Compiler::from_env(), Some(wgpu::Dx12Compiler::StaticDxc));
     (cfg!(windows) && linked).then(|| {
@@ -93,7 +97,8 @@ pub(super) fn obstacle() -> Option<String> {
     refused().or(missing)
 }
 
-/// The compiler of an adapter; none under other backends. Only DXC gives an adapter subgroups, f16 or 64-bit integers.
+/// The compiler of an adapter; none under other backends. Only DXC gives an adapter subgroups, f16
+/// or 64-bit integers.
 pub(super) fn compiler(adapter: &wgpu::Adapter) -> Option<ShaderCompiler> {
     if adapter.get_info().backend != wgpu::Backend::Dx12 {
         return None;
@@ -161,7 +166,8 @@ fn shader_model(adapter: &wgpu::Adapter) -> String {
         let hal = unsafe { adapter.as_hal::<wgpu::hal::api::Dx12>() }?;
         let raw: &Dxgi::IDXGIAdapter3 = hal.raw_adapter();
         let mut device: Option<d3d::ID3D12Device> = None;
-        // SAFETY: an adapter of DirectX's own and a place for the device, which the adapter has already: it is counted, not made.
+        // SAFETY: an adapter of DirectX's own and a place for the device, which the adapter has
+        // already: it is counted, not made.
         unsafe { d3d::D3D12CreateDevice(raw, Direct3D::D3D_FEATURE_LEVEL_11_0, &mut device) }.ok()?;
         let device = device?;
         // A model that Windows does not know is an error, so the newest comes first.

@@ -1,4 +1,5 @@
-//! Errors of the device as values: scopes around calls, a sticky flag for a lost device, a bound on every wait.
+//! Errors of the device as values: scopes around calls, a sticky flag for a lost device, a bound on
+//! every wait.
 
 use super::hooks::{Hook, Point};
 use crate::error::{Error, Result};
@@ -42,8 +43,9 @@ impl DeviceErrors {
         }
     }
 
-    /// Keeps errors that no scope caught away from wgpu's default handler, which panics, for the next call to report. Scopes are
-    /// per thread, so such an error is not of a call that [`DeviceErrors::catch_errors`] watches.
+    /// Keeps errors that no scope caught away from wgpu's default handler, which panics, for the
+    /// next call to report. Scopes are per thread, so such an error is not of a call that
+    /// [`DeviceErrors::catch_errors`] watches.
     pub fn keep_uncaught(&self, device: &wgpu::Device) {
         let uncaught = self.uncaught.clone();
         device.on_uncaptured_error(Arc::new(move |error| {
@@ -62,8 +64,9 @@ impl DeviceErrors {
         }
     }
 
-    /// The error of a device that is lost, even if nobody was told yet: that happens when all work before it has ended and
-    /// somebody polls. What is made on a lost device cannot be used, which is noticed at once.
+    /// The error of a device that is lost, even if nobody was told yet: that happens when all work
+    /// before it has ended and somebody polls. What is made on a lost device cannot be used, which
+    /// is noticed at once.
     pub fn check_alive(&self, device: &wgpu::Device) -> Result<()> {
         self.check_lost()?;
         let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
@@ -85,7 +88,8 @@ impl DeviceErrors {
         }
     }
 
-    /// Runs `call`, turning device errors and panics of wgpu into values. `bytes` is what it allocates, for the message.
+    /// Runs `call`, turning device errors and panics of wgpu into values. `bytes` is what it
+    /// allocates, for the message.
     pub fn catch_errors<T>(
         &self,
         device: &wgpu::Device,
@@ -139,15 +143,15 @@ impl DeviceErrors {
         self.timeout
     }
 
-    /// Waits until everything submitted is done, and makes sure that the device is still there: another thread that polls may have
-    /// taken the report of a loss and be about to pass it on.
+    /// Waits until everything submitted is done, and makes sure that the device is still there:
+    /// another thread that polls may have taken the report of a loss and be about to pass it on.
     pub fn wait(&self, device: &wgpu::Device) -> Result<()> {
         self.wait_for(device, None)?;
         self.check_alive(device)
     }
 
-    /// Waits until `last`, or everything submitted, is done. Time starts anew with every submission of ours that ends: many small
-    /// ones may take long.
+    /// Waits until `last`, or everything submitted, is done. Time starts anew with every submission
+    /// of ours that ends: many small ones may take long.
     pub fn wait_for(&self, device: &wgpu::Device, last: Option<&wgpu::SubmissionIndex>) -> Result<()> {
         self.at(Point::Waiting);
         let polled = until_done(&self.finished, || self.poll(device, last));
@@ -171,8 +175,8 @@ impl DeviceErrors {
         Error::TimedOut { doing: "waiting for the device".into(), seconds: self.timeout.as_secs_f64() }
     }
 
-    /// wgpu panics if a device is lost while it is waited for, after the loss was reported. It also runs callbacks there: a panic in
-    /// one of the host's is the host's.
+    /// wgpu panics if a device is lost while it is waited for, after the loss was reported. It also
+    /// runs callbacks there: a panic in one of the host's is the host's.
     fn poll(
         &self,
         device: &wgpu::Device,
@@ -190,7 +194,8 @@ impl DeviceErrors {
         })
     }
 
-    /// The error of a lost device, over which wgpu has panicked. Otherwise it was a callback of the host's, and the panic goes on.
+    /// The error of a lost device, over which wgpu has panicked. Otherwise it was a callback of the
+    /// host's, and the panic goes on.
     pub fn lost_or_panic(&self, device: &wgpu::Device, panic: Box<dyn Any + Send>) -> Error {
         self.check_alive(device).err().unwrap_or_else(|| resume_unwind(panic))
     }
@@ -215,7 +220,8 @@ pub(super) fn panicked(panic: &Box<dyn Any + Send>) -> String {
     format!("the call panicked: {}", text.unwrap_or("without a word"))
 }
 
-/// Polls until what is waited for is done. A time-out ends that only if nothing has `finished` meanwhile.
+/// Polls until what is waited for is done. A time-out ends that only if nothing has `finished`
+/// meanwhile.
 fn until_done(
     finished: &AtomicU64,
     mut poll: impl FnMut() -> Result<wgpu::PollStatus, wgpu::PollError>,
@@ -233,7 +239,8 @@ fn until_done(
 mod tests {
     use super::*;
 
-    /// Software drivers work while commands are submitted, so that none is waited for as long as on a device with a queue.
+    /// Software drivers work while commands are submitted, so that none is waited for as long as on
+    /// a device with a queue.
     #[test]
     fn patience_begins_anew_with_everything_that_ends() {
         let finished = AtomicU64::new(7);

@@ -11,12 +11,12 @@ use crate::kernel::{Threshold, plan, shapes};
 use crate::tensor::check_finite;
 
 impl Runtime {
-    /// The codes, largest magnitudes and outlier features of activations `x[n, k]` for INT8 weights `w[m, k]`, as
-    /// [`Activations::Int8`](crate::Activations::Int8) multiplies them.
+    /// The codes, largest magnitudes and outlier features of activations `x[n, k]` for INT8 weights
+    /// `w[m, k]`, as [`Activations::Int8`](crate::Activations::Int8) multiplies them.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `x` is not a whole number of columns, [`Error::NonFinite`], [`Error::LimitExceeded`] if x exceeds
-    /// one binding, and the device's errors.
+    /// [`Error::Shape`] if `x` is not a whole number of columns, [`Error::NonFinite`],
+    /// [`Error::LimitExceeded`] if x exceeds one binding, and the device's errors.
     pub fn quantize_activations(&self, w: &Weights, x: &[f32], threshold: Threshold) -> Result<Staged> {
         self.context().owns(w)?;
         check_finite(&format!("activations for `{}`", w.name()), x)?;

@@ -1,10 +1,12 @@
-//! A linear layer on the device: a packed weight, its bias, its kept columns, and its adapters of low rank, in one pass.
+//! A linear layer on the device: a packed weight, its bias, its kept columns, and its adapters of
+//! low rank, in one pass.
 //!
 //! 1. The bias is copied to every column of y: its one row, looked up n times.
 //! 2. The weight's product is added to it, or written where there is no bias.
 //! 3. The activations of kept columns are put side by side, and their product is added. It is exact, whatever 2. rounds; and they
 //!    are cleared for 2. then, so that the scales of what is rounded are those of the others.
-//! 4. `u[n, R] = x · aᵀ` for the a of all adapters at once. It waits for nothing, so that a device may run it beside 2.
+//! 4. `u[n, R] = x · aᵀ` for the a of all adapters at once. It waits for nothing, so that a device
+//!    may run it beside 2.
 //! 5. `u · bᵀ` is added to y; the scales are part of b since the upload.
 
 use super::context::Context;
@@ -21,7 +23,8 @@ use crate::kernel::plan::Dispatch;
 use crate::kernel::{Activations, MatmulOptions, shapes};
 use crate::linear::{Linear, OutlierColumns};
 
-/// A [`Linear`] that lies in device memory. Cheap to clone; the memory is freed with the last clone.
+/// A [`Linear`] that lies in device memory. Cheap to clone; the memory is freed with the last
+/// clone.
 #[derive(Clone)]
 pub struct Layer {
     weight: Weights,
@@ -153,8 +156,9 @@ impl Layer {
 }
 
 impl Runtime {
-    /// Puts a layer into device memory: the weight packed as it is, a of the adapters as it is stored (as f32 where the adapters
-    /// differ), b as f32 with its scale multiplied in. That product is rounded once, by 2^-24 at most, far below the bounds of
+    /// Puts a layer into device memory: the weight packed as it is, a of the adapters as it is
+    /// stored (as f32 where the adapters differ), b as f32 with its scale multiplied in. That
+    /// product is rounded once, by 2^-24 at most, far below the bounds of
     /// [`check`](mod@crate::check), and is exact for scales that are powers of two.
     ///
     /// # Errors
@@ -178,8 +182,9 @@ impl Runtime {
         Ok((self.upload(kept.weight())?, transfer::filled(self.context(), &what, &words)?))
     }
 
-    /// `y[n, m] = x[n, k] · w[m, k]ᵀ + bias + x[n, columns] · keptᵀ + Σ s · (x · aᵀ) · bᵀ`; `n = x.len() / k`. `options` say how
-    /// the weight is multiplied; kept columns and adapters always take the activations as they are.
+    /// `y[n, m] = x[n, k] · w[m, k]ᵀ + bias + x[n, columns] · keptᵀ + Σ s · (x · aᵀ) · bᵀ`; `n =
+    /// x.len() / k`. `options` say how the weight is multiplied; kept columns and adapters always
+    /// take the activations as they are.
     ///
     /// # Errors
     /// As [`Runtime::matmul_with`].
@@ -209,7 +214,8 @@ impl Runtime {
         transfer::submit_and_read_blocking(self.context(), encoder, &staging, count)
     }
 
-    /// Adds layers that share their activations to the caller's encoder, in one pass and without a readback: f32 buffers x
+    /// Adds layers that share their activations to the caller's encoder, in one pass and without a
+    /// readback: f32 buffers x
     /// `[n, k]` and y `[n, m]` of each, as [`Runtime::record_matmuls`] does.
     ///
     /// # Errors
@@ -233,7 +239,8 @@ impl Runtime {
         Ok(())
     }
 
-    /// Compiles ahead what layers with these numbers of columns will need, as [`Runtime::warm_up_all`] does.
+    /// Compiles ahead what layers with these numbers of columns will need, as
+    /// [`Runtime::warm_up_all`] does.
     ///
     /// # Errors
     /// As [`Runtime::record_matmul`].

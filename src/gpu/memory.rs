@@ -1,4 +1,5 @@
-//! Device memory that a runtime holds, counted, and refused beyond a limit: software drivers give out more than there is.
+//! Device memory that a runtime holds, counted, and refused beyond a limit: software drivers give
+//! out more than there is.
 
 use crate::error::{Error, Result};
 use std::ops::Deref;
@@ -82,7 +83,8 @@ impl Deref for Buffer {
     }
 }
 
-/// Counts these until what `encoder` records has run, or is dropped: as long as the device holds their memory.
+/// Counts these until what `encoder` records has run, or is dropped: as long as the device holds
+/// their memory.
 pub(super) fn hold(encoder: &wgpu::CommandEncoder, reservations: Vec<Reservation>) {
     encoder.on_submitted_work_done(move || drop(reservations));
 }

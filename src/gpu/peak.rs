@@ -1,14 +1,17 @@
 //! What the device does at best: the ceilings that a kernel's speed is held against.
 //!
-//! Every figure is measured on this device in this run, through the same wgpu calls that the kernels use; bandwidth and
-//! arithmetic by shaders of `shaders/peak`, several shapes of each, of which the fastest counts.
+//! Every figure is measured on this device in this run, through the same wgpu calls that the
+//! kernels use; bandwidth and arithmetic by shaders of `shaders/peak`, several shapes of each, of
+//! which the fastest counts.
 //!
-//! On a software adapter a shader is not the fastest program of the machine: Mesa's driver loads the 32-bit words of each
-//! lane one by one, so instructions are the bound, not memory. On one machine (2 cores, AVX2) shaders read 11 GB/s on Mesa
-//! 22.3.6, from 1 MiB in a cache as from 128 MiB far beyond it (26.2.6: 18 and 15), and copied 12 (18 and 11); C with `-O3`
-//! and two threads over arrays of 256 MiB reads 23 and copies 28, with one thread 17 and 21. A copy may also be the
-//! driver's own command, which there is the C library's copy on one thread: 15 to 20. So a share of `copy` says how
-//! far a kernel is from the memory, a share of `read` how far from what shaders of this driver can load.
+//! On a software adapter a shader is not the fastest program of the machine: Mesa's driver loads
+//! the 32-bit words of each lane one by one, so instructions are the bound, not memory. On one
+//! machine (2 cores, AVX2) shaders read 11 GB/s on Mesa 22.3.6, from 1 MiB in a cache as from 128
+//! MiB far beyond it (26.2.6: 18 and 15), and copied 12 (18 and 11); C with `-O3` and two threads
+//! over arrays of 256 MiB reads 23 and copies 28, with one thread 17 and 21. A copy may also be the
+//! driver's own command, which there is the C library's copy on one thread: 15 to 20. So a share of
+//! `copy` says how far a kernel is from the memory, a share of `read` how far from what shaders of
+//! this driver can load.
 
 mod arithmetic;
 mod bandwidth;
@@ -36,7 +39,8 @@ pub struct Peak {
     pub readback_seconds: f64,
     /// The queue's writes into device memory, in chunks as weights are uploaded.
     pub upload_gb_per_s: f64,
-    /// The host's plain copy of the same bytes by one thread; each byte counts once, as in the upload.
+    /// The host's plain copy of the same bytes by one thread; each byte counts once, as in the
+    /// upload.
     pub host_copy_gb_per_s: f64,
 }
 
@@ -81,8 +85,8 @@ impl Runtime {
     /// Measures the device, each figure for about `seconds` (a minute at most).
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory), [`Error::Gpu`](crate::Error::Gpu) also where the device computes
-    /// something wrong, and the device's other errors.
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory), [`Error::Gpu`](crate::Error::Gpu) also
+    /// where the device computes something wrong, and the device's other errors.
     pub fn peak(&self, seconds: f64) -> Result<Peak> {
         let seconds = sane(seconds);
         let lab = Lab::new(self.context())?;

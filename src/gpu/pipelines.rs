@@ -1,4 +1,5 @@
-//! Compiled pipelines: one per (kernel, configuration, format, its constants), kept in memory, and on disk where the backend can.
+//! Compiled pipelines: one per (kernel, configuration, format, its constants), kept in memory, and
+//! on disk where the backend can.
 
 use super::bind::{self, Binding};
 use super::device::Options;
@@ -15,7 +16,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(super) type Key = (&'static str, &'static str, (bool, u32), Vec<(&'static str, u32)>, KernelConfig);
-/// Locked while it is compiled, so that others who want the same wait for it instead of compiling it too.
+/// Locked while it is compiled, so that others who want the same wait for it instead of compiling
+/// it too.
 type Entry = Arc<Mutex<Option<Arc<wgpu::ComputePipeline>>>>;
 
 /// The pipelines of one device.
@@ -32,7 +34,8 @@ pub(super) struct Pipelines {
 
 impl Pipelines {
     /// # Errors
-    /// [`Error::LimitExceeded`] if a shader may have fewer storage buffers than are bound, or the device's errors.
+    /// [`Error::LimitExceeded`] if a shader may have fewer storage buffers than are bound, or the
+    /// device's errors.
     pub fn new(
         device: &wgpu::Device,
         info: &wgpu::AdapterInfo,
@@ -94,7 +97,8 @@ impl Pipelines {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Writes the driver's cache to disk if something was compiled since. A cache that cannot be written is none.
+    /// Writes the driver's cache to disk if something was compiled since. A cache that cannot be
+    /// written is none.
     pub fn save(&self) {
         let (Some(disk), mut saved) = (&self.disk, lock(&self.saved)) else { return };
         let count = self.count();
@@ -137,7 +141,8 @@ impl Pipelines {
         };
         match self.checked {
             true => device.create_shader_module(descriptor),
-            // SAFETY: our shaders index their buffers within the bounds that `plan` computes and their loops end.
+            // SAFETY: our shaders index their buffers within the bounds that `plan` computes and
+            // their loops end.
             false => unsafe {
                 device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
             },
@@ -171,7 +176,8 @@ impl Drop for Pipelines {
     }
 }
 
-/// What the compiler says of a shader, with the file and line where it says it; none if it names no line.
+/// What the compiler says of a shader, with the file and line where it says it; none if it names no
+/// line.
 fn located(module: &wgpu::ShaderModule, source: &Source) -> Option<String> {
     let info = pollster::block_on(module.get_compilation_info());
     let line = |m: &wgpu::CompilationMessage| m.location.map(|at| at.line_number as usize);
@@ -220,8 +226,8 @@ impl DiskCache {
         }
         let path = host::cache_folder()?.join(wgpu::util::pipeline_cache_key(info)?);
         let data = std::fs::read(&path).ok();
-        // SAFETY: the file was written by `save` under a name made of vendor and device; with `fallback` the driver and
-        // wgpu verify its header and start empty if it does not fit.
+        // SAFETY: the file was written by `save` under a name made of vendor and device; with
+        // `fallback` the driver and wgpu verify its header and start empty if it does not fit.
         let cache = unsafe {
             device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
                 label: Some("qmatmul"),

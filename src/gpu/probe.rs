@@ -7,7 +7,8 @@ use crate::kernel::compose;
 /// Lanes of the probe's workgroup: at least the largest subgroup there is.
 const WORKGROUP: u32 = 128;
 
-/// True if cooperative matrices of this edge multiply two matrices without symmetry right: not transposed, with f32 sums.
+/// True if cooperative matrices of this edge multiply two matrices without symmetry right: not
+/// transposed, with f32 sums.
 pub(super) fn cooperative(
     device: &wgpu::Device,
     queue: &wgpu::Queue,

@@ -75,7 +75,8 @@ impl<'a> Buffers<'a> {
     }
 }
 
-/// A plan made ready for a device: pipelines compiled, parameters written, bindings made. It can be recorded many times.
+/// A plan made ready for a device: pipelines compiled, parameters written, bindings made. It can be
+/// recorded many times.
 pub(super) struct BoundProgram {
     steps: Vec<(std::sync::Arc<wgpu::ComputePipeline>, wgpu::BindGroup, [u32; 2])>,
     /// Of the buffers that the bindings keep alive.
@@ -117,7 +118,8 @@ impl BoundProgram {
         Ok(Self { steps, reservations })
     }
 
-    /// A dispatch that reads no weights, but a table where weights have their book. `layout` is of the format that it is for.
+    /// A dispatch that reads no weights, but a table where weights have their book. `layout` is of
+    /// the format that it is for.
     pub fn without_weights(
         context: &Context,
         layout: &DeviceLayout,

@@ -68,7 +68,8 @@ impl Context {
         self.plan_adding(w, (n, false), options)
     }
 
-    /// [`Context::plan_matmul`], of a product that is added to what y holds if the second of `batch` is true.
+    /// [`Context::plan_matmul`], of a product that is added to what y holds if the second of
+    /// `batch` is true.
     pub fn plan_adding(
         &self,
         w: &Weights,

@@ -18,7 +18,8 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// A device and everything compiled for it. Cheap to clone, `Send` and `Sync`; all methods may be called from several threads.
+/// A device and everything compiled for it. Cheap to clone, `Send` and `Sync`; all methods may be
+/// called from several threads.
 #[derive(Clone)]
 pub struct Runtime {
     context: Context,
@@ -58,17 +59,21 @@ impl Runtime {
         })
     }
 
-    /// Works on a device of the caller's. The features that qmatmul uses where it finds them are `SUBGROUP`, `SHADER_F16`,
-    /// `SHADER_INT64`, `EXPERIMENTAL_COOPERATIVE_MATRIX`, `TIMESTAMP_QUERY` and `PIPELINE_CACHE`; ask for the adapter's limits, or matrices are split at WebGPU's defaults.
+    /// Works on a device of the caller's. The features that qmatmul uses where it finds them are
+    /// `SUBGROUP`, `SHADER_F16`, `SHADER_INT64`, `EXPERIMENTAL_COOPERATIVE_MATRIX`,
+    /// `TIMESTAMP_QUERY` and `PIPELINE_CACHE`; ask for the adapter's limits, or matrices are split
+    /// at WebGPU's defaults.
     ///
-    /// Under DirectX 12 the shader compiler is the one that the host's `wgpu::Instance` was made with (`Dx12BackendOptions::shader_compiler`): with
-    /// FXC the device has none of the first three features.
+    /// Under DirectX 12 the shader compiler is the one that the host's `wgpu::Instance` was made
+    /// with (`Dx12BackendOptions::shader_compiler`): with FXC the device has none of the first
+    /// three features.
     ///
-    /// The device's lost callback is replaced, and errors of qmatmul's own calls are caught in scopes; the handler of
-    /// uncaught errors stays the host's.
+    /// The device's lost callback is replaced, and errors of qmatmul's own calls are caught in
+    /// scopes; the handler of uncaught errors stays the host's.
     ///
     /// # Errors
-    /// [`Error::LimitExceeded`] if a shader may have fewer storage buffers than are used here, [`Error::Gpu`] if the driver refuses.
+    /// [`Error::LimitExceeded`] if a shader may have fewer storage buffers than are used here,
+    /// [`Error::Gpu`] if the driver refuses.
     pub fn with_device(
         device: wgpu::Device,
         queue: wgpu::Queue,
@@ -78,12 +83,14 @@ impl Runtime {
         Ok(Self { context: Context::new(device, queue, adapter, options, false)?, options: None })
     }
 
-    /// A new device with the options of this one, after this one was lost. Weights belong to the runtime that they were uploaded
-    /// to: calls with them name the tensor and refuse it, and it is uploaded anew from the [`PackedTensor`], which is still on
-    /// the host. The same calls then give the same bits. The old runtime and its weights may be dropped in any order.
+    /// A new device with the options of this one, after this one was lost. Weights belong to the
+    /// runtime that they were uploaded to: calls with them name the tensor and refuse it, and it is
+    /// uploaded anew from the [`PackedTensor`], which is still on the host. The same calls then
+    /// give the same bits. The old runtime and its weights may be dropped in any order.
     ///
     /// # Errors
-    /// As [`Runtime::with_options`]; [`Error::NoAdapter`] if the adapter is gone, even if there is another;
+    /// As [`Runtime::with_options`]; [`Error::NoAdapter`] if the adapter is gone, even if there is
+    /// another;
     /// [`Error::Argument`] for a runtime on a device of the host's, who has to open another.
     pub fn rebuild(&self) -> Result<Self> {
         match &self.options {
@@ -124,7 +131,8 @@ impl Runtime {
         self.context.queue()
     }
 
-    /// Bytes of device memory in buffers of this runtime: weights, code books, and what calls use until their work has ended.
+    /// Bytes of device memory in buffers of this runtime: weights, code books, and what calls use
+    /// until their work has ended.
     pub fn memory_used(&self) -> u64 {
         self.context.budget().used()
     }
@@ -137,7 +145,8 @@ impl Runtime {
     /// Puts a weight into device memory, packed as it is.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] if a scale is NaN or infinite, [`Error::LimitExceeded`], [`Error::OutOfMemory`], [`Error::DeviceLost`].
+    /// [`Error::NonFinite`] if a scale is NaN or infinite, [`Error::LimitExceeded`],
+    /// [`Error::OutOfMemory`], [`Error::DeviceLost`].
     pub fn upload(&self, tensor: &PackedTensor) -> Result<Weights> {
         self.upload_with(tensor, Upload::default())
     }
@@ -153,8 +162,8 @@ impl Runtime {
     /// `y[n, m] = x[n, k] · w[m, k]ᵀ` in f32; `n = x.len() / k`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `x` is not a whole number of columns, [`Error::NonFinite`] if it holds NaN or infinity, and
-    /// the device's errors.
+    /// [`Error::Shape`] if `x` is not a whole number of columns, [`Error::NonFinite`] if it holds
+    /// NaN or infinity, and the device's errors.
     pub fn matmul(&self, w: &Weights, x: &[f32]) -> Result<Vec<f32>> {
         self.matmul_with(w, x, &MatmulOptions::default())
     }
@@ -171,12 +180,13 @@ impl Runtime {
         Ok(y)
     }
 
-    /// Mixture of experts: `y[i, t] = x[i] · w[experts[i, t]]ᵀ` for activations `[n, k]` and the numbers of `per` experts for
-    /// each, `experts[n, per]`; y is `[n, per, m / Weights::experts()]`. Every expert's weights are read once for all of its
-    /// columns.
+    /// Mixture of experts: `y[i, t] = x[i] · w[experts[i, t]]ᵀ` for activations `[n, k]` and the
+    /// numbers of `per` experts for each, `experts[n, per]`; y is `[n, per, m /
+    /// Weights::experts()]`. Every expert's weights are read once for all of its columns.
     ///
     /// # Errors
-    /// As [`Runtime::matmul`], and [`Error::Shape`] if an expert does not exist or their count is no multiple of n.
+    /// As [`Runtime::matmul`], and [`Error::Shape`] if an expert does not exist or their count is
+    /// no multiple of n.
     pub fn matmul_experts(
         &self,
         w: &Weights,
@@ -202,11 +212,12 @@ impl Runtime {
         Ok(y)
     }
 
-    /// Adds `y[n, m] = x[n, k] · w[m, k]ᵀ` to the caller's encoder: f32 buffers, densely packed, no readback. Both need
-    /// the usage `STORAGE`. The caller vouches for finite activations.
+    /// Adds `y[n, m] = x[n, k] · w[m, k]ᵀ` to the caller's encoder: f32 buffers, densely packed, no
+    /// readback. Both need the usage `STORAGE`. The caller vouches for finite activations.
     ///
     /// # Errors
-    /// [`Error::Shape`] if a buffer is too small, [`Error::Argument`] if x and y are the same, and the device's errors.
+    /// [`Error::Shape`] if a buffer is too small, [`Error::Argument`] if x and y are the same, and
+    /// the device's errors.
     pub fn record_matmul(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -218,9 +229,9 @@ impl Runtime {
         self.record_matmuls(encoder, &[(w, y)], x, n, &MatmulOptions::default())
     }
 
-    /// [`Runtime::record_matmul`] for several weights that share their activations, as the projections of an attention do, in
-    /// one pass without a barrier between them. Weights of one format can go further and be one dispatch: see
-    /// [`PackedTensor::stack`].
+    /// [`Runtime::record_matmul`] for several weights that share their activations, as the
+    /// projections of an attention do, in one pass without a barrier between them. Weights of one
+    /// format can go further and be one dispatch: see [`PackedTensor::stack`].
     ///
     /// # Errors
     /// As [`Runtime::record_matmul`].
@@ -243,8 +254,9 @@ impl Runtime {
         Ok(())
     }
 
-    /// Adds [`Runtime::matmul_experts`] to the caller's encoder: x `[n, k]`, `experts` `[n, per]` as u32, y `[n, per, m]` for
-    /// the m rows of one expert. Where an expert does not exist, y keeps its value.
+    /// Adds [`Runtime::matmul_experts`] to the caller's encoder: x `[n, k]`, `experts` `[n, per]`
+    /// as u32, y `[n, per, m]` for the m rows of one expert. Where an expert does not exist, y
+    /// keeps its value.
     ///
     /// # Errors
     /// As [`Runtime::record_matmul`].
@@ -342,8 +354,8 @@ impl Runtime {
         Ok(out)
     }
 
-    /// Times a matmul with `n` columns over `weights` in turn, for at least `least` seconds (an hour at most). All columns
-    /// must fit one buffer.
+    /// Times a matmul with `n` columns over `weights` in turn, for at least `least` seconds (an
+    /// hour at most). All columns must fit one buffer.
     ///
     /// # Errors
     /// [`Error::Argument`] without weights, [`Error::LimitExceeded`], and the device's errors.
@@ -357,7 +369,8 @@ impl Runtime {
         time::matmul(&self.context, weights, n, options, least)
     }
 
-    /// The same for activations `x[n, k]` of one's own: with LLM.int8 the time depends on them. The weights have one width.
+    /// The same for activations `x[n, k]` of one's own: with LLM.int8 the time depends on them. The
+    /// weights have one width.
     ///
     /// # Errors
     /// As there, and [`Error::Shape`] if `x` is not a whole number of columns.
@@ -379,7 +392,8 @@ impl Runtime {
         time::matmul_of(&self.context, weights, (x, n), options, least)
     }
 
-    /// The kernels and variants that a matmul with `n` columns runs, in order, each once: `quantize_activations_q8+gemm:64x64+gemv:2x64`.
+    /// The kernels and variants that a matmul with `n` columns runs, in order, each once:
+    /// `quantize_activations_q8+gemm:64x64+gemv:2x64`.
     ///
     /// # Errors
     /// As [`Runtime::record_matmul`].
@@ -440,7 +454,8 @@ impl Runtime {
     /// Waits until everything submitted is done.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`]; [`Error::TimedOut`] if nothing of this runtime's own ended for [`Options::timeout`].
+    /// [`Error::DeviceLost`]; [`Error::TimedOut`] if nothing of this runtime's own ended for
+    /// [`Options::timeout`].
     ///
     /// # Panics
     /// If a callback of the host's does, which wgpu runs here.
@@ -455,8 +470,8 @@ impl Runtime {
     }
 }
 
-/// Columns of a batch that one submission of [`Runtime::matmul`] multiplies with a weight of this shape: no more products than one
-/// dispatch may have, so that a driver is never silent for long.
+/// Columns of a batch that one submission of [`Runtime::matmul`] multiplies with a weight of this
+/// shape: no more products than one dispatch may have, so that a driver is never silent for long.
 fn columns_at_once(rows: usize, cols: usize) -> usize {
     let by_elements = BATCH_ELEMENTS / cols.max(rows).max(1);
     let by_products = limits::PRODUCTS / cols.saturating_mul(rows).max(1);

@@ -31,10 +31,11 @@ impl Timing {
     }
 }
 
-/// Times `y = x · wᵀ` for `n` columns over the weights in turn, so that a cache cannot serve them all.
+/// Times `y = x · wᵀ` for `n` columns over the weights in turn, so that a cache cannot serve them
+/// all.
 ///
-/// Every weight is run once to warm up (compilation, page faults); then runs over all of them until `least` seconds have
-/// passed, three rounds at least. Short runs are timed several at once.
+/// Every weight is run once to warm up (compilation, page faults); then runs over all of them until
+/// `least` seconds have passed, three rounds at least. Short runs are timed several at once.
 pub(super) fn matmul(
     context: &Context,
     weights: &[Weights],
@@ -160,14 +161,15 @@ impl Clock {
         self.queries.is_some()
     }
 
-    /// How many runs of about `once` seconds are timed together: a timestamp is coarse, and the host's clock also sees the
-    /// submission. Not more than twice around `weights` weights.
+    /// How many runs of about `once` seconds are timed together: a timestamp is coarse, and the
+    /// host's clock also sees the submission. Not more than twice around `weights` weights.
     fn group(&self, once: f64, weights: usize) -> usize {
         let least = if self.has_timestamps() { 1e-3 } else { 20e-3 };
         ((least / once.max(1e-9)).ceil() as usize).clamp(1, (2 * weights).max(16))
     }
 
-    /// Seconds that a pass takes which `record` fills: between its timestamps, or from its submission to its end.
+    /// Seconds that a pass takes which `record` fills: between its timestamps, or from its
+    /// submission to its end.
     pub fn pass(&self, context: &Context, record: impl FnOnce(&mut wgpu::ComputePass)) -> Result<f64> {
         let mut encoder = context.encoder();
         let writes = self.queries.as_ref().map(|(set, _)| wgpu::ComputePassTimestampWrites {

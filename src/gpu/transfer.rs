@@ -26,7 +26,8 @@ pub(super) fn buffer(context: &Context, what: &str, bytes: u64, usage: wgpu::Buf
     create(context, || format!("allocating {what}"), what, bytes, usage)
 }
 
-/// The same below every limit of the device. `doing` is for the message, `label` for debuggers of shaders.
+/// The same below every limit of the device. `doing` is for the message, `label` for debuggers of
+/// shaders.
 ///
 /// # Errors
 /// [`Error::OutOfMemory`].
@@ -72,7 +73,8 @@ pub(super) fn stage(
     Ok(staging)
 }
 
-/// Submits `encoder`, waits without blocking the caller's executor, and returns the f32 content of `staging`.
+/// Submits `encoder`, waits without blocking the caller's executor, and returns the f32 content of
+/// `staging`.
 pub(super) async fn submit_and_read(
     context: &Context,
     encoder: wgpu::CommandEncoder,
@@ -123,7 +125,8 @@ fn submit_and_map(context: &Context, encoder: wgpu::CommandEncoder, staging: &Bu
 /// How long another thread that polls may take from a callback's arrival to its end.
 const HAND_OVER: Duration = Duration::from_millis(20);
 
-/// In the usual case without an error scope: wgpu keeps a few bytes for every thread that ever had one, and threads may be many.
+/// In the usual case without an error scope: wgpu keeps a few bytes for every thread that ever had
+/// one, and threads may be many.
 fn wait_for_map(context: &Context, Mapping { submission, mapped }: &Mapping) -> Result<()> {
     context.wait_for(submission)?;
     let result = match mapped.recv_timeout(HAND_OVER) {

@@ -1,4 +1,5 @@
-//! Which kernel is the fastest on this adapter: measured once for a class of requests, and kept in a file.
+//! Which kernel is the fastest on this adapter: measured once for a class of requests, and kept in
+//! a file.
 
 use super::adapters::AdapterSummary;
 use super::capability::Capability;
@@ -26,7 +27,8 @@ pub enum TuningCache {
     Folder(PathBuf),
 }
 
-/// A choice for a class of requests: weights of one format and about the same size, batches of about as many columns.
+/// A choice for a class of requests: weights of one format and about the same size, batches of
+/// about as many columns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tuned {
     /// Format of the weight.
@@ -78,7 +80,8 @@ pub struct Tuning {
     off: bool,
 }
 
-/// What choices are good for: another driver, another version or other switches may rank kernels differently.
+/// What choices are good for: another driver, another version or other switches may rank kernels
+/// differently.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Header {
     qmatmul: String,
@@ -101,7 +104,8 @@ struct File {
 }
 
 impl Tuning {
-    /// The choices that a file holds. A file that cannot be read, or is of another driver or version, is as good as none.
+    /// The choices that a file holds. A file that cannot be read, or is of another driver or
+    /// version, is as good as none.
     pub(super) fn open(adapter: &AdapterSummary, caps: &Caps, cache: &TuningCache) -> Self {
         let header = Header {
             qmatmul: env!("CARGO_PKG_VERSION").into(),
@@ -151,7 +155,8 @@ impl Tuning {
         let folder = path.parent().expect("the path was made by join");
         std::fs::create_dir_all(folder).map_err(Error::io("creating", folder))?;
         let _alone = locked(&folder.join("tuning.lock"));
-        // What other processes have measured since this one read the file is newer than what is remembered here.
+        // What other processes have measured since this one read the file is newer than what is
+        // remembered here.
         let newer = read(path, &self.header).into_iter().filter(|(other, _)| *other != key);
         let mut table = self.lock();
         table.extend(newer);
@@ -160,7 +165,8 @@ impl Tuning {
         crate::file::container::output::write(path, |sink| sink.put(text.as_bytes()))
     }
 
-    /// Prefers what `other` does, if it is for the same device: the choices as they are in memory, whatever the file says now.
+    /// Prefers what `other` does, if it is for the same device: the choices as they are in memory,
+    /// whatever the file says now.
     pub(super) fn take_over(&self, other: &Self) {
         if self.header == other.header {
             let choices = other.lock().clone();
@@ -190,8 +196,8 @@ impl Tuning {
 /// How often a lock that others have is asked for, a hundredth of a second apart.
 const TRIES: usize = 200;
 
-/// One process at a time reads and writes choices, as long as this is held. Not every file system has locks, and who has one may
-/// never give it back: what is lost then is a measurement.
+/// One process at a time reads and writes choices, as long as this is held. Not every file system
+/// has locks, and who has one may never give it back: what is lost then is a measurement.
 fn locked(path: &Path) -> Option<std::fs::File> {
     let mut options = std::fs::File::options();
     // Another user's can be read at least, which is enough to lock it.
@@ -216,7 +222,8 @@ fn read(path: &Path, header: &Header) -> BTreeMap<Key, Tuned> {
     choices.into_iter().map(|c| (c.key(), c)).collect()
 }
 
-/// `tuning-shidc-vulkan-llvmpipe-llvm-15-0-6-256-bits-<driver>.json`: letters and digits of what the choices depend on.
+/// `tuning-shidc-vulkan-llvmpipe-llvm-15-0-6-256-bits-<driver>.json`: letters and digits of what
+/// the choices depend on.
 fn file_name(header: &Header, caps: &Caps) -> String {
     let switches: String = Capability::ALL.iter().filter(|c| c.is_in(caps)).map(|c| c.letter()).collect();
     // What is short comes first: names of drivers have no end.

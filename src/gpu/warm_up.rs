@@ -22,8 +22,8 @@ impl Runtime {
         self.warm_up_all(&[(w, n)], &MatmulOptions::default())
     }
 
-    /// Compiles ahead what matmuls with these weights and numbers of columns will need, each pipeline once and in parallel,
-    /// and keeps them on disk where the backend can.
+    /// Compiles ahead what matmuls with these weights and numbers of columns will need, each
+    /// pipeline once and in parallel, and keeps them on disk where the backend can.
     ///
     /// # Errors
     /// As [`Runtime::record_matmuls`].
@@ -58,7 +58,8 @@ impl Runtime {
         self.context().check_alive()
     }
 
-    /// Dispatches no workgroups: software drivers compile when something is dispatched first, not before.
+    /// Dispatches no workgroups: software drivers compile when something is dispatched first, not
+    /// before.
     fn touch(&self, pipelines: &[Arc<wgpu::ComputePipeline>]) -> Result<()> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM;
         let buffer = || transfer::buffer(self.context(), "nothing", size_of::<Params>() as u64, usage);

@@ -5,7 +5,8 @@ use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::kernel::shard::{DeviceLayout, Shard, Weight};
 
-/// A weight `[rows, cols]` that lies packed in device memory. Cheap to clone; the memory is freed with the last clone.
+/// A weight `[rows, cols]` that lies packed in device memory. Cheap to clone; the memory is freed
+/// with the last clone.
 #[derive(Clone)]
 pub struct Weights {
     /// Which runtime the buffers belong to.
@@ -24,8 +25,8 @@ pub struct Weights {
 
 /// How an upload goes.
 pub struct Upload<'a> {
-    /// Matrices that the tensor is a stack of: the experts of a mixture, which columns of a batch are sent to one each. 1 for
-    /// a plain matrix.
+    /// Matrices that the tensor is a stack of: the experts of a mixture, which columns of a batch
+    /// are sent to one each. 1 for a plain matrix.
     pub experts: usize,
     /// Called with (bytes done, bytes in all) after each chunk.
     pub progress: Option<&'a mut dyn FnMut(u64, u64)>,

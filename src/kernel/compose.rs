@@ -1,4 +1,5 @@
-//! Composition of a shader: files in a fixed order behind a header of constants, with a map from its lines back to the files.
+//! Composition of a shader: files in a fixed order behind a header of constants, with a map from
+//! its lines back to the files.
 
 use super::parts::{
     CHUNK_DIRECT, CHUNK_F32, CHUNK_Q8, CHUNK_STAGED, CODES, CODES_ALONE, COLUMNS_EXPERTS, COLUMNS_PLAIN,
@@ -12,7 +13,8 @@ use crate::kernel::activations::Activations;
 use crate::kernel::types::{Caps, Kernel, KernelConfig, Operation, Problem};
 use std::fmt::Write;
 
-/// The parts that read activations: f32 16 bytes at a time where their columns are aligned; bytes come with their product.
+/// The parts that read activations: f32 16 bytes at a time where their columns are aligned; bytes
+/// come with their product.
 pub(super) fn x(caps: &Caps, request: &Problem) -> Vec<&'static Part> {
     match request.activations {
         Activations::F32 if request.cols.is_multiple_of(4) => vec![&X_VEC4],
@@ -23,7 +25,8 @@ pub(super) fn x(caps: &Caps, request: &Problem) -> Vec<&'static Part> {
     }
 }
 
-/// The parts that multiply 32 weights by 32 activations, which are `staged` in workgroup memory or not.
+/// The parts that multiply 32 weights by 32 activations, which are `staged` in workgroup memory or
+/// not.
 pub(super) fn chunks(caps: &Caps, request: &Problem, staged: bool) -> Vec<&'static Part> {
     let mut parts = x(caps, request);
     match request.activations {
@@ -33,7 +36,8 @@ pub(super) fn chunks(caps: &Caps, request: &Problem, staged: bool) -> Vec<&'stat
     parts
 }
 
-/// The parts that share f32 activations out over a subgroup, 64 bits a load where that may be, and hand them round.
+/// The parts that share f32 activations out over a subgroup, 64 bits a load where that may be, and
+/// hand them round.
 pub(super) fn shared_x(caps: &Caps, request: &Problem) -> [&'static Part; 2] {
     let share = if caps.int64 && request.cols.is_multiple_of(4) { &X_SHARE_64 } else { &X_SHARE_32 };
     [share, &X_QUADS]
@@ -77,8 +81,8 @@ impl Source {
     }
 }
 
-/// The shader of one cell of formats × kernels: directives, constants, parameters, the kernel's library parts, decoder,
-/// kernel. Kernels that decode nothing have no decoder in theirs.
+/// The shader of one cell of formats × kernels: directives, constants, parameters, the kernel's
+/// library parts, decoder, kernel. Kernels that decode nothing have no decoder in theirs.
 pub fn compose(kernel: &Kernel, config: &KernelConfig, layout: &DeviceLayout) -> Source {
     let format = layout.format;
     let decodes = kernel.operation.decodes();

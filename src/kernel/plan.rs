@@ -1,5 +1,6 @@
-//! A problem as data: which shader, on which shard, with which parameters, how many workgroups. The device layer only carries it
-//! out, and a test can print it without a device. The operations in [`op`](super::op) make plans.
+//! A problem as data: which shader, on which shard, with which parameters, how many workgroups. The
+//! device layer only carries it out, and a test can print it without a device. The operations in
+//! [`op`](super::op) make plans.
 
 use super::limits;
 use super::shard::{MAX_PLANES, Shard};
@@ -133,7 +134,8 @@ impl Dispatch {
     /// what, nothing else. `name` is that of the weight, for messages.
     ///
     /// # Errors
-    /// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if a device has not as many workgroups.
+    /// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if a device has not as many
+    /// workgroups.
     pub(super) fn new(candidate: Candidate, params: Params, name: &str, caps: &Caps) -> Result<Self> {
         let Candidate { kernel, config } = candidate;
         let grid = limits::fold(name, params.groups, caps)?;

@@ -47,7 +47,8 @@ fn products(w: &PackedTensor, x: &[f64], n: usize) -> Vec<f64> {
     transpose(&by_row, m, n)
 }
 
-/// `y[n, m] = x[n, k] · w[m, k]ᵀ + bias + x[n, columns] · keptᵀ + Σ s · (x · aᵀ) · bᵀ` in f64, scales and all; activations are rounded for the weight alone.
+/// `y[n, m] = x[n, k] · w[m, k]ᵀ + bias + x[n, columns] · keptᵀ + Σ s · (x · aᵀ) · bᵀ` in f64,
+/// scales and all; activations are rounded for the weight alone.
 ///
 /// # Errors
 /// As [`matmul`].
@@ -72,10 +73,12 @@ pub fn linear(layer: &Linear, x: &[f32], activations: Activations) -> Result<Vec
     Ok(y)
 }
 
-/// Mixture of experts: `y[i, t] = x[i] · w[experts[i, t]]ᵀ` for a stack of `stack` matrices, `[n, per, m]`.
+/// Mixture of experts: `y[i, t] = x[i] · w[experts[i, t]]ᵀ` for a stack of `stack` matrices, `[n,
+/// per, m]`.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if an expert does not exist or their count is no multiple of n.
+/// [`Error::Shape`](crate::Error::Shape) if an expert does not exist or their count is no multiple
+/// of n.
 pub fn matmul_experts(
     w: &PackedTensor,
     stack: usize,
@@ -99,8 +102,9 @@ pub fn matmul_experts(
     Ok(columns.concat())
 }
 
-/// Σ (x·w)² over the products of each row of [`matmul`], `[m]`: the power that its outputs would have if the signs were random. Nothing
-/// where there are no products: a weight without columns takes no bytes, and may have more rows than fit in memory.
+/// Σ (x·w)² over the products of each row of [`matmul`], `[m]`: the power that its outputs would
+/// have if the signs were random. Nothing where there are no products: a weight without columns
+/// takes no bytes, and may have more rows than fit in memory.
 ///
 /// # Errors
 /// As [`matmul`].
@@ -114,7 +118,8 @@ pub fn row_power(w: &PackedTensor, x: &[f32]) -> Result<Vec<f64>> {
     Ok(weighted(w, 0..w.rows(), &squares(&columns, k)))
 }
 
-/// [`row_power`] of [`matmul_experts`], for each row of the stack: of the columns that are sent to its expert.
+/// [`row_power`] of [`matmul_experts`], for each row of the stack: of the columns that are sent to
+/// its expert.
 ///
 /// # Errors
 /// As [`matmul_experts`].
@@ -144,8 +149,8 @@ fn weighted(w: &PackedTensor, rows: Range<usize>, squares: &[f64]) -> Vec<f64> {
     rows.into_par_iter().map_init(|| vec![0f32; w.cols()], power).collect()
 }
 
-/// [`row_power`] of a layer: that of the weight, of the bias, and of the products of b, where each x · aᵀ counts with the
-/// power of its own products too.
+/// [`row_power`] of a layer: that of the weight, of the bias, and of the products of b, where each
+/// x · aᵀ counts with the power of its own products too.
 ///
 /// # Errors
 /// As [`matmul`].

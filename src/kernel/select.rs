@@ -7,7 +7,8 @@ use super::types::{Candidate, Caps, Family, Kernel, MatmulOptions, Operation, Pr
 use crate::error::{Error, Result};
 use crate::format::Format;
 
-/// The first candidate for a matmul of `w` that `options` allow and `preferred` names, or else just the first.
+/// The first candidate for a matmul of `w` that `options` allow and `preferred` names, or else just
+/// the first.
 ///
 /// # Errors
 /// [`Error::Argument`] if there is none, saying why.
@@ -70,8 +71,8 @@ fn rank(kernel: &Kernel, caps: &Caps, request: &Problem) -> u32 {
     u32::from(kernel.family != wanted) * 4 + u32::from(!suits) * 2 + u32::from(!kernel.rounds_weights)
 }
 
-/// False if the device's limits on workgroups rule the candidate out. wgpu does not check them where they depend on constants,
-/// and a driver may take them and fail.
+/// False if the device's limits on workgroups rule the candidate out. wgpu does not check them
+/// where they depend on constants, and a driver may take them and fail.
 fn fits(candidate: &Candidate, caps: &Caps) -> bool {
     let config = &candidate.config;
     config.workgroup <= caps.max_workgroup

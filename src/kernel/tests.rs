@@ -1,4 +1,5 @@
-//! Shaders against Rust: every composed cell validates, translates, and says the same as its configuration.
+//! Shaders against Rust: every composed cell validates, translates, and says the same as its
+//! configuration.
 
 use super::compose::{Source, compose};
 use super::op;
@@ -28,8 +29,9 @@ fn cells() -> Vec<(&'static Kernel, KernelConfig, &'static Format)> {
             }
         }
     }
-    // All formats for the first configuration of a kernel that takes such activations in words of such a size, one with a book
-    // and one without for the others, one for a kernel that decodes nothing.
+    // All formats for the first configuration of a kernel that takes such activations in words of
+    // such a size, one with a book and one without for the others, one for a kernel that decodes
+    // nothing.
     let mut seen = std::collections::HashSet::new();
     let mut all = vec![];
     for (kernel, config, activations) in cells {
@@ -220,8 +222,8 @@ impl Cell {
     }
 }
 
-/// Every shader that any device could ask for: all of [`cells`], and for other layouts one configuration of the kernels
-/// that have an addressing of their own. Parsed once for all tests.
+/// Every shader that any device could ask for: all of [`cells`], and for other layouts one
+/// configuration of the kernels that have an addressing of their own. Parsed once for all tests.
 static CELLS: LazyLock<Vec<Cell>> = LazyLock::new(|| {
     let mut seen = std::collections::HashSet::new();
     let mut all = vec![];
@@ -256,7 +258,8 @@ static CELLS: LazyLock<Vec<Cell>> = LazyLock::new(|| {
     all.into_par_iter().map(parse).collect()
 });
 
-/// Every composed shader in every language. Where `QMATMUL_SHADERS` names a folder they are left there, for the compilers that
+/// Every composed shader in every language. Where `QMATMUL_SHADERS` names a folder they are left
+/// there, for the compilers that
 /// `scripts/drivers.sh` runs over them.
 #[test]
 fn every_cell_translates_to_every_backend() {
@@ -292,10 +295,12 @@ fn every_cell_translates_to_every_backend() {
     });
 }
 
-/// The lines on which a shader reads or writes a component of a vector at an index that is not constant.
+/// The lines on which a shader reads or writes a component of a vector at an index that is not
+/// constant.
 ///
-/// FXC, which compiles for DirectX 12 wherever there is no DXC, makes a dot product with a row of the unit matrix of such a read: -0
-/// becomes 0, and one value that is not finite makes NaN of its neighbours. In a loop it refuses such a write (X3511).
+/// FXC, which compiles for DirectX 12 wherever there is no DXC, makes a dot product with a row of
+/// the unit matrix of such a read: -0 becomes 0, and one value that is not finite makes NaN of its
+/// neighbours. In a loop it refuses such a write (X3511).
 pub(crate) fn variable_components(parsed: &Parsed) -> Vec<u32> {
     let Parsed { source, module, info } = parsed;
     let functions = module.functions.iter().map(|(handle, function)| (function, &info[handle]));
@@ -371,7 +376,8 @@ fn variable_components_of_every_kind_are_found() {
     }
 }
 
-/// Whether only devices with subgroups, f16 or 64-bit integers are offered a configuration: under DirectX 12 those with DXC.
+/// Whether only devices with subgroups, f16 or 64-bit integers are offered a configuration: under
+/// DirectX 12 those with DXC.
 fn beyond_shader_model_5_1(config: &KernelConfig) -> bool {
     let parts = ["reduce_subgroup", "x_quads", "lookup_shuffle", "words_64", "x_share_64"];
     let of_config = config.parts.iter().chain([&config.lookup, &config.words]).map(|part| part.path);
@@ -441,7 +447,8 @@ fn a_large_vocabulary_is_split() {
     }
 }
 
-/// Each element of y is covered by exactly one dispatch that overwrites, and the ranges of k join up.
+/// Each element of y is covered by exactly one dispatch that overwrites, and the ranges of k join
+/// up.
 #[test]
 fn a_plan_covers_everything_once() {
     let tight = Caps {
@@ -507,7 +514,8 @@ fn long_products_are_split() {
     }
 }
 
-/// Rows lie side by side where a software adapter has a tile of them, and a shard has room for whole tiles.
+/// Rows lie side by side where a software adapter has a tile of them, and a shard has room for
+/// whole tiles.
 #[test]
 fn rows_lie_side_by_side_on_software() {
     let software = caps(true, Some((8, 8)));

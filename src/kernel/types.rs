@@ -48,7 +48,8 @@ pub enum Family {
     Any,
 }
 
-/// One kernel of [`KERNELS`](super::KERNELS): its WGSL and how it is configured for a device and a request.
+/// One kernel of [`KERNELS`](super::KERNELS): its WGSL and how it is configured for a device and a
+/// request.
 #[non_exhaustive]
 pub struct Kernel {
     /// Name and file stem: `gemv`.
@@ -63,8 +64,8 @@ pub struct Kernel {
     pub rounds_weights: bool,
     /// WGSL of the entry point, `shaders/op/<name>.wgsl`.
     pub shader: &'static str,
-    /// The ways to compile it for a request: constants, library parts and geometry, the best guess first. None if the device
-    /// lacks what it needs or the request does not suit it.
+    /// The ways to compile it for a request: constants, library parts and geometry, the best guess
+    /// first. None if the device lacks what it needs or the request does not suit it.
     pub configs: fn(&Caps, &Problem) -> Vec<KernelConfig>,
 }
 
@@ -193,11 +194,13 @@ pub struct Caps {
     pub int64: bool,
     /// Arithmetic in f16.
     pub f16: bool,
-    /// Products of packed bytes by WGSL's `dot4I8Packed`, whether the device has an instruction for it or not.
+    /// Products of packed bytes by WGSL's `dot4I8Packed`, whether the device has an instruction for
+    /// it or not.
     pub int_dot: bool,
     /// Edge of the square cooperative matrices (f16 in, f32 sums) that were found to work.
     pub cooperative: Option<u32>,
-    /// Loop iterations of one invocation, nested ones included, where a driver silently stops after so many.
+    /// Loop iterations of one invocation, nested ones included, where a driver silently stops after
+    /// so many.
     pub max_loops: Option<u32>,
 }
 
@@ -255,7 +258,8 @@ impl Caps {
     }
 }
 
-/// How a matmul is carried out. The default: exact activations, and the kernel that is best for the device.
+/// How a matmul is carried out. The default: exact activations, and the kernel that is best for the
+/// device.
 #[derive(Clone, Debug, Default)]
 pub struct MatmulOptions {
     /// How the activations are taken.

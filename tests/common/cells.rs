@@ -28,8 +28,9 @@ pub const fn case(m: usize, k: usize, n: usize, why: &'static str) -> Case {
     Case { m, k, n, why }
 }
 
-/// Formats whose decoder is that of another one here, with other constants or another codebook: `tests/gpu/uniform.rs` and
-/// `tests/gpu/bitsandbytes.rs` run them in every layout. Every pipeline costs a software driver half a second.
+/// Formats whose decoder is that of another one here, with other constants or another codebook:
+/// `tests/gpu/uniform.rs` and `tests/gpu/bitsandbytes.rs` run them in every layout. Every pipeline
+/// costs a software driver half a second.
 pub const ELSEWHERE: &[&str] = &["FP4", "INT2", "INT3", "INT8", "UINT2", "UINT3", "UINT8"];
 
 pub fn formats() -> Vec<&'static Format> {

@@ -179,7 +179,8 @@ fn texts_that_lie_are_refused() {
     }
 }
 
-/// bitsandbytes views the same bytes as other types where weights are to be sharded, and had them the other way round once.
+/// bitsandbytes views the same bytes as other types where weights are to be sharded, and had them
+/// the other way round once.
 #[test]
 fn codes_may_be_of_any_type_and_shape() {
     let want = open(&parts()).and_then(|m| m.tensor(m.find("a")?)).expect("valid").dequantize();
@@ -465,8 +466,8 @@ fn quantize_looks_at_what_is_in_the_folder() {
     }
 }
 
-/// The weights come last, so that what fails before leaves no checkpoint, and no configuration of one that
-/// was there.
+/// The weights come last, so that what fails before leaves no checkpoint, and no configuration of
+/// one that was there.
 #[test]
 fn quantize_writes_all_or_nothing() {
     let dir = tempfile::tempdir().expect("a folder");

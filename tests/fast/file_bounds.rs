@@ -1,8 +1,9 @@
-//! Opening a file takes at most 100 ms, or 25 ns for each byte of a larger one, and 16 MiB and four times the file of memory, whatever
-//! the file claims.
+//! Opening a file takes at most 100 ms, or 25 ns for each byte of a larger one, and 16 MiB and four
+//! times the file of memory, whatever the file claims.
 //!
-//! The peak that the system keeps is a process's, so each file is opened in one of its own: this test, started again. The times are
-//! those of a core at its usual speed; what shares its caches and memory with others is given as much more as a fixed job takes there.
+//! The peak that the system keeps is a process's, so each file is opened in one of its own: this
+//! test, started again. The times are those of a core at its usual speed; what shares its caches
+//! and memory with others is given as much more as a fixed job takes there.
 
 use qmatmul::file::imatrix::Imatrix;
 use qmatmul::file::lora::Adapter;
@@ -160,7 +161,8 @@ fn configs() -> Vec<(&'static str, String, bool)> {
     ]
 }
 
-/// Weights of several tensors each, `count` tensors in all, named as shortly as may be: names, types, shapes, and bytes of each part.
+/// Weights of several tensors each, `count` tensors in all, named as shortly as may be: names,
+/// types, shapes, and bytes of each part.
 fn weights(count: u64, parts: &[(&str, &str, &str, &[u8])]) -> Vec<u8> {
     let (mut header, mut data) = (String::from("{"), Vec::<u8>::new());
     for i in 0..count / parts.len() as u64 {
@@ -278,7 +280,8 @@ fn patterns(count: u64, end: &str) -> String {
     lora_config("alpha_pattern", &format!("{{{}}}", keys.join(",")))
 }
 
-/// Patterns of which thousands agree with the end of a name in several places, as dots stand for any character.
+/// Patterns of which thousands agree with the end of a name in several places, as dots stand for
+/// any character.
 fn dotted(count: usize) -> String {
     let end = |i: usize| -> String { [i % 3, i / 3 % 3].iter().map(|at| ["a", "c", "."][*at]).collect() };
     let keys: Vec<String> = (0..count).map(|i| format!(r#""{i:x}{}":1"#, end(i))).collect();
@@ -386,7 +389,8 @@ fn timed(work: impl FnOnce()) -> Duration {
     start.zip(cpu_time()).map_or(wall, |(start, end)| end - start)
 }
 
-/// The least that [`fixed_job`] took in many runs on an AMD EPYC of the third generation; beside others it takes twice as long.
+/// The least that [`fixed_job`] took in many runs on an AMD EPYC of the third generation; beside
+/// others it takes twice as long.
 const USUAL: Duration = Duration::from_millis(40);
 
 /// A job of the kind that opening is: many short texts, made, sorted, held and dropped.
@@ -431,8 +435,8 @@ fn child(path: &str, mmap: bool) {
     println!("\nopened {valid} {} {memory} {}", time.as_nanos(), timed(fixed_job).as_nanos());
 }
 
-/// The most time that a file may take: 100 ms, but 25 ns a byte where thousands of weights are put together of several tensors each,
-/// whose names are looked up one by one.
+/// The most time that a file may take: 100 ms, but 25 ns a byte where thousands of weights are put
+/// together of several tensors each, whose names are looked up one by one.
 fn longest(bytes: usize, parts: bool) -> Duration {
     let put_together = Duration::from_nanos(if parts { 25 * bytes as u64 } else { 0 });
     Duration::from_millis(100).max(put_together)
@@ -491,7 +495,8 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A run, and more while none is fast enough: what else the machine does makes some slow, but none fast.
+/// A run, and more while none is fast enough: what else the machine does makes some slow, but none
+/// fast.
 fn runs(path: &Path, mmap: bool, longest: Duration) -> Vec<Opened> {
     let mut runs = vec![measure(path, mmap)];
     while runs.len() < 20 && runs.iter().all(|run| run.usual_time() > longest) {
@@ -543,7 +548,8 @@ fn time_is_linear_in_the_file() {
     for (name, make) in makers {
         let files = [32_000, 128_000].map(make);
         let mut least = [Duration::MAX; 2];
-        // Four times the tensors, and the caches they no longer fit into; the square would be sixteen times.
+        // Four times the tensors, and the caches they no longer fit into; the square would be
+        // sixteen times.
         let is_slow = |[small, large]: [Duration; 2]| large > 8 * small + Duration::from_millis(25);
         for round in 0..5 {
             if round >= 2 && !is_slow(least) {

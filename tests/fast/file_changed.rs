@@ -21,7 +21,8 @@ fn resize(path: &Path, len: u64) {
     FileOptions::new().write(true).open(path).and_then(|file| file.set_len(len)).expect("a writable file");
 }
 
-/// Cut inside a tensor, inside the header, to nothing, or longer: each access is refused with both lengths.
+/// Cut inside a tensor, inside the header, to nothing, or longer: each access is refused with both
+/// lengths.
 #[test]
 fn another_length_is_refused_before_a_byte_is_read() {
     let dir = tempfile::tempdir().unwrap();

@@ -71,7 +71,8 @@ impl File {
         Model::from_bytes("good", self.0.clone()).unwrap()
     }
 
-    /// Opens the file in memory, mapped and read: each must be refused alike, for this part, offset and reason.
+    /// Opens the file in memory, mapped and read: each must be refused alike, for this part, offset
+    /// and reason.
     #[track_caller]
     fn refused(&self, what: &str, offset: u64, problem: &str) {
         let dir = tempfile::tempdir().unwrap();
@@ -622,7 +623,8 @@ fn no_mutation_panics() {
         }
         accepted += usize::from(exercise(bytes.into()));
     }
-    // Most bytes are names, lengths and values: both outcomes must occur often, or the mutations miss the header.
+    // Most bytes are names, lengths and values: both outcomes must occur often, or the mutations
+    // miss the header.
     assert!((RUNS / 20..RUNS * 19 / 20).contains(&accepted), "{accepted} of {RUNS} accepted");
 }
 

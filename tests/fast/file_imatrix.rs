@@ -1,4 +1,5 @@
-//! Importance matrices: both forms by llama-imatrix of llama.cpp 0.7.0, of one run, and one test for every way a file can lie.
+//! Importance matrices: both forms by llama-imatrix of llama.cpp 0.7.0, of one run, and one test
+//! for every way a file can lie.
 
 use qmatmul::Error;
 use qmatmul::file::OpenOptions;
@@ -14,7 +15,8 @@ fn open(path: &str) -> Imatrix {
     Imatrix::open(path, &OpenOptions::default()).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// Mean squares by llama.cpp 0.7.0's gguf-py and numpy: features, the first, the last, and their sum.
+/// Mean squares by llama.cpp 0.7.0's gguf-py and numpy: features, the first, the last, and their
+/// sum.
 const BY_OTHERS: [(&str, usize, f32, f32, f64); 2] = [
     ("blk.0.attn_k.weight", 64, 0.35283732, 0.5336527, 82.77544167637825),
     ("blk.4.ffn_down.weight", 172, 0.26439676, 0.16345555, 55.32483593374491),

@@ -1,4 +1,5 @@
-//! safetensors files, sharded checkpoints, activations and `quantize`: what works, and one test for every way to lie.
+//! safetensors files, sharded checkpoints, activations and `quantize`: what works, and one test for
+//! every way to lie.
 
 use qmatmul::check::judge;
 use qmatmul::file::gguf::Value;
@@ -35,7 +36,8 @@ fn open(bytes: Vec<u8>) -> Model {
     Model::from_bytes("good", bytes).unwrap()
 }
 
-/// Opens the file in memory, mapped and read: each must be refused alike, for this part, offset and reason.
+/// Opens the file in memory, mapped and read: each must be refused alike, for this part, offset and
+/// reason.
 #[track_caller]
 fn refused(bytes: &[u8], what: &str, offset: u64, problem: &str) {
     let dir = tempfile::tempdir().unwrap();
@@ -377,8 +379,8 @@ fn no_truncation_is_accepted() {
     }
 }
 
-/// Never a panic; and what is accepted, the crate of the format's authors accepts with the same tensors. Where only the
-/// crate accepts, it is for one of the lies that it is known to let pass.
+/// Never a panic; and what is accepted, the crate of the format's authors accepts with the same
+/// tensors. Where only the crate accepts, it is for one of the lies that it is known to let pass.
 #[test]
 fn no_mutation_panics_and_verdicts_match_the_safetensors_crate() {
     let whole = typical();
@@ -512,7 +514,8 @@ fn shards_by_other_names() {
     }
 }
 
-/// An index that leaves out the scales of a weight would turn it into bare codes; that of activations is nobody's loss.
+/// An index that leaves out the scales of a weight would turn it into bare codes; that of
+/// activations is nobody's loss.
 #[test]
 fn scales_that_the_index_does_not_list() {
     let lists = |weight: &str, scale: &str| {
@@ -650,7 +653,8 @@ fn tensors_listed_twice() {
     index_refused(index, "b", "listed twice");
 }
 
-/// Each look at a file takes a step for every folder above it, so deep paths would make many shards slow.
+/// Each look at a file takes a step for every folder above it, so deep paths would make many shards
+/// slow.
 #[test]
 fn shards_that_lie_deep() {
     let deep = "a/".repeat(2000) + "s";

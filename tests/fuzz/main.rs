@@ -1,9 +1,11 @@
-//! Mutated files: whatever its bytes are, a reader answers with tensors that decode, or with an error of the library that says what is
-//! wrong, in memory and time that the file's size bounds.
+//! Mutated files: whatever its bytes are, a reader answers with tensors that decode, or with an
+//! error of the library that says what is wrong, in memory and time that the file's size bounds.
 //!
-//! `cargo test --test fuzz` tries some thousands of mutations for each reader. `QMATMUL_FUZZ=10000000` tries ten million for each;
-//! `QMATMUL_FUZZ_FROM` is the first of them. Each has a number, from which alone it is made: a failure prints it and leaves the files
-//! in a folder, which belongs into `tests/data/corpus` once the fault is found: all that is there is opened by each run.
+//! `cargo test --test fuzz` tries some thousands of mutations for each reader.
+//! `QMATMUL_FUZZ=10000000` tries ten million for each; `QMATMUL_FUZZ_FROM` is the first of them.
+//! Each has a number, from which alone it is made: a failure prints it and leaves the files in a
+//! folder, which belongs into `tests/data/corpus` once the fault is found: all that is there is
+//! opened by each run.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -292,7 +294,8 @@ unsafe impl GlobalAlloc for Watched {
 #[global_allocator]
 static ALLOCATOR: Watched = Watched;
 
-/// The longest that an input may take: hundreds of times what it does, for other work on the machine.
+/// The longest that an input may take: hundreds of times what it does, for other work on the
+/// machine.
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// True if an input of this size is accepted, or what is wrong with the answer.

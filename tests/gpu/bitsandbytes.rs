@@ -87,7 +87,8 @@ fn products_are_those_of_the_vectors() {
     report(&failures, all.len());
 }
 
-/// A whole checkpoint as transformers saved it, scales quantized: seven layers, and what stays in 16 bits.
+/// A whole checkpoint as transformers saved it, scales quantized: seven layers, and what stays in
+/// 16 bits.
 #[test]
 fn a_checkpoint_gives_the_golden_outputs() {
     let _stated = pipelines(10);

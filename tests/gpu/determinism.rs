@@ -122,7 +122,8 @@ fn a_column_does_not_depend_on_its_position() {
                     let y = runtime.matmul_with(&w, &x, &options).expect("small");
                     y[position * m..(position + 1) * m].to_vec()
                 };
-                // The last columns of a batch are another kernel's where it is no multiple of the tile.
+                // The last columns of a batch are another kernel's where it is no multiple of the
+                // tile.
                 let whole = n / candidate.config.columns as usize * candidate.config.columns as usize;
                 let last = if whole == 0 { n } else { whole };
                 let first = at(0);

@@ -35,8 +35,9 @@ const PIVOTS: &[f32] = &[
     0.833_333_4,
 ];
 
-/// Scales that are tried: subnormal (with an infinite reciprocal and without), the smallest normal, common, huge (with a
-/// subnormal reciprocal), the largest; with a small odd reciprocal, where products end half-way between two numbers of f32.
+/// Scales that are tried: subnormal (with an infinite reciprocal and without), the smallest normal,
+/// common, huge (with a subnormal reciprocal), the largest; with a small odd reciprocal, where
+/// products end half-way between two numbers of f32.
 fn scale(random: &mut Random) -> f32 {
     let exponent = |random: &mut Random, low: f32, high: f32| (low + (high - low) * random.uniform()).exp2();
     match (random.uniform() * 9.0) as u32 {
@@ -81,7 +82,8 @@ fn tie(random: &mut Random) -> f32 {
     }
 }
 
-/// Weights whose blocks are of all kinds and scales. Products may leave the pivots by a step: those are the ones to get right.
+/// Weights whose blocks are of all kinds and scales. Products may leave the pivots by a step: those
+/// are the ones to get right.
 fn weights(count: usize, block_len: usize, seed: u64) -> Vec<f32> {
     let mut random = Random::new(seed);
     let mut all = Vec::with_capacity(count);
@@ -94,7 +96,8 @@ fn weights(count: usize, block_len: usize, seed: u64) -> Vec<f32> {
     all
 }
 
-/// Makes weights so small that their scales have a finite sum: without, there is nothing to quantize the scales by.
+/// Makes weights so small that their scales have a finite sum: without, there is nothing to
+/// quantize the scales by.
 fn with_mean(weights: &mut [f32]) {
     weights.iter_mut().for_each(|w| *w /= 65_536.0);
 }
@@ -148,7 +151,8 @@ fn the_device_gives_the_bytes_of_the_cpu() {
     report(&failures, done);
 }
 
-/// Millions of weights in one tensor, several workgroups of each dimension and several windows of a binding.
+/// Millions of weights in one tensor, several workgroups of each dimension and several windows of a
+/// binding.
 #[test]
 fn large_tensors_go_in_windows() {
     let _stated = pipelines(10);
@@ -193,8 +197,8 @@ fn scales_that_overflow_are_refused() {
     }
 }
 
-/// Rows of weights with all the magnitudes of halves: common, subnormal as halves and as f32, the largest, zeros; and ties, which
-/// are common among halves.
+/// Rows of weights with all the magnitudes of halves: common, subnormal as halves and as f32, the
+/// largest, zeros; and ties, which are common among halves.
 fn rows(m: usize, k: usize, seed: u64) -> Vec<f32> {
     let mut random = Random::new(seed);
     let row = |i: usize| {

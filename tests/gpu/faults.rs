@@ -1,4 +1,5 @@
-//! Devices that fail: lost, full, silent, or refusing a shader. Every failure is a value, comes soon, and says what it was about.
+//! Devices that fail: lost, full, silent, or refusing a shader. Every failure is a value, comes
+//! soon, and says what it was about.
 
 use crate::device::{VARIANTS, families, open, open_uncounted, pipelines};
 use qmatmul::check::{activations, random_tensor};
@@ -477,7 +478,8 @@ fn a_future_that_is_dropped_gives_its_memory_back_in_the_end() {
     assert_eq!(runtime.memory_used(), used);
 }
 
-/// The driver's own refusal: the test runs itself with so little address space that an allocation fails.
+/// The driver's own refusal: the test runs itself with so little address space that an allocation
+/// fails.
 #[test]
 #[cfg(target_os = "linux")]
 fn the_drivers_refusal_is_out_of_memory_and_leaves_the_runtime_usable() {
@@ -522,7 +524,8 @@ fn a_device_that_does_not_answer_in_time() {
     let options = Options { timeout: Some(Duration::from_millis(1)), ..VARIANTS[0].options() };
     let runtime = open(&options);
     let packed = tensor("w", 4096, 4096);
-    // Work for a tenth of a second and more: this thread may be kept from running for as long as a few milliseconds.
+    // Work for a tenth of a second and more: this thread may be kept from running for as long as a
+    // few milliseconds.
     let x = activations(256 * 4096, 1);
     let w = again(|| runtime.upload(&packed));
     again(|| runtime.wait());
@@ -742,7 +745,8 @@ fn errors_of_other_threads_reach_the_next_call() {
     assert_eq!(runtime.matmul(&w, &x).expect("it was reported once"), y);
 }
 
-/// Scopes of errors are a thread's own: of eight that compile at the same time, the one that fails hears of it.
+/// Scopes of errors are a thread's own: of eight that compile at the same time, the one that fails
+/// hears of it.
 #[test]
 fn an_error_of_one_thread_is_no_other_threads() {
     let _stated = pipelines(5);

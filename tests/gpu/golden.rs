@@ -1,4 +1,5 @@
-//! Independent truth: blocks, weights and products made by ggml and gguf-py, on the CPU and on the GPU.
+//! Independent truth: blocks, weights and products made by ggml and gguf-py, on the CPU and on the
+//! GPU.
 
 use crate::common::{Golden, report};
 use crate::device::{VARIANTS, families, is_full, pipelines, side_by_side};
@@ -132,7 +133,8 @@ fn integers() -> Vec<i64> {
     positive.iter().flat_map(|v| [*v, v.wrapping_neg()]).collect()
 }
 
-/// The same for every exponent of f64, wherever the rounding bit lies; subnormal, huge and infinite results among them.
+/// The same for every exponent of f64, wherever the rounding bit lies; subnormal, huge and infinite
+/// results among them.
 fn doubles() -> Vec<f64> {
     let ones = (1u64 << 52) - 1;
     let bits = (0..52).map(|b| 1 << b);
@@ -195,7 +197,8 @@ fn a_file_of_every_type_reads_as_its_writer_meant() {
     assert!(done.len() >= 8, "only {done:?} were read");
 }
 
-/// A whole Q4_K_M file by llama-quantize: the outputs of every matrix, computed from gguf-py's weights, for one input.
+/// A whole Q4_K_M file by llama-quantize: the outputs of every matrix, computed from gguf-py's
+/// weights, for one input.
 #[test]
 fn a_real_mix_of_types_gives_the_golden_outputs() {
     let _stated = pipelines(15);

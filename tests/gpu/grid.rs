@@ -193,7 +193,8 @@ fn rounded_activations() {
     report(&failures, done);
 }
 
-/// A kernel or variant that the choice would not take must still be right: a measurement may choose it.
+/// A kernel or variant that the choice would not take must still be right: a measurement may choose
+/// it.
 #[test]
 fn every_candidate_takes_any_batch() {
     let _stated = pipelines(120);
@@ -201,7 +202,8 @@ fn every_candidate_takes_any_batch() {
     let mut failures = vec![];
     let mut seen = std::collections::HashSet::new();
     let mut done = 0;
-    // Codes that are numbers, exact and rounded activations; in the full lane codes that are looked up.
+    // Codes that are numbers, exact and rounded activations; in the full lane codes that are looked
+    // up.
     let kinds = [
         ("Q5_0", Activations::F32),
         ("Q5_0", Activations::Q8),

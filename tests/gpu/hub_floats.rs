@@ -1,4 +1,5 @@
-//! FP8, MXFP4, NVFP4 and HQQ as checkpoints hold them: vectors by other packages, every layout, and files that lie.
+//! FP8, MXFP4, NVFP4 and HQQ as checkpoints hold them: vectors by other packages, every layout, and
+//! files that lie.
 
 use crate::common::{Golden, report};
 use crate::device::{VARIANTS, families, one_or_both, open as open_runtime, pipelines};
@@ -215,7 +216,8 @@ mod fp8 {
         ]
     }
 
-    /// Type, shape of the weight, name, type and shape of the scales, settings, rows and columns that share a scale, batch.
+    /// Type, shape of the weight, name, type and shape of the scales, settings, rows and columns
+    /// that share a scale, batch.
     type Case = (Dtype, &'static [usize], &'static str, Dtype, &'static [usize], Value, [usize; 2], usize);
 
     #[test]
@@ -317,7 +319,8 @@ mod fp8 {
         assert!(compare_bits(&load(&ones, &Value::Null).dequantize(), &powers).passed);
     }
 
-    /// Scales without end or number are found on the host, and so are those that only the largest code makes infinite.
+    /// Scales without end or number are found on the host, and so are those that only the largest
+    /// code makes infinite.
     #[test]
     fn scales_that_are_no_numbers_are_found() {
         for scale in [f32::NAN, f32::INFINITY, 1e38] {
@@ -545,7 +548,8 @@ mod float4 {
         assert_eq!(told(&modelopt(1.0)).3, "NVFP4 of ModelOpt, 4 bits, groups of 16, one global scale");
     }
 
-    /// A matrix without experts, the names of OpenAI's own files, and every number of experts' rows.
+    /// A matrix without experts, the names of OpenAI's own files, and every number of experts'
+    /// rows.
     #[test]
     fn layouts_of_gpt_oss() {
         let _stated = pipelines(20);
@@ -590,7 +594,8 @@ mod float4 {
         }
     }
 
-    /// Columns and rows that leave tails, all bytes of scales that are numbers, both kinds of global scales, rounded activations.
+    /// Columns and rows that leave tails, all bytes of scales that are numbers, both kinds of
+    /// global scales, rounded activations.
     #[test]
     fn layouts_of_nvfp4() {
         let _stated = pipelines(30);
@@ -903,7 +908,8 @@ mod hqq {
         report(&failures, done);
     }
 
-    /// Without its shape a weight is known only where a bias or a group that is a whole row says it.
+    /// Without its shape a weight is known only where a bias or a group that is a whole row says
+    /// it.
     #[test]
     fn shapes_that_are_not_said() {
         let (tensors, want) = made(4, (10, 128), 64, Dtype::F32);

@@ -1,4 +1,5 @@
-//! GPTQ, AWQ and compressed-tensors with integers: vectors and checkpoints by other packages, every layout, and files that lie.
+//! GPTQ, AWQ and compressed-tensors with integers: vectors and checkpoints by other packages, every
+//! layout, and files that lie.
 
 use crate::common::{Golden, report};
 use crate::device::{VARIANTS, families, is_full, one_or_both, pipelines};
@@ -212,7 +213,8 @@ fn every_layout_of_gptq() {
     let _stated = pipelines(45);
     let shuffled = |k: usize, group: usize| (0..k).map(|i| (i * 37 % k) / group).collect::<Vec<_>>();
     let unequal = |k: usize, groups: usize| (0..k).map(|i| i * i % groups).collect::<Vec<_>>();
-    // Bits, rows, columns, groups, the group of each column, the group size of the settings, the batch.
+    // Bits, rows, columns, groups, the group of each column, the group size of the settings, the
+    // batch.
     type Case = (usize, usize, usize, usize, Vec<usize>, i64, usize, &'static str);
     let cases: Vec<Case> = vec![
         (2, 64, 128, 2, (0..128).map(|i| i / 64).collect(), 64, 3, "2 bits"),
@@ -276,7 +278,8 @@ fn change(tensors: &Tensors, name: &str, dtype: Dtype, shape: Vec<usize>) -> Ten
     all
 }
 
-/// Codes less their zero are 1 and the scales of group `g` are `g + 1`, so that a weight names its group.
+/// Codes less their zero are 1 and the scales of group `g` are `g + 1`, so that a weight names its
+/// group.
 mod numbered {
     use super::*;
 
@@ -342,7 +345,8 @@ fn ways(ways: &[serde_json::Value]) -> serde_json::Value {
     json!({"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": groups})
 }
 
-/// A last group that is short shows whose sizes were believed: 160 columns in groups of 64 are no three groups of 54.
+/// A last group that is short shows whose sizes were believed: 160 columns in groups of 64 are no
+/// three groups of 54.
 #[test]
 fn groups_are_those_that_are_said() {
     use numbered::*;
@@ -766,7 +770,8 @@ fn awq_that_lies_is_refused_with_names_and_numbers() {
     }
 }
 
-/// Packed codes of 1 to 8 bits that cross words, with zeros and without, in groups, by channel, and plain bytes.
+/// Packed codes of 1 to 8 bits that cross words, with zeros and without, in groups, by channel, and
+/// plain bytes.
 #[test]
 fn every_layout_of_compressed_tensors() {
     let _stated = pipelines(35);

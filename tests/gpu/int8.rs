@@ -185,7 +185,8 @@ fn every_number_of_outliers() {
                     ));
                 }
                 let c = check::matmul(runtime, &packed, &w, &x, &int8(threshold)).expect("small");
-                // Without a decomposition the outliers' scale is everyone's, which the exact bound sees.
+                // Without a decomposition the outliers' scale is everyone's, which the exact bound
+                // sees.
                 if !c.passed && (threshold > 0.0 || features == 0) {
                     failures.push(format!("{why}, threshold {threshold} on {}: {c}", variant.name));
                 }
@@ -196,8 +197,9 @@ fn every_number_of_outliers() {
     report(&failures, done);
 }
 
-/// Ties from a real checkpoint of transformers and bitsandbytes: weight, largest magnitude of its row, code. Each weight is an exact
-/// half of a step, which the roundings of 127 * (1 / absmax) push to one side.
+/// Ties from a real checkpoint of transformers and bitsandbytes: weight, largest magnitude of its
+/// row, code. Each weight is an exact half of a step, which the roundings of 127 * (1 / absmax)
+/// push to one side.
 #[test]
 fn ties_fall_as_with_bitsandbytes() {
     let _stated = pipelines(10);
@@ -323,7 +325,8 @@ fn what_int8_does_not_apply_to_is_named() {
     }
 }
 
-/// A real layer whose activations have outliers (`tests/data/llm_int8/README.md`): weight `[1536, 384]` and x `[256, 384]`.
+/// A real layer whose activations have outliers (`tests/data/llm_int8/README.md`): weight `[1536,
+/// 384]` and x `[256, 384]`.
 fn real_layer() -> (PackedTensor, Vec<f32>) {
     let path = crate::common::path("data/llm_int8/minilm_l3_ffn_up.safetensors");
     let model = Model::open(path, &OpenOptions::default()).expect("valid");
@@ -348,7 +351,8 @@ fn percent<T: Copy + Into<f64>>(got: &[T], want: &[f64]) -> f64 {
     100.0 * (off / want.iter().map(|want| want * want).sum::<f64>()).sqrt()
 }
 
-/// What LLM.int8 is for, in numbers: computed apart from this crate, with the same formulas in NumPy.
+/// What LLM.int8 is for, in numbers: computed apart from this crate, with the same formulas in
+/// NumPy.
 #[test]
 fn a_real_layer_is_off_by_what_it_should_be() {
     let _stated = pipelines(25);

@@ -1,4 +1,5 @@
-//! Adapters of low rank: PEFT's folders as they are meant and as they lie, and layers with adapters and a bias on every device.
+//! Adapters of low rank: PEFT's folders as they are meant and as they lie, and layers with adapters
+//! and a bias on every device.
 
 use crate::common::{Golden, Raw, f32_tensor, lora_config, lora_tensors, path, report, write_adapter};
 use crate::device::{VARIANTS, families, first, open, pipelines, read};
@@ -55,9 +56,9 @@ fn the_adapter_of_peft_is_read() {
     assert!(text.contains("k_proj") && text.contains("near it") && text.contains("q_proj"), "{text}");
 }
 
-/// PEFT's products for x, on a base whose scales were not yet quantized, which the folder beside it holds with quantized ones. That
-/// changes its weights by 1e-3 and y by 1e-6 in NMSE; adapters make up 0.7 of y's power and more, so that a scale that is off by
-/// one in a thousand shows.
+/// PEFT's products for x, on a base whose scales were not yet quantized, which the folder beside it
+/// holds with quantized ones. That changes its weights by 1e-3 and y by 1e-6 in NMSE; adapters make
+/// up 0.7 of y's power and more, so that a scale that is off by one in a thousand shows.
 #[test]
 fn golden_products_of_an_adapter_on_nf4() {
     let _stated = pipelines(15);
@@ -98,7 +99,8 @@ fn scales_divide_by_the_rank_or_by_its_root() {
     assert_eq!(scale(lora_config(3, 0.5), 3), 0.5 / 3.0);
 }
 
-/// The first pattern that matches counts, in each table by itself; the rank of a pattern is that of the scale.
+/// The first pattern that matches counts, in each table by itself; the rank of a pattern is that of
+/// the scale.
 #[test]
 fn patterns_decide_about_ranks_and_scales() {
     let mut config = lora_config(2, 8.0);
@@ -378,7 +380,8 @@ fn plain(name: &str, rows: usize, cols: usize, values: &[f32]) -> PackedTensor {
     PackedTensor::encode(name, [rows, cols], values, &Recipe::new(f32)).expect("finite values of this shape")
 }
 
-/// A weight of random blocks with a bias and adapters of these ranks, all about as large as its products.
+/// A weight of random blocks with a bias and adapters of these ranks, all about as large as its
+/// products.
 pub fn linear(format: &str, (m, k): (usize, usize), bias: bool, ranks: &[usize]) -> Linear {
     let format = format::by_name(format).expect("a format of the table");
     let mut linear = Linear::new(random_tensor("w", format, m, k, 5).expect("the shape fits"));
@@ -435,7 +438,8 @@ fn layers_are_right_on_every_variant() {
     report(&failures, done);
 }
 
-/// The weight takes rounded activations, the adapters take them as they are: the reference says so, and this would show.
+/// The weight takes rounded activations, the adapters take them as they are: the reference says so,
+/// and this would show.
 #[test]
 fn activations_of_the_weight_may_be_rounded() {
     let _stated = pipelines(35);
@@ -459,7 +463,8 @@ fn activations_of_the_weight_may_be_rounded() {
     report(&failures, done);
 }
 
-/// What splits a request: the weight in shards, windows of x, y and the products between, folded grids, ranges of k.
+/// What splits a request: the weight in shards, windows of x, y and the products between, folded
+/// grids, ranges of k.
 #[test]
 fn layers_within_small_limits() {
     let _stated = pipelines(65);
@@ -527,7 +532,8 @@ fn the_check_sees_what_is_missing() {
     }
 }
 
-/// The low rank by plain loops over the definition, not over the matrices that the reference joins or multiplies.
+/// The low rank by plain loops over the definition, not over the matrices that the reference joins
+/// or multiplies.
 #[test]
 fn the_reference_is_the_formula() {
     let (m, k, n) = (3, 5, 2);
@@ -556,7 +562,8 @@ fn storage(runtime: &Runtime, data: &[f32]) -> wgpu::Buffer {
     buffer
 }
 
-/// Layers that share their activations, recorded twice into buffers that hold something: it must not be added to.
+/// Layers that share their activations, recorded twice into buffers that hold something: it must
+/// not be added to.
 #[test]
 fn recorded_layers_overwrite_what_was_there() {
     let _stated = pipelines(25);

@@ -1,4 +1,5 @@
-//! The ceilings that `Runtime::peak` measures: on both families' shapes, both clocks, and WebGPU's default limits.
+//! The ceilings that `Runtime::peak` measures: on both families' shapes, both clocks, and WebGPU's
+//! default limits.
 
 use crate::device::{first, open, pipelines};
 use qmatmul::gpu::Peak;

@@ -32,7 +32,8 @@ fn handles_may_go_to_other_threads() {
     is_send_sync::<Error>();
 }
 
-/// A component of a vector that is read by a dot product with a row of the unit matrix makes NaN of its neighbours.
+/// A component of a vector that is read by a dot product with a row of the unit matrix makes NaN of
+/// its neighbours.
 #[test]
 fn a_token_that_overflows_spoils_no_other() {
     let _stated = pipelines(25);
@@ -247,7 +248,8 @@ fn misuse_is_an_error_and_leaves_the_runtime_usable() {
             .is_err()
     );
     assert!(q4_0(4, 32).select_rows(&[4]).is_err());
-    // An error of the host's own, on the same device, which no scope catches: the next call reports it, once.
+    // An error of the host's own, on the same device, which no scope catches: the next call reports
+    // it, once.
     let _ = runtime.device().create_buffer(&wgpu::BufferDescriptor {
         label: None,
         size: 16,

@@ -1,7 +1,9 @@
-//! The same for long: memory and file descriptors stay bounded, and every result is the first one's.
+//! The same for long: memory and file descriptors stay bounded, and every result is the first
+//! one's.
 //!
-//! A short form by default; `QMATMUL_SOAK=long` runs 10,000 cycles, 2,000 runtimes and an hour of mixed work
-//! (`QMATMUL_SOAK_SECONDS` for another time). Each test runs in a process of its own, as memory is the process's.
+//! A short form by default; `QMATMUL_SOAK=long` runs 10,000 cycles, 2,000 runtimes and an hour of
+//! mixed work (`QMATMUL_SOAK_SECONDS` for another time). Each test runs in a process of its own, as
+//! memory is the process's.
 
 use crate::common::status;
 use crate::device::{VARIANTS, pipelines};
@@ -38,8 +40,8 @@ impl Held {
         Self { memory: status("VmRSS"), files, threads: threads.trim().parse().expect("a number") }
     }
 
-    /// What is held once threads that are about to end have ended, in two seconds at most: a read without blocking has one that
-    /// ends after it.
+    /// What is held once threads that are about to end have ended, in two seconds at most: a read
+    /// without blocking has one that ends after it.
     fn settled(self) -> Self {
         let start = Instant::now();
         loop {
@@ -77,7 +79,8 @@ fn alone(test: &str) -> bool {
     false
 }
 
-/// The growth that is allowed for `all` rounds, for those of this run: an eighth for what any process has, the rest by their number.
+/// The growth that is allowed for `all` rounds, for those of this run: an eighth for what any
+/// process has, the rest by their number.
 fn share(bytes: u64, rounds: usize, all: usize) -> u64 {
     bytes / 8 + bytes / 8 * 7 * rounds as u64 / all as u64
 }

@@ -133,7 +133,8 @@ fn choices_are_kept_for_their_driver_only() {
     assert_eq!(VARIANTS[0].runtime().tuning().path(), None);
 }
 
-/// Of two processes that measured the same, the later is believed, and what only one measured stays.
+/// Of two processes that measured the same, the later is believed, and what only one measured
+/// stays.
 #[test]
 fn choices_of_several_processes_are_kept_together() {
     let _stated = pipelines(5);

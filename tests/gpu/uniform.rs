@@ -20,7 +20,8 @@ fn every_layout_of_scales() {
     report(&failures, done);
 }
 
-/// The formulas of the textbooks, number by number: 1.2, -0.5, 4.3, 1.2, -3.1, 0.8, 2.4, 5.4 by hand.
+/// The formulas of the textbooks, number by number: 1.2, -0.5, 4.3, 1.2, -3.1, 0.8, 2.4, 5.4 by
+/// hand.
 #[test]
 fn codes_and_scales_are_those_of_the_formulas() {
     let w = [1.2f32, -0.5, 4.3, 1.2, -3.1, 0.8, 2.4, 5.4];

@@ -40,12 +40,13 @@ pub struct Bench {
     /// Seconds per row
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// Rotate over copies of the weight up to this many MiB, so that no cache holds them: by default 2.5 times the
-    /// processor's last-level cache on software adapters, 600 on GPUs and where the cache is unknown
+    /// Rotate over copies of the weight up to this many MiB, so that no cache holds them: by
+    /// default 2.5 times the processor's last-level cache on software adapters, 600 on GPUs and
+    /// where the cache is unknown
     #[arg(long, value_name = "MIB")]
     footprint: Option<u64>,
-    /// An earlier run (of benches/record.sh, or -o jsonl, json or csv): adds its time and `ratio`, how many times as fast
-    /// each case is now
+    /// An earlier run (of benches/record.sh, or -o jsonl, json or csv): adds its time and `ratio`,
+    /// how many times as fast each case is now
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
     /// Draw each case under the device's measured ceilings (a roofline)
@@ -235,7 +236,8 @@ impl Bench {
     }
 }
 
-/// Refuses sizes that no machine holds and columns that the format cannot have, before anything is allocated.
+/// Refuses sizes that no machine holds and columns that the format cannot have, before anything is
+/// allocated.
 pub(super) fn check_size(format: &Format, m: usize, k: usize, n: usize) -> Result<()> {
     const MOST: u64 = 64 << 30;
     let block = format.block_weights();

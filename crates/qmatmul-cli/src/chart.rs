@@ -1,4 +1,5 @@
-//! A picture with two logarithmic axes: straight lines, and dots in series. One SVG file that needs nothing else.
+//! A picture with two logarithmic axes: straight lines, and dots in series. One SVG file that needs
+//! nothing else.
 
 use std::fmt::Write;
 

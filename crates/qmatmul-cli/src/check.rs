@@ -23,18 +23,19 @@ pub struct Check {
     /// Only tensors whose name matches, as in 'blk.0.*'
     #[arg(long, value_name = "GLOB", value_parser = glob, requires = "file")]
     tensors: Option<GlobMatcher>,
-    /// Only tensors that the adapter in this folder (as PEFT saves it) adds to, by themselves and with their bias and what it
-    /// adds; may be given several times
+    /// Only tensors that the adapter in this folder (as PEFT saves it) adds to, by themselves and
+    /// with their bias and what it adds; may be given several times
     #[arg(long, value_name = "DIR", requires = "file")]
     lora: Vec<PathBuf>,
     /// Batch sizes
     #[arg(short, default_value = "1,8")]
     n: List,
-    /// Everything: large shapes, every batch size where kernels change, rounded activations, experts, and every kernel that the
-    /// device could be given
+    /// Everything: large shapes, every batch size where kernels change, rounded activations,
+    /// experts, and every kernel that the device could be given
     #[arg(long, conflicts_with_all = ["file", "n"])]
     full: bool,
-    /// Write what was found as JSON, with the adapter and its driver, to attach to a report of a bug
+    /// Write what was found as JSON, with the adapter and its driver, to attach to a report of a
+    /// bug
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
@@ -279,7 +280,8 @@ impl<'a> Checked<'a> {
         }
     }
 
-    /// How the command ends, given what became of its outputs: wrong numbers come first, then what could not be checked.
+    /// How the command ends, given what became of its outputs: wrong numbers come first, then what
+    /// could not be checked.
     fn ending(self, outputs: [Result<()>; 2]) -> Result<Verdict> {
         if self.wrong_outcomes().next().is_some() {
             return Verdict::of(false, outputs);
@@ -296,7 +298,8 @@ impl<'a> Checked<'a> {
     }
 }
 
-/// The largest error of a matmul for each way that activations were taken, and its bound; nothing without any.
+/// The largest error of a matmul for each way that activations were taken, and its bound; nothing
+/// without any.
 fn largest_errors(outcomes: &[Outcome]) -> String {
     let is_product =
         |o: &&Outcome| !["dequantize", "get_rows"].contains(&o.operation) && o.comparison.count > 0;
@@ -319,7 +322,8 @@ pub fn right(outcomes: &[Outcome]) -> bool {
     outcomes.iter().all(|o| o.comparison.passed)
 }
 
-/// Tries the command's switches on some of what was wrong, each on a device of its own, unless those would be waited for in vain.
+/// Tries the command's switches on some of what was wrong, each on a device of its own, unless
+/// those would be waited for in vain.
 fn findings(common: &Common, runtime: &Runtime, checked: &Checked) -> Vec<Finding> {
     if checked.is_silent() {
         return vec![];

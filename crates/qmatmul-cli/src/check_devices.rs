@@ -1,7 +1,8 @@
 //! Carries out the checks of `qmatmul check`, on several devices of a software adapter.
 //!
-//! Software drivers compile with one core for each device, and compiling is most of what a check of random weights takes: they get a
-//! device for each core. Only the first one decides anything: what another is lost with is left to it.
+//! Software drivers compile with one core for each device, and compiling is most of what a check of
+//! random weights takes: they get a device for each core. Only the first one decides anything: what
+//! another is lost with is left to it.
 
 use super::check;
 use super::output::plain;
@@ -21,7 +22,8 @@ pub type Done = (Vec<Outcome>, Result<()>);
 
 /// Devices that work at a time. Each holds what it checks.
 const MOST_DEVICES: usize = 4;
-/// Groups that a device of a software adapter checks before another takes its place: such a driver keeps megabytes for each pipeline.
+/// Groups that a device of a software adapter checks before another takes its place: such a driver
+/// keeps megabytes for each pipeline.
 const MOST_GROUPS: usize = 8;
 
 /// True if the device will not answer after this.
@@ -29,10 +31,12 @@ fn is_gone(error: &Error) -> bool {
     matches!(error, Error::DeviceLost(_) | Error::TimedOut { .. })
 }
 
-/// Goes on after what could not be checked, until the device is gone: what is not reached then is nothing.
+/// Goes on after what could not be checked, until the device is gone: what is not reached then is
+/// nothing.
 pub fn check_all(common: &Common, runtime: &Runtime, subjects: &[Subject]) -> Vec<Option<Done>> {
     let groups = groups(subjects);
-    // Files have few formats and large tensors: more devices would compile the same again, and hold more.
+    // Files have few formats and large tensors: more devices would compile the same again, and hold
+    // more.
     let is_random = matches!(subjects, [Subject::Random(_), ..]);
     let (most_groups, others) = match runtime.caps().software && is_random {
         true => (MOST_GROUPS, others(common, groups.len())),
@@ -71,7 +75,8 @@ fn check_on(
     all
 }
 
-/// More devices of the same adapter, for so many groups; none where memory is limited, which is a limit of one device.
+/// More devices of the same adapter, for so many groups; none where memory is limited, which is a
+/// limit of one device.
 fn others(common: &Common, groups: usize) -> Vec<Runtime> {
     let (options, cores) = (common.gpu_options(), thread::available_parallelism().map_or(1, usize::from));
     let useful = if options.memory_limit.is_none() { cores.min(groups).min(MOST_DEVICES) } else { 1 };
@@ -100,7 +105,8 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Hands out groups until `check` returns false, with the device to check them on: this one, and new ones after it.
+    /// Hands out groups until `check` returns false, with the device to check them on: this one,
+    /// and new ones after it.
     fn share(&self, first: &Runtime, mut check: impl FnMut(&Runtime, Range<usize>) -> bool) {
         let next = || self.groups.lock().unwrap_or_else(PoisonError::into_inner).next();
         let mut new = None;
@@ -176,8 +182,8 @@ mod tests {
     use qmatmul::gpu::Point;
     use qmatmul::kernel::Activations;
 
-    /// Checks four formats, each a group of nine submissions, on so many devices, of which one is lost at a submission; how each subject
-    /// ended.
+    /// Checks four formats, each a group of nine submissions, on so many devices, of which one is
+    /// lost at a submission; how each subject ended.
     fn ends(count: usize, (lost, at): (usize, usize), most_groups: usize) -> Vec<Option<bool>> {
         let common = Cli::try_parse_from(["qmatmul", "-q", "check"]).expect("a command line").common;
         let open = |_| Runtime::with_options(&common.gpu_options()).expect("an adapter");

@@ -1,4 +1,5 @@
-//! What to do about a wrong result: which switches of the command make it right, and a report to attach to a driver's bug.
+//! What to do about a wrong result: which switches of the command make it right, and a report to
+//! attach to a driver's bug.
 
 use super::output::plain;
 use qmatmul::check::Outcome;
@@ -62,7 +63,8 @@ impl Switch {
 pub struct Finding {
     /// What was wrong.
     pub tensor: String,
-    /// True if nothing was wrong when it was tried once more as it was: a fault that comes and goes, of which switches tell nothing.
+    /// True if nothing was wrong when it was tried once more as it was: a fault that comes and
+    /// goes, of which switches tell nothing.
     pub unsteady: bool,
     /// Switches that make it right.
     pub right_with: Vec<&'static str>,
@@ -72,8 +74,8 @@ pub struct Finding {
     pub not_tried: Vec<(&'static str, String)>,
 }
 
-/// Tries each switch that matters on something that was wrong, if it is wrong again without one; `check` says whether it is right with
-/// these options.
+/// Tries each switch that matters on something that was wrong, if it is wrong again without one;
+/// `check` says whether it is right with these options.
 pub fn find(
     tensor: String,
     (options, caps): (&Options, &Caps),

@@ -1,4 +1,5 @@
-//! Lists and ranges of positive numbers as llama-bench takes them: `1,8,512`, `1-4`, `64-256+64`, `256-4096*2`.
+//! Lists and ranges of positive numbers as llama-bench takes them: `1,8,512`, `1-4`, `64-256+64`,
+//! `256-4096*2`.
 
 /// A parsed list.
 #[derive(Clone, Debug, PartialEq)]

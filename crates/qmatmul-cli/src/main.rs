@@ -1,4 +1,5 @@
-//! The command: one file per verb. The library does the work; here are arguments, tables and exit codes.
+//! The command: one file per verb. The library does the work; here are arguments, tables and exit
+//! codes.
 
 mod bench;
 mod chart;
@@ -44,8 +45,9 @@ struct Cli {
 /// Flags of every verb.
 #[derive(Args)]
 struct Common {
-    /// Adapter: `cpu` (the reference path), a number of `qmatmul devices`, or part of a name; `vulkan`, `metal` or `dx12` takes the first
-    /// of that backend, and before a colon narrows a name to it, as in `dx12:radeon`
+    /// Adapter: `cpu` (the reference path), a number of `qmatmul devices`, or part of a name;
+    /// `vulkan`, `metal` or `dx12` takes the first of that backend, and before a colon narrows a
+    /// name to it, as in `dx12:radeon`
     #[arg(long, global = true, value_name = "cpu|NUMBER|[BACKEND:]NAME")]
     device: Option<String>,
     /// Output as a Markdown table, CSV, JSON, or JSON lines
@@ -63,12 +65,13 @@ struct Common {
     /// Read files instead of mapping them into memory
     #[arg(long, global = true)]
     no_mmap: bool,
-    /// How activations are taken: as they are, rounded to f16 (with cooperative matrices the weights too), rounded to eight bits
-    /// per 32 and multiplied as integers, or as LLM.int8 does (INT8 weights)
+    /// How activations are taken: as they are, rounded to f16 (with cooperative matrices the
+    /// weights too), rounded to eight bits per 32 and multiplied as integers, or as LLM.int8 does
+    /// (INT8 weights)
     #[arg(long, global = true, value_name = "f32|f16|q8|int8", default_value = "f32")]
     activations: Activations,
-    /// LLM.int8: features of this magnitude or more are not rounded, 0 for none [default: the checkpoint's, or 6]; what `quantize` writes
-    /// down for INT8
+    /// LLM.int8: features of this magnitude or more are not rounded, 0 for none [default: the
+    /// checkpoint's, or 6]; what `quantize` writes down for INT8
     #[arg(long, global = true, value_name = "NUMBER")]
     int8_threshold: Option<f32>,
     #[command(flatten)]
@@ -94,7 +97,8 @@ struct Common {
 enum Verb {
     /// Adapters, what each can do, and the limits that matter here
     Devices,
-    /// What is in a model file: tensors, formats, sizes, bits per weight; or in an importance matrix
+    /// What is in a model file: tensors, formats, sizes, bits per weight; or in an importance
+    /// matrix
     Inspect(inspect::Inspect),
     /// GPU against the CPU reference: on a model file, or on built-in shapes
     Check(check::Check),
@@ -102,10 +106,11 @@ enum Verb {
     Matmul(matmul::Matmul),
     /// One tensor as f32
     Dequantize(matmul::Dequantize),
-    /// Weights into a packed format: to GGUF, or to a checkpoint of bitsandbytes for NF4, FP4 and INT8
+    /// Weights into a packed format: to GGUF, or to a checkpoint of bitsandbytes for NF4, FP4 and
+    /// INT8
     ///
-    /// The CPU encodes, as it is faster than a copy to a device and back; where `--device` names one, it encodes NF4, FP4 and INT8, to the
-    /// same bytes.
+    /// The CPU encodes, as it is faster than a copy to a device and back; where `--device` names
+    /// one, it encodes NF4, FP4 and INT8, to the same bytes.
     Quantize(quantize::Quantize),
     /// Shader throughput, result checked first
     Bench(bench::Bench),
@@ -198,7 +203,8 @@ fn init_log(verbose: u8) {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
 }
 
-/// 2 usage · 3 no adapter or a missing feature · 4 a bad input file · 5 device lost, out of memory, timed out.
+/// 2 usage · 3 no adapter or a missing feature · 4 a bad input file · 5 device lost, out of memory,
+/// timed out.
 fn exit_code(error: &Error) -> u8 {
     match error {
         Error::Argument(_) => 2,
@@ -267,7 +273,8 @@ impl Common {
         Ok(MatmulOptions::with(self.activations(model)?))
     }
 
-    /// The activations, with the threshold of LLM.int8 that was asked for or that the model's settings have.
+    /// The activations, with the threshold of LLM.int8 that was asked for or that the model's
+    /// settings have.
     fn activations(&self, model: Option<&Model>) -> Result<Activations> {
         let Activations::Int8(default) = self.activations else { return Ok(self.activations) };
         let said = self.int8_threshold.or(model.and_then(Model::int8_threshold));

@@ -16,13 +16,15 @@ pub struct Matmul {
     file: PathBuf,
     /// Name of the tensor, or of the module without `.weight`
     tensor: String,
-    /// Safetensors file with one tensor, or one named `x`: [n, k] or [k] in f32, f16 or bf16; `-` is standard input
+    /// Safetensors file with one tensor, or one named `x`: [n, k] or [k] in f32, f16 or bf16; `-`
+    /// is standard input
     #[arg(short, long, value_name = "X")]
     input: PathBuf,
     /// Safetensors file to write, with `y`: [n, m] in f32; `-` is standard output
     #[arg(long, value_name = "Y")]
     output: PathBuf,
-    /// Folder of an adapter as PEFT saves it, which adds s · (x · aᵀ) · bᵀ; may be given several times
+    /// Folder of an adapter as PEFT saves it, which adds s · (x · aᵀ) · bᵀ; may be given several
+    /// times
     #[arg(long, value_name = "DIR")]
     lora: Vec<PathBuf>,
     /// Leave out the bias, the tensor `<module>.bias` of the same file
@@ -119,7 +121,8 @@ fn read(path: &Path) -> Result<Batch> {
     activations_from_stream("standard input", &mut std::io::stdin().lock())
 }
 
-/// One f32 tensor to a file that appears whole or not at all, or to standard output if it is called `-`.
+/// One f32 tensor to a file that appears whole or not at all, or to standard output if it is called
+/// `-`.
 fn write(path: &Path, name: &str, shape: &[usize], data: &[f32]) -> Result<()> {
     match path == Path::new("-") {
         true => write_f32_to("standard output", &mut std::io::stdout().lock(), name, shape, data),

@@ -84,8 +84,8 @@ impl Cell {
     }
 }
 
-/// `text`, which may hold names from a file, without what moves a terminal's cursor, changes its colours or cannot be seen.
-/// Lines stay lines: a name that must not begin one is escaped before.
+/// `text`, which may hold names from a file, without what moves a terminal's cursor, changes its
+/// colours or cannot be seen. Lines stay lines: a name that must not begin one is escaped before.
 pub fn plain(text: &str) -> String {
     let lines = text.split('\n').map(|line| error::plain(line).to_string());
     lines.collect::<Vec<_>>().join("\n")
@@ -143,7 +143,8 @@ impl Table {
         let rows: Vec<Vec<String>> =
             self.rows.iter().map(|r| r.iter().map(Cell::markdown).collect()).collect();
         let columns = 0..self.headers.len();
-        // Once for all rows, of which there may be a hundred thousand; a name as long as a page widens no other row.
+        // Once for all rows, of which there may be a hundred thousand; a name as long as a page
+        // widens no other row.
         let width = |i: usize| {
             let head = self.headers[i].chars().count();
             rows.iter().map(|r| r[i].chars().count().min(WIDEST)).max().unwrap_or(0).max(head)

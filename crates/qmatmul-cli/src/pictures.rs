@@ -1,4 +1,5 @@
-//! What `bench` draws: each case under the device's ceilings, and time against the size of the weight.
+//! What `bench` draws: each case under the device's ceilings, and time against the size of the
+//! weight.
 
 use super::chart::{Chart, Dot, Line};
 use super::measured::Measured;
@@ -33,7 +34,8 @@ pub fn roofline(cases: &[Measured], peak: &Peak, adapter: &AdapterSummary) -> Ch
     }
 }
 
-/// Memory's slopes up to the highest arithmetic, and arithmetic's levels from where memory can feed them.
+/// Memory's slopes up to the highest arithmetic, and arithmetic's levels from where memory can feed
+/// them.
 fn ceilings(peak: &Peak, intensities: impl Iterator<Item = f64>) -> Vec<Line> {
     let slopes = [("copy", peak.copy_gb_per_s()), ("read", peak.read_gb_per_s())];
     let steepest = slopes[0].1.max(slopes[1].1);
@@ -74,7 +76,8 @@ pub fn growth(cases: &[Measured], device: &str) -> Chart {
     }
 }
 
-/// The lines, whose slope becomes part of the series' names: dots leave no room for it beside a line.
+/// The lines, whose slope becomes part of the series' names: dots leave no room for it beside a
+/// line.
 fn proportional(dots: &mut [Dot]) -> Vec<Line> {
     let smallest = dots.iter().map(|d| d.at.0).fold(f64::MAX, f64::min);
     let mut largest: Vec<(String, (f64, f64))> = vec![];

@@ -16,18 +16,22 @@ use std::path::PathBuf;
 pub struct Quantize {
     /// A model in F32, F16 or BF16: GGUF or safetensors
     input: PathBuf,
-    /// The GGUF file to write; for NF4, FP4 and INT8 the folder of a checkpoint as transformers and bitsandbytes open it
+    /// The GGUF file to write; for NF4, FP4 and INT8 the folder of a checkpoint as transformers and
+    /// bitsandbytes open it
     output: PathBuf,
-    /// Format of the weight matrices; everything else is copied. `nf4-dq` and `fp4-dq` quantize the scales, too
+    /// Format of the weight matrices; everything else is copied. `nf4-dq` and `fp4-dq` quantize the
+    /// scales, too
     #[arg(long = "type", value_name = "TYPE")]
     format: String,
     /// Weights that share a scale in NF4 and FP4: a power of two from 32 to 4096
     #[arg(long, value_name = "WEIGHTS")]
     block: Option<usize>,
-    /// INT8: some input columns of each weight in 16 bits as well, which this command multiplies instead of their codes (bitsandbytes
-    /// does not read them). FILE: a safetensors file of activations [n, k], named after modules (`<module>` or `<module>.x`), or one
-    /// tensor or one named `x` for all weights with its k; columns that reach the threshold in any row are kept. COUNT: so many columns
-    /// with the weights of largest magnitude, which is the weaker choice, as outliers are a matter of activations
+    /// INT8: some input columns of each weight in 16 bits as well, which this command multiplies
+    /// instead of their codes (bitsandbytes does not read them). FILE: a safetensors file of
+    /// activations [n, k], named after modules (`<module>` or `<module>.x`), or one tensor or one
+    /// named `x` for all weights with its k; columns that reach the threshold in any row are kept.
+    /// COUNT: so many columns with the weights of largest magnitude, which is the weaker choice, as
+    /// outliers are a matter of activations
     #[arg(long, value_name = "FILE|COUNT")]
     keep_outliers: Option<String>,
 }

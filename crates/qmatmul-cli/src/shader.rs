@@ -16,8 +16,8 @@ pub struct Shader {
     format: String,
     /// Kernel: dequantize, get_rows, gemv, gemm, gemm_q8, gemm_coop, matmul_software, …
     kernel: String,
-    /// What to print: the shader as composed, SPIR-V 1.3, Metal's language 3.1, HLSL for shader model 6.2 (DXC), or HLSL for shader model
-    /// 5.1 as wgpu hands it to FXC
+    /// What to print: the shader as composed, SPIR-V 1.3, Metal's language 3.1, HLSL for shader
+    /// model 6.2 (DXC), or HLSL for shader model 5.1 as wgpu hands it to FXC
     #[arg(long, default_value = "wgsl", value_parser = targets())]
     emit: Target,
     /// Batch columns to configure for

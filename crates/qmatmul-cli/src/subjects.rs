@@ -59,8 +59,8 @@ impl Random {
         grid(SHAPES, batches, How::Chosen(activations))
     }
 
-    /// Every format on all shapes; where nothing else was asked for, also rounded activations, experts, and every kernel and variant
-    /// that the device could be given.
+    /// Every format on all shapes; where nothing else was asked for, also rounded activations,
+    /// experts, and every kernel and variant that the device could be given.
     pub fn full(activations: Activations) -> Vec<Self> {
         let mut all = grid(&[SHAPES, MORE_SHAPES].concat(), BATCHES, How::Chosen(activations));
         if activations == Activations::F32 {
@@ -103,7 +103,8 @@ impl Random {
 fn grid(shapes: &[(usize, usize)], batches: &[usize], how: How) -> Vec<Random> {
     let fits = |format: &'static Format, k: usize| match how {
         How::Each(activations) => activations.suit(&format.layout(k)),
-        // What was asked for is taken where it applies; weights it does not apply to are multiplied as they are.
+        // What was asked for is taken where it applies; weights it does not apply to are multiplied
+        // as they are.
         How::Chosen(_) | How::Experts(_) => true,
     };
     let cells = FORMATS.iter().flat_map(|format| shapes.iter().map(move |shape| (*format, *shape)));
@@ -120,7 +121,8 @@ impl Stored<'_> {
         self.layer(common, runtime, outcomes)
     }
 
-    /// A tensor of three dimensions is a stack of experts, unless there is but one: checked as such too.
+    /// A tensor of three dimensions is a stack of experts, unless there is but one: checked as such
+    /// too.
     fn experts(
         &self,
         common: &Common,
@@ -139,7 +141,8 @@ impl Stored<'_> {
         Ok(())
     }
 
-    /// A tensor with all that adapters add to it, and with the columns that its file keeps in 16 bits.
+    /// A tensor with all that adapters add to it, and with the columns that its file keeps in 16
+    /// bits.
     fn layer(&self, common: &Common, runtime: &Runtime, outcomes: &mut Vec<Outcome>) -> Result<()> {
         let (model, info) = (self.model, self.info);
         let kept = info.module.as_ref().is_some_and(|module| module.has_kept_columns());
@@ -162,7 +165,8 @@ impl Subject<'_> {
         }
     }
 
-    /// True if the two are multiplied by the same compiled pipelines, so that one device had better check both.
+    /// True if the two are multiplied by the same compiled pipelines, so that one device had better
+    /// check both.
     pub fn shares_pipelines(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Random(a), Self::Random(b)) => std::ptr::eq(a.format, b.format),

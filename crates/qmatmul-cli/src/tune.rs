@@ -53,7 +53,8 @@ impl Tune {
         Ok(verdict)
     }
 
-    /// Adds what was measured to the table; `all_chosen` stays true if there is a kernel that is right for each case.
+    /// Adds what was measured to the table; `all_chosen` stays true if there is a kernel that is
+    /// right for each case.
     fn measure(
         &self,
         common: &Common,

@@ -95,7 +95,8 @@ fn inspect_shows_every_tensor() {
     assert_eq!(embedding["bytes"], 2048 * 210);
 }
 
-/// The two forms of one importance matrix make the same table, but for what they count: activations, or calls.
+/// The two forms of one importance matrix make the same table, but for what they count:
+/// activations, or calls.
 #[test]
 fn inspect_shows_importance_matrices() {
     let rows = |form: &str, count: u32| -> Vec<serde_json::Value> {
@@ -182,7 +183,8 @@ fn check_writes_a_report() {
     assert!(code == 4 && text.contains("report.json") && !text.contains("device:"), "{code}: {text}");
 }
 
-/// Tensors without a value are nothing to be right or wrong about, and what cannot be checked ends no check of others.
+/// Tensors without a value are nothing to be right or wrong about, and what cannot be checked ends
+/// no check of others.
 #[test]
 fn check_goes_on_after_what_it_cannot_check() {
     let dir = TempDir::new().expect("a temporary folder");
@@ -656,8 +658,8 @@ fn activations_that_do_not_fit_leave_no_output() {
     assert_eq!(left.len(), 1, "only the input is left");
 }
 
-/// What is written never replaces what is read: not the file, a shard, the index or a file of an adapter, by
-/// any name.
+/// What is written never replaces what is read: not the file, a shard, the index or a file of an
+/// adapter, by any name.
 #[test]
 fn inputs_are_no_outputs() {
     let folder = TempDir::new().expect("a temporary folder");
@@ -911,7 +913,8 @@ fn adapters_that_do_not_fit_are_4_and_named() {
     assert_eq!(failure(&["check", "--lora", &one]).0, 2, "no file to add to");
 }
 
-/// LLM.int8 with the threshold of the checkpoint, or one's own; weights of other formats are checked as they are.
+/// LLM.int8 with the threshold of the checkpoint, or one's own; weights of other formats are
+/// checked as they are.
 #[test]
 fn int8_activations_are_for_int8_weights() {
     let checkpoint = common::path("golden/checkpoints/bnb-int8").display().to_string();

@@ -1,8 +1,10 @@
-//! Adapters of low rank (LoRA) as PEFT saves them: a folder with `adapter_config.json` and `adapter_model.safetensors`.
+//! Adapters of low rank (LoRA) as PEFT saves them: a folder with `adapter_config.json` and
+//! `adapter_model.safetensors`.
 //!
-//! For each module the file holds `base_model.model.<module>.lora_A.weight` `[r, k]` and `….lora_B.weight` `[m, r]`, or the same
-//! with the adapter's name before `.weight`. They add `s · (x · aᵀ) · bᵀ` to the module's `y[n, m]`, where `s = lora_alpha / r`,
-//! or `lora_alpha / sqrt(r)` with `use_rslora` (Kalajdzievski 2023). What would change that formula is refused by name.
+//! For each module the file holds `base_model.model.<module>.lora_A.weight` `[r, k]` and
+//! `….lora_B.weight` `[m, r]`, or the same with the adapter's name before `.weight`. They add `s ·
+//! (x · aᵀ) · bᵀ` to the module's `y[n, m]`, where `s = lora_alpha / r`, or `lora_alpha / sqrt(r)`
+//! with `use_rslora` (Kalajdzievski 2023). What would change that formula is refused by name.
 
 use crate::error::{Error, Result};
 use crate::file::adapter::lora_config::LoraConfig;
@@ -39,7 +41,8 @@ impl Adapter {
     /// Opens a folder. Headers alone are read and checked.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Malformed`] where a file contradicts its format, the other one, or what is supported.
+    /// [`Error::Io`]; [`Error::Malformed`] where a file contradicts its format, the other one, or
+    /// what is supported.
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         Self::open_in(&Folder::on_disk(path.as_ref(), options))
     }

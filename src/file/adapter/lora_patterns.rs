@@ -5,12 +5,12 @@ use crate::file::names::shown;
 use std::mem;
 use std::ops::Range;
 
-/// Values by patterns of modules. PEFT takes a key for a regular expression, `(^|.*\.)(key)$`, and the first
-/// that matches counts; here it is a name of modules, or the end of one from a dot on.
+/// Values by patterns of modules. PEFT takes a key for a regular expression, `(^|.*\.)(key)$`, and
+/// the first that matches counts; here it is a name of modules, or the end of one from a dot on.
 ///
-/// A look-up goes through a module's characters from the last to the first, and keeps those patterns that
-/// agree so far. As they are sorted by their characters in the same order, these are neighbours; since a dot
-/// in a key stands for any character, in a few places.
+/// A look-up goes through a module's characters from the last to the first, and keeps those
+/// patterns that agree so far. As they are sorted by their characters in the same order, these are
+/// neighbours; since a dot in a key stands for any character, in a few places.
 #[derive(Debug)]
 pub(crate) struct Patterns<T> {
     /// The characters of all keys, each in reverse; `None` stands for any character, as `.` does.
@@ -70,7 +70,8 @@ impl<T: Copy> Patterns<T> {
         Some(())
     }
 
-    /// Puts the patterns into the order of their characters. Of those that mean the same, as `a` and `a$`, the first counts.
+    /// Puts the patterns into the order of their characters. Of those that mean the same, as `a`
+    /// and `a$`, the first counts.
     fn sort(&mut self) {
         let mut list = mem::take(&mut self.list);
         let key = |p: &Pattern<T>| (&self.chars[p.start as usize..][..p.len as usize], p.whole);
@@ -82,8 +83,8 @@ impl<T: Copy> Patterns<T> {
     /// The value of the first pattern that matches.
     ///
     /// # Errors
-    /// A sentence, if dots let so many patterns agree in so many places that it takes no time in proportion
-    /// to the name.
+    /// A sentence, if dots let so many patterns agree in so many places that it takes no time in
+    /// proportion to the name.
     pub fn find(&self, module: &str) -> Result<Option<T>, String> {
         let limit = 128 + 4 * module.len();
         let (mut agree, mut next, mut steps) = (vec![Range { start: 0, end: self.list.len() }], vec![], 0);
@@ -120,7 +121,8 @@ impl<T: Copy> Patterns<T> {
         &all[..count]
     }
 
-    /// Those of a range whose character at `depth` is `c`; all have one there. And how many were looked at in a search.
+    /// Those of a range whose character at `depth` is `c`; all have one there. And how many were
+    /// looked at in a search.
     fn narrowed(&self, range: Range<usize>, depth: usize, c: Option<char>) -> (Range<usize>, usize) {
         let at = |pattern: &Pattern<T>| self.chars[pattern.start as usize + depth];
         let all = &self.list[range.clone()];

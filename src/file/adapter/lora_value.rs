@@ -1,5 +1,5 @@
-//! The values of `adapter_config.json`, without what nothing is asked of: JSON in memory takes up to 100
-//! times its text.
+//! The values of `adapter_config.json`, without what nothing is asked of: JSON in memory takes up
+//! to 100 times its text.
 
 use crate::file::container::json::{Append, Texts};
 use crate::file::scheme::settings::Anything;

@@ -22,11 +22,12 @@ pub struct Batch {
     pub data: Vec<f32>,
 }
 
-/// Reads activations from a safetensors file with one tensor, or one named `x`: F32, F16 or BF16, `[n, k]` or `[k]`.
+/// Reads activations from a safetensors file with one tensor, or one named `x`: F32, F16 or BF16,
+/// `[n, k]` or `[k]`.
 ///
 /// # Errors
-/// [`Error::NotFound`] without such a tensor, [`Error::UnsupportedFormat`] and [`Error::Shape`] for another type or
-/// number of dimensions, and those of [`Model::open`].
+/// [`Error::NotFound`] without such a tensor, [`Error::UnsupportedFormat`] and [`Error::Shape`] for
+/// another type or number of dimensions, and those of [`Model::open`].
 pub fn read_activations(path: &Path) -> Result<Batch> {
     from_model(&Model::open(path, &OpenOptions { mmap: false })?)
 }
@@ -39,8 +40,8 @@ pub fn activations_from_bytes(label: &str, bytes: impl Into<Bytes>) -> Result<Ba
     from_model(&Model::from_bytes(label, bytes)?)
 }
 
-/// Reads activations from a stream of such a file, and no further than its header says; `label` names it in
-/// errors.
+/// Reads activations from a stream of such a file, and no further than its header says; `label`
+/// names it in errors.
 ///
 /// # Errors
 /// As [`read_activations`].

@@ -1,7 +1,9 @@
-//! Importance matrices as llama-imatrix writes them: for each weight, the mean square of every input feature over a calibration text.
+//! Importance matrices as llama-imatrix writes them: for each weight, the mean square of every
+//! input feature over a calibration text.
 //!
-//! Both forms are read. GGUF holds `<weight>.in_sum2` `[matrices, k]`, sums of squares, and `<weight>.counts` `[matrices]`, how many
-//! activations went into them; a matrix that got none counts 1 everywhere, as in llama-quantize. The older `.dat` is, little-endian:
+//! Both forms are read. GGUF holds `<weight>.in_sum2` `[matrices, k]`, sums of squares, and
+//! `<weight>.counts` `[matrices]`, how many activations went into them; a matrix that got none
+//! counts 1 everywhere, as in llama-quantize. The older `.dat` is, little-endian:
 //!
 //! ```text
 //! i32 entries
@@ -44,9 +46,11 @@ const MAX_DATASETS: usize = 64;
 pub struct Importance {
     /// The weight's name: `blk.0.ffn_up.weight`.
     pub name: String,
-    /// Matrices that the weight is a stack of, each with values of its own: experts. The `.dat` form does not say, there it is 1.
+    /// Matrices that the weight is a stack of, each with values of its own: experts. The `.dat`
+    /// form does not say, there it is 1.
     pub matrices: usize,
-    /// Mean square of each input feature `[matrices, k]`. As the tool left them: NaN is to be expected of models that overflowed.
+    /// Mean square of each input feature `[matrices, k]`. As the tool left them: NaN is to be
+    /// expected of models that overflowed.
     pub values: Vec<f32>,
     /// Activations that went into it (`.dat`: calls), of the matrix that got most.
     pub count: f32,
@@ -70,7 +74,8 @@ pub struct Imatrix {
     path: PathBuf,
     entries: Vec<Importance>,
     index: NameIndex,
-    /// Files of text that it was made with, as the tool was told: the first 64, fit to be printed, long ones cut.
+    /// Files of text that it was made with, as the tool was told: the first 64, fit to be printed,
+    /// long ones cut.
     pub datasets: Vec<String>,
     /// Chunks of that text.
     pub chunks: Option<u64>,
@@ -117,8 +122,8 @@ impl Imatrix {
         Ok(Self { path: path.into(), entries, index, datasets, chunks })
     }
 
-    /// True if a file begins as the `.dat` form does: with a number of entries that fit it, and a name. No GGUF, safetensors or JSON
-    /// does. False for a folder.
+    /// True if a file begins as the `.dat` form does: with a number of entries that fit it, and a
+    /// name. No GGUF, safetensors or JSON does. False for a folder.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read.

@@ -1,7 +1,9 @@
-//! Columns of INT8 weights that are kept in 16 bits beside the codes: which, and the two tensors that hold them.
+//! Columns of INT8 weights that are kept in 16 bits beside the codes: which, and the two tensors
+//! that hold them.
 //!
-//! LLM.int8 as the paper has it multiplies outlier features by the weights as they were. A checkpoint has lost those: bitsandbytes takes
-//! its codes there, too. What is kept here has to be chosen when the checkpoint is written, from activations or by a guess.
+//! LLM.int8 as the paper has it multiplies outlier features by the weights as they were. A
+//! checkpoint has lost those: bitsandbytes takes its codes there, too. What is kept here has to be
+//! chosen when the checkpoint is written, from activations or by a guess.
 
 use crate::error::{Error, Result};
 use crate::file::container::source::OpenOptions;
@@ -23,7 +25,8 @@ pub enum Keep {
     /// None.
     #[default]
     Nothing,
-    /// So many that hold the weights of largest magnitude. It is the weaker choice: outliers are a matter of activations.
+    /// So many that hold the weights of largest magnitude. It is the weaker choice: outliers are a
+    /// matter of activations.
     Largest(usize),
     /// Those whose activations reach the threshold in a file of activations.
     Captured(Captures),
@@ -44,12 +47,13 @@ struct Capture {
 }
 
 impl Captures {
-    /// Reads a safetensors file of activations in F32, F16 or BF16, `[k]`, `[n, k]` or with more dimensions before k. Those named
-    /// `<module>` or `<module>.x` are of one module; one named `x`, or alone in the file, is of all weights with its k. Other tensors
-    /// are passed over.
+    /// Reads a safetensors file of activations in F32, F16 or BF16, `[k]`, `[n, k]` or with more
+    /// dimensions before k. Those named `<module>` or `<module>.x` are of one module; one named
+    /// `x`, or alone in the file, is of all weights with its k. Other tensors are passed over.
     ///
     /// # Errors
-    /// Those of [`Model::open`]; [`Error::Argument`] if `threshold` is not above 0 or the file holds no floats;
+    /// Those of [`Model::open`]; [`Error::Argument`] if `threshold` is not above 0 or the file
+    /// holds no floats;
     /// [`Error::NonFinite`].
     pub fn open(path: &Path, threshold: f32) -> Result<Self> {
         check_threshold(&path.display().to_string(), threshold)?;
@@ -125,7 +129,8 @@ impl fmt::Display for Captures {
     }
 }
 
-/// Columns of `x[n, k]` with a magnitude of `threshold` or more as f16 has it: what LLM.int8 takes for outliers.
+/// Columns of `x[n, k]` with a magnitude of `threshold` or more as f16 has it: what LLM.int8 takes
+/// for outliers.
 fn outliers(x: &[f32], k: usize, threshold: f32) -> Vec<u32> {
     // Without a row there may be any number of columns.
     let mut reached = vec![false; if x.is_empty() { 0 } else { k }];

@@ -61,7 +61,8 @@ impl<'a> Folder<'a> {
     /// True if there is a file of this name, false if there is nothing.
     ///
     /// # Errors
-    /// If there is something else, as a link that leads nowhere: it cannot be read, but it is there.
+    /// If there is something else, as a link that leads nowhere: it cannot be read, but it is
+    /// there.
     pub fn has_or_lacks(&self, name: &str) -> Result<bool> {
         let path = self.join(name);
         let is_absent = || fs::symlink_metadata(&path).is_err_and(|e| e.kind() == ErrorKind::NotFound);

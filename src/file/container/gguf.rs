@@ -1,8 +1,9 @@
 //! Reads the header of a GGUF file, versions 2 and 3.
 //!
-//! A header is a list of claims: counts, lengths, types, offsets. Each is checked against the bytes that are there
-//! before anything is allocated or skipped on its word, and the first that fails is reported with the key or tensor
-//! it belongs to and its offset. Work is linear in the header. Layout, all little-endian:
+//! A header is a list of claims: counts, lengths, types, offsets. Each is checked against the bytes
+//! that are there before anything is allocated or skipped on its word, and the first that fails is
+//! reported with the key or tensor it belongs to and its offset. Work is linear in the header.
+//! Layout, all little-endian:
 //!
 //! ```text
 //! "GGUF"  u32 version  u64 tensors  u64 keys
@@ -26,8 +27,8 @@ use std::ops::Range;
 pub const MAGIC: &[u8; 4] = b"GGUF";
 /// Where a file says nothing else, tensors start at multiples of this.
 pub const DEFAULT_ALIGNMENT: u64 = 32;
-/// The most that a file may say instead, since each tensor of a file that is written is padded to it; real
-/// files have 32.
+/// The most that a file may say instead, since each tensor of a file that is written is padded to
+/// it; real files have 32.
 const MAX_ALIGNMENT: u32 = 1 << 20;
 /// The key that says something else.
 pub const ALIGNMENT_KEY: &str = "general.alignment";
@@ -103,7 +104,8 @@ struct Claim {
     offset_field: u64,
 }
 
-/// A position in the header, and the part of the file that has been read so far (all of it, if it is in memory).
+/// A position in the header, and the part of the file that has been read so far (all of it, if it
+/// is in memory).
 struct Reader<'a> {
     source: &'a Source,
     held: Cow<'a, [u8]>,
@@ -116,7 +118,8 @@ impl<'a> Reader<'a> {
         Self { source, held, at: 0 }
     }
 
-    /// The header as bytes that live on: a slice of what is in memory, or what was read. Of a map it would change with the file.
+    /// The header as bytes that live on: a slice of what is in memory, or what was read. Of a map
+    /// it would change with the file.
     fn into_header(self) -> Result<Bytes> {
         match self.held {
             Cow::Borrowed(_) => self.source.read(0..self.at as u64),
@@ -213,7 +216,8 @@ impl<'a> Reader<'a> {
         if keys > MAX_KEYS {
             return Err(Fault::bad(16, format!("it claims {keys} keys, the limit is {MAX_KEYS}")));
         }
-        // A key takes 13 bytes at least: its length, its type, and a value of one byte; a tensor 24.
+        // A key takes 13 bytes at least: its length, its type, and a value of one byte; a tensor
+        // 24.
         let (least, left) = (keys * 13 + tensors * 24, self.left());
         if least > left {
             let claim = format!("it claims {keys} keys and {tensors} tensors");
@@ -376,7 +380,8 @@ struct Region {
     alignment: u64,
 }
 
-/// Turns relative offsets into absolute ones, and checks that each tensor has bytes of its own inside the file.
+/// Turns relative offsets into absolute ones, and checks that each tensor has bytes of its own
+/// inside the file.
 fn place(source: &Source, tensors: &mut [TensorInfo], claims: &[Claim], region: Region) -> Result<()> {
     let data = region.header_end.next_multiple_of(region.alignment);
     for (tensor, claim) in tensors.iter_mut().zip(claims) {

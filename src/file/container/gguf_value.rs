@@ -1,5 +1,6 @@
-//! The metadata of a GGUF file. It stays encoded, as in the file, and a value is decoded when someone looks at it: a
-//! vocabulary of 262,144 strings then costs nothing to open and the file's own bytes to hold.
+//! The metadata of a GGUF file. It stays encoded, as in the file, and a value is decoded when
+//! someone looks at it: a vocabulary of 262,144 strings then costs nothing to open and the file's
+//! own bytes to hold.
 
 use crate::file::names::NameIndex;
 use bytes::Bytes;
@@ -59,7 +60,8 @@ impl ValueType {
         }
     }
 
-    /// The fewest bytes a value can have: an empty string is its length, an empty array its type and count.
+    /// The fewest bytes a value can have: an empty string is its length, an empty array its type
+    /// and count.
     pub(crate) fn least_size(self) -> u64 {
         self.size().unwrap_or(if self == Self::String { 8 } else { 12 })
     }
@@ -78,7 +80,8 @@ pub enum Value<'a> {
     I32(i32),
     F32(f32),
     Bool(bool),
-    /// UTF-8 where it stands alone. In arrays any bytes: real vocabularies hold tokens that are parts of characters.
+    /// UTF-8 where it stands alone. In arrays any bytes: real vocabularies hold tokens that are
+    /// parts of characters.
     String(&'a [u8]),
     Array(Array<'a>),
     U64(u64),
@@ -192,7 +195,8 @@ impl<'a> Value<'a> {
     }
 }
 
-/// How many elements of an array, and how many characters of a string, [`Value`]'s `Display` prints.
+/// How many elements of an array, and how many characters of a string, [`Value`]'s `Display`
+/// prints.
 const SHOWN: (usize, usize) = (6, 200);
 
 impl fmt::Display for Value<'_> {

@@ -97,13 +97,14 @@ pub struct NewTensor {
     pub shape: Vec<u64>,
 }
 
-/// Writes `path`: `fill` is called once for every tensor, in order, and puts exactly that tensor's bytes.
+/// Writes `path`: `fill` is called once for every tensor, in order, and puts exactly that tensor's
+/// bytes.
 ///
 /// The file appears only when it is whole.
 ///
 /// # Errors
-/// [`Error::Argument`] if GGUF cannot hold a key or tensor, [`Error::Shape`] if `fill` puts another number of bytes,
-/// [`Error::Io`], or what `fill` returns.
+/// [`Error::Argument`] if GGUF cannot hold a key or tensor, [`Error::Shape`] if `fill` puts another
+/// number of bytes, [`Error::Io`], or what `fill` returns.
 pub fn write(
     path: &Path,
     entries: &Entries,

@@ -1,4 +1,5 @@
-//! What the JSON parts of checkpoints need beside serde_json: offsets for errors, and texts held compactly.
+//! What the JSON parts of checkpoints need beside serde_json: offsets for errors, and texts held
+//! compactly.
 
 use crate::file::names::{NameIndex, clipped};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
@@ -38,7 +39,8 @@ pub(crate) fn locate(text: &str, name: &str, first: char) -> Option<u64> {
 /// The most pairs of one map, which bounds the time to read it; real files have one or two.
 const MAX_PAIRS: usize = 1 << 18;
 
-/// Texts one behind another in one allocation: a header may hold hundreds of thousands of tiny ones.
+/// Texts one behind another in one allocation: a header may hold hundreds of thousands of tiny
+/// ones.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Texts {
     text: String,
@@ -71,13 +73,14 @@ impl Texts {
     }
 }
 
-/// That a text is where none belongs. serde_json says so with the whole text, in which each byte may become six, unless it is asked for
-/// any value and the visitor is left to refuse it.
+/// That a text is where none belongs. serde_json says so with the whole text, in which each byte
+/// may become six, unless it is asked for any value and the visitor is left to refuse it.
 pub(crate) fn no_text<E: serde::de::Error>(expected: &dyn Expected) -> E {
     E::invalid_type(Unexpected::Other("a text"), expected)
 }
 
-/// An object or a list, which is what a derived reader reads: it alone would repeat a text in its error.
+/// An object or a list, which is what a derived reader reads: it alone would repeat a text in its
+/// error.
 pub(crate) struct Compound<T>(pub T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Compound<T> {

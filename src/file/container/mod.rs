@@ -1,4 +1,5 @@
-//! Where bytes come from and go to: GGUF and safetensors, sources of bytes, JSON within bounds, outputs that appear whole.
+//! Where bytes come from and go to: GGUF and safetensors, sources of bytes, JSON within bounds,
+//! outputs that appear whole.
 
 pub(crate) mod folder;
 pub mod gguf;

@@ -1,5 +1,5 @@
-//! Output files appear whole or not at all: bytes go to a temporary file beside the target, which takes its name at
-//! the end.
+//! Output files appear whole or not at all: bytes go to a temporary file beside the target, which
+//! takes its name at the end.
 
 use crate::error::{Error, Result};
 use std::fs::{self, File};
@@ -90,7 +90,8 @@ fn target(path: &Path) -> Result<Option<PathBuf>> {
         Ok(meta) if meta.is_dir() => Err(Error::io("creating", path)(ErrorKind::IsADirectory.into())),
         Ok(meta) if !meta.is_file() => Ok(None),
         Ok(_) => fs::canonicalize(path).map(Some).map_err(Error::io("creating", path)),
-        // Devices of Windows, as `NUL` in any folder: there is nothing to know about them, but they can be written.
+        // Devices of Windows, as `NUL` in any folder: there is nothing to know about them, but they
+        // can be written.
         Err(_) if File::options().write(true).open(path).is_ok() => Ok(None),
         Err(error) => match followed(path) {
             circle if circle.is_symlink() => Err(Error::io("creating", path)(error)),
@@ -146,7 +147,8 @@ fn folder(target: &Path) -> &Path {
     target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Those of the file that is replaced, or what any new file gets: temporary files are private by default.
+/// Those of the file that is replaced, or what any new file gets: temporary files are private by
+/// default.
 #[cfg(unix)]
 fn permissions(target: &Path) -> fs::Permissions {
     use std::os::unix::fs::PermissionsExt;

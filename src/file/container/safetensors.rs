@@ -1,9 +1,9 @@
 //! Reads the header of a safetensors file: a u64 length, that many bytes of JSON, then the data.
 //!
-//! The `safetensors` crate defines the format and its types; this reader accepts what it accepts, less the lies that it
-//! lets pass. It walks the header itself for four reasons: the crate needs the whole file as one slice, it keeps the
-//! last of two tensors with one name, its errors do not say which tensor and where, and it buffers the header in many
-//! times the header's size.
+//! The `safetensors` crate defines the format and its types; this reader accepts what it accepts,
+//! less the lies that it lets pass. It walks the header itself for four reasons: the crate needs
+//! the whole file as one slice, it keeps the last of two tensors with one name, its errors do not
+//! say which tensor and where, and it buffers the header in many times the header's size.
 
 pub use crate::file::container::json::TextMap;
 
@@ -50,8 +50,8 @@ pub(crate) fn open(source: &Source) -> Result<Header> {
     Ok(Header { metadata, tensors })
 }
 
-/// Reads a file from a stream, and one byte at most beyond what its header claims, which tells that there is
-/// more: a stream may have no end.
+/// Reads a file from a stream, and one byte at most beyond what its header claims, which tells that
+/// there is more: a stream may have no end.
 pub(crate) fn read_stream(label: &Path, from: &mut dyn Read) -> Result<Bytes> {
     let mut bytes = Vec::new();
     let mut read_up_to = |bytes: &mut Vec<u8>, end: u64| {
@@ -123,7 +123,8 @@ impl<'a> Text<'a> {
             .map_err(|error| self.json_error(&error, &current.take()))
     }
 
-    /// An error of the tensor that was being read: at its key if its contents are wrong, or where the JSON breaks off.
+    /// An error of the tensor that was being read: at its key if its contents are wrong, or where
+    /// the JSON breaks off.
     fn json_error(&self, error: &serde_json::Error, name: &str) -> Error {
         let (mut offset, problem) = json::fault(self.as_str(), error);
         if error.is_data() && !name.is_empty() {
@@ -137,7 +138,8 @@ impl<'a> Text<'a> {
         malformed(self.source, &what, 8 + offset, problem)
     }
 
-    /// Turns relative offsets into absolute ones; the tensors, sorted by them, must cover the data exactly.
+    /// Turns relative offsets into absolute ones; the tensors, sorted by them, must cover the data
+    /// exactly.
     fn check_tiling(&self, tensors: &mut [TensorInfo]) -> Result<()> {
         let (mut end, file_end) = (self.data(), self.source.len());
         for tensor in tensors {

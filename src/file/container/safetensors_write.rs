@@ -40,7 +40,8 @@ impl NewTensor {
     /// Bytes of the tensor.
     ///
     /// # Errors
-    /// [`Error::UnsupportedFormat`] if safetensors has no such type, [`Error::Shape`] if there is no such number.
+    /// [`Error::UnsupportedFormat`] if safetensors has no such type, [`Error::Shape`] if there is
+    /// no such number.
     pub fn bytes(&self) -> Result<usize> {
         let bits = self.shape.iter().try_fold(self.dtype()?.bitsize(), |bits, dim| bits.checked_mul(*dim));
         let what = || format!("tensor `{}`: bytes", shown(&self.name));
@@ -48,11 +49,13 @@ impl NewTensor {
     }
 }
 
-/// Writes `path`: `fill` puts the bytes of all tensors, in their order. The file appears only when it is whole.
+/// Writes `path`: `fill` puts the bytes of all tensors, in their order. The file appears only when
+/// it is whole.
 ///
 /// # Errors
-/// [`Error::Argument`] if a name occurs twice, [`Error::UnsupportedFormat`] for a type that safetensors does not have,
-/// [`Error::Shape`] if `fill` puts another number of bytes, [`Error::Io`], or what `fill` returns.
+/// [`Error::Argument`] if a name occurs twice, [`Error::UnsupportedFormat`] for a type that
+/// safetensors does not have, [`Error::Shape`] if `fill` puts another number of bytes,
+/// [`Error::Io`], or what `fill` returns.
 pub fn write(
     path: &Path,
     metadata: Option<HashMap<String, String>>,

@@ -11,11 +11,13 @@ use std::sync::{Mutex, MutexGuard};
 /// How to open a file.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenOptions {
-    /// Map the file into memory, so that tensors are slices of it. Without, a tensor is read when it is asked for.
+    /// Map the file into memory, so that tensors are slices of it. Without, a tensor is read when
+    /// it is asked for.
     ///
-    /// Headers are copied in any case, and before a slice is handed out the file must be as long as it was when it was opened. But
-    /// if someone truncates the file in place while a slice is in use, the system stops this process (a bus error), and if someone
-    /// overwrites it, the numbers change. Take `false` for files that others may change; replacing a file by renaming another
+    /// Headers are copied in any case, and before a slice is handed out the file must be as long as
+    /// it was when it was opened. But if someone truncates the file in place while a slice is in
+    /// use, the system stops this process (a bus error), and if someone overwrites it, the numbers
+    /// change. Take `false` for files that others may change; replacing a file by renaming another
     /// does no harm.
     pub mmap: bool,
 }
@@ -26,7 +28,8 @@ impl Default for OpenOptions {
     }
 }
 
-/// A file whose length is known and whose bytes come as [`Bytes`]: slices of the map where there is one.
+/// A file whose length is known and whose bytes come as [`Bytes`]: slices of the map where there is
+/// one.
 #[derive(Debug)]
 pub(crate) struct Source {
     path: PathBuf,
@@ -79,7 +82,8 @@ impl Source {
         }
     }
 
-    /// The bytes of `range`, which the caller has checked to lie inside the file: of a mapped file, a slice of the map.
+    /// The bytes of `range`, which the caller has checked to lie inside the file: of a mapped file,
+    /// a slice of the map.
     pub fn read(&self, range: Range<u64>) -> Result<Bytes> {
         let held = match &self.backing {
             Backing::Memory(bytes) => bytes,
@@ -93,7 +97,8 @@ impl Source {
         slice.map(|(start, end)| held.slice(start..end)).ok_or_else(|| self.short_read())
     }
 
-    /// The bytes of `range`, which do not change if the file does: what is read more than once, as a header is, must not be mapped.
+    /// The bytes of `range`, which do not change if the file does: what is read more than once, as
+    /// a header is, must not be mapped.
     pub fn copy(&self, range: Range<u64>) -> Result<Bytes> {
         if self.in_memory().is_some() {
             return self.read(range);
@@ -115,7 +120,8 @@ impl Source {
         read_exact_at(&file, &mut out[held..], range.start).map_err(Error::io("reading", &self.path))
     }
 
-    /// The file, if there is one, as long as it was when it was opened: of a map beyond the end not a byte can be read.
+    /// The file, if there is one, as long as it was when it was opened: of a map beyond the end not
+    /// a byte can be read.
     fn unchanged(&self) -> Result<Option<MutexGuard<'_, File>>> {
         let Backing::File { file, .. } = &self.backing else { return Ok(None) };
         let file = file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -139,8 +145,8 @@ impl Source {
     }
 }
 
-/// Opens a regular file; a pipe or a device has no length to check claims against, and may keep its reader
-/// waiting.
+/// Opens a regular file; a pipe or a device has no length to check claims against, and may keep its
+/// reader waiting.
 pub(crate) fn open_regular(path: &Path) -> Result<File> {
     let io = |e| Error::io("opening", path)(e);
     if !fs::metadata(path).map_err(io)?.is_file() {
@@ -166,9 +172,11 @@ fn to_usize(value: u64) -> Option<usize> {
 
 #[allow(unsafe_code)]
 fn map(path: &Path, file: &File) -> Result<Bytes> {
-    // SAFETY: the map is read-only and only ever seen as bytes, for which every value is valid; headers, of which more is believed,
-    // are copied. If another process writes to the file meanwhile, the numbers change; if it truncates the file while a slice is in
-    // use, the system stops this process with a bus error. No map can exclude either; `OpenOptions::mmap` says so, and
+    // SAFETY: the map is read-only and only ever seen as bytes, for which every value is valid;
+    // headers, of which more is believed, are copied. If another process writes to the file
+    // meanwhile, the numbers change; if it truncates the file while a slice is in use, the system
+    // stops this process with a bus error. No map can exclude either; `OpenOptions::mmap` says so,
+    // and
     // `--no-mmap` is for files that someone may change.
     let map = unsafe { memmap2::Mmap::map(file) };
     Ok(Bytes::from_owner(map.map_err(Error::io("mapping", path))?))

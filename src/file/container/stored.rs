@@ -1,4 +1,5 @@
-//! How a tensor is stored: in a format this crate computes with, or in one whose name and size are known.
+//! How a tensor is stored: in a format this crate computes with, or in one whose name and size are
+//! known.
 
 use crate::format::{self, Format};
 use std::fmt;
@@ -9,7 +10,8 @@ use std::fmt;
 pub enum DType {
     /// A format this crate can compute with.
     Supported(&'static Format),
-    /// A type that can be listed and copied, but not computed with: those of safetensors alone, as U8 and F8_E4M3.
+    /// A type that can be listed and copied, but not computed with: those of safetensors alone, as
+    /// U8 and F8_E4M3.
     Other(&'static OtherType),
 }
 
@@ -164,7 +166,8 @@ mod tests {
     use super::*;
     use crate::format::FORMATS;
 
-    /// Number, name, weights and bytes of a block of every type of GGUF: a second witness of what the formats say.
+    /// Number, name, weights and bytes of a block of every type of GGUF: a second witness of what
+    /// the formats say.
     const GGUF: &[(u32, &str, usize, usize)] = &[
         (0, "F32", 1, 4),
         (1, "F16", 1, 2),

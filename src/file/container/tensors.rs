@@ -1,4 +1,5 @@
-//! The tensors of a file or checkpoint: their list, those that are one weight together, and their bytes.
+//! The tensors of a file or checkpoint: their list, those that are one weight together, and their
+//! bytes.
 
 use crate::error::{Error, Result};
 use crate::file::container::source::Source;
@@ -11,11 +12,13 @@ use bytes::Bytes;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The most tensors of one file. The largest models have under 100,000 in all, experts counted one by one; without a
-/// limit, the list for a file of nothing but empty tensors would outgrow the file many times over.
+/// The most tensors of one file. The largest models have under 100,000 in all, experts counted one
+/// by one; without a limit, the list for a file of nothing but empty tensors would outgrow the file
+/// many times over.
 pub(crate) const MAX_TENSORS: u64 = 131_072;
 
-/// A tensor as its file lists it. Its bytes lie inside the file: that was checked when the file was opened.
+/// A tensor as its file lists it. Its bytes lie inside the file: that was checked when the file was
+/// opened.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorInfo {
     /// The name in the file.
@@ -30,8 +33,8 @@ pub struct TensorInfo {
     pub bytes: u64,
     /// Which of [`Model::files`](crate::file::Model::files) holds it.
     pub file: usize,
-    /// Set where several tensors of a checkpoint are one weight: `bytes` are those of all of them, `offset` and `file` say where the
-    /// codes lie.
+    /// Set where several tensors of a checkpoint are one weight: `bytes` are those of all of them,
+    /// `offset` and `file` say where the codes lie.
     pub module: Option<Arc<Module>>,
 }
 
@@ -110,7 +113,8 @@ impl TensorTable {
 /// The tensors behind one weight, and what is known of them from their headers.
 #[derive(Clone, Debug)]
 pub struct Module {
-    /// Their positions among those of the files, the codes first. A file may hold so many weights that copies would outgrow it.
+    /// Their positions among those of the files, the codes first. A file may hold so many weights
+    /// that copies would outgrow it.
     parts: Positions,
     scheme: Arc<dyn Scheme>,
 }

@@ -1,8 +1,10 @@
-//! Checkpoints of AWQ: codes of four bits, zeros as they are. `w[m, k] = scales[g, m] · (q[k, m] - zero[g, m])`, `g = k / group`.
+//! Checkpoints of AWQ: codes of four bits, zeros as they are. `w[m, k] = scales[g, m] · (q[k, m] -
+//! zero[g, m])`, `g = k / group`.
 //!
-//! Packing "gemm": `qweight` I32 `[k, m / 8]` and `qzeros` I32 `[groups, m / 8]` packed along m, nibble `i` of a word for row 0, 2, 4, 6, 1, 3, 5, 7 of
-//! its eight; `scales` `[groups, m]`. Packing "gemv": `qweight` I32 `[m, k / 8]`, `qzeros` I32 `[m, words]` and `scales` `[m, 8 · words]` in plain order,
-//! filled up with zeros.
+//! Packing "gemm": `qweight` I32 `[k, m / 8]` and `qzeros` I32 `[groups, m / 8]` packed along m,
+//! nibble `i` of a word for row 0, 2, 4, 6, 1, 3, 5, 7 of its eight; `scales` `[groups, m]`.
+//! Packing "gemv": `qweight` I32 `[m, k / 8]`, `qzeros` I32 `[m, words]` and `scales` `[m, 8 ·
+//! words]` in plain order, filled up with zeros.
 
 use super::view::{Checkpoint, Convention};
 use crate::error::Result;
@@ -42,7 +44,8 @@ struct Awq {
 /// All weights of AWQ in a checkpoint.
 ///
 /// # Errors
-/// [`Error::Malformed`](crate::Error::Malformed) where parts are missing, or shapes disagree with each other or the settings.
+/// [`Error::Malformed`](crate::Error::Malformed) where parts are missing, or shapes disagree with
+/// each other or the settings.
 fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let method = checkpoint.settings.method();
     if method.is_some_and(|m| m != "awq") {
@@ -123,8 +126,8 @@ fn gemm_run(checkpoint: &Checkpoint, parts: &Parts, shape: (u64, u64)) -> Result
     sizes.run(checkpoint.files, parts.scales, shape, false).map(|run| run.unwrap_or(shape.0))
 }
 
-/// Columns of a group of the gemv packing. Its scales are filled up, so that only the settings say it, 128 if they do not; the
-/// width must be that of AutoAWQ's `calculate_zeros_width`.
+/// Columns of a group of the gemv packing. Its scales are filled up, so that only the settings say
+/// it, 128 if they do not; the width must be that of AutoAWQ's `calculate_zeros_width`.
 fn gemv_run(checkpoint: &Checkpoint, parts: &Parts, [rows, cols]: [u64; 2]) -> Result<u64> {
     let files = checkpoint.files;
     let size = u64::try_from(checkpoint.settings.group_size().unwrap_or(128)).unwrap_or(cols);

@@ -1,5 +1,6 @@
-//! Checkpoints of bitsandbytes: `weight` with `weight.absmax`, `weight.quant_map`, `weight.nested_absmax`,
-//! `weight.nested_quant_map` and `weight.quant_state.bitsandbytes__nf4`, a JSON text that alone knows the shape.
+//! Checkpoints of bitsandbytes: `weight` with `weight.absmax`, `weight.quant_map`,
+//! `weight.nested_absmax`, `weight.nested_quant_map` and `weight.quant_state.bitsandbytes__nf4`, a
+//! JSON text that alone knows the shape.
 
 use super::view::{Checkpoint, Convention};
 use crate::error::{Error, Result};
@@ -175,7 +176,8 @@ impl<'a> Parts<'a> {
         let (dims, shape) = (1..=8, &state.shape);
         let product = shape.iter().try_fold(1usize, |product, dim| product.checked_mul((*dim).max(1)));
         let empty = shape.contains(&0);
-        // Codes take half a byte, so a true shape is at most twice as large as the file. One of nothing has but to be counted.
+        // Codes take half a byte, so a true shape is at most twice as large as the file. One of
+        // nothing has but to be counted.
         let most = if empty { u64::from(u32::MAX) } else { 2 * self.codes.bytes };
         match product.filter(|p| *p as u64 <= most && dims.contains(&shape.len())) {
             Some(product) => Ok(if empty { 0 } else { product }),

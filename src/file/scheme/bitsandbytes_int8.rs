@@ -1,8 +1,9 @@
-//! INT8 weights of bitsandbytes (LLM.int8): `weight` in I8 with the largest magnitude of each row in `SCB`, and `weight_format`, which
-//! says in which order the rows lie.
+//! INT8 weights of bitsandbytes (LLM.int8): `weight` in I8 with the largest magnitude of each row
+//! in `SCB`, and `weight_format`, which says in which order the rows lie.
 //!
-//! This crate may put two tensors beside them, which bitsandbytes does not read: `outlier_columns` and `outlier_weight`, some
-//! columns of the weight before it was quantized. The codes are complete without them.
+//! This crate may put two tensors beside them, which bitsandbytes does not read: `outlier_columns`
+//! and `outlier_weight`, some columns of the weight before it was quantized. The codes are complete
+//! without them.
 
 use super::outlier_columns;
 use super::view::{Checkpoint, Convention};
@@ -30,13 +31,15 @@ pub(crate) struct Int8Module {
     kept: Vec<u32>,
 }
 
-/// Orders of bitsandbytes' `LINEAR_8BIT_WEIGHTS_FORMAT_MAPPING`, by number. Kernels of old cards wanted the others.
+/// Orders of bitsandbytes' `LINEAR_8BIT_WEIGHTS_FORMAT_MAPPING`, by number. Kernels of old cards
+/// wanted the others.
 const ORDERS: [&str; 4] = ["row", "col32", "col_turing", "col_ampere"];
 
 /// All INT8 weights among the tensors of a checkpoint.
 ///
 /// # Errors
-/// [`Error::Malformed`](crate::Error::Malformed) where types or lengths disagree, or the order is not by rows.
+/// [`Error::Malformed`](crate::Error::Malformed) where types or lengths disagree, or the order is
+/// not by rows.
 fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let mut modules = vec![];
     for (scb, stem) in checkpoint.named("SCB") {

@@ -1,4 +1,5 @@
-//! Checkpoints of several files: the folder's conventions, and the index that says which shard holds which tensor.
+//! Checkpoints of several files: the folder's conventions, and the index that says which shard
+//! holds which tensor.
 
 use super::registry::{self, module_of_part};
 use crate::error::{Error, Result};
@@ -23,13 +24,15 @@ const MAX_INDEX: u64 = 100_000_000;
 const MAX_TENSORS: usize = 262_144;
 /// The most shards.
 const MAX_SHARDS: usize = 16_384;
-/// The most parts of a shard's path, since each look at a file takes a step for every one; real ones have one
-/// or two.
+/// The most parts of a shard's path, since each look at a file takes a step for every one; real
+/// ones have one or two.
 const MAX_PARTS: usize = 16;
-/// The longest config.json; the longest that tools write, with settings for each expert, have a third of that.
+/// The longest config.json; the longest that tools write, with settings for each expert, have a
+/// third of that.
 const MAX_CONFIG: u64 = 1 << 20;
 
-/// The file to open of a folder: the index of its shards, its only safetensors file, or its only GGUF.
+/// The file to open of a folder: the index of its shards, its only safetensors file, or its only
+/// GGUF.
 pub(crate) fn main_file(folder: &Folder) -> Result<String> {
     let names = folder.names()?;
     for (suffix, preferred) in PREFERENCES {
@@ -105,8 +108,8 @@ impl Config {
     }
 }
 
-/// How a checkpoint was quantized: `quantization_config` of its config.json, or the quantize_config.json of older tools, whose path
-/// comes with it.
+/// How a checkpoint was quantized: `quantization_config` of its config.json, or the
+/// quantize_config.json of older tools, whose path comes with it.
 pub(crate) fn quantization(
     folder: &Folder,
     config: Option<&Config>,
@@ -162,7 +165,8 @@ impl Index {
         Ok(index)
     }
 
-    /// Refuses shards that are not files below the folder of the index, and shards that are missing.
+    /// Refuses shards that are not files below the folder of the index, and shards that are
+    /// missing.
     fn check_shards(&self, folder: &Folder) -> Result<()> {
         let mut seen = HashMap::new();
         for (i, shard) in self.shards.iter().enumerate() {
@@ -191,8 +195,9 @@ impl Index {
         Ok(())
     }
 
-    /// One table of the tensors of all shards. Where shards and index disagree, the index is believed about tensors it
-    /// does not list (they are left out), and refused about tensors that are not where it puts them.
+    /// One table of the tensors of all shards. Where shards and index disagree, the index is
+    /// believed about tensors it does not list (they are left out), and refused about tensors that
+    /// are not where it puts them.
     pub fn merge(&self, shards: Vec<TensorTable>) -> Result<TensorTable> {
         let mut seen = vec![false; self.tensors.len()];
         let mut list = Vec::with_capacity(self.tensors.len());
@@ -275,7 +280,8 @@ impl<'de> Deserialize<'de> for WeightMap {
     }
 }
 
-/// A path without what changes nothing in it: `x/m` for `x/.//m`. Otherwise a short index could name one file many thousand times.
+/// A path without what changes nothing in it: `x/m` for `x/.//m`. Otherwise a short index could
+/// name one file many thousand times.
 fn normal(path: &str) -> Cow<'_, str> {
     if !path.contains('/') {
         return path.into();

@@ -1,7 +1,8 @@
-//! Checkpoints of compressed-tensors with integers. Packed: `weight_packed` I32 `[m, words]`, a stream of codes of 1 to 8 bits along k that may
-//! cross words, counted from 2^(bits - 1); `weight_scale` `[m, groups]`; `weight_shape` I64 `[2]`; `weight_zero_point` I32, packed along m
-//! in the same way; `weight_g_idx` I32 `[k]`. Plain: `weight` I8 with `weight_scale` and `weight_zero_point` I8.
-//! `w[m, k] = scale[m, g] · (q[m, k] - zero[m, g])`.
+//! Checkpoints of compressed-tensors with integers. Packed: `weight_packed` I32 `[m, words]`, a
+//! stream of codes of 1 to 8 bits along k that may cross words, counted from 2^(bits - 1);
+//! `weight_scale` `[m, groups]`; `weight_shape` I64 `[2]`; `weight_zero_point` I32, packed along m
+//! in the same way; `weight_g_idx` I32 `[k]`. Plain: `weight` I8 with `weight_scale` and
+//! `weight_zero_point` I8. `w[m, k] = scale[m, g] · (q[m, k] - zero[m, g])`.
 
 use super::view::{Checkpoint, Convention};
 use crate::error::Result;
@@ -38,7 +39,8 @@ struct Integers {
 /// All weights of integers in a checkpoint of compressed-tensors.
 ///
 /// # Errors
-/// [`Error::Malformed`](crate::Error::Malformed) where parts are missing, or shapes disagree with each other or the settings.
+/// [`Error::Malformed`](crate::Error::Malformed) where parts are missing, or shapes disagree with
+/// each other or the settings.
 fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let ours = checkpoint.settings.is_of(&["compressed-tensors"]);
     let packed = checkpoint.ending(".weight_packed").filter(|(t, _)| t.dtype.name() == "I32");
@@ -122,7 +124,8 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Columns of a group. What the settings say of codes of so many bits must be true of these, in one way or another.
+    /// Columns of a group. What the settings say of codes of so many bits must be true of these, in
+    /// one way or another.
     fn run(&self, checkpoint: &Checkpoint, bits: u64, shape: (u64, u64)) -> Result<Option<u64>> {
         let files = checkpoint.files;
         let ours = |way: &&Way| !self.packed || way.num_bits.is_none_or(|said| said == bits);
@@ -260,7 +263,8 @@ impl Integers {
         }
     }
 
-    /// Formats with zeros count codes from 0: bytes with signs are moved there, and so are their zeros.
+    /// Formats with zeros count codes from 0: bytes with signs are moved there, and so are their
+    /// zeros.
     fn unsigned(&self, codes: CodeRows) -> CodeRows {
         if !codes.signed || !self.has_zeros {
             return codes;

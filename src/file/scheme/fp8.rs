@@ -1,6 +1,7 @@
-//! FP8 weights: `weight` in F8_E4M3 or F8_E5M2 with `weight_scale_inv` for blocks of 128 x 128 (DeepSeek, Qwen), `weight_scale` for a
-//! tensor, a row, or groups (compressed-tensors, ModelOpt, FBGEMM, MXFP8), `<module>.scale` (DeepSeek), `scale_weight` (ComfyUI), or alone,
-//! where no settings and no other tensor speak of scales. All of them multiply.
+//! FP8 weights: `weight` in F8_E4M3 or F8_E5M2 with `weight_scale_inv` for blocks of 128 x 128
+//! (DeepSeek, Qwen), `weight_scale` for a tensor, a row, or groups (compressed-tensors, ModelOpt,
+//! FBGEMM, MXFP8), `<module>.scale` (DeepSeek), `scale_weight` (ComfyUI), or alone, where no
+//! settings and no other tensor speak of scales. All of them multiply.
 
 use super::view::{Checkpoint, Convention};
 use crate::error::Result;
@@ -34,8 +35,8 @@ struct Blocks {
     block: [usize; 2],
 }
 
-/// The most weights without scales. A header takes little more for each than its name, and a model has few: those with scales, which
-/// are two tensors each, may be as many as there are tensors.
+/// The most weights without scales. A header takes little more for each than its name, and a model
+/// has few: those with scales, which are two tensors each, may be as many as there are tensors.
 const MAX_ALONE: usize = 1 << 15;
 
 /// What files that do not say so have, if they have blocks.
@@ -69,7 +70,8 @@ fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     }
 }
 
-/// What weights without scales have in common, by kind: so many of them fit the memory that their file may take.
+/// What weights without scales have in common, by kind: so many of them fit the memory that their
+/// file may take.
 #[derive(Default)]
 struct Alone {
     count: usize,
@@ -199,7 +201,8 @@ impl<'a> Scaled<'a> {
         })
     }
 
-    /// Blocks of which there are so many: those said, or, where none are, ones that can be believed.
+    /// Blocks of which there are so many: those said, or, where none are, ones that can be
+    /// believed.
     fn tiles(&self, [a, b]: [u64; 2], said: &[[u64; 2]]) -> Result<[u64; 2]> {
         let [_, rows, cols] = self.dims;
         let fits = |[r, c]: &[u64; 2]| a == rows.div_ceil(*r) && b == cols.div_ceil(*c);
@@ -222,7 +225,8 @@ impl<'a> Scaled<'a> {
         }
     }
 
-    /// What the settings say of blocks: nothing, or all ways, of which some may leave whole rows or more to a scale.
+    /// What the settings say of blocks: nothing, or all ways, of which some may leave whole rows or
+    /// more to a scale.
     fn said(&self) -> Vec<Option<[u64; 2]>> {
         let settings = self.checkpoint.settings;
         let Some(block) = settings.weight_block_size else {

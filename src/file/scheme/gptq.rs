@@ -1,11 +1,14 @@
-//! Checkpoints of GPTQ: `qweight` I32 `[k · bits / 32, m]` packed along k, `qzeros` I32 `[groups, m · bits / 32]` packed along m, `scales`
-//! `[groups, m]`, and `g_idx` I32 `[k]`, the group of each column. `w[m, k] = scales[g, m] · (q[k, m] - zero[g, m])`, `g = g_idx[k]`.
+//! Checkpoints of GPTQ: `qweight` I32 `[k · bits / 32, m]` packed along k, `qzeros` I32 `[groups, m
+//! · bits / 32]` packed along m, `scales` `[groups, m]`, and `g_idx` I32 `[k]`, the group of each
+//! column. `w[m, k] = scales[g, m] · (q[k, m] - zero[g, m])`, `g = g_idx[k]`.
 //!
-//! Version 1 stores zeros less one. A stored zero of all ones is then 2^bits, or 0 if the sum wraps: loaders disagree (exllama and vLLM
-//! wrap, auto-gptq's own kernel does not). It wraps here, as in most. Symmetric checkpoints never have one. Without settings the version is
-//! guessed to be 1, but not where all zeros are stored as those of a symmetric version 2.
+//! Version 1 stores zeros less one. A stored zero of all ones is then 2^bits, or 0 if the sum
+//! wraps: loaders disagree (exllama and vLLM wrap, auto-gptq's own kernel does not). It wraps here,
+//! as in most. Symmetric checkpoints never have one. Without settings the version is guessed to be
+//! 1, but not where all zeros are stored as those of a symmetric version 2.
 //!
-//! A `g_idx` of zeros alone, or of -1 alone, is no order: groups are runs of columns, as exllamav2 has it.
+//! A `g_idx` of zeros alone, or of -1 alone, is no order: groups are runs of columns, as exllamav2
+//! has it.
 
 use super::view::{Checkpoint, Convention};
 use crate::error::Result;
@@ -30,7 +33,8 @@ struct Gptq {
     /// Columns of a group; of all but the last. `g_idx` alone may say it.
     run: Option<usize>,
     groups: usize,
-    /// Zeros are stored as they are, not less one; nothing where there are no settings that could say so.
+    /// Zeros are stored as they are, not less one; nothing where there are no settings that could
+    /// say so.
     version_2: Option<bool>,
     symmetric: bool,
     has_order: bool,
@@ -39,7 +43,8 @@ struct Gptq {
 /// All weights of GPTQ in a checkpoint.
 ///
 /// # Errors
-/// [`Error::Malformed`](crate::Error::Malformed) where parts are missing, or shapes disagree with each other or the settings.
+/// [`Error::Malformed`](crate::Error::Malformed) where parts are missing, or shapes disagree with
+/// each other or the settings.
 fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     let method = checkpoint.settings.method();
     if method.is_some_and(|m| m != "gptq") {
@@ -185,8 +190,9 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    /// Columns of a group: the one size said that makes as many groups as there are scales. Where none is said, only powers of two are
-    /// believed that divide a row, and whole rows; nothing if there is a `g_idx`, which tells.
+    /// Columns of a group: the one size said that makes as many groups as there are scales. Where
+    /// none is said, only powers of two are believed that divide a row, and whole rows; nothing if
+    /// there is a `g_idx`, which tells.
     pub fn run(
         &self,
         files: &Files,
@@ -298,7 +304,8 @@ impl Scheme for Gptq {
 }
 
 impl Gptq {
-    /// Without settings, zeros that are all stored as 2^(bits - 1) may be those of a symmetric version 2, and one more in version 1.
+    /// Without settings, zeros that are all stored as 2^(bits - 1) may be those of a symmetric
+    /// version 2, and one more in version 1.
     fn check_version(&self, stored: &CodeRows, zeros: &TensorInfo, files: &Files) -> Result<()> {
         let center = 1 << (self.bits - 1);
         let is_center =
@@ -333,7 +340,8 @@ impl Gptq {
     }
 }
 
-/// Which of so many groups each column belongs to, by number; all -1, or all 0, where there is no order.
+/// Which of so many groups each column belongs to, by number; all -1, or all 0, where there is no
+/// order.
 pub(crate) fn columns(
     order: Option<&TensorInfo>,
     run: Option<usize>,

@@ -1,7 +1,8 @@
-//! HQQ: `W_q` with `scale` and `zero`, floats for each group, and beside them `shape`, `nbits`, `group_size`, `axis` and others, as its
-//! state_dict has them. Weights lie as a matrix of one group a row; `W_q` has its parts in the bits of a word: the upper half of the rows
-//! in the high nibbles and the lower half in the low ones, quarters, eighths, or ten parts of three bits in an I32.
-//! `w = (q - zero) * scale`.
+//! HQQ: `W_q` with `scale` and `zero`, floats for each group, and beside them `shape`, `nbits`,
+//! `group_size`, `axis` and others, as its state_dict has them. Weights lie as a matrix of one
+//! group a row; `W_q` has its parts in the bits of a word: the upper half of the rows in the high
+//! nibbles and the lower half in the low ones, quarters, eighths, or ten parts of three bits in an
+//! I32. `w = (q - zero) * scale`.
 
 use super::view::{Checkpoint, Convention};
 use crate::error::{Error, Result};
@@ -81,8 +82,8 @@ struct Hqq {
 /// All weights of HQQ among the tensors of a checkpoint.
 ///
 /// # Errors
-/// [`Error::Malformed`] where parts are missing, shapes disagree with each other or the settings, or groups lie as no row of weights has
-/// them.
+/// [`Error::Malformed`] where parts are missing, shapes disagree with each other or the settings,
+/// or groups lie as no row of weights has them.
 fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     checkpoint.ending(".W_q").map(|(codes, name)| Parts::find(checkpoint, codes, name)?.module()).collect()
 }
@@ -172,7 +173,8 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// A number beside the codes or of the settings: `Some(None)` where it is said that there is none.
+    /// A number beside the codes or of the settings: `Some(None)` where it is said that there is
+    /// none.
     fn setting(&self, name: &str) -> Result<Option<Option<f64>>> {
         match self.meta(name) {
             Some(tensor) if tensor.bytes == 0 => Ok(Some(None)),

@@ -1,4 +1,5 @@
-//! The two tensors that hold columns of an INT8 weight in 16 bits beside its codes. They are this crate's own: bitsandbytes does not read them.
+//! The two tensors that hold columns of an INT8 weight in 16 bits beside its codes. They are this
+//! crate's own: bitsandbytes does not read them.
 
 use crate::error::Result;
 use crate::file::container::tensors::{Files, TensorInfo};
@@ -12,7 +13,8 @@ pub(crate) const WEIGHT: &str = ".outlier_weight";
 /// The numbers of the columns that were kept of a weight `[m, k]`: none if there is neither tensor.
 ///
 /// # Errors
-/// [`Error::Malformed`](crate::Error::Malformed) where one is missing, types or shapes disagree, or the numbers do not rise to below k.
+/// [`Error::Malformed`](crate::Error::Malformed) where one is missing, types or shapes disagree, or
+/// the numbers do not rise to below k.
 pub(crate) fn check(
     [list, weight]: [Option<&TensorInfo>; 2],
     [m, k]: [u64; 2],

@@ -77,7 +77,8 @@ enum Use {
     Part,
 }
 
-/// By position. Refuses a tensor that two weights claim: one of them would be made of the other's bytes.
+/// By position. Refuses a tensor that two weights claim: one of them would be made of the other's
+/// bytes.
 fn uses(modules: &[TensorInfo], checkpoint: &Checkpoint) -> Result<Vec<Use>> {
     let list = &checkpoint.table.list;
     let mut uses = vec![Use::None; list.len()];

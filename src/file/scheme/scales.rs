@@ -1,4 +1,5 @@
-//! Scales that no convention takes, and parts that an index leaves out: a weight without them would be another.
+//! Scales that no convention takes, and parts that an index leaves out: a weight without them would
+//! be another.
 
 use super::view::Checkpoint;
 use crate::error::Result;
@@ -11,7 +12,8 @@ const OTHERS: [&str; 6] = ["input", "act_", "activation", "output", "kv_", "prob
 /// Their whole names: those of queries, keys and values.
 const CACHES: [&str; 3] = ["q_scale", "k_scale", "v_scale"];
 
-/// The module whose weight a tensor of this name may scale: `a` of `a.weight_scale`, `a.scale`, `a.weight.scales` and `a.SCB`.
+/// The module whose weight a tensor of this name may scale: `a` of `a.weight_scale`, `a.scale`,
+/// `a.weight.scales` and `a.SCB`.
 pub(crate) fn module_of_scale(name: &str) -> Option<&str> {
     let last = names::last(name);
     if last == "SCB" {
@@ -55,7 +57,8 @@ pub(crate) fn refuse_unscaled(checkpoint: &Checkpoint, weights: &[&TensorInfo]) 
     Ok(())
 }
 
-/// Refuses the first of these weights that is said to be one of LLM.int8, whose convention would have found its scales.
+/// Refuses the first of these weights that is said to be one of LLM.int8, whose convention would
+/// have found its scales.
 fn refuse_int8(checkpoint: &Checkpoint, weights: &[&TensorInfo]) -> Result<()> {
     let method = checkpoint.settings.is_of(&["bitsandbytes"]);
     let is_int8 =
@@ -79,7 +82,8 @@ pub(crate) fn is_weight(name: &str) -> bool {
     name == "weight" || name.ends_with(".weight")
 }
 
-/// Refuses integers that would be multiplied as they are although they have scales, and scales of activations of single columns.
+/// Refuses integers that would be multiplied as they are although they have scales, and scales of
+/// activations of single columns.
 /// `unclaimed` are the tensors that no convention took.
 pub(crate) fn refuse_unclaimed<'a>(
     checkpoint: &Checkpoint,

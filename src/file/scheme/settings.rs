@@ -1,5 +1,6 @@
-//! How a checkpoint was quantized, as its config.json says. Of all that only what conventions ask for is kept: JSON in memory takes up to
-//! 30 times its text. A setting of the wrong type is refused, since a guess would take its place.
+//! How a checkpoint was quantized, as its config.json says. Of all that only what conventions ask
+//! for is kept: JSON in memory takes up to 30 times its text. A setting of the wrong type is
+//! refused, since a guess would take its place.
 
 use crate::error::{Error, Result as Checked};
 use crate::file::names::shown;
@@ -309,7 +310,8 @@ impl Visitor<'_> for ActOrderVisitor {
     }
 }
 
-/// The values of a map that differ. Those whose keys begin with `-` are left out: GPTQModel does not quantize what they match.
+/// The values of a map that differ. Those whose keys begin with `-` are left out: GPTQModel does
+/// not quantize what they match.
 #[derive(Debug)]
 struct Several<T>(Vec<T>);
 

@@ -1,4 +1,5 @@
-//! What the conventions of checkpoints look at: tensors by the ends of their names, their bytes, the settings.
+//! What the conventions of checkpoints look at: tensors by the ends of their names, their bytes,
+//! the settings.
 
 use super::settings::QuantizationConfig;
 use crate::error::Result;
@@ -25,9 +26,11 @@ pub(crate) struct Checkpoint<'a> {
     pub table: &'a TensorTable,
     pub files: &'a Files<'a>,
     pub settings: &'a QuantizationConfig,
-    /// What follows the last dots of names, each once: `weight`, `scales`. None where there are very many, as no tool writes them.
+    /// What follows the last dots of names, each once: `weight`, `scales`. None where there are
+    /// very many, as no tool writes them.
     lasts: Option<HashSet<&'a str>>,
-    /// Ends of names that were asked for, and whether any name has them: most questions are about conventions of other tools.
+    /// Ends of names that were asked for, and whether any name has them: most questions are about
+    /// conventions of other tools.
     ends: RefCell<Vec<(&'static str, bool)>>,
 }
 
@@ -78,7 +81,8 @@ impl<'a> Checkpoint<'a> {
         list.iter().filter_map(move |t| Some((t, t.name.strip_suffix(end)?)))
     }
 
-    /// The tensors of this name in any module, or in none, and what stands before: `a.` of `a.SCB`, nothing of `SCB`.
+    /// The tensors of this name in any module, or in none, and what stands before: `a.` of `a.SCB`,
+    /// nothing of `SCB`.
     pub fn named(&self, name: &'static str) -> impl Iterator<Item = (&'a TensorInfo, &'a str)> + use<'a> {
         self.ending(name).filter(|(_, before)| before.is_empty() || before.ends_with('.'))
     }

@@ -1,4 +1,5 @@
-//! Integer codes with a scale and perhaps a zero for each group: GPTQ, AWQ, HQQ, compressed-tensors, LLM.int8.
+//! Integer codes with a scale and perhaps a zero for each group: GPTQ, AWQ, HQQ,
+//! compressed-tensors, LLM.int8.
 
 pub(crate) mod int2;
 pub(crate) mod int3;

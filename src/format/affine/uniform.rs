@@ -1,7 +1,9 @@
-//! Codes on a uniform grid: `w = (q - zero) * scale`, with a scale (and a zero) for a whole tensor, a row, or a run of its columns.
+//! Codes on a uniform grid: `w = (q - zero) * scale`, with a scale (and a zero) for a whole tensor,
+//! a row, or a run of its columns.
 //!
-//! INT8, INT4, INT3 and INT2 are symmetric ("absmax"), UINT8 to UINT2 have zeros ("affine"). The row-wise INT8 is that of LLM.int8; those of
-//! GPTQ, AWQ, compressed-tensors and HQQ have groups of columns, and GPTQ may have put the columns of a group anywhere in a row.
+//! INT8, INT4, INT3 and INT2 are symmetric ("absmax"), UINT8 to UINT2 have zeros ("affine"). The
+//! row-wise INT8 is that of LLM.int8; those of GPTQ, AWQ, compressed-tensors and HQQ have groups of
+//! columns, and GPTQ may have put the columns of a group anywhere in a row.
 
 use crate::error::Result;
 use crate::format::bits::largest;
@@ -37,7 +39,8 @@ impl Grid {
     }
 }
 
-/// Rows of codes, one behind the other: code `i` of a row is bits `i * bits ..` of it, the lowest first.
+/// Rows of codes, one behind the other: code `i` of a row is bits `i * bits ..` of it, the lowest
+/// first.
 #[derive(Clone, Debug)]
 pub(crate) struct CodeRows {
     pub bytes: Bytes,
@@ -334,8 +337,9 @@ pub(crate) fn int8_headers([rows, cols]: [usize; 2]) -> Vec<Part> {
     ]
 }
 
-/// What bitsandbytes multiplies the numbers of a row by, whose largest magnitude this is. It writes `127 / absmax`, which PyTorch
-/// computes as a reciprocal and a product, each rounded: a step off for some, and ties are common among halves.
+/// What bitsandbytes multiplies the numbers of a row by, whose largest magnitude this is. It writes
+/// `127 / absmax`, which PyTorch computes as a reciprocal and a product, each rounded: a step off
+/// for some, and ties are common among halves.
 pub(crate) fn int8_scale(absmax: f32) -> f32 {
     if absmax == 0.0 { 0.0 } else { 1.0 / absmax * 127.0 }
 }
@@ -366,7 +370,8 @@ impl Encoder for &'static Grid {
     }
 }
 
-/// Encodes with the scales and zeros that span each group, zero included, and codes rounded to even.
+/// Encodes with the scales and zeros that span each group, zero included, and codes rounded to
+/// even.
 fn encode(grid: &'static Grid, job: &Job, group: Group) -> Arc<dyn Storage> {
     let &Job { shape, weights, .. } = job;
     let columns = group_columns(group, shape[1]);

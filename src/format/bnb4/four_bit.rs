@@ -1,10 +1,12 @@
-//! What NF4 and FP4 of bitsandbytes have in common: codes of four bits into a book of sixteen, scales for blocks of the
-//! flattened tensor, and scales that may be quantized again ("double quantization").
+//! What NF4 and FP4 of bitsandbytes have in common: codes of four bits into a book of sixteen,
+//! scales for blocks of the flattened tensor, and scales that may be quantized again ("double
+//! quantization").
 //!
-//! `w[i] = absmax[i / block] * book[q[i]]`, `absmax[j] = map[c[j]] * nested_absmax[j / nested_block] + offset`
+//! `w[i] = absmax[i / block] * book[q[i]]`, `absmax[j] = map[c[j]] * nested_absmax[j /
+//! nested_block] + offset`
 //!
-//! Element `2 i` lies in the *high* nibble of byte `i`. Blocks run on from one row into the next where the columns are no multiple
-//! of them, and the last may be short.
+//! Element `2 i` lies in the *high* nibble of byte `i`. Blocks run on from one row into the next
+//! where the columns are no multiple of them, and the last may be short.
 
 #[cfg(test)]
 mod tests;
@@ -20,14 +22,15 @@ use serde_json::json;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A book and how to find the nearest of its values. It is data, so that a shader can be told the same.
+/// A book and how to find the nearest of its values. It is data, so that a shader can be told the
+/// same.
 pub(crate) struct Table {
     pub format: &'static Format,
     pub values: [f32; 16],
     /// The codes in the order of their values.
     pub codes: [u8; 16],
-    /// What lies between neighbours in that order: `x` has the code behind all pivots that it is above. On a pivot it has
-    /// the lower value.
+    /// What lies between neighbours in that order: `x` has the code behind all pivots that it is
+    /// above. On a pivot it has the lower value.
     pub pivots: [f32; 15],
 }
 
@@ -167,8 +170,8 @@ fn state_text(format: &Format, shape: &[usize], config: FourBitConfig, offset: O
     state.to_string()
 }
 
-/// Bytes of the text, whatever the offset turns out to be: spaces fill it up, so that a file's header can be written before its
-/// weights have been seen.
+/// Bytes of the text, whatever the offset turns out to be: spaces fill it up, so that a file's
+/// header can be written before its weights have been seen.
 fn state_bytes(format: &Format, shape: &[usize], config: FourBitConfig) -> usize {
     // "0.0" stands for at most "-1.2345678901234567e-308".
     let room = if config.double { 24 - 3 } else { 0 };
@@ -236,7 +239,8 @@ fn layout_of(format: &'static Format, cols: usize, block: usize) -> Layout {
     let phase = !cols.is_multiple_of(block);
     // Chunks start anywhere in a block, then.
     let split = !cols.is_multiple_of(32);
-    // Where the row starts, the rest of a block before it, and one behind the last that a split chunk may look at.
+    // Where the row starts, the rest of a block before it, and one behind the last that a split
+    // chunk may look at.
     let more_words = if phase { 3 } else { 0 };
     Layout {
         format,
@@ -311,10 +315,12 @@ pub(crate) fn store(
     })
 }
 
-/// Writes the codes of a block and returns its scale. A byte that is not full is filled with the code of zero.
+/// Writes the codes of a block and returns its scale. A byte that is not full is filled with the
+/// code of zero.
 fn encode_block(table: &Table, pairs: &[u8; 256], weights: &[f32], codes: &mut [u8]) -> f32 {
     let absmax = largest(weights);
-    // The reciprocal of a scale below 2^-128 is infinite; its weights go beyond the book by their signs, and zeros stay zeros.
+    // The reciprocal of a scale below 2^-128 is infinite; its weights go beyond the book by their
+    // signs, and zeros stay zeros.
     let inverse = bits::inverse(absmax);
     let (inverse, again) = if inverse.is_finite() { (inverse, 1.0) } else { (f32::MAX, f32::MAX) };
     let (full, tail) = weights.as_chunks::<LANES>();
@@ -331,7 +337,8 @@ fn encode_block(table: &Table, pairs: &[u8; 256], weights: &[f32], codes: &mut [
     absmax
 }
 
-/// The codes of several weights times factors. All pivots are compared for all of them, without a branch.
+/// The codes of several weights times factors. All pivots are compared for all of them, without a
+/// branch.
 #[inline(always)]
 fn encode_lanes(
     table: &Table,
@@ -366,9 +373,10 @@ fn nest(scales: &[f32]) -> Nested {
     Nested { codes: codes.into(), map, absmax, block: NESTED_BLOCK, offset }
 }
 
-/// The sum in f32, in the order of PyTorch on x86 with one thread: the last bit of the mean is stored, and every scale depends
-/// on it. Four times eight sums run side by side; after sixteen numbers each is added to the next of four levels and begins anew.
-/// PyTorch cuts more than 32768 numbers in parts, one a thread, so its own last bit depends on the machine there.
+/// The sum in f32, in the order of PyTorch on x86 with one thread: the last bit of the mean is
+/// stored, and every scale depends on it. Four times eight sums run side by side; after sixteen
+/// numbers each is added to the next of four levels and begins anew. PyTorch cuts more than 32768
+/// numbers in parts, one a thread, so its own last bit depends on the machine there.
 fn sum(values: &[f32]) -> f32 {
     let (eights, tail) = values.as_chunks::<8>();
     let (rows, rest) = eights.as_chunks::<4>();
@@ -399,14 +407,15 @@ fn nearest(map: &[f32], x: f32) -> u8 {
     (above - usize::from((x - low).abs() <= (high - x).abs())) as u8
 }
 
-/// a · b + c, rounded once. `f32::mul_add` is the C library's `fmaf` where the target has no such instruction, and that of mingw rounds
-/// more than once. Here f64 holds product and sum exactly: all their bits lie between 1 and 2^-30.
+/// a · b + c, rounded once. `f32::mul_add` is the C library's `fmaf` where the target has no such
+/// instruction, and that of mingw rounds more than once. Here f64 holds product and sum exactly:
+/// all their bits lie between 1 and 2^-30.
 fn fused(a: f32, b: f32, c: f32) -> f32 {
     (f64::from(a) * f64::from(b) + f64::from(c)) as f32
 }
 
-/// bitsandbytes' signed 8-bit map: decades of seven widths, each with twice as many steps as the one below, zero and one
-/// (`functional.create_dynamic_map`).
+/// bitsandbytes' signed 8-bit map: decades of seven widths, each with twice as many steps as the
+/// one below, zero and one (`functional.create_dynamic_map`).
 pub(crate) fn dynamic_map() -> Vec<f32> {
     let mut map = vec![0.0, 1.0];
     for i in 0..7 {

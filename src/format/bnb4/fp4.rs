@@ -1,4 +1,5 @@
-//! FP4 of bitsandbytes: a sign and eight magnitudes from 0 and 1/192 to 1, a scale for each 64 weights. Not E2M1.
+//! FP4 of bitsandbytes: a sign and eight magnitudes from 0 and 1/192 to 1, a scale for each 64
+//! weights. Not E2M1.
 //!
 //! `w[i] = absmax[i / block] * book[q[i]]`
 
@@ -21,7 +22,8 @@ pub static FORMAT: Format = Format {
 
 const STEP: f32 = 1.0 / 192.0;
 
-/// Values of bitsandbytes, `functional.get_4bit_type`: in the order of their bits, not of their size.
+/// Values of bitsandbytes, `functional.get_4bit_type`: in the order of their bits, not of their
+/// size.
 const VALUES: [f32; 16] = [
     0.0,
     STEP,
@@ -41,8 +43,9 @@ const VALUES: [f32; 16] = [
     -0.25,
 ];
 
-/// The codes in the order of their values. Of the two zeros the second is for what lies above zero, as in the vectors of
-/// bitsandbytes; its CUDA kernel has them the other way round, and decodes the same.
+/// The codes in the order of their values. Of the two zeros the second is for what lies above zero,
+/// as in the vectors of bitsandbytes; its CUDA kernel has them the other way round, and decodes the
+/// same.
 const CODES: [u8; 16] = [11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3];
 
 pub(in crate::format) static TABLE: Table =

@@ -1,4 +1,5 @@
-//! NF4 of bitsandbytes: codes of four bits into sixteen quantiles of a normal distribution, a scale for each 64 weights.
+//! NF4 of bitsandbytes: codes of four bits into sixteen quantiles of a normal distribution, a scale
+//! for each 64 weights.
 //!
 //! `w[i] = absmax[i / block] * book[q[i]]`
 
@@ -18,7 +19,8 @@ pub static FORMAT: Format = Format {
     shader: include_str!("../../../shaders/decode/nf4.wgsl"),
 };
 
-/// Values of bitsandbytes, `functional.get_4bit_type`; pivots of its `dQuantizeNF4`, half-way between them.
+/// Values of bitsandbytes, `functional.get_4bit_type`; pivots of its `dQuantizeNF4`, half-way
+/// between them.
 pub(in crate::format) static TABLE: Table = Table {
     format: &FORMAT,
     values: [

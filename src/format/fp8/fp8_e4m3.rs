@@ -1,4 +1,5 @@
-//! FP8_E4M3: floats with a sign, four bits of exponent and three of mantissa ("e4m3fn": up to 448, no infinity) times a scale a row.
+//! FP8_E4M3: floats with a sign, four bits of exponent and three of mantissa ("e4m3fn": up to 448,
+//! no infinity) times a scale a row.
 //!
 //! `w = f32(q) * scale`
 

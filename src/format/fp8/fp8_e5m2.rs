@@ -1,4 +1,5 @@
-//! FP8_E5M2: floats with a sign, five bits of exponent and two of mantissa (the upper halves of F16) times a scale a row.
+//! FP8_E5M2: floats with a sign, five bits of exponent and two of mantissa (the upper halves of
+//! F16) times a scale a row.
 //!
 //! `w = f32(q) * scale`
 

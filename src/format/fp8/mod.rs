@@ -1,7 +1,8 @@
-//! What FP8_E4M3 and FP8_E5M2 have in common: `w = f32(q) * scale`, with a scale for a tensor, a row, or a block of rows and columns.
+//! What FP8_E4M3 and FP8_E5M2 have in common: `w = f32(q) * scale`, with a scale for a tensor, a
+//! row, or a block of rows and columns.
 //!
-//! Blocks are those of DeepSeek (128 x 128, the last of a row or column smaller) or any others; each matrix of a stack of experts
-//! has its own.
+//! Blocks are those of DeepSeek (128 x 128, the last of a row or column smaller) or any others;
+//! each matrix of a stack of experts has its own.
 
 pub(crate) mod fp8_e4m3;
 pub(crate) mod fp8_e5m2;

@@ -1,5 +1,5 @@
-//! What the formats with a code book of rows ("grid") share: signs, the order of their bits on the device, and the
-//! words of the book there. Twin of `shaders/lib/grid.wgsl`.
+//! What the formats with a code book of rows ("grid") share: signs, the order of their bits on the
+//! device, and the words of the book there. Twin of `shaders/lib/grid.wgsl`.
 
 use crate::format::bits;
 
@@ -43,15 +43,15 @@ pub fn even_signs(bits: u32) -> u8 {
     bits | (pair ^ pair >> 1) << 7
 }
 
-/// `d * (value + delta)` for values of -1, 0, 1. All sums are exact. One is added first because unsigned bytes widen in
-/// vectors on every processor.
+/// `d * (value + delta)` for values of -1, 0, 1. All sums are exact. One is added first because
+/// unsigned bytes widen in vectors on every processor.
 pub fn shifted(values: &[u8; 8], d: f32, delta: f32) -> [f32; 8] {
     values.map(|v| d * (f32::from(v.wrapping_add(1)) + (delta - 1.0)))
 }
 
-/// The 32 signs of a chunk as its shader wants them. The signs of a quad (bits `4 i ..` of `signs`) go to one bit of
-/// each byte: an even quad `2 l` to bit `l`, an odd quad `2 l + 1` to bit `4 + l`. So the four bits that [`even_signs`]
-/// computes are the top four.
+/// The 32 signs of a chunk as its shader wants them. The signs of a quad (bits `4 i ..` of `signs`)
+/// go to one bit of each byte: an even quad `2 l` to bit `l`, an odd quad `2 l + 1` to bit `4 + l`.
+/// So the four bits that [`even_signs`] computes are the top four.
 pub fn pack_signs(signs: u32) -> u32 {
     (0..8).fold(0, |word, i| word | bits::spread(signs >> (4 * i)) << (i / 2 + i % 2 * 4))
 }
@@ -61,8 +61,8 @@ pub fn unpack_signs(word: u32) -> u32 {
     (0..8).fold(0, |signs, i| signs | bits::gather(word >> (i / 2 + i % 2 * 4)) << (4 * i))
 }
 
-/// The four times seven bits of [`even_signs`], from bit 0 on, with four more bits in the place of the computed ones.
-/// Here `word` has the sevens first and the four on top.
+/// The four times seven bits of [`even_signs`], from bit 0 on, with four more bits in the place of
+/// the computed ones. Here `word` has the sevens first and the four on top.
 pub fn pack_even_signs(word: u32) -> u32 {
     let signs = (0..4).fold(0, |signs, l| signs | (word >> (7 * l) & 127) << (8 * l));
     pack_signs(signs) | word >> 28 << 28
@@ -74,8 +74,9 @@ pub fn unpack_even_signs(word: u32) -> u32 {
     (0..4).fold(word >> 28 << 28, |word, l| word | (signs >> (8 * l) & 127) << (7 * l))
 }
 
-/// The book of eight values of 8, 25, 43: a word an entry, a nibble a value, in the order of the codes of
-/// [`bits::pack_nibbles`]. 8, 25, 43 are 8 + 0x00, 8 + 0x11, 8 + 0x23: the nibble holds two bits of each digit.
+/// The book of eight values of 8, 25, 43: a word an entry, a nibble a value, in the order of the
+/// codes of [`bits::pack_nibbles`]. 8, 25, 43 are 8 + 0x00, 8 + 0x11, 8 + 0x23: the nibble holds
+/// two bits of each digit.
 pub fn words_of_nibbles(entries: &[[u8; 8]]) -> Vec<u32> {
     let nibble = |value: u8| (value - 8) & 3 | (value - 8) >> 4 << 2;
     entries
@@ -91,7 +92,8 @@ pub fn words_of_quads(entries: &[[u8; 4]]) -> Vec<u32> {
     entries.iter().map(|values| u32::from_le_bytes(*values)).collect()
 }
 
-/// The book of eight values of -1, 0, 1: two bits a value, the even entry of two in the upper half of their word.
+/// The book of eight values of -1, 0, 1: two bits a value, the even entry of two in the upper half
+/// of their word.
 pub fn words_of_pairs(entries: &[[u8; 8]]) -> Vec<u32> {
     let half = |values: &[u8; 8]| (0..8).fold(0, |half, j| half | u32::from(values[j] & 3) << (2 * j));
     entries.as_chunks().0.iter().map(|[even, odd]| half(even) << 16 | half(odd)).collect()

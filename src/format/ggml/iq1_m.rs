@@ -1,6 +1,7 @@
-//! IQ1_M: 256 weights in 56 bytes: qs[32] (low bytes of the entries of IQ1_S's grid, 8 weights each), qh[16] (a nibble for
-//! each: three high bits of the entry, one bit the sign of delta), scales[4] (u16: four times three bits s for 16 weights
-//! each, and on top a nibble of d, lowest first).
+//! IQ1_M: 256 weights in 56 bytes: qs[32] (low bytes of the entries of IQ1_S's grid, 8 weights
+//! each), qh[16] (a nibble for each: three high bits of the entry, one bit the sign of delta),
+//! scales[4] (u16: four times three bits s for 16 weights each, and on top a nibble of d, lowest
+//! first).
 //!
 //! `w[i] = d * (2 * s[i / 16] + 1) * (grid[q[i / 8]][i % 8] ± 0.125)`
 

@@ -1,5 +1,6 @@
-//! IQ1_S: 256 weights in 50 bytes: d (f16), qs[32] (low bytes of the entries of the grid, 8 weights each), qh[8] (u16 for each
-//! 32 weights: four times three high bits of the entries, three bits scale s, one bit the sign of delta).
+//! IQ1_S: 256 weights in 50 bytes: d (f16), qs[32] (low bytes of the entries of the grid, 8 weights
+//! each), qh[8] (u16 for each 32 weights: four times three high bits of the entries, three bits
+//! scale s, one bit the sign of delta).
 //!
 //! `w[i] = d * (2 * s[i / 32] + 1) * (grid[q[i / 8]][i % 8] ± 0.125)`
 

@@ -1,5 +1,6 @@
-//! IQ2_S: 256 weights in 82 bytes: d (f16), qs[32] (low bytes of the entries of the grid, 8 weights each), signs[32], qh[8]
-//! (two high bits of each entry), scales[8] (a nibble s for each 16 weights, low first).
+//! IQ2_S: 256 weights in 82 bytes: d (f16), qs[32] (low bytes of the entries of the grid, 8 weights
+//! each), signs[32], qh[8] (two high bits of each entry), scales[8] (a nibble s for each 16
+//! weights, low first).
 //!
 //! `w[i] = d * (0.5 + s[i / 16]) * 0.25 * grid[q[i / 8]][i % 8] * sign[i]`
 

@@ -1,5 +1,6 @@
-//! IQ2_XS: 256 weights in 74 bytes: d (f16), qs[32] (u16: nine bits an entry of the grid, 8 weights each; seven bits signs,
-//! the eighth is their parity), scales[8] (a nibble s for each 16 weights, low first).
+//! IQ2_XS: 256 weights in 74 bytes: d (f16), qs[32] (u16: nine bits an entry of the grid, 8 weights
+//! each; seven bits signs, the eighth is their parity), scales[8] (a nibble s for each 16 weights,
+//! low first).
 //!
 //! `w[i] = d * (0.5 + s[i / 16]) * 0.25 * grid[qs[i / 8] & 511][i % 8] * sign[i]`
 

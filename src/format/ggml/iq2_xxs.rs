@@ -1,5 +1,6 @@
-//! IQ2_XXS: 256 weights in 66 bytes: d (f16), then for each 32: qs[4] (entries of the grid, 8 weights each), signs (u32: four
-//! times seven bits, the eighth sign is their parity; the top four bits are the scale s).
+//! IQ2_XXS: 256 weights in 66 bytes: d (f16), then for each 32: qs[4] (entries of the grid, 8
+//! weights each), signs (u32: four times seven bits, the eighth sign is their parity; the top four
+//! bits are the scale s).
 //!
 //! `w[i] = d * (0.5 + s[i / 32]) * 0.25 * grid[qs[i / 8]][i % 8] * sign[i]`
 

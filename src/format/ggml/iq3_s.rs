@@ -1,5 +1,6 @@
-//! IQ3_S: 256 weights in 110 bytes: d (f16), qs[64] (low bytes of the entries of the grid, 4 weights each), qh[8] (ninth bit
-//! of each entry), signs[32], scales[4] (a nibble s for each 32 weights, low first).
+//! IQ3_S: 256 weights in 110 bytes: d (f16), qs[64] (low bytes of the entries of the grid, 4
+//! weights each), qh[8] (ninth bit of each entry), signs[32], scales[4] (a nibble s for each 32
+//! weights, low first).
 //!
 //! `w[i] = d * (1 + 2 * s[i / 32]) * grid[q[i / 4]][i % 4] * sign[i]`
 

@@ -1,5 +1,6 @@
-//! IQ3_XXS: 256 weights in 98 bytes: d (f16), qs[64] (entries of the grid, 4 weights each), signs[8] (u32 for each 32 weights:
-//! four times seven bits, the eighth sign is their parity; the top four bits are the scale s).
+//! IQ3_XXS: 256 weights in 98 bytes: d (f16), qs[64] (entries of the grid, 4 weights each),
+//! signs[8] (u32 for each 32 weights: four times seven bits, the eighth sign is their parity; the
+//! top four bits are the scale s).
 //!
 //! `w[i] = d * (0.5 + s[i / 32]) * 0.5 * grid[qs[i / 4]][i % 4] * sign[i]`
 

@@ -1,5 +1,6 @@
-//! IQ4_XS: 256 weights in 136 bytes: d (f16), scales_h (u16, upper two bits of eight scales), scales_l[4] (lower four bits),
-//! qs[128] (blocks of 32: low nibbles = weights 0..15, high = 16..31).
+//! IQ4_XS: 256 weights in 136 bytes: d (f16), scales_h (u16, upper two bits of eight scales),
+//! scales_l[4] (lower four bits), qs[128] (blocks of 32: low nibbles = weights 0..15, high =
+//! 16..31).
 //!
 //! `w[i] = d * (sc[i / 32] - 32) * book[q[i]]`
 

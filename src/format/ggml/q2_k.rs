@@ -1,5 +1,5 @@
-//! Q2_K: 256 weights in 84 bytes: sc[16] (scale in the low nibble, minimum in the high one, for 16 weights each), qs[64], d,
-//! dmin (f16).
+//! Q2_K: 256 weights in 84 bytes: sc[16] (scale in the low nibble, minimum in the high one, for 16
+//! weights each), qs[64], d, dmin (f16).
 //!
 //! `w[i] = d * (sc[i / 16] & 15) * q[i] - dmin * (sc[i / 16] >> 4)`
 

@@ -1,4 +1,5 @@
-//! Q3_K: 256 weights in 110 bytes: hmask[32] (third bits), qs[64], scales[12] (six bits each for 16 weights), d (f16).
+//! Q3_K: 256 weights in 110 bytes: hmask[32] (third bits), qs[64], scales[12] (six bits each for 16
+//! weights), d (f16).
 //!
 //! `w[i] = d * (sc[i / 16] - 32) * (q[i] - 4)`
 

@@ -1,4 +1,5 @@
-//! Q4_K: 256 weights in 144 bytes: d, dmin (f16), scales[12] (a scale and a minimum of six bits for 32 weights each), qs[128].
+//! Q4_K: 256 weights in 144 bytes: d, dmin (f16), scales[12] (a scale and a minimum of six bits for
+//! 32 weights each), qs[128].
 //!
 //! `w[i] = d * sc[i / 32] * q[i] - dmin * m[i / 32]`
 

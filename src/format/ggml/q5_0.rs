@@ -1,4 +1,5 @@
-//! Q5_0: 32 weights in 22 bytes: d (f16), qh (u32, fifth bits), qs[16] (low nibbles = weights 0..15, high = 16..31).
+//! Q5_0: 32 weights in 22 bytes: d (f16), qh (u32, fifth bits), qs[16] (low nibbles = weights
+//! 0..15, high = 16..31).
 //!
 //! `w[i] = d * (q[i] - 16)`
 

@@ -1,5 +1,5 @@
-//! Q5_K: 256 weights in 176 bytes: d, dmin (f16), scales[12] (a scale and a minimum of six bits for 32 weights each), qh[32] (fifth
-//! bits), qs[128].
+//! Q5_K: 256 weights in 176 bytes: d, dmin (f16), scales[12] (a scale and a minimum of six bits for
+//! 32 weights each), qh[32] (fifth bits), qs[128].
 //!
 //! `w[i] = d * sc[i / 32] * q[i] - dmin * m[i / 32]`
 

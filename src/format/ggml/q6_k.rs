@@ -1,4 +1,5 @@
-//! Q6_K: 256 weights in 210 bytes: ql[128] (low four bits), qh[64] (upper two), sc[16] (signed bytes), d (f16).
+//! Q6_K: 256 weights in 210 bytes: ql[128] (low four bits), qh[64] (upper two), sc[16] (signed
+//! bytes), d (f16).
 //!
 //! `w[i] = d * sc[i / 16] * (q[i] - 32)`
 
@@ -25,8 +26,9 @@ pub static FORMAT: Format = Format {
     shader: include_str!("../../../shaders/decode/q6_k.wgsl"),
 };
 
-/// Each half of 128 weights has 64 bytes of `ql` and 32 of `qh`. Its four quarters of 32 weights take the low nibbles of
-/// bytes 0..32 and 32..64 of `ql`, then their high nibbles; and bits 0, 2, 4, 6 of `qh`.
+/// Each half of 128 weights has 64 bytes of `ql` and 32 of `qh`. Its four quarters of 32 weights
+/// take the low nibbles of bytes 0..32 and 32..64 of `ql`, then their high nibbles; and bits 0, 2,
+/// 4, 6 of `qh`.
 fn codes(b: &Q6K) -> [u8; 256] {
     let mut codes = [0; 256];
     for (half, codes) in codes.as_chunks_mut::<128>().0.iter_mut().enumerate() {
@@ -41,8 +43,9 @@ fn codes(b: &Q6K) -> [u8; 256] {
     codes
 }
 
-/// The chunks of a half lie in `ql` as low, low, high, high nibbles of its two runs of bytes. [`bits::pack_pair_nibbles`]
-/// gives low, high, low, high: the two in the middle change places. Its own inverse.
+/// The chunks of a half lie in `ql` as low, low, high, high nibbles of its two runs of bytes.
+/// [`bits::pack_pair_nibbles`] gives low, high, low, high: the two in the middle change places. Its
+/// own inverse.
 fn swap([a, b, c, d, e, f, g, h]: [[u32; 4]; 8]) -> [[u32; 4]; 8] {
     [a, c, b, d, e, g, f, h]
 }

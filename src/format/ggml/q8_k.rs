@@ -1,6 +1,7 @@
 //! Q8_K: 256 weights in 292 bytes: d (f32), qs[256] (signed bytes), bsums[16] (i16, sums of 16 q).
 //!
-//! `w[i] = d * q[i]`; ggml quantizes activations into it, and `bsums` are for its dot products alone
+//! `w[i] = d * q[i]`; ggml quantizes activations into it, and `bsums` are for its dot products
+//! alone
 
 use crate::format::block::{Block, Packer, Unpacker};
 use crate::format::{Blocks, Codes, Coding, Format, Plane};

@@ -1,4 +1,5 @@
-//! MXFP4: 32 weights in 17 bytes: e (an exponent, E8M0), qs[16] (E2M1; low nibbles = weights 0..15, high = 16..31).
+//! MXFP4: 32 weights in 17 bytes: e (an exponent, E8M0), qs[16] (E2M1; low nibbles = weights 0..15,
+//! high = 16..31).
 //!
 //! `w[i] = 2^(e - 128) * book[q[i]]`
 
@@ -71,7 +72,8 @@ impl Block for Mxfp4 {
     }
 }
 
-/// A weight as checkpoints have it: codes two a byte, the first in the low nibble, and the exponents apart.
+/// A weight as checkpoints have it: codes two a byte, the first in the low nibble, and the
+/// exponents apart.
 #[derive(Debug)]
 pub(crate) struct Pairs {
     pub shape: [usize; 2],

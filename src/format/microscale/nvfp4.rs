@@ -1,5 +1,5 @@
-//! NVFP4: 64 weights in 36 bytes: d[4] (unsigned E4M3, one for 16 weights), qs[32] (E2M1; eight bytes for 16 weights: low
-//! nibbles = weights 0..7, high = 8..15).
+//! NVFP4: 64 weights in 36 bytes: d[4] (unsigned E4M3, one for 16 weights), qs[32] (E2M1; eight
+//! bytes for 16 weights: low nibbles = weights 0..7, high = 8..15).
 //!
 //! `w[i] = d[i / 16] / 2 * book[q[i]]`
 
@@ -25,8 +25,8 @@ pub static FORMAT: Format = Format {
     shader: include_str!("../../../shaders/decode/nvfp4.wgsl"),
 };
 
-/// Half of an unsigned E4M3 number. Its bits are those of an f16 but for the exponent's bias; the eighth bit does not
-/// count, and 0x7f, the NaN, is 0.
+/// Half of an unsigned E4M3 number. Its bits are those of an f16 but for the exponent's bias; the
+/// eighth bit does not count, and 0x7f, the NaN, is 0.
 fn scale(d: u8) -> f32 {
     match d {
         0x7f => 0.0,

@@ -1,7 +1,8 @@
-//! NVFP4_GLOBAL: NVFP4 as NVIDIA defines it, with one more scale for the whole tensor: 16 weights in 9 bytes, codes (E2M1, two a byte,
-//! the first in the low nibble) and d (E4M3) apart.
+//! NVFP4_GLOBAL: NVFP4 as NVIDIA defines it, with one more scale for the whole tensor: 16 weights
+//! in 9 bytes, codes (E2M1, two a byte, the first in the low nibble) and d (E4M3) apart.
 //!
-//! `w[i] = e2m1(q[i]) * (d[i / 16] / global)`; ModelOpt has `d[i / 16] * global`. Each rounds once to f32, the scale first.
+//! `w[i] = e2m1(q[i]) * (d[i / 16] / global)`; ModelOpt has `d[i / 16] * global`. Each rounds once
+//! to f32, the scale first.
 
 use crate::error::Result;
 use crate::format::bits::largest;
@@ -38,7 +39,8 @@ pub(crate) enum Global {
 }
 
 impl Global {
-    /// The scales of all bytes, for values that are twice those of E2M1. The division is done here: that of WGSL is not exact.
+    /// The scales of all bytes, for values that are twice those of E2M1. The division is done here:
+    /// that of WGSL is not exact.
     fn scales(self) -> Arc<[f32]> {
         let scale = |d: &f32| match self {
             Self::Divisor(global) => d / global,

@@ -66,14 +66,16 @@ const KINDS: &[Kind] = &[
     },
 ];
 
-/// Operations of a step in which a subgroup multiplies four pairs of matrices, shared out over its lanes. Where subgroups may
-/// differ in size, of the largest: the figure is then too low, never too high.
+/// Operations of a step in which a subgroup multiplies four pairs of matrices, shared out over its
+/// lanes. Where subgroups may differ in size, of the largest: the figure is then too low, never too
+/// high.
 fn multiplied(edge: u32, caps: &Caps) -> f64 {
     let lanes = caps.subgroup.map_or(1, |(_, most)| most);
     4.0 * 2.0 * f64::from(edge.pow(3)) / f64::from(lanes)
 }
 
-/// Iterations of a probe's loop: f16 counts to 2048 exactly, and four steps an iteration must stay below that.
+/// Iterations of a probe's loop: f16 counts to 2048 exactly, and four steps an iteration must stay
+/// below that.
 const ITERATIONS: u32 = 256;
 const STEPS: u32 = 4 * ITERATIONS;
 
@@ -85,7 +87,8 @@ pub fn all(lab: &Lab, seconds: f64) -> Result<Vec<Arithmetic>> {
 
 fn measure(lab: &Lab, kind: &Kind, seconds: f64) -> Result<Arithmetic> {
     let caps = lab.context.caps();
-    // GPUs hide latency with many lanes; a software driver's workgroup is a loop, which a subgroup's worth keeps short.
+    // GPUs hide latency with many lanes; a software driver's workgroup is a loop, which a
+    // subgroup's worth keeps short.
     let (lanes, groups) = match caps.software {
         true => (caps.subgroup.map_or(8, |(_, most)| most), 64),
         false => (256.min(caps.max_workgroup), 1024),

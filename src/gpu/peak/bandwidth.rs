@@ -44,10 +44,11 @@ enum Way {
 
 /// The shapes to try on a device; the fastest counts.
 ///
-/// GPUs: many small workgroups, or as many as are resident at once. Software: a subgroup is one register and a word costs
-/// a scalar load per lane, so long loops of many independent loads win. Of 42 shapes (8 and 64 lanes; 1, 4, 8 loads; slabs,
-/// grids, runs and one address for all lanes) these two led on Mesa 22.3.6 (slab) and 26.2.6 (run reads and writes 40 %
-/// faster, slab copies faster); strides over the whole buffer lost up to half.
+/// GPUs: many small workgroups, or as many as are resident at once. Software: a subgroup is one
+/// register and a word costs a scalar load per lane, so long loops of many independent loads win.
+/// Of 42 shapes (8 and 64 lanes; 1, 4, 8 loads; slabs, grids, runs and one address for all lanes)
+/// these two led on Mesa 22.3.6 (slab) and 26.2.6 (run reads and writes 40 % faster, slab copies
+/// faster); strides over the whole buffer lost up to half.
 fn shapes(caps: &Caps) -> Vec<Shape> {
     let shape = |lanes: u32, loads, way| Shape { lanes: lanes.min(caps.max_workgroup), loads, way };
     match caps.software {

@@ -62,7 +62,8 @@ impl Small {
     }
 }
 
-/// The median of what `sample` returns: the first, which compiles and allocates, left out, three others at least.
+/// The median of what `sample` returns: the first, which compiles and allocates, left out, three
+/// others at least.
 fn median(seconds: f64, mut sample: impl FnMut() -> Result<f64>) -> Result<f64> {
     sample()?;
     let start = Instant::now();
@@ -74,7 +75,8 @@ fn median(seconds: f64, mut sample: impl FnMut() -> Result<f64>) -> Result<f64> 
     Ok(samples[samples.len() / 2].max(1e-9))
 }
 
-/// GB/s of the queue's writes in chunks, as weights are uploaded, and of a plain copy of the same bytes by one thread.
+/// GB/s of the queue's writes in chunks, as weights are uploaded, and of a plain copy of the same
+/// bytes by one thread.
 pub fn upload(lab: &Lab, seconds: f64) -> Result<(f64, f64)> {
     let room = host::available_memory().map_or(u64::MAX, |bytes| bytes / 8);
     let bytes = UPLOAD.min(lab.context.caps().max_buffer).min(room).min(lab.context.memory_left()) & !3;

@@ -1,4 +1,5 @@
-//! Small shaders that measure a device: composed, bound to two buffers, timed until the figure is the device's own.
+//! Small shaders that measure a device: composed, bound to two buffers, timed until the figure is
+//! the device's own.
 
 use crate::error::Result;
 use crate::gpu::bind::{self, Binding};
@@ -115,8 +116,8 @@ impl<'r> Lab<'r> {
             label: Some(shader.name),
             source: wgpu::ShaderSource::Wgsl(shader.compose().into()),
         };
-        // SAFETY: the probes' loops end and their indices lie within the bound ranges, both by `Params` of ours; run-time
-        // checks would be measured too.
+        // SAFETY: the probes' loops end and their indices lie within the bound ranges, both by
+        // `Params` of ours; run-time checks would be measured too.
         let module = unsafe {
             device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
         };
@@ -135,9 +136,11 @@ impl<'r> Lab<'r> {
         self.best_of(seconds, |units| self.pass(|pass| work.record(pass, units)))
     }
 
-    /// The least time of one unit, where `run` does many of them: a peak is the best that was reached.
+    /// The least time of one unit, where `run` does many of them: a peak is the best that was
+    /// reached.
     ///
-    /// A run gets more units until starting it costs next to nothing beside them; then it repeats for `seconds`.
+    /// A run gets more units until starting it costs next to nothing beside them; then it repeats
+    /// for `seconds`.
     pub fn best_of(&self, seconds: f64, mut run: impl FnMut(u32) -> Result<f64>) -> Result<f64> {
         let enough = (seconds / 20.0).clamp(20e-6, 2e-3);
         let mut units = 1;

@@ -16,8 +16,9 @@ pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     configs: |_: &Caps, _: &Problem| vec![KernelConfig::new(64)],
 };
 
-/// `y[n, k]`: `x[n, w.cols]` with zeros in the columns of a mask, which [`Buffer::Columns`](crate::kernel::plan::Buffer::Columns) holds behind
-/// `chosen` words. As [`gather_columns::plan`](super::gather_columns::plan).
+/// `y[n, k]`: `x[n, w.cols]` with zeros in the columns of a mask, which
+/// [`Buffer::Columns`](crate::kernel::plan::Buffer::Columns) holds behind `chosen` words. As
+/// [`gather_columns::plan`](super::gather_columns::plan).
 ///
 /// # Errors
 /// As there.

@@ -20,11 +20,12 @@ pub(crate) struct Slots {
     pub per: usize,
 }
 
-/// `y[i] = x[i / per] · w[experts[i]]ᵀ` for the slots of y `[slots, m / experts]`; the expert of each is a u32 in its buffer. A
-/// column whose expert does not exist is not written.
+/// `y[i] = x[i / per] · w[experts[i]]ᵀ` for the slots of y `[slots, m / experts]`; the expert of
+/// each is a u32 in its buffer. A column whose expert does not exist is not written.
 ///
 /// # Errors
-/// As [`matmul::plan`](super::matmul::plan); [`Error::Argument`] if the slots are not a multiple of `per`.
+/// As [`matmul::plan`](super::matmul::plan); [`Error::Argument`] if the slots are not a multiple of
+/// `per`.
 pub(crate) fn plan(
     w: Weight,
     slots: Slots,

@@ -16,8 +16,8 @@ pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     configs: |_: &Caps, _: &Problem| vec![KernelConfig::new(64)],
 };
 
-/// `y[n, chosen] = x[n, list]` for `x[n, w.cols]` and a list of columns in [`Buffer::Columns`]. The dispatches read no weights; `w` is
-/// whatever is multiplied by y.
+/// `y[n, chosen] = x[n, list]` for `x[n, w.cols]` and a list of columns in [`Buffer::Columns`]. The
+/// dispatches read no weights; `w` is whatever is multiplied by y.
 ///
 /// # Errors
 /// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if one row of x exceeds a binding.

@@ -24,8 +24,9 @@ fn configs(caps: &Caps, request: &Problem) -> Vec<KernelConfig> {
 /// Rows and columns of a tile, and rows of a lane; lanes have four columns.
 const TILES: &[(u32, u32, u32)] = &[(64, 64, 4), (128, 64, 8), (64, 32, 4), (32, 32, 4), (32, 16, 4)];
 
-/// Configurations of a kernel with tiles, the one that suits the request first: large tiles read memory less often, small
-/// ones compute less that is thrown away. Each is also split along k where its tiles would not fill a device.
+/// Configurations of a kernel with tiles, the one that suits the request first: large tiles read
+/// memory less often, small ones compute less that is thrown away. Each is also split along k where
+/// its tiles would not fill a device.
 pub(in crate::kernel) fn tiled(
     request: &Problem,
     parts: &[&'static parts::Part],
@@ -52,7 +53,8 @@ pub(in crate::kernel) fn tiled(
     configs
 }
 
-/// About what a tile costs in this request: the area it computes, times the words it reads for each of its products.
+/// About what a tile costs in this request: the area it computes, times the words it reads for each
+/// of its products.
 fn cost(request: &Problem, (rows, columns, _): &(u32, u32, u32)) -> f64 {
     let padded = |n: usize, tile: u32| n.max(1).next_multiple_of(tile as usize) as f64;
     let words = 1.0 + 32.0 / f64::from(*rows) + 32.0 / f64::from(*columns);
@@ -67,8 +69,8 @@ pub(in crate::kernel) fn variant(rows: u32, columns: u32, splits: u32) -> String
     }
 }
 
-/// Ways to split k, the best guess first: where fewer tiles than this would leave a large device idle, and k is long
-/// enough to give each split work.
+/// Ways to split k, the best guess first: where fewer tiles than this would leave a large device
+/// idle, and k is long enough to give each split work.
 pub(in crate::kernel) fn splits(request: &Problem, rows: u32, columns: u32) -> Vec<u32> {
     const TILES_WANTED: usize = 128;
     const LEAST_COLUMNS: usize = 1024;

@@ -18,8 +18,8 @@ pub static KERNEL: Kernel = Kernel {
 /// A shape: rows and lanes of a workgroup, and whether the activations go through workgroup memory.
 type Shape = (u32, u32, bool);
 
-/// The best guess first. 32 weights a row live in registers: fewer rows where there are sums for several columns. What is there
-/// for several is there for one, which may be left over from them.
+/// The best guess first. 32 weights a row live in registers: fewer rows where there are sums for
+/// several columns. What is there for several is there for one, which may be left over from them.
 const ONE_COLUMN: &[Shape] = &[
     (4, 64, true),
     (4, 64, false),
@@ -61,8 +61,8 @@ fn configs(caps: &Caps, request: &Problem) -> Vec<KernelConfig> {
     all
 }
 
-/// The other ways to look codes up. A subgroup hands values round from its first eight lanes, which are the last to have
-/// chunks left.
+/// The other ways to look codes up. A subgroup hands values round from its first eight lanes, which
+/// are the last to have chunks left.
 fn lookups(caps: &Caps, config: &KernelConfig) -> Vec<KernelConfig> {
     let mut ways = vec![("bytes", &parts::LOOKUP_BYTES)];
     if caps.subgroup.is_some_and(|(least, _)| least >= 8) {

@@ -1,19 +1,24 @@
-//! LLM.int8 (Dettmers et al. 2022) as a list of dispatches: activations of a batch as integers with a scale for each column of it, but
-//! for the few features that are too large for that, which are multiplied as they are.
+//! LLM.int8 (Dettmers et al. 2022) as a list of dispatches: activations of a batch as integers with
+//! a scale for each column of it, but for the few features that are too large for that, which are
+//! multiplied as they are.
 //!
 //! 1. `outlier_mask`: the features that reach the threshold in any column, as bits.
 //! 2. `outlier_list`: their numbers in order.
 //! 3. `quantize_activations_int8`: the other features as integers.
 //! 4. A kernel of eight-bit activations multiplies those.
 //! 5. `gather_outliers`: the features of the list, side by side.
-//! 6. A kernel of f32 activations multiplies them by their columns of the weight, and adds to the result.
+//! 6. A kernel of f32 activations multiplies them by their columns of the weight, and adds to the
+//!    result.
 //!
-//! For one column one kernel does 1, 2, 3 and 5: `quantize_activations_int8_one`. Software adapters multiply f32 faster than bytes: for them 1 is
-//! followed by `quantize_activations_int8_f32`, which writes the numbers that the integers stand for, the outliers among them, and one product does.
+//! For one column one kernel does 1, 2, 3 and 5: `quantize_activations_int8_one`. Software adapters
+//! multiply f32 faster than bytes: for them 1 is followed by `quantize_activations_int8_f32`, which
+//! writes the numbers that the integers stand for, the outliers among them, and one product does.
 //!
-//! How many features there are only the device knows; whatever depends on it stops by itself. Rules and rounding are those of
-//! bitsandbytes: `x` is rounded to f16 first; a feature is an outlier where `|x| >= threshold`; the scale of a column is 127 times the
-//! reciprocal of the largest magnitude below the threshold, in outlier features too; products are of dequantized INT8 weights in both parts.
+//! How many features there are only the device knows; whatever depends on it stops by itself. Rules
+//! and rounding are those of bitsandbytes: `x` is rounded to f16 first; a feature is an outlier
+//! where `|x| >= threshold`; the scale of a column is 127 times the reciprocal of the largest
+//! magnitude below the threshold, in outlier features too; products are of dequantized INT8 weights
+//! in both parts.
 
 use super::tiles::{self, Tiles, columns_at_once};
 use super::{
@@ -68,7 +73,8 @@ pub(in crate::kernel) fn matmul(
     Ok(plan)
 }
 
-/// Columns whose activations, integers, gathered outliers and results each fit one binding, and their dispatches one grid.
+/// Columns whose activations, integers, gathered outliers and results each fit one binding, and
+/// their dispatches one grid.
 pub(crate) fn columns_limit(w: &Weight, caps: &Caps) -> Result<usize> {
     let chunks = w.cols.div_ceil(CHUNK);
     // Gathered activations are whole chunks.
@@ -200,7 +206,8 @@ impl Job<'_> {
         Ok(Activated { window, offset: 0, stride: stride as u32 })
     }
 
-    /// All of it in f32, the numbers that codes stand for and outliers among them: software adapters multiply these faster.
+    /// All of it in f32, the numbers that codes stand for and outliers among them: software
+    /// adapters multiply these faster.
     fn as_f32(&self, plan: &mut Vec<Dispatch>, batch: usize, accumulate: bool, most: usize) -> Result<()> {
         let masked = self.threshold.is_some() && batch > 1;
         if masked {
@@ -351,7 +358,8 @@ struct List {
 pub struct Staged {
     /// `[n, k]`; zero for outliers.
     pub codes: Vec<i8>,
-    /// The largest magnitude below the threshold of each column of the batch, as f16 rounds it: `[n]`.
+    /// The largest magnitude below the threshold of each column of the batch, as f16 rounds it:
+    /// `[n]`.
     pub absmax: Vec<f32>,
     /// The outlier features, in order.
     pub outliers: Vec<u32>,
@@ -402,8 +410,8 @@ impl Staged {
         Self { codes, absmax, outliers }
     }
 
-    /// The numbers that are multiplied for `x`: codes times their scale, outliers as they are. Exact in f64 but for the
-    /// scale, which is a quotient.
+    /// The numbers that are multiplied for `x`: codes times their scale, outliers as they are.
+    /// Exact in f64 but for the scale, which is a quotient.
     pub fn values(&self, x: &[f32], k: usize) -> Vec<f64> {
         let scale = |i: usize| f64::from(self.absmax[i / k]) / 127.0;
         let mut values: Vec<f64> =
@@ -420,7 +428,8 @@ fn half(v: f32) -> f32 {
     half::f16::from_f32(v).to_f32()
 }
 
-/// The largest f16 for what is beyond it: where nothing is an outlier, something has to be multiplied.
+/// The largest f16 for what is beyond it: where nothing is an outlier, something has to be
+/// multiplied.
 fn finite(v: f32) -> f32 {
     v.clamp(-65_504.0, 65_504.0)
 }

@@ -1,4 +1,5 @@
-//! matmul_software: the matmul of software adapters for every batch size; one lane is one row, times four.
+//! matmul_software: the matmul of software adapters for every batch size; one lane is one row,
+//! times four.
 
 use crate::format::Codes;
 use crate::kernel::activations::Activations;
@@ -17,13 +18,14 @@ pub static KERNEL: Kernel = Kernel {
     configs,
 };
 
-/// Weights are decoded once for these. More of them want more of a stack than a first-level cache holds, and experts get few columns each.
+/// Weights are decoded once for these. More of them want more of a stack than a first-level cache
+/// holds, and experts get few columns each.
 fn columns(request: &Problem) -> u32 {
     columns_for(request.batch, if request.batch < 16 || request.experts { 8 } else { 16 })
 }
 
-/// With f32 activations, one column and codes: scales come in once for 16 products, and few weights are in registers at
-/// a time. For several columns it is better to decode once.
+/// With f32 activations, one column and codes: scales come in once for 16 products, and few weights
+/// are in registers at a time. For several columns it is better to decode once.
 fn configs(caps: &Caps, request: &Problem) -> Vec<KernelConfig> {
     let columns = columns(request);
     let subgroup = caps.fixed_subgroup();

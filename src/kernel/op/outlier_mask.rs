@@ -13,7 +13,8 @@ pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     configs,
 };
 
-/// 32 features by two columns on software adapters, where lanes wait for each other at a price, by eight on others.
+/// 32 features by two columns on software adapters, where lanes wait for each other at a price, by
+/// eight on others.
 fn configs(caps: &Caps, _: &Problem) -> Vec<KernelConfig> {
     let lanes = if caps.software { 64 } else { 256.min(caps.max_workgroup / 32 * 32) };
     vec![KernelConfig { parts: vec![&parts::HALVES], workgroup_memory: 4, ..KernelConfig::new(lanes) }]

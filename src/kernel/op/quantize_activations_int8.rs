@@ -1,4 +1,5 @@
-//! quantize_activations_int8: activations as integers with a scale for each column of the batch, outliers left out.
+//! quantize_activations_int8: activations as integers with a scale for each column of the batch,
+//! outliers left out.
 
 use crate::kernel::parts;
 use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};

@@ -24,7 +24,8 @@ pub(in crate::kernel) fn words(cols: usize) -> usize {
     cols.div_ceil(CHUNK) * CHUNK_WORDS
 }
 
-/// What the kernel makes of one column of activations, as the numbers that the codes stand for. Exact in f64.
+/// What the kernel makes of one column of activations, as the numbers that the codes stand for.
+/// Exact in f64.
 pub fn twin(x: &[f32]) -> Vec<f64> {
     let chunk = |x: &[f32]| {
         let top = x.iter().map(|v| v.to_bits() & 0x7fff_ffff).max().unwrap_or(0);
@@ -34,7 +35,8 @@ pub fn twin(x: &[f32]) -> Vec<f64> {
     x.chunks(CHUNK).flat_map(chunk).collect()
 }
 
-/// Scale and its reciprocal for 32 activations, the largest of which has magnitude `top` as bits; both zero below 2^-111.
+/// Scale and its reciprocal for 32 activations, the largest of which has magnitude `top` as bits;
+/// both zero below 2^-111.
 fn scales(top: u32) -> (f32, f32) {
     let up = (top + 0xfff) & 0xffff_f000;
     let e = up >> 23;

@@ -43,8 +43,9 @@ fn config(block: usize) -> KernelConfig {
     }
 }
 
-/// Four-bit codes and scales of the weights `weights` of a tensor, which start a block: f32 in x, in y the words of the codes and
-/// behind them the scales. The weights that one dispatch can do are [`most_weights`].
+/// Four-bit codes and scales of the weights `weights` of a tensor, which start a block: f32 in x,
+/// in y the words of the codes and behind them the scales. The weights that one dispatch can do are
+/// [`most_weights`].
 ///
 /// # Errors
 /// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if there are more.
@@ -80,7 +81,8 @@ pub(crate) fn most_weights(name: &str, caps: &Caps) -> Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    //! The shader's integers against the arithmetic in f32 that they stand for. Functions have the shader's names.
+    //! The shader's integers against the arithmetic in f32 that they stand for. Functions have the
+    //! shader's names.
 
     use crate::format::{bnb4, by_name};
 
@@ -142,7 +144,8 @@ mod tests {
         if key < 0 { -magnitude } else { magnitude }
     }
 
-    /// What [`edge`] says of the weights around it, and so of all: more of a weight is more of its product.
+    /// What [`edge`] says of the weights around it, and so of all: more of a weight is more of its
+    /// product.
     fn check(top: u32, pivots: &[f32]) {
         let absmax = f32::from_bits(top);
         let inverse = if absmax == 0.0 { 0.0 } else { 1.0 / absmax };

@@ -22,7 +22,8 @@ fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
 /// The power of two of each row of a shard that makes its weights fit f16, as f32 into y.
 ///
 /// # Errors
-/// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if the shard has more rows than a dispatch has workgroups.
+/// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if the shard has more rows than a dispatch
+/// has workgroups.
 pub(crate) fn plan(w: Weight, shard: usize, caps: &Caps) -> Result<Dispatch> {
     let rows = w.shards[shard].rows.len();
     let params = Params {

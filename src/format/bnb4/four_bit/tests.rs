@@ -45,7 +45,8 @@ fn state(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).expect("the state is JSON")
 }
 
-/// Codes, scales, nested scales, maps and books: all parts, byte for byte, but the spaces of the JSON.
+/// Codes, scales, nested scales, maps and books: all parts, byte for byte, but the spaces of the
+/// JSON.
 #[test]
 fn the_encoder_gives_the_bytes_of_bitsandbytes() {
     for name in ENCODED {
@@ -92,7 +93,8 @@ fn normals(count: usize) -> Vec<f32> {
     (0..count / 2).flat_map(|_| pair()).map(|v| v as f32).collect()
 }
 
-/// The mean error that bitsandbytes' own tests expect for blocks of 64: 0.0728 with NF4, 0.0965 with FP4.
+/// The mean error that bitsandbytes' own tests expect for blocks of 64: 0.0728 with NF4, 0.0965
+/// with FP4.
 #[test]
 fn normal_weights_lose_as_little_as_with_bitsandbytes() {
     let weights = normals(1 << 20);
@@ -110,7 +112,8 @@ fn normal_weights_lose_as_little_as_with_bitsandbytes() {
     }
 }
 
-/// The book of a file may have values above one, and make infinite weights of a scale that is a number.
+/// The book of a file may have values above one, and make infinite weights of a scale that is a
+/// number.
 #[test]
 fn weights_beyond_f32_are_found() {
     for (value, code, finite) in [(1.0, 0xff, true), (2.0, 0xff, false), (2.0, 0x00, true)] {
