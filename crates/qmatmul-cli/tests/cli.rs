@@ -9,9 +9,7 @@ use qmatmul::kernel::{Activations, reference};
 use qmatmul::{Linear, file::lora::Adapter};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
 use tempfile::TempDir;
-use wait_timeout::ChildExt;
 
 fn qmatmul(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qmatmul"));
@@ -703,6 +701,7 @@ fn inputs_are_no_outputs() {
 #[cfg(unix)]
 #[test]
 fn pipes_are_no_files() {
+    use wait_timeout::ChildExt;
     let folder = TempDir::new().expect("a temporary folder");
     let [file, one, _] = model_and_adapters(folder.path());
     let (x, _) = write_x(folder.path(), 1, 64);
@@ -711,7 +710,7 @@ fn pipes_are_no_files() {
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("a tool of POSIX").success());
     let lora = ["matmul", &file, "a.q", "--input", &x, "--output", "-", "--lora", &one, "--device", "cpu"];
     let mut child = qmatmul(&lora).stderr(Stdio::piped()).spawn().expect("the command starts");
-    let status = child.wait_timeout(Duration::from_secs(60)).expect("a child").expect("it ends");
+    let status = child.wait_timeout(std::time::Duration::from_secs(60)).expect("a child").expect("it ends");
     let text = std::io::read_to_string(child.stderr.take().expect("a pipe")).expect("UTF-8");
     assert!(status.code() == Some(4) && text.contains("not a regular file"), "{text}");
 }
@@ -976,7 +975,8 @@ fn int8_takes_the_threshold_of_the_settings() {
     assert!(text.contains("config.json") && text.contains("llm_int8_threshold"), "{text}");
 }
 
-/// A name may hold lines that look like ours, or be as long as a page (Windows takes 32,767 characters).
+/// A name may hold lines that look like ours, or be as long as a page. Windows takes arguments of
+/// 32,767 characters together.
 #[test]
 fn names_of_files_stay_names() {
     let folder = TempDir::new().expect("a temporary folder");
