@@ -1,6 +1,8 @@
 // FP8_E4M3, FP8_E5M2: floats of eight bits; planes qs (8 words for 32 weights), d (the f32 scale of
-// a group). w[i] = f32(q[i]) * d MANTISSA: its bits, 3 or 2. GROUP: columns that share a scale, 0
-// for all of a row. FINE: a chunk of 32 may have several.
+// a group).
+// w[i] = f32(q[i]) * d
+// MANTISSA: its bits, 3 or 2. GROUP: columns that share a scale, 0 for all of a row. FINE: a chunk
+// of 32 may have several.
 fn decode_init(lane: u32) {}
 
 // What the exponent's bias lacks to that of f32, where NaN begins (E5M2: infinity), and the step of

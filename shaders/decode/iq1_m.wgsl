@@ -1,7 +1,7 @@
 // IQ1_M: super-blocks of 256 weights; planes qs (1 word per 32 weights: low bytes of four entries
 // of the grid), qh (a nibble for each: three high bits, the sign of delta), scales, d (2 words per
-// 256: eight times three bits s for 16 weights each, and a byte of d (f16)). w[i] = d * (2 * s[i /
-// 16] + 1) * (grid[q[i / 8]][i % 8] ± 0.125); every product is exact.
+// 256: eight times three bits s for 16 weights each, and a byte of d (f16)).
+// w[i] = d * (2 * s[i / 16] + 1) * (grid[q[i / 8]][i % 8] ± 0.125); every product is exact.
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = true;

@@ -1,7 +1,7 @@
 // IQ1_S: super-blocks of 256 weights; planes qs (1 word per 32 weights: low bytes of four entries
 // of the grid), qh (16 bits per 32: three high bits of each entry, the scale s, the sign of delta),
-// d (f16). w[i] = d * (2 * s[i / 32] + 1) * (grid[q[i / 8]][i % 8] ± 0.125); every product is
-// exact.
+// d (f16).
+// w[i] = d * (2 * s[i / 32] + 1) * (grid[q[i / 8]][i % 8] ± 0.125); every product is exact.
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = true;

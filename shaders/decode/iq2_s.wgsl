@@ -1,7 +1,7 @@
 // IQ2_S: super-blocks of 256 weights; planes qs, signs (2 words per 32 weights: low bytes of four
 // entries of the grid; 32 signs), qh, scales (16 bits per 32: two high bits of each entry, two
-// nibbles s), d (f16). w[i] = d * (0.5 + s[i / 16]) * 0.25 * grid[q[i / 8]][i % 8] * sign[i]; every
-// product is exact.
+// nibbles s), d (f16).
+// w[i] = d * (0.5 + s[i / 16]) * 0.25 * grid[q[i / 8]][i % 8] * sign[i]; every product is exact.
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = true;

@@ -1,7 +1,7 @@
 // IQ2_XS: super-blocks of 256 weights; planes qs, signs (2 words per 32 weights: low bytes of four
 // entries of the grid; 28 signs and the ninth bits of the entries on top), scales (a nibble s per
-// 16), d (f16). w[i] = d * (0.5 + s[i / 16]) * 0.25 * grid[q[i / 8]][i % 8] * sign[i]; every
-// product is exact.
+// 16), d (f16).
+// w[i] = d * (0.5 + s[i / 16]) * 0.25 * grid[q[i / 8]][i % 8] * sign[i]; every product is exact.
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = true;

@@ -1,6 +1,6 @@
 // IQ2_XXS: super-blocks of 256 weights; planes qs, signs (2 words per 32 weights: four entries of
-// the grid; 28 signs and the scale s on top), d (f16). w[i] = d * (0.5 + s[i / 32]) * 0.25 *
-// grid[qs[i / 8]][i % 8] * sign[i]; every product is exact.
+// the grid; 28 signs and the scale s on top), d (f16).
+// w[i] = d * (0.5 + s[i / 32]) * 0.25 * grid[qs[i / 8]][i % 8] * sign[i]; every product is exact.
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = true;

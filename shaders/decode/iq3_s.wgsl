@@ -1,7 +1,7 @@
 // IQ3_S: super-blocks of 256 weights; planes qs (2 words per 32 weights: low bytes of eight entries
 // of the grid), signs (1 word per 32), qh, scales (3 words per 256: a byte of ninth bits per 32,
-// then a nibble s per 32), d (f16). w[i] = d * (1 + 2 * s[i / 32]) * grid[q[i / 4]][i % 4] *
-// sign[i]; every product is exact.
+// then a nibble s per 32), d (f16).
+// w[i] = d * (1 + 2 * s[i / 32]) * grid[q[i / 4]][i % 4] * sign[i]; every product is exact.
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = true;

@@ -1,6 +1,7 @@
 // IQ3_XXS: super-blocks of 256 weights; planes qs (2 words per 32 weights: eight entries of the
-// grid), signs (1 word per 32: 28 signs and the scale s on top), d (f16). w[i] = d * (0.5 + s[i /
-// 32]) * 0.5 * grid[qs[i / 4]][i % 4] * sign[i]; every product is exact.
+// grid), signs (1 word per
+// 32: 28 signs and the scale s on top), d (f16).
+// w[i] = d * (0.5 + s[i / 32]) * 0.5 * grid[qs[i / 4]][i % 4] * sign[i]; every product is exact.
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = true;

@@ -1,5 +1,6 @@
 // IQ4_XS: super-blocks of 256 weights; planes qs (4 words per 32 weights), sc (a byte per 32), d
-// (f16). w[i] = d * (sc[i / 32] - 32) * book[q[i]]
+// (f16).
+// w[i] = d * (sc[i / 32] - 32) * book[q[i]]
 fn decode_init(lane: u32) {
     lookup_init(lane);
 }

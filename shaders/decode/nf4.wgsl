@@ -1,7 +1,9 @@
 // NF4 and FP4: codes of four bits into a codebook of sixteen values; planes qs (4 words for 32
-// weights), absmax (f32 a block). w[i] = absmax[i / 2^BLOCK_SHIFT] * book[q[i]], i counted over the
-// whole tensor PHASE: rows do not start with a block, and word 0 of the absmax plane is where in
-// its block a row starts. SPLIT: nor do chunks of 32 weights lie within one.
+// weights), absmax (f32 a block).
+// w[i] = absmax[i / 2^BLOCK_SHIFT] * book[q[i]], i counted over the whole tensor
+// PHASE: rows do not start with a block, and word 0 of the absmax plane is where in its block a row
+// starts.
+// SPLIT: nor do chunks of 32 weights lie within one.
 fn decode_init(lane: u32) {
     lookup_init(lane);
 }

@@ -1,5 +1,6 @@
 // NVFP4: blocks of 64 weights; planes qs (4 words per 32 weights), d (unsigned E4M3, a byte per
-// 16). w[i] = d[i / 16] / 2 * book[q[i]]
+// 16).
+// w[i] = d[i / 16] / 2 * book[q[i]]
 fn decode_init(lane: u32) {
     lookup_init(lane);
 }

@@ -1,6 +1,6 @@
 // NVFP4_GLOBAL: groups of 16 weights; planes qs (4 words for 32 weights), d (E4M3, a byte a group).
-// Behind the sixteen values the codebook has half the scale of each byte. w[i] = scale[d[i / 16]] /
-// 2 * book[q[i]]
+// Behind the sixteen values the codebook has half the scale of each byte.
+// w[i] = scale[d[i / 16]] / 2 * book[q[i]]
 fn decode_init(lane: u32) {
     lookup_init(lane);
 }

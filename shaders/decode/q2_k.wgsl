@@ -1,5 +1,6 @@
 // Q2_K: super-blocks of 256 weights; planes qs (2 words per 32 weights), sc (a byte per 16: scale
-// low, minimum high), dm (f16 pair). w[i] = d * (sc[i / 16] & 15) * q[i] - dmin * (sc[i / 16] >> 4)
+// low, minimum high), dm (f16 pair).
+// w[i] = d * (sc[i / 16] & 15) * q[i] - dmin * (sc[i / 16] >> 4)
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = false;

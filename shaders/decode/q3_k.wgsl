@@ -1,5 +1,6 @@
 // Q3_K: super-blocks of 256 weights; planes qs (2 words per 32 weights), qh (1 word per 32), sc (a
-// byte per 16), d (f16). w[i] = d * (sc[i / 16] - 32) * (q[i] - 4)
+// byte per 16), d (f16).
+// w[i] = d * (sc[i / 16] - 32) * (q[i] - 4)
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = false;

@@ -1,5 +1,6 @@
 // Q4_K: super-blocks of 256 weights; planes qs (4 words per 32 weights), sc (bytes sc, m per 32),
-// dm (f16 pair: d, dmin). w[i] = d * sc[i / 32] * q[i] - dmin * m[i / 32]
+// dm (f16 pair: d, dmin).
+// w[i] = d * sc[i / 32] * q[i] - dmin * m[i / 32]
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = false;

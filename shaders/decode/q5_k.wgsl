@@ -1,5 +1,6 @@
 // Q5_K: super-blocks of 256 weights; planes qs (4 words per 32 weights), qh (1 word per 32), sc
-// (bytes sc, m per 32), dm (f16 pair). w[i] = d * sc[i / 32] * q[i] - dmin * m[i / 32]
+// (bytes sc, m per 32), dm (f16 pair).
+// w[i] = d * sc[i / 32] * q[i] - dmin * m[i / 32]
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = false;

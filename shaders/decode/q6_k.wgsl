@@ -1,5 +1,6 @@
 // Q6_K: super-blocks of 256 weights; planes qs (4 words per 32 weights), qh (2 words per 32), sc
-// (signed bytes, one per 16), d (f16). w[i] = d * sc[i / 16] * (q[i] - 32)
+// (signed bytes, one per 16), d (f16).
+// w[i] = d * sc[i / 16] * (q[i] - 32)
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = false;

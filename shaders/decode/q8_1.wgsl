@@ -1,5 +1,6 @@
 // Q8_1: blocks of 32 weights; planes qs (8 words a block, signed bytes), d (f16), s (f16, not
-// needed here). w[i] = d * q[i]
+// needed here).
+// w[i] = d * q[i]
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = true;

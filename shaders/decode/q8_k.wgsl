@@ -1,5 +1,6 @@
 // Q8_K: blocks of 256 weights; planes qs (8 words per 32 weights, signed bytes), d (f32), bsums
-// (not needed here). w[i] = d * q[i]
+// (not needed here).
+// w[i] = d * q[i]
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = true;

@@ -1,6 +1,6 @@
 // TQ1_0: blocks of 256 weights; planes qs (12 words a block, five trits a byte), qh (1 word, four
-// trits a byte), d (f16). w[i] = (trit[i] - 1) * d; trit n of byte b is ((b * 3^n mod 256) * 3) >>
-// 8
+// trits a byte), d (f16).
+// w[i] = (trit[i] - 1) * d; trit n of byte b is ((b * 3^n mod 256) * 3) >> 8
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = false;

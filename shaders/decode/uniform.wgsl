@@ -1,8 +1,9 @@
 // INT2 to INT8, UINT2 to UINT8: codes of BITS bits; planes qs (2, 2, 4 or 8 words for 32 weights),
 // d (scale a group; scale and zero if ZEROS, in one word if HALVES), and third bits if BITS is 3.
 // w[i] = (q[i] - zero) * scale; without ZEROS the zero is the code in the middle, and INT8 has
-// signs instead GROUP: columns that share a scale, 0 for all of a row. FINE: a chunk of 32 may have
-// several. NUMBERED: book[k] is the group of column k.
+// signs instead
+// GROUP: columns that share a scale, 0 for all of a row. FINE: a chunk of 32 may have several.
+// NUMBERED: book[k] is the group of column k.
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = BITS == 8u;

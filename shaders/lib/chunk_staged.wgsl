@@ -1,7 +1,7 @@
 // Activations by way of workgroup memory: lanes fetch neighbouring words there, and each takes its
 // 32 out again, 9 vec4 apart so that neighbours hit different banks. Taken directly they lie 128
-// bytes apart, and each load of a subgroup touches as many cache lines as it has lanes. Needs:
-// WORKGROUP, COLS.
+// bytes apart, and each load of a subgroup touches as many cache lines as it has lanes.
+// Needs: WORKGROUP, COLS.
 
 const PITCH = 9u;
 

@@ -43,8 +43,8 @@ fn with_two_bits(q: array<u32, 8>, qh: vec2<u32>) -> array<u32, 8> {
 }
 
 // d * (q - center) for eight quads. Both ways are exact except for the sign of a zero: with d < 0
-// and q = center the product is
-// -0 as in the reference, the fma is +0. Only what hands out weights (ZERO_SIGN) pays one operation more for it.
+// and q = center the product is -0 as in the reference, the fma is +0. Only what hands out weights
+// (ZERO_SIGN) pays one operation more for it.
 fn centered(q: array<u32, 8>, d: f32, center: f32) -> array<vec4<f32>, 8> {
     if (ZERO_SIGN) {
         let c = vec4<f32>(center);

@@ -1,5 +1,6 @@
 // The largest of the numbers that the lanes of a workgroup have, for each of them. It waits for
-// all. Needs: WORKGROUP.
+// all.
+// Needs: WORKGROUP.
 
 var<workgroup> tops: array<u32, WORKGROUP>;
 

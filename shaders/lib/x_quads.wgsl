@@ -1,6 +1,7 @@
 // Activations that `x_share` has shared out over the subgroup, back in every lane four at a time:
 // each element is broadcast from the lane that has it. One function for each four, as a broadcast
-// wants a constant lane. SUBGROUP is the subgroup's size, known to be fixed (4, 8, 16 or 32).
+// wants a constant lane.
+// SUBGROUP is the subgroup's size, known to be fixed (4, 8, 16 or 32).
 
 fn x_quad0(v: array<f32, SHARES>) -> vec4<f32> {
     return vec4<f32>(

@@ -4,8 +4,8 @@
 //    LANE_ROWS x 4 of its sums.
 // 2. Every weight is decoded once per tile, by one lane; the other lanes fetch activations
 //    meanwhile.
-// 3. Tile rows are 9 vec4 apart, and a lane's rows and columns strided, so that 16-byte reads of neighbouring lanes hit
-//    different banks.
+// 3. Tile rows are 9 vec4 apart, and a lane's rows and columns strided, so that 16-byte reads of
+//    neighbouring lanes hit different banks.
 // Needs: TILE_ROWS, TILE_COLS, LANE_ROWS, WORKGROUP = TILE_ROWS / LANE_ROWS * TILE_COLS / 4.
 
 const PITCH = 9u;

@@ -1,10 +1,10 @@
 // gemm by cooperative matrices:   for row, col: y[col, row] = sum over k of w[row, k] * x[col, k]
 //
-// 1. A workgroup computes a tile of 4 EDGE by 4 EDGE, 32 of k at a time; four subgroups a quarter each, as 2 by 2 matrices of
-//    EDGE by EDGE with f32 sums. Where subgroups are smaller than they might be, there are more than four, and those compute the
-//    same again.
-// 2. Weights and activations are f16 in workgroup memory, a power of two taken out of each row and column. Rows are 40
-//    halves apart: 16-byte aligned, and on different banks.
+// 1. A workgroup computes a tile of 4 EDGE by 4 EDGE, 32 of k at a time; four subgroups a quarter
+//    each, as 2 by 2 matrices of EDGE by EDGE with f32 sums. Where subgroups are smaller than they
+//    might be, there are more than four, and those compute the same again.
+// 2. Weights and activations are f16 in workgroup memory, a power of two taken out of each row and
+//    column. Rows are 40 halves apart: 16-byte aligned, and on different banks.
 // 3. The sums go through workgroup memory, as only there a row that does not exist may be written.
 // Needs: EDGE, WORKGROUP = four times the largest subgroup.
 

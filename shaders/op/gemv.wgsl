@@ -1,7 +1,8 @@
 // gemv, up to 8 columns:   for row, col: y[col, row] = sum over k of w[row, k] * x[col, k]
 //
-// 1. A workgroup handles ROWS rows by COLS columns, its lanes striding over chunks of 32 weights: neighbouring lanes read
-//    neighbouring 16-byte words, and every weight is read once for all columns.
+// 1. A workgroup handles ROWS rows by COLS columns, its lanes striding over chunks of 32 weights:
+//    neighbouring lanes read neighbouring 16-byte words, and every weight is read once for all
+//    columns.
 // 2. The activations of a chunk are loaded once for all rows, from where `x_stage` puts them while
 //    the weights are on their way.
 // 3. The lanes' sums meet in `reduce_*` at the end: one barrier.

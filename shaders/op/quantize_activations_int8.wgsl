@@ -2,7 +2,8 @@
 // over i of |half(x)| below the threshold; outliers 0
 //
 // One workgroup does one column. Its codes lie as those of `quantize_activations_q8`, with the same
-// scale for every chunk. Twin: src/kernel/op/llm_int8.rs. Needs: WORKGROUP.
+// scale for every chunk. Twin: src/kernel/op/llm_int8.rs.
+// Needs: WORKGROUP.
 
 @group(0) @binding(3) var<storage, read> x: array<f32>;              // [batch, k]
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<u32>>;  // [batch, chunks, 3]: codes; codes; scale, sums of 16 codes each, absmax

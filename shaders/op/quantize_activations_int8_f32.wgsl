@@ -3,7 +3,8 @@
 //
 // For adapters that multiply f32 faster than bytes: the numbers that codes stand for, so that one
 // product does for all. One workgroup does one column. A feature is an outlier if the mask of the
-// batch says so; of a batch of one column, if it is one itself. Needs: WORKGROUP.
+// batch says so; of a batch of one column, if it is one itself.
+// Needs: WORKGROUP.
 
 @group(0) @binding(3) var<storage, read> x: array<f32>;        // [batch, k]
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;  // [batch, k]

@@ -2,7 +2,8 @@
 // gather_outliers for one column of the batch
 //
 // One workgroup does it all, so that nothing waits for another dispatch. Each lane has a run of
-// chunks: it counts their outliers, then knows where in the list they go. Needs: WORKGROUP.
+// chunks: it counts their outliers, then knows where in the list they go.
+// Needs: WORKGROUP.
 
 @group(0) @binding(3) var<storage, read> x: array<f32>;        // [k]
 @group(0) @binding(4) var<storage, read_write> y: array<u32>;  // codes as of quantize_activations_int8; at params.experts.x: count, 0, 0, 0, list;

@@ -2,8 +2,10 @@
 // activations, nearly
 //
 // One invocation quantizes one chunk. Every step is exact or rounds once, and nothing is divided,
-// so that the CPU gets the same bits: the maximum is rounded up to 12 bits, and its reciprocal is
-// an integer quotient. Twin: src/kernel/op/quantize_activations_q8.rs. Needs: WORKGROUP.
+// so that the CPU gets the same
+// bits: the maximum is rounded up to 12 bits, and its reciprocal is an integer quotient. Twin:
+// src/kernel/op/quantize_activations_q8.rs.
+// Needs: WORKGROUP.
 
 @group(0) @binding(3) var<storage, read> x: array<f32>;              // [batch, k]
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<u32>>;  // [batch, chunks, 3]: codes; codes; scale, sums of 16 codes each

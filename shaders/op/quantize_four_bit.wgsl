@@ -1,10 +1,12 @@
 // quantize_four_bit:   for block: top = max |w|;  for w in block: code = codes[how many pivots (w *
 // (1 / top)) is above]
 //
-// 1. Integers alone. 1 / top is rounded in f32, and so is the product with w; the CPU's bytes show both roundings. WGSL lets a division
-//    be off by 2.5 ulp, flush subnormals, and round either way. So weights are compared as integers, and f32 is never touched.
-// 2. Not a product for each weight: more of w is more of the product, so for each pivot there is a last weight that is not above
-//    it. That `edge` is computed for each block and pivot, exactly, and a weight is compared with fifteen edges in four steps.
+// 1. Integers alone. 1 / top is rounded in f32, and so is the product with w; the CPU's bytes show
+//    both roundings. WGSL lets a division be off by 2.5 ulp, flush subnormals, and round either
+//    way. So weights are compared as integers, and f32 is never touched.
+// 2. Not a product for each weight: more of w is more of the product, so for each pivot there is a
+//    last weight that is not above it. That `edge` is computed for each block and pivot, exactly,
+//    and a weight is compared with fifteen edges in four steps.
 // 3. A lane does the eight weights of a word of codes, neighbours neighbouring words.
 // Twin: the tests of src/kernel/op/quantize_four_bit.rs. Needs: WORKGROUP, BLOCK_SHIFT, BLOCKS (of
 // a workgroup), ROUNDS (words of a lane).

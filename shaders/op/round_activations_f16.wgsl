@@ -2,7 +2,8 @@
 // largest below 2^15
 //
 // One workgroup does one column. A power of two rounds nothing, and halves are rounded by
-// `lib/halves.wgsl`. Twin: src/kernel/op/round_activations_f16.rs. Needs: WORKGROUP.
+// `lib/halves.wgsl`. Twin: src/kernel/op/round_activations_f16.rs.
+// Needs: WORKGROUP.
 
 @group(0) @binding(3) var<storage, read> x: array<f32>;        // [batch, k]
 @group(0) @binding(4) var<storage, read_write> y: array<u32>;  // [batch]: scale, 0, 0, 0; then pairs of halves [k up to whole chunks]

@@ -2,8 +2,8 @@
 // columns of one expert each
 //
 // One workgroup, a lane an expert at a time: first it counts its columns, then it knows where they
-// go. Columns keep their order within an expert, so that the same routes give the same bits. Needs:
-// WORKGROUP, COLS.
+// go. Columns keep their order within an expert, so that the same routes give the same bits.
+// Needs: WORKGROUP, COLS.
 
 @group(0) @binding(3) var<storage, read> x: array<u32>;        // [batch] expert of each column; those that do not exist are left out
 @group(0) @binding(4) var<storage, read_write> y: array<u32>;  // [tiles, 4]: expert, first, end, 0; then [batch] columns in order

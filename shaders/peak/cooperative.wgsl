@@ -1,5 +1,5 @@
-// for i in 0..4·iterations: c[j] += a · b[j] for 4 independent matrices of sums, each subgroup its
-// own
+// for i in 0..4·iterations: c[j] += a · b[j] for 4 independent matrices of sums, each subgroup
+// its own
 //
 // All elements of a are 1 and of b[j] j + 1, so every sum of c[j] must be EDGE (j + 1) times the
 // steps.

@@ -48,9 +48,9 @@ pub struct TensorReport {
 /// copied unchanged.
 ///
 /// Weight matrices are the F64, F32, F16 and BF16 tensors of two or more dimensions that are named
-/// `…weight`, except norms, position and token-type embeddings and expert gates. F64 is rounded to
-/// f32 first. Names and metadata stay as they are. `progress` is called before each tensor with its
-/// position and itself.
+/// `…weight`, except norms,
+/// position and token-type embeddings and expert gates. F64 is rounded to f32 first. Names and
+/// metadata stay as they are. `progress` is called before each tensor with its position and itself.
 ///
 /// # Errors
 /// [`Error::Argument`] if the format has no encoder or place in GGUF files, or not the choice that

@@ -30,8 +30,9 @@ pub type Encode<'a> = &'a dyn Fn(&str, [usize; 2], &[f32], &Recipe) -> Result<Pa
 ///
 /// Linear layers are the F32, F16 and BF16 matrices that are named `…weight`, except embeddings,
 /// norms and output heads, which transformers keeps as they are. Everything goes into one file,
-/// `model.safetensors`, which appears when all else is written, so that what fails or stops leaves
-/// no checkpoint behind. `progress` is called before each tensor.
+/// `model.safetensors`, which appears when all
+/// else is written, so that what fails or stops leaves no checkpoint behind. `progress` is called
+/// before each tensor.
 ///
 /// # Errors
 /// [`Error::Argument`] if `model` is no safetensors checkpoint or quantized already, the target is

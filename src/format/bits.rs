@@ -143,8 +143,7 @@ pub fn truncate(value: f32) -> i32 {
 }
 
 /// Two-bit codes as the K-quants store 256: each half of 128 weights has 32 bytes, byte `j` holding
-/// codes `j`, `32 + j`,
-/// `64 + j` and `96 + j` from its low bits up.
+/// codes `j`, `32 + j`, `64 + j` and `96 + j` from its low bits up.
 pub fn split_quarters(qs: &[u8; 64]) -> [u8; 256] {
     std::array::from_fn(|e| qs[e / 128 * 32 + e % 32] >> (e % 128 / 32 * 2) & 3)
 }
@@ -171,8 +170,7 @@ pub fn unpack_quarters(words: &[u32; 16]) -> [u8; 64] {
 }
 
 /// Four-bit codes as the K-quants store 256: each quarter of 64 weights has 32 bytes, byte `j`
-/// holding codes `j` (low) and
-/// `32 + j` (high).
+/// holding codes `j` (low) and `32 + j` (high).
 pub fn split_pairs(qs: &[u8; 128]) -> [u8; 256] {
     std::array::from_fn(|e| qs[e / 64 * 32 + e % 32] >> (e % 64 / 32 * 4) & 15)
 }
@@ -202,8 +200,7 @@ pub fn unpack_pair_nibbles(words: &[u32; 32]) -> [u8; 128] {
 }
 
 /// One bit per weight as the K-quants store 256: bit `c` of byte `j` belongs to weight `32 c + j`.
-/// As eight words of
-/// [`pack_bits`].
+/// As eight words of [`pack_bits`].
 pub fn pack_bit_columns(bytes: &[u8; 32]) -> [u32; 8] {
     let q: [u32; 8] = words(bytes);
     std::array::from_fn(|c| (0..8).fold(0, |word, i| word | (q[i] >> c & 0x0101_0101) << i))

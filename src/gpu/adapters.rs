@@ -15,8 +15,8 @@ pub enum Select {
     /// The adapter at this index of [`adapters`].
     Number(usize),
     /// Part of a name, in any case, that one GPU has: `4090`. A backend narrows it, before a colon
-    /// or alone: `dx12:radeon`,
-    /// `vulkan`, `metal`. Of a GPU that several backends list the first in [`adapters`] is taken.
+    /// or alone: `dx12:radeon`, `vulkan`, `metal`. Of a GPU that several backends list the first in
+    /// [`adapters`] is taken.
     Name(String),
 }
 
@@ -86,8 +86,8 @@ fn feature_names(there: wgpu::Features) -> Vec<&'static str> {
 
 /// Every adapter of this machine, the best first: discrete before integrated before virtual before
 /// software, and of these Vulkan or Metal before DirectX 12, which lacks cooperative matrices and,
-/// without Microsoft's DXC, subgroups, f16 and 64-bit integers.
-/// [`Select::Number`] counts in this order.
+/// without Microsoft's DXC, subgroups, f16 and 64-bit integers. [`Select::Number`] counts in this
+/// order.
 ///
 /// Under DirectX 12 shaders are compiled by DXC where `dxcompiler.dll` lies beside the program or
 /// on the PATH, for the devices that it serves, and by FXC otherwise; `WGPU_DX12_COMPILER=fxc` or

@@ -30,8 +30,9 @@ pub struct Options {
     /// Keep compiled pipelines on disk where the backend can.
     pub disk_cache: bool,
     /// Bytes of device memory that the buffers of this runtime may take together: weights,
-    /// activations, results and what kernels need in between; not what the driver and the queue's
-    /// writes need. `None` leaves it to the driver to refuse, which software drivers never do.
+    /// activations, results and what kernels
+    /// need in between; not what the driver and the queue's writes need. `None` leaves it to the
+    /// driver to refuse, which software drivers never do.
     pub memory_limit: Option<u64>,
     /// How long the device is waited for without a submission ending, before [`Error::TimedOut`].
     /// `None` is a minute, or ten on software adapters.

@@ -14,8 +14,7 @@ pub struct ShaderCompiler {
     /// `FXC` or `DXC`.
     pub name: &'static str,
     /// The shader model, as in `5.1`: that of FXC, or with DXC the highest of the device (DXC 1.8
-    /// compiles for 6.8 at most).
-    /// `6` where the device does not say.
+    /// compiles for 6.8 at most). `6` where the device does not say.
     pub shader_model: String,
 }
 

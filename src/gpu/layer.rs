@@ -3,10 +3,11 @@
 //!
 //! 1. The bias is copied to every column of y: its one row, looked up n times.
 //! 2. The weight's product is added to it, or written where there is no bias.
-//! 3. The activations of kept columns are put side by side, and their product is added. It is exact, whatever 2. rounds; and they
-//!    are cleared for 2. then, so that the scales of what is rounded are those of the others.
-//! 4. `u[n, R] = x · aᵀ` for the a of all adapters at once. It waits for nothing, so that a device
-//!    may run it beside 2.
+//! 3. The activations of kept columns are put side by side, and their product is added. It is
+//!    exact, whatever 2. rounds; and they are cleared for 2. then, so that the scales of what is
+//!    rounded are those of the others.
+//! 4. `u[n, R] = x · aᵀ` for the a of all adapters at once. It waits for nothing, so that a
+//!    device may run it beside 2.
 //! 5. `u · bᵀ` is added to y; the scales are part of b since the upload.
 
 use super::context::Context;
@@ -182,9 +183,9 @@ impl Runtime {
         Ok((self.upload(kept.weight())?, transfer::filled(self.context(), &what, &words)?))
     }
 
-    /// `y[n, m] = x[n, k] · w[m, k]ᵀ + bias + x[n, columns] · keptᵀ + Σ s · (x · aᵀ) · bᵀ`; `n =
-    /// x.len() / k`. `options` say how the weight is multiplied; kept columns and adapters always
-    /// take the activations as they are.
+    /// `y[n, m] = x[n, k] · w[m, k]ᵀ + bias + x[n, columns] · keptᵀ + Σ s · (x · aᵀ) · bᵀ`;
+    /// `n = x.len() / k`. `options` say how the weight is multiplied; kept columns and adapters
+    /// always take the activations as they are.
     ///
     /// # Errors
     /// As [`Runtime::matmul_with`].
@@ -215,8 +216,8 @@ impl Runtime {
     }
 
     /// Adds layers that share their activations to the caller's encoder, in one pass and without a
-    /// readback: f32 buffers x
-    /// `[n, k]` and y `[n, m]` of each, as [`Runtime::record_matmuls`] does.
+    /// readback: f32 buffers x `[n, k]` and y `[n, m]` of each, as [`Runtime::record_matmuls`]
+    /// does.
     ///
     /// # Errors
     /// As [`Runtime::record_matmul`].

@@ -60,9 +60,9 @@ impl Runtime {
     }
 
     /// Works on a device of the caller's. The features that qmatmul uses where it finds them are
-    /// `SUBGROUP`, `SHADER_F16`, `SHADER_INT64`, `EXPERIMENTAL_COOPERATIVE_MATRIX`,
-    /// `TIMESTAMP_QUERY` and `PIPELINE_CACHE`; ask for the adapter's limits, or matrices are split
-    /// at WebGPU's defaults.
+    /// `SUBGROUP`, `SHADER_F16`,
+    /// `SHADER_INT64`, `EXPERIMENTAL_COOPERATIVE_MATRIX`, `TIMESTAMP_QUERY` and `PIPELINE_CACHE`;
+    /// ask for the adapter's limits, or matrices are split at WebGPU's defaults.
     ///
     /// Under DirectX 12 the shader compiler is the one that the host's `wgpu::Instance` was made
     /// with (`Dx12BackendOptions::shader_compiler`): with FXC the device has none of the first
@@ -90,8 +90,8 @@ impl Runtime {
     ///
     /// # Errors
     /// As [`Runtime::with_options`]; [`Error::NoAdapter`] if the adapter is gone, even if there is
-    /// another;
-    /// [`Error::Argument`] for a runtime on a device of the host's, who has to open another.
+    /// another; [`Error::Argument`] for a runtime on a device of the host's, who has to open
+    /// another.
     pub fn rebuild(&self) -> Result<Self> {
         match &self.options {
             Some(options) => {
@@ -181,8 +181,9 @@ impl Runtime {
     }
 
     /// Mixture of experts: `y[i, t] = x[i] · w[experts[i, t]]ᵀ` for activations `[n, k]` and the
-    /// numbers of `per` experts for each, `experts[n, per]`; y is `[n, per, m /
-    /// Weights::experts()]`. Every expert's weights are read once for all of its columns.
+    /// numbers of `per` experts for each, `experts[n, per]`; y is
+    /// `[n, per, m / Weights::experts()]`. Every expert's weights are read once for all of its
+    /// columns.
     ///
     /// # Errors
     /// As [`Runtime::matmul`], and [`Error::Shape`] if an expert does not exist or their count is
@@ -212,8 +213,8 @@ impl Runtime {
         Ok(y)
     }
 
-    /// Adds `y[n, m] = x[n, k] · w[m, k]ᵀ` to the caller's encoder: f32 buffers, densely packed, no
-    /// readback. Both need the usage `STORAGE`. The caller vouches for finite activations.
+    /// Adds `y[n, m] = x[n, k] · w[m, k]ᵀ` to the caller's encoder: f32 buffers, densely packed,
+    /// no readback. Both need the usage `STORAGE`. The caller vouches for finite activations.
     ///
     /// # Errors
     /// [`Error::Shape`] if a buffer is too small, [`Error::Argument`] if x and y are the same, and

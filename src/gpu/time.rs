@@ -31,8 +31,8 @@ impl Timing {
     }
 }
 
-/// Times `y = x · wᵀ` for `n` columns over the weights in turn, so that a cache cannot serve them
-/// all.
+/// Times `y = x · wᵀ` for `n` columns over the weights in turn, so that a cache cannot serve
+/// them all.
 ///
 /// Every weight is run once to warm up (compilation, page faults); then runs over all of them until
 /// `least` seconds have passed, three rounds at least. Short runs are timed several at once.

@@ -47,8 +47,8 @@ fn products(w: &PackedTensor, x: &[f64], n: usize) -> Vec<f64> {
     transpose(&by_row, m, n)
 }
 
-/// `y[n, m] = x[n, k] · w[m, k]ᵀ + bias + x[n, columns] · keptᵀ + Σ s · (x · aᵀ) · bᵀ` in f64,
-/// scales and all; activations are rounded for the weight alone.
+/// `y[n, m] = x[n, k] · w[m, k]ᵀ + bias + x[n, columns] · keptᵀ + Σ s · (x · aᵀ) · bᵀ`
+/// in f64, scales and all; activations are rounded for the weight alone.
 ///
 /// # Errors
 /// As [`matmul`].
@@ -73,8 +73,8 @@ pub fn linear(layer: &Linear, x: &[f32], activations: Activations) -> Result<Vec
     Ok(y)
 }
 
-/// Mixture of experts: `y[i, t] = x[i] · w[experts[i, t]]ᵀ` for a stack of `stack` matrices, `[n,
-/// per, m]`.
+/// Mixture of experts: `y[i, t] = x[i] · w[experts[i, t]]ᵀ` for a stack of `stack` matrices,
+/// `[n, per, m]`.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if an expert does not exist or their count is no multiple

@@ -259,8 +259,7 @@ static CELLS: LazyLock<Vec<Cell>> = LazyLock::new(|| {
 });
 
 /// Every composed shader in every language. Where `QMATMUL_SHADERS` names a folder they are left
-/// there, for the compilers that
-/// `scripts/drivers.sh` runs over them.
+/// there, for the compilers that `scripts/drivers.sh` runs over them.
 #[test]
 fn every_cell_translates_to_every_backend() {
     let spirv_val = std::process::Command::new("spirv-val").arg("--version").output().is_ok();

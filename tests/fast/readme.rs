@@ -1,5 +1,5 @@
-//! The README's table is what the program has: it is made here and compared. `UPDATE_README=1 cargo
-//! test` writes it.
+//! The README's table is what the program has: it is made here and compared.
+//! `UPDATE_README=1 cargo test` writes it.
 
 use qmatmul::Activations;
 use qmatmul::format::{FORMATS, Format};

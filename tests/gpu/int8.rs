@@ -325,8 +325,8 @@ fn what_int8_does_not_apply_to_is_named() {
     }
 }
 
-/// A real layer whose activations have outliers (`tests/data/llm_int8/README.md`): weight `[1536,
-/// 384]` and x `[256, 384]`.
+/// A real layer whose activations have outliers (`tests/data/llm_int8/README.md`): weight
+/// `[1536, 384]` and x `[256, 384]`.
 fn real_layer() -> (PackedTensor, Vec<f32>) {
     let path = crate::common::path("data/llm_int8/minilm_l3_ffn_up.safetensors");
     let model = Model::open(path, &OpenOptions::default()).expect("valid");

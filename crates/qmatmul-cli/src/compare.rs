@@ -1,5 +1,5 @@
-//! An earlier run of `bench`, read back: as `benches/record.sh` writes it, or any output of `-o
-//! jsonl`, `json` or `csv`.
+//! An earlier run of `bench`, read back: as `benches/record.sh` writes it, or any output of
+//! `-o jsonl`, `json` or `csv`.
 
 use super::measured::Measured;
 use super::output::Cell;

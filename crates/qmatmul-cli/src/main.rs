@@ -203,8 +203,8 @@ fn init_log(verbose: u8) {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
 }
 
-/// 2 usage · 3 no adapter or a missing feature · 4 a bad input file · 5 device lost, out of memory,
-/// timed out.
+/// 2 usage · 3 no adapter or a missing feature · 4 a bad input file · 5 device lost, out of
+/// memory, timed out.
 fn exit_code(error: &Error) -> u8 {
     match error {
         Error::Argument(_) => 2,

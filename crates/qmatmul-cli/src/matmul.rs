@@ -23,8 +23,8 @@ pub struct Matmul {
     /// Safetensors file to write, with `y`: [n, m] in f32; `-` is standard output
     #[arg(long, value_name = "Y")]
     output: PathBuf,
-    /// Folder of an adapter as PEFT saves it, which adds s · (x · aᵀ) · bᵀ; may be given several
-    /// times
+    /// Folder of an adapter as PEFT saves it, which adds s · (x · aᵀ) · bᵀ; may be given
+    /// several times
     #[arg(long, value_name = "DIR")]
     lora: Vec<PathBuf>,
     /// Leave out the bias, the tensor `<module>.bias` of the same file

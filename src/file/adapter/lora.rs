@@ -2,9 +2,10 @@
 //! `adapter_model.safetensors`.
 //!
 //! For each module the file holds `base_model.model.<module>.lora_A.weight` `[r, k]` and
-//! `….lora_B.weight` `[m, r]`, or the same with the adapter's name before `.weight`. They add `s ·
-//! (x · aᵀ) · bᵀ` to the module's `y[n, m]`, where `s = lora_alpha / r`, or `lora_alpha / sqrt(r)`
-//! with `use_rslora` (Kalajdzievski 2023). What would change that formula is refused by name.
+//! `….lora_B.weight` `[m, r]`, or the same with the adapter's name before `.weight`. They add
+//! `s · (x · aᵀ) · bᵀ` to the module's `y[n, m]`, where `s = lora_alpha / r`, or
+//! `lora_alpha / sqrt(r)` with `use_rslora` (Kalajdzievski 2023). What would change that formula is
+//! refused by name.
 
 use crate::error::{Error, Result};
 use crate::file::adapter::lora_config::LoraConfig;

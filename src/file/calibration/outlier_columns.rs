@@ -53,8 +53,7 @@ impl Captures {
     ///
     /// # Errors
     /// Those of [`Model::open`]; [`Error::Argument`] if `threshold` is not above 0 or the file
-    /// holds no floats;
-    /// [`Error::NonFinite`].
+    /// holds no floats; [`Error::NonFinite`].
     pub fn open(path: &Path, threshold: f32) -> Result<Self> {
         check_threshold(&path.display().to_string(), threshold)?;
         Self::of(&Model::open(path, &OpenOptions::default())?, threshold)

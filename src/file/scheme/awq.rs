@@ -1,10 +1,10 @@
-//! Checkpoints of AWQ: codes of four bits, zeros as they are. `w[m, k] = scales[g, m] · (q[k, m] -
-//! zero[g, m])`, `g = k / group`.
+//! Checkpoints of AWQ: codes of four bits, zeros as they are.
+//! `w[m, k] = scales[g, m] · (q[k, m] - zero[g, m])`, `g = k / group`.
 //!
 //! Packing "gemm": `qweight` I32 `[k, m / 8]` and `qzeros` I32 `[groups, m / 8]` packed along m,
 //! nibble `i` of a word for row 0, 2, 4, 6, 1, 3, 5, 7 of its eight; `scales` `[groups, m]`.
-//! Packing "gemv": `qweight` I32 `[m, k / 8]`, `qzeros` I32 `[m, words]` and `scales` `[m, 8 ·
-//! words]` in plain order, filled up with zeros.
+//! Packing "gemv": `qweight` I32 `[m, k / 8]`, `qzeros` I32 `[m, words]` and `scales`
+//! `[m, 8 · words]` in plain order, filled up with zeros.
 
 use super::view::{Checkpoint, Convention};
 use crate::error::Result;

@@ -2,7 +2,8 @@
 //! stream of codes of 1 to 8 bits along k that may cross words, counted from 2^(bits - 1);
 //! `weight_scale` `[m, groups]`; `weight_shape` I64 `[2]`; `weight_zero_point` I32, packed along m
 //! in the same way; `weight_g_idx` I32 `[k]`. Plain: `weight` I8 with `weight_scale` and
-//! `weight_zero_point` I8. `w[m, k] = scale[m, g] · (q[m, k] - zero[m, g])`.
+//! `weight_zero_point` I8.
+//! `w[m, k] = scale[m, g] · (q[m, k] - zero[m, g])`.
 
 use super::view::{Checkpoint, Convention};
 use crate::error::Result;

@@ -1,6 +1,6 @@
-//! Checkpoints of GPTQ: `qweight` I32 `[k · bits / 32, m]` packed along k, `qzeros` I32 `[groups, m
-//! · bits / 32]` packed along m, `scales` `[groups, m]`, and `g_idx` I32 `[k]`, the group of each
-//! column. `w[m, k] = scales[g, m] · (q[k, m] - zero[g, m])`, `g = g_idx[k]`.
+//! Checkpoints of GPTQ: `qweight` I32 `[k · bits / 32, m]` packed along k, `qzeros` I32
+//! `[groups, m · bits / 32]` packed along m, `scales` `[groups, m]`, and `g_idx` I32 `[k]`, the
+//! group of each column. `w[m, k] = scales[g, m] · (q[k, m] - zero[g, m])`, `g = g_idx[k]`.
 //!
 //! Version 1 stores zeros less one. A stored zero of all ones is then 2^bits, or 0 if the sum
 //! wraps: loaders disagree (exllama and vLLM wrap, auto-gptq's own kernel does not). It wraps here,

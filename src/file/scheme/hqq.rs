@@ -2,7 +2,8 @@
 //! `group_size`, `axis` and others, as its state_dict has them. Weights lie as a matrix of one
 //! group a row; `W_q` has its parts in the bits of a word: the upper half of the rows in the high
 //! nibbles and the lower half in the low ones, quarters, eighths, or ten parts of three bits in an
-//! I32. `w = (q - zero) * scale`.
+//! I32.
+//! `w = (q - zero) * scale`.
 
 use super::view::{Checkpoint, Convention};
 use crate::error::{Error, Result};

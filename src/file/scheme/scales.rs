@@ -83,8 +83,7 @@ pub(crate) fn is_weight(name: &str) -> bool {
 }
 
 /// Refuses integers that would be multiplied as they are although they have scales, and scales of
-/// activations of single columns.
-/// `unclaimed` are the tensors that no convention took.
+/// activations of single columns. `unclaimed` are the tensors that no convention took.
 pub(crate) fn refuse_unclaimed<'a>(
     checkpoint: &Checkpoint,
     unclaimed: impl Iterator<Item = &'a TensorInfo>,

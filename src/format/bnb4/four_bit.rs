@@ -2,8 +2,8 @@
 //! scales for blocks of the flattened tensor, and scales that may be quantized again ("double
 //! quantization").
 //!
-//! `w[i] = absmax[i / block] * book[q[i]]`, `absmax[j] = map[c[j]] * nested_absmax[j /
-//! nested_block] + offset`
+//! `w[i] = absmax[i / block] * book[q[i]]`,
+//! `absmax[j] = map[c[j]] * nested_absmax[j / nested_block] + offset`
 //!
 //! Element `2 i` lies in the *high* nibble of byte `i`. Blocks run on from one row into the next
 //! where the columns are no multiple of them, and the last may be short.
