@@ -1,6 +1,7 @@
 # make demo    a real model file on the GPU, every tensor checked (builds, installs a software Vulkan driver if none is there)
 # make test    the fast lane and the gpu lane (docs/testing.md)
-# make test-full    hours: those tests, the library without the command, then ten million mutations of each kind of file, the long soak, every check, every driver
+# make test-full    hours: those tests, the library without the command, ten million mutations of
+#                   each kind of file, the long soak, every check, every driver
 # make lint    formatting, clippy, docs
 # make test-drivers    the tests on every software driver there is, and the shaders through other compilers; fetches what is missing
 .PHONY: demo test test-full lint test-drivers
