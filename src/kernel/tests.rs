@@ -110,9 +110,8 @@ fn request(cols: usize, batch: usize) -> Problem {
     Problem { rows: 1024, cols, batch, ..Problem::default() }
 }
 
-fn parse(kernel: &Kernel, config: &KernelConfig, format: &'static Format) -> naga::Module {
-    let source = compose(kernel, config, &format.layout(COLS).into());
-    Parsed::new(source).unwrap_or_else(|e| panic!("{} of {}: {e}", kernel.name, format.name)).module
+fn parse(kernel: &Kernel, format: &Format, source: Source) -> Parsed {
+    Parsed::new(source).unwrap_or_else(|e| panic!("{} of {}: {e}", kernel.name, format.name))
 }
 
 #[test]
@@ -146,7 +145,8 @@ fn workgroup_memory(module: &naga::Module) -> u32 {
 fn params_are_laid_out_as_in_the_shader() {
     let kernel = by_name("gemv").expect("a kernel of the table");
     let config = (kernel.configs)(&caps(false, None), &request(256, 1)).swap_remove(0);
-    let module = parse(kernel, &config, FORMATS[0]);
+    let source = compose(kernel, &config, &FORMATS[0].layout(COLS).into());
+    let module = parse(kernel, FORMATS[0], source).module;
     let (_, ty) =
         module.types.iter().find(|(_, t)| t.name.as_deref() == Some("Params")).expect("Params is declared");
     let naga::TypeInner::Struct { members, span } = &ty.inner else { panic!("Params is a struct") };
@@ -250,12 +250,11 @@ static CELLS: LazyLock<Vec<Cell>> = LazyLock::new(|| {
             }
         }
     }
-    let parse = |(kernel, config, layout, source): (&'static Kernel, _, Layout, _)| {
-        let parsed =
-            Parsed::new(source).unwrap_or_else(|e| panic!("{} of {}: {e}", kernel.name, layout.format.name));
+    let cell = |(kernel, config, layout, source): (&'static Kernel, _, Layout, _)| {
+        let parsed = parse(kernel, layout.format, source);
         Cell { kernel, config, layout, parsed }
     };
-    all.into_par_iter().map(parse).collect()
+    all.into_par_iter().map(cell).collect()
 });
 
 /// Every composed shader in every language. Where `QMATMUL_SHADERS` names a folder they are left
