@@ -14,4 +14,7 @@ mod file_gguf;
 mod file_imatrix;
 mod file_int8;
 mod file_safetensors;
+mod hub;
+#[path = "../common/hub.rs"]
+mod hub_cases;
 mod readme;
