@@ -555,7 +555,6 @@ fn configs_that_lie() {
     for config in ["{}", r#"{"quantization_config":null}"#, r#"{"quantization_config":{"bits":null}}"#] {
         assert!(opened(config).unwrap().config().is_some_and(|config| config.is_object()), "{config}");
     }
-    let long = format!(r#"{{"quantization_config":{{"quant_method":"{}"}}}}"#, "x".repeat(100_000));
     let ways: Vec<String> = (1..=65).map(|i| format!(r#""{i}":{{"weights":{{"num_bits":{i}}}}}"#)).collect();
     let ways = format!(r#"{{"quantization_config":{{"config_groups":{{{}}}}}}}"#, ways.join(","));
     let cases = [
@@ -577,7 +576,6 @@ fn configs_that_lie() {
         (r#"{"quantization_config":{"checkpoint_format":2}}"#, "integer `2`"),
         (r#"{"quantization_config":{"sym":"yes"}}"#, r#"string "yes""#),
         (r#"{"quantization_config":{"config_groups":[1]}}"#, "sequence"),
-        (r#"{"quantization_config":{"quant_method":"gptq","is_marlin_format":true}}"#, "Marlin"),
         (r#"{"quantization_config":{"llm_int8_threshold":"0.0"}}"#, r#"string "0.0""#),
         (r#"{"quantization_config":{"llm_int8_threshold":true}}"#, "boolean `true`"),
         (r#"{"quantization_config":{"llm_int8_threshold":{}}}"#, "map"),
@@ -588,12 +586,39 @@ fn configs_that_lie() {
         (r#"{"text_config":{"quantization_config":{"llm_int8_threshold":1e300}}}"#, "a threshold of 1e300"),
         (r#"{"quantization_config":{"llm_int8_threshold":1e-50}}"#, "a threshold of 1e-50"),
         (r#"{"a":1e400}"#, "out of range"),
-        (&long, "config.json: settings at byte 0: quant_method `xxx"),
         (&ways, "more than 64"),
     ];
     for (config, words) in cases {
         let error = opened(config).unwrap_err().to_string();
         assert!(error.contains(words) && error.len() < 1000, "{config:.60}: {error}");
+    }
+}
+
+/// A tool or layout that is not supported costs the weights that use it; plain ones open.
+#[test]
+fn unsupported_schemes_cost_only_their_weights() {
+    let long = format!(r#"{{"quant_method":"{}"}}"#, "x".repeat(100_000));
+    let cases = [
+        (r#"{"quant_method":"quark"}"#, "quant_method `quark`"),
+        (r#"{"quant_method":"gptq","is_marlin_format":true}"#, "Marlin (is_marlin_format)"),
+        (&long, "quant_method `xxx"),
+    ];
+    let tensors = r#"{"a.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},
+        "b.weight":{"dtype":"I8","shape":[2,2],"data_offsets":[8,12]},
+        "c.bias":{"dtype":"I8","shape":[4],"data_offsets":[12,16]}}"#;
+    for (settings, words) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("model.safetensors"), file(tensors, 16)).unwrap();
+        let config = format!(r#"{{"quantization_config":{settings}}}"#);
+        fs::write(dir.path().join("config.json"), config).unwrap();
+        let model = Model::open(dir.path(), &OpenOptions::default()).unwrap();
+        assert!(model.tensor(model.find("a").unwrap()).is_ok(), "{words}");
+        let info = model.find("b").unwrap();
+        let description = info.module.as_ref().map(|m| m.description()).unwrap_or_default();
+        assert!(description.starts_with(words) && description.len() < 500, "{description}");
+        assert!(info.dtype.format().is_none());
+        let error = model.tensor(info).unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains("`b.weight`") && error.len() < 2000, "{error}");
     }
 }
 

@@ -8,7 +8,6 @@ use crate::error::Result;
 use crate::file::container::tensors::{Files, Module, Scheme, TensorInfo};
 use crate::file::scheme::gptq::transposed;
 use crate::tensor::PackedTensor;
-use serde_json::Value;
 use std::sync::Arc;
 
 pub(crate) const CONVENTION: Convention = Convention { methods: &[], codes: &[], parts: &[], modules };
@@ -25,9 +24,8 @@ const LAYERS: [&str; 4] = ["c_attn", "c_fc", "c_proj", "q_attn"];
 struct Conv1d;
 
 fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
-    let config = checkpoint.config.map(|config| config.value());
-    let model = config.and_then(|c| c.get("model_type")).and_then(Value::as_str);
-    if model.is_none_or(|model| !MODELS.contains(&model)) {
+    let model = checkpoint.config.and_then(|config| config.model_type());
+    if model.is_none_or(|model| !MODELS.contains(&&*model)) {
         return Ok(vec![]);
     }
     let mut modules = vec![];

@@ -29,14 +29,24 @@ struct Fp8Module {
 /// Which weights share a scale.
 #[derive(Clone, Copy, Debug)]
 struct Blocks {
-    /// Rows and columns of the weight, all its matrices together.
-    shape: (usize, usize),
+    /// What shares one, for people.
+    what: What,
     /// Rows of one matrix.
     matrix: usize,
     /// Rows and columns that share a scale.
     block: [usize; 2],
     /// Weights are divided by them.
     divide: bool,
+}
+
+/// What shares a scale. A file may hold very many weights, and shapes would take more.
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Tensor,
+    Matrix,
+    Row,
+    Groups,
+    Blocks,
 }
 
 /// The most weights without scales. A header takes little more for each than its name, and a model
@@ -204,8 +214,15 @@ impl<'a> Scaled<'a> {
             (_, Some([a, b] | [a, 1, b, 1])) => (rows, self.tiles([*a, *b], &said)?),
             _ => return Err(self.disagrees(&said)),
         };
+        let what = match r {
+            _ if r >= stack * rows && c >= cols => What::Tensor,
+            1 if c >= cols => What::Row,
+            _ if r >= rows && c >= cols => What::Matrix,
+            1 => What::Groups,
+            _ => What::Blocks,
+        };
         Ok(Blocks {
-            shape: ((stack * rows) as usize, cols as usize),
+            what,
             matrix: matrix.max(1) as usize,
             block: [r.max(1) as usize, c.max(1) as usize],
             divide: self.divide()?,
@@ -279,15 +296,15 @@ impl<'a> Scaled<'a> {
 
 impl Scheme for Fp8Module {
     fn description(&self) -> String {
-        let Some(Blocks { shape: (rows, cols), matrix, block: [r, c], divide }) = self.scales else {
+        let Some(Blocks { what, block: [r, c], divide, .. }) = self.scales else {
             return "FP8, 8 bits, no scale".into();
         };
-        let scales = match r {
-            _ if r >= rows && c >= cols => "one scale".into(),
-            1 if c >= cols => "a scale a row".into(),
-            _ if r >= matrix && c >= cols => "a scale a matrix".into(),
-            1 => format!("groups of {c}"),
-            _ => format!("blocks of {r} x {c}"),
+        let scales = match what {
+            What::Tensor => "one scale".into(),
+            What::Matrix => "a scale a matrix".into(),
+            What::Row => "a scale a row".into(),
+            What::Groups => format!("groups of {c}"),
+            What::Blocks => format!("blocks of {r} x {c}"),
         };
         format!("FP8, 8 bits, {scales}{}", if divide { " that divides" } else { "" })
     }

@@ -7,8 +7,8 @@
 //! `quantization` of the config.json says groups, bits and mode, and single modules may have others
 //! under their names.
 
+use super::config::Lenient;
 use super::view::{Checkpoint, Convention};
-use crate::error::Result;
 use crate::file::container::tensors::{Files, Module, Scheme, TensorInfo};
 use crate::format::factored::Factored;
 use crate::format::fp8::{self, Fp8, Scales, fp8_e4m3};
@@ -17,7 +17,9 @@ use crate::format::microscale::nvfp4_global::{Global, Nvfp4};
 use crate::format::uniform::{CodeRows, Columns, More, Uniform};
 use crate::format::{self, Format, Storage, affine};
 use crate::tensor::PackedTensor;
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 pub(crate) const CONVENTION: Convention =
@@ -63,39 +65,92 @@ struct Mlx {
     group: usize,
 }
 
-/// What the settings say of a module.
-#[derive(Clone, Debug, Default)]
+/// A config.json, as far as it tells this convention.
+#[derive(Debug, Default, serde::Deserialize)]
+struct ConfigJson {
+    quantization: Option<Settings>,
+    quantization_config: Option<Settings>,
+}
+
+/// What is said of all modules, and of single ones by their names beside that.
+#[derive(Debug, Default)]
+struct Settings {
+    all: Told,
+    modules: HashMap<String, Told>,
+}
+
+/// What is said of a module.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
 struct Told {
+    #[serde(rename = "group_size")]
     group: Option<u64>,
     bits: Option<u64>,
     mode: Option<String>,
 }
 
-impl Told {
-    /// Those of this module: its own, or those of the file.
-    fn of(checkpoint: &Checkpoint, module: &str) -> Self {
-        let config = checkpoint.config.map(|config| config.value());
-        let key = |name| config.and_then(|c| c.get(name)).and_then(Value::as_object);
-        let Some(all) = key("quantization").or_else(|| key("quantization_config")) else {
-            return Self::default();
-        };
-        let own = all.get(module).and_then(Value::as_object);
-        let values = own.unwrap_or(all);
-        let number = |name| values.get(name).or_else(|| all.get(name)).and_then(Value::as_u64);
-        // A module's settings without a mode are affine, whatever the file's is.
-        let mode = values.get("mode").and_then(Value::as_str).unwrap_or("affine");
-        Self { group: number("group_size"), bits: number("bits"), mode: Some(mode.to_lowercase()) }
+impl<'de> Deserialize<'de> for Settings {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        value.deserialize_map(SettingsVisitor)
     }
 }
 
-fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
-    let mut modules = vec![];
-    for (codes, stem) in checkpoint.named("weight").filter(|(codes, _)| codes.dtype.name() == "U32") {
-        if let Some(scales) = checkpoint.beside(stem, "scales") {
-            modules.push(Parts { checkpoint, stem, codes, scales }.module()?);
+struct SettingsVisitor;
+
+impl<'de> Visitor<'de> for SettingsVisitor {
+    type Value = Settings;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of settings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Settings, A::Error> {
+        let mut settings = Settings::default();
+        while let Some(name) = map.next_key::<String>()? {
+            match &*name {
+                "group_size" => settings.all.group = map.next_value::<Lenient<u64>>()?.0,
+                "bits" => settings.all.bits = map.next_value::<Lenient<u64>>()?.0,
+                "mode" => settings.all.mode = map.next_value::<Lenient<String>>()?.0,
+                _ => {
+                    if let Some(told) = map.next_value::<Lenient<Told>>()?.0 {
+                        settings.modules.insert(name, told);
+                    }
+                }
+            }
+        }
+        Ok(settings)
+    }
+}
+
+impl Settings {
+    fn of(checkpoint: &Checkpoint) -> crate::error::Result<Option<Self>> {
+        let Some(config) = checkpoint.config else { return Ok(None) };
+        let json = config.parse::<ConfigJson>()?;
+        Ok(json.quantization.or(json.quantization_config))
+    }
+
+    /// Those of this module: its own, or those of the file.
+    fn told(&self, module: &str) -> Told {
+        let own = self.modules.get(module);
+        // A module's settings without a mode are affine, whatever the file's is.
+        let mode = own.unwrap_or(&self.all).mode.as_deref().unwrap_or("affine").to_lowercase();
+        Told {
+            group: own.and_then(|own| own.group).or(self.all.group),
+            bits: own.and_then(|own| own.bits).or(self.all.bits),
+            mode: Some(mode),
         }
     }
-    Ok(modules)
+}
+
+fn modules(checkpoint: &Checkpoint) -> crate::error::Result<Vec<TensorInfo>> {
+    let codes = checkpoint.named("weight").filter(|(codes, _)| codes.dtype.name() == "U32");
+    let scaled = codes.filter_map(|(codes, stem)| Some((codes, stem, checkpoint.beside(stem, "scales")?)));
+    let scaled: Vec<_> = scaled.collect();
+    let settings = if scaled.is_empty() { None } else { Settings::of(checkpoint)? };
+    let module = |(codes, stem, scales): (_, &str, _)| {
+        let told = settings.as_ref().map(|all| all.told(stem.strip_suffix('.').unwrap_or(stem)));
+        Parts { checkpoint, stem, codes, scales }.module(&told.unwrap_or_default())
+    };
+    scaled.into_iter().map(module).collect()
 }
 
 /// The tensors of one weight.
@@ -107,13 +162,12 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    fn module(&self) -> Result<TensorInfo> {
+    fn module(&self, told: &Told) -> crate::error::Result<TensorInfo> {
         let files = self.checkpoint.files;
         let name = format!("{}weight", self.stem);
         let biases = self.checkpoint.beside(self.stem, "biases");
         let global = self.checkpoint.beside(self.stem, "global_scale");
         let parts = [Some(self.codes), Some(self.scales), biases, global];
-        let told = Told::of(self.checkpoint, self.stem.strip_suffix('.').unwrap_or(self.stem));
         let ([outer @ .., words], [its_outer @ .., groups]) = (&self.codes.shape[..], &self.scales.shape[..])
         else {
             return Err(files.malformed(self.codes, "a matrix belongs here, it is a scalar"));
@@ -126,11 +180,11 @@ impl Parts<'_> {
             return Err(files.malformed(self.scales, problem));
         }
         let found = match self.scales.dtype.name() {
-            "U8" => microscaled(&told, *words, *groups),
-            _ => affine(&told, *words, *groups),
+            "U8" => microscaled(told, *words, *groups),
+            _ => affine(told, *words, *groups),
         };
         let Some((mode, group)) = found else {
-            return Ok(self.checkpoint.unsupported(name, &parts, contradiction(&told, *words, *groups)));
+            return Ok(self.checkpoint.unsupported(name, &parts, contradiction(told, *words, *groups)));
         };
         match (mode, biases, global) {
             (Mode::Affine { .. }, Some(biases), None) => {
@@ -217,7 +271,7 @@ impl Scheme for Mlx {
         format!("MLX {mode}, groups of {}", self.group)
     }
 
-    fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
+    fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> crate::error::Result<PackedTensor> {
         let &Self { mode, shape: shape @ [rows, cols], group } = self;
         let codes = files.bytes(parts[0])?;
         let row_bytes = codes.len() / rows.max(1);
