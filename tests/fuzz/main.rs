@@ -69,10 +69,12 @@ fn some(random: &mut Random, mut mutate: impl FnMut(&mut Random)) {
 
 /// Every type of tensor and of metadata.
 fn gguf(random: &mut Random) -> Files {
-    static SEED: &[u8] = include_bytes!("../golden/gguf_files/types_align32.gguf");
+    static TYPES: &[u8] = include_bytes!("../golden/gguf_files/types_align32.gguf");
+    static SCALES: &[u8] = include_bytes!("../golden/hub/gguf-nvfp4-scale/attn_k.gguf");
+    let seed = [TYPES, TYPES, SCALES][below(random, 3)];
     // Headers are more often read than weights.
-    let header = SEED.len() / 2;
-    let mut bytes = SEED.to_vec();
+    let header = seed.len() / 2;
+    let mut bytes = seed.to_vec();
     some(random, |random| match below(random, 4) {
         0 => mutate::bytes(random, &mut bytes),
         _ => {

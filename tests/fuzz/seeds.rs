@@ -101,7 +101,127 @@ pub fn conventions() -> Vec<Checkpoint> {
         modelopt(),
         hqq(4, tensor("a.W_q", "U8", &[2, 16], codes(32))),
         hqq(3, tensor("a.W_q", "I32", &[1, 16], codes(64))),
+        hqq_down(),
+        planes(),
+        auto_round("auto_round"),
+        auto_round("auto_round:auto_awq"),
+        gemv_fast(),
+        fp8("weight_scale_inv", &[6], json!({"quant_method": "fp8", "weight_scale_semantics": "inverse"})),
+        mlx(
+            json!({"group_size": 32, "bits": 5, "mode": "affine", "b": {"bits": 2, "group_size": 64}}),
+            10,
+            "F16",
+        ),
+        mlx(json!({"group_size": 32, "bits": 4, "mode": "mxfp4"}), 8, "U8"),
+        mlx(json!({"group_size": 32, "bits": 8, "mode": "mxfp8"}), 16, "U8"),
+        mlx(json!({"group_size": 16, "bits": 4, "mode": "nvfp4"}), 4, "U8"),
+        modelopt_int4(),
+        modelopt_mxfp4(),
+        torchao(),
+        conv1d(),
     ]
+}
+
+/// HQQ whose groups run down the rows.
+fn hqq_down() -> Checkpoint {
+    checkpoint(
+        json!({"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 16, "axis": 0}}}),
+        vec![
+            tensor("a.W_q", "U8", &[8, 6], codes(48)),
+            tensor("a.scale", "F16", &[1, 6], halves(6)),
+            tensor("a.zero", "F16", &[1, 6], halves(6)),
+            tensor("a.shape", "I64", &[2], longs(&[8, 12])),
+        ],
+    )
+}
+
+/// GPTQ of 5 bits in planes.
+fn planes() -> Checkpoint {
+    checkpoint(
+        json!({"quant_method": "gptq", "bits": 5, "group_size": 32, "sym": false, "checkpoint_format": "gptq_p", "meta": {"quantizer": ["gptqmodel:7.7.0"]}}),
+        vec![
+            tensor("a.qweight", "I32", &[10, 32], codes(1280)),
+            tensor("a.qzeros", "I32", &[2, 5], codes(40)),
+            tensor("a.scales", "F16", &[2, 32], halves(64)),
+        ],
+    )
+}
+
+fn auto_round(packing: &str) -> Checkpoint {
+    let mut seed = if packing.ends_with("awq") { awq("gemm", [[64, 2], [2, 2], [2, 16]]) } else { gptq() };
+    seed.config["quantization_config"] = json!({
+        "quant_method": "auto-round", "packing_format": packing, "bits": 4, "group_size": 16, "sym": false,
+        "data_type": "int", "extra_config": {"a": {"group_size": 32}, "b": {"bits": 16, "data_type": "float"}},
+    });
+    seed.tensors.retain(|t| t.name != "a.g_idx");
+    seed
+}
+
+fn gemv_fast() -> Checkpoint {
+    checkpoint(
+        json!({"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": true, "version": "gemv_fast"}),
+        vec![
+            tensor("a.qweight", "I16", &[2, 64], codes(256)),
+            tensor("a.scales", "F16", &[32, 8], halves(256)),
+            tensor("a.qzeros", "F16", &[32, 8], halves(256)),
+        ],
+    )
+}
+
+/// Two matrices of three rows and 64 columns, in groups of 32, or 16 of two words.
+fn mlx(settings: Value, words: u64, scale: &'static str) -> Checkpoint {
+    let scales = if scale == "U8" { vec![0x38; 12] } else { halves(12) };
+    let mut tensors = vec![
+        tensor("a.weight", "U32", &[2, 3, words], codes(24 * words)),
+        tensor("a.scales", scale, &[2, 3, 2], scales),
+    ];
+    match (scale, words) {
+        ("F16", _) => tensors.push(tensor("a.biases", "F16", &[2, 3, 2], halves(12))),
+        (_, 4) => tensors.push(tensor("a.global_scale", "F32", &[2], floats(2))),
+        _ => {}
+    }
+    Checkpoint { tensors, config: json!({"model_type": "llama", "quantization": settings}) }
+}
+
+fn modelopt_int4() -> Checkpoint {
+    checkpoint(
+        json!({"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}),
+        vec![
+            tensor("a.weight", "U8", &[2, 16], codes(32)),
+            tensor("a.weight_scale", "F32", &[4, 2], floats(8)),
+            tensor("a.pre_quant_scale", "BF16", &[16], halves(16)),
+        ],
+    )
+}
+
+fn modelopt_mxfp4() -> Checkpoint {
+    checkpoint(
+        json!({"quant_method": "modelopt", "quant_algo": "MXFP4"}),
+        vec![
+            tensor("a.weight", "U8", &[2, 32], codes(64)),
+            tensor("a.weight_scale", "U8", &[2, 2], vec![127; 4]),
+        ],
+    )
+}
+
+fn torchao() -> Checkpoint {
+    checkpoint(
+        json!({"quant_method": "torchao"}),
+        vec![
+            tensor("a._weight_qdata", "I8", &[2, 8], codes(16)),
+            tensor("a._weight_scale", "F32", &[2, 1], floats(2)),
+        ],
+    )
+}
+
+fn conv1d() -> Checkpoint {
+    Checkpoint {
+        tensors: vec![
+            tensor("h.0.attn.c_attn.weight", "F16", &[2, 6], halves(12)),
+            tensor("h.0.attn.c_attn.bias", "F16", &[6], halves(6)),
+        ],
+        config: json!({"model_type": "gpt2"}),
+    }
 }
 
 fn gptq() -> Checkpoint {
