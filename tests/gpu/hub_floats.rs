@@ -109,6 +109,15 @@ fn refused(tensors: &Tensors, settings: &Value, tensor: &str, words: &[&str]) {
     }
 }
 
+/// Opening must go well, and the weight must be of a scheme that is not supported, with these words.
+#[track_caller]
+fn unsupported(tensors: &Tensors, settings: &Value, weight: &str, words: &[&str]) {
+    let model = checkpoint(tensors, settings).unwrap_or_else(|e| panic!("{e}"));
+    let error = model.find(weight).and_then(|info| model.tensor(info)).map(drop).expect_err("no numbers");
+    assert!(matches!(error, Error::UnsupportedFormat { .. }), "{error}");
+    assert!(words.iter().all(|word| error.to_string().contains(word)), "{error}: {words:?}");
+}
+
 /// Tensors, one of them with another type and shape.
 fn changed(tensors: &Tensors, name: &str, dtype: Dtype, shape: &[usize]) -> Tensors {
     let mut all = tensors.clone();
@@ -382,7 +391,7 @@ mod fp8 {
             all
         };
         for name in ["a.weights_scaling_factor", "a.weight.scale", "a.block_scale", "a.SCALES"] {
-            refused(&beside(name), &no, w, &[name, "F8_E4M3"]);
+            unsupported(&beside(name), &no, w, &[name, "F8_E4M3"]);
         }
         for name in ["a.input_scale", "a.activation_scale", "a.k_scale", "a.output_scale", "b.scale"] {
             assert!(checkpoint(&beside(name), &no).is_ok(), "{name}");
@@ -397,10 +406,10 @@ mod fp8 {
         );
         let mut smooth = rows.clone();
         smooth.push(("a.pre_quant_scale".into(), Dtype::F32, vec![256], vec![0; 1024]));
-        refused(&smooth, &no, "a.pre_quant_scale", &["activations", "not supported"]);
+        unsupported(&smooth, &no, "a.weight", &["pre_quant_scale", "activations", "not supported"]);
         // A layer saved alone.
         smooth.iter_mut().for_each(|t| t.0 = t.0.trim_start_matches("a.").to_owned());
-        refused(&smooth, &no, "pre_quant_scale", &["activations", "not supported"]);
+        unsupported(&smooth, &no, "weight", &["pre_quant_scale", "activations", "not supported"]);
     }
 
     /// The names of DeepSeek's newer files, and groups of which one size of several fits.
@@ -767,7 +776,7 @@ mod float4 {
         refused(&without(&good, s), &no, w, &["lacks `packed.weight_scale`"]);
         refused(&without(&good, w), &no, g, &["lacks `packed.weight`"]);
         refused(&changed(&good, w, Dtype::F8_E4M3, &[64, 128]), &no, w, &["U8", "F8_E4M3"]);
-        refused(&changed(&good, s, Dtype::F32, &[64, 16]), &no, s, &["F8_E4M3", "F32"]);
+        unsupported(&changed(&good, s, Dtype::F32, &[64, 16]), &no, w, &["ModelOpt", "weight_scale_2"]);
         refused(&changed(&good, g, Dtype::F32, &[64]), &no, g, &["1 scale", "[64]"]);
     }
 }
@@ -842,8 +851,8 @@ mod hqq {
         let (w, s) = ("packed.W_q", "packed.scale");
         refused(&lie("nbits", 8), &Value::Null, w, &["8 bits", "16384 bytes", "8192"]);
         refused(&lie("group_size", 32), &Value::Null, s, &["groups of 32", "256 scales", "64"]);
-        refused(&lie("axis", 0), &Value::Null, s, &["axis 0"]);
-        refused(&lie("quant_zero", 1), &Value::Null, "packed.quant_zero", &["quantized"]);
+        refused(&lie("axis", 0), &Value::Null, s, &["[1, 256]", "[256, 1]"]);
+        unsupported(&lie("quant_zero", 1), &Value::Null, "packed.weight", &["HQQ", "quantized"]);
     }
 
     /// Codes of these bits, packed by the rule, and the weights that they stand for.
@@ -951,21 +960,21 @@ mod hqq {
         refused(&changed(&good, s, Dtype::F64, &[256, 1]), &no, s, &["F32 or F16 or BF16", "F64"]);
         let both = |shape: &[usize]| changed(&changed(&good, s, Dtype::F32, shape), z, Dtype::F32, shape);
         refused(&both(&[256]), &no, s, &["[256, 1]", "[256]"]);
-        refused(&both(&[1, 256]), &no, s, &["axis 0"]);
+        refused(&both(&[1, 256]), &no, w, &["[32, 256]", "[128, 64]"]);
         refused(&both(&[255, 1]), &no, s, &["64 x 256", "255 groups"]);
         refused(&both(&[512, 1]), &no, w, &["[256, 32]", "[128, 64]"]);
         refused(
             &changed(&good, w, Dtype::U8, &[127, 64]),
             &no,
             w,
-            &["256 groups of 64", "1 to 4 or 8 bits", "8128 of U8"],
+            &["256 rows of 64", "1 to 4 or 8 bits", "8128 of U8"],
         );
         refused(&changed(&good, w, Dtype::U8, &[64, 128]), &no, w, &["[128, 64]", "[64, 128]"]);
         refused(&changed(&good, w, Dtype::I64, &[128, 8]), &no, w, &["U8 or I32", "I64"]);
         refused(&good, &settings(3.0, json!(64), 1), w, &["3 bits", "6656", "8192"]);
         refused(&good, &settings(9.0, json!(64), 1), w, &["9 bits", "no whole number"]);
         refused(&good, &settings(4.0, json!(128), 1), s, &["groups of 128", "256 scales", "64"]);
-        refused(&good, &settings(4.0, json!(64), 0), s, &["axis 0"]);
+        refused(&good, &settings(4.0, json!(64), 0), s, &["[1, 256]", "[256, 1]"]);
         for dims in [&[0i64, 256][..], &[-64, 256], &[1 << 40, 256]] {
             let mut lie = good.clone();
             lie[3].3 = i64s(dims);
@@ -975,16 +984,19 @@ mod hqq {
         lie[3] = ("packed.shape".into(), Dtype::F32, vec![2], stored(&[64.5, 256.0], Dtype::F32));
         refused(&lie, &no, "packed.shape", &["64.5", "no shape of a matrix"]);
         for (name, value, words) in
-            [("nbits", -4, "-4 bits"), ("group_size", -64, "-64"), ("axis", -1, "axis -1")]
+            [("nbits", -4, "-4 bits"), ("group_size", -64, "-64"), ("axis", -1, "neither 0 nor 1")]
         {
             let mut lie = good.clone();
             lie.push((format!("packed.{name}"), Dtype::I64, vec![], i64s(&[value])));
-            refused(&lie, &no, if name == "nbits" { w } else { s }, &[words]);
+            match name {
+                "axis" => unsupported(&lie, &no, "packed", &[words]),
+                _ => refused(&lie, &no, if name == "nbits" { w } else { s }, &[words]),
+            }
         }
         let mut lie = good.clone();
         lie[3].3 = i64s(&[63, 256]);
-        refused(&lie, &no, s, &["groups of 63", "rows of 256"]);
+        unsupported(&lie, &no, "packed", &["groups of 63", "rows of 256"]);
         let (tensors, _) = made(4, (6, 96), 64, Dtype::F32);
-        refused(&tensors, &no, s, &["groups of 64", "rows of 96"]);
+        unsupported(&tensors, &no, "packed", &["groups of 64", "rows of 96"]);
     }
 }

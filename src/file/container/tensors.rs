@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::file::container::source::Source;
 use crate::file::container::stored::{DType, UNSUPPORTED};
 use crate::file::names::{NameIndex, hint, shown};
-use crate::format::{self, Format};
+use crate::format::Format;
 use crate::linear::OutlierColumns;
 use crate::tensor::PackedTensor;
 use bytes::Bytes;
@@ -175,7 +175,7 @@ impl Scheme for Unsupported {
         Err(Error::UnsupportedFormat {
             tensor: shown(name),
             format: self.scheme.clone(),
-            supported: format::names(),
+            supported: "the schemes of docs/checkpoints.md".into(),
         })
     }
 }

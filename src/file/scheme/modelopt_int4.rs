@@ -25,14 +25,13 @@ struct Int4 {
 }
 
 fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
-    if !checkpoint.settings.is_of(&["modelopt"]) {
-        return Ok(vec![]);
-    }
+    let ours = checkpoint.settings.is_of(&["modelopt"]);
     let mut modules = vec![];
     for (codes, stem) in checkpoint.named("weight").filter(|(codes, _)| codes.dtype.name() == "U8") {
         let Some(scale) = checkpoint.beside(stem, "weight_scale") else { continue };
-        // Bytes are scales of floats.
-        if ["F32", "F16", "BF16"].contains(&scale.dtype.name()) {
+        // Bytes are scales of floats, and a second scale is no other tool's.
+        let is_integers = ["F32", "F16", "BF16"].contains(&scale.dtype.name());
+        if is_integers && (ours || checkpoint.beside(stem, "weight_scale_2").is_some()) {
             modules.push(module(checkpoint, stem, codes, scale)?);
         }
     }
@@ -46,7 +45,9 @@ fn module(checkpoint: &Checkpoint, stem: &str, codes: &TensorInfo, scale: &Tenso
     let algorithm = checkpoint.settings.quant_algo();
     let other = checkpoint.beside(stem, "weight_scale_2");
     if other.is_some() || algorithm.is_some_and(|algorithm| !["w4a16_awq", "int4_awq"].contains(&algorithm)) {
-        let scheme = format!("ModelOpt, quant_algo `{}`", shown(algorithm.unwrap_or_default()));
+        let second = if other.is_some() { " with `weight_scale_2`" } else { "" };
+        let algorithm = algorithm.unwrap_or("not said");
+        let scheme = format!("integers of ModelOpt{second} (quant_algo: {})", shown(algorithm));
         return Ok(checkpoint.unsupported(name, &[Some(codes), Some(scale), before, other], scheme));
     }
     let [half, cols] = files.matrix(codes)?;

@@ -150,7 +150,18 @@ fn listed(mut modules: Vec<TensorInfo>, stored: &mut [TensorInfo], uses: &[Use])
 fn codes_of(checkpoint: &Checkpoint, scheme: &str) -> Vec<TensorInfo> {
     let is_plain = |t: &TensorInfo| ["F64", "F32", "F16", "BF16"].contains(&t.dtype.name());
     let codes = checkpoint.table.list.iter().filter(|t| t.shape.len() > 1 && !is_plain(t));
-    codes.map(|t| checkpoint.unsupported(t.name.clone(), &[Some(t)], scheme.into())).collect()
+    codes.map(|t| checkpoint.unsupported(weight_of(checkpoint, t), &[Some(t)], scheme.into())).collect()
+}
+
+/// The name of the weight that codes stand for: that of their module where they have one of a
+/// convention's names, so that whoever asks for the weight finds it.
+fn weight_of(checkpoint: &Checkpoint, tensor: &TensorInfo) -> String {
+    let stem = codes().find_map(|codes| tensor.name.strip_suffix(codes));
+    let stem = stem.filter(|stem| stem.is_empty() || stem.ends_with('.'));
+    match stem.filter(|stem| checkpoint.table.beside(stem, "weight").is_none()) {
+        Some(stem) => format!("{stem}weight"),
+        None => tensor.name.clone(),
+    }
 }
 
 /// Makes weights unsupported whose activations are to be multiplied first, by a scale that their
@@ -182,12 +193,13 @@ fn unknown(checkpoint: &Checkpoint, used: &[Use]) -> Result<Vec<TensorInfo>> {
     let (method, format) = (settings.method(), settings.format().or(settings.version()));
     for tensor in list().filter(|t| codes.contains(&names::last(&t.name))) {
         let scheme = format!(
-            "{} codes of no known scheme (settings: {}, `{}`)",
+            "{} codes `{}` of no known scheme (settings: {}, `{}`)",
             tensor.dtype,
+            shown(&tensor.name),
             shown(method.unwrap_or("no quant_method")),
             shown(format.unwrap_or_default())
         );
-        found.push(checkpoint.unsupported(tensor.name.clone(), &[Some(tensor)], scheme));
+        found.push(checkpoint.unsupported(weight_of(checkpoint, tensor), &[Some(tensor)], scheme));
     }
     Ok(found)
 }

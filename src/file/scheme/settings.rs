@@ -57,7 +57,7 @@ impl QuantizationConfig {
     /// refuses groups of no size, and a threshold of no magnitude.
     pub fn checked(mut self, path: &Path, methods: &[&str]) -> Checked<Self> {
         self.unsupported = match self.method().filter(|method| !methods.contains(method)) {
-            Some(method) => Some(format!("quant_method `{}`", shown(method))),
+            Some(method) => Some(format!("quant_method `{}` (known: {})", shown(method), methods.join(", "))),
             None => (self.is_marlin_format == Some(true)).then(|| "Marlin (is_marlin_format)".into()),
         };
         let ways = self.ways().filter_map(|way| way.group_size);
