@@ -18,3 +18,4 @@ mod hub;
 #[path = "../common/hub.rs"]
 mod hub_cases;
 mod readme;
+mod schemes;

@@ -14,7 +14,7 @@ pub(crate) const CONVENTION: Convention = Convention { methods: &[], codes: &[],
 
 /// Models that have them, as their config.json names them. Those of gpt_bigcode are of the same
 /// names and no Conv1D.
-const MODELS: [&str; 4] = ["gpt2", "openai-gpt", "imagegpt", "decision_transformer"];
+const MODELS: [&str; 5] = ["clvp", "gpt2", "openai-gpt", "imagegpt", "decision_transformer"];
 
 /// Their modules there.
 const LAYERS: [&str; 4] = ["c_attn", "c_fc", "c_proj", "q_attn"];
