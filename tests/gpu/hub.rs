@@ -1,11 +1,15 @@
 //! Modules as other tools wrote them, on the device: weights to the bit of the CPU's, which
 //! `tests/fast/hub.rs` holds against the tools' own, and products.
 
-use crate::common::report;
+use crate::common::{Raw, report, write_tensors};
 use crate::device::{one_or_both, pipelines};
 use crate::hub_cases::Case;
 use qmatmul::check::{self, NMSE_F32, compare, compare_bits};
+use qmatmul::file::gguf_write::{self, NewTensor};
+use qmatmul::file::{DType, Model, OpenOptions};
+use qmatmul::format;
 use qmatmul::kernel::{MatmulOptions, reference};
+use safetensors::Dtype;
 
 #[test]
 fn every_module_multiplies() {
@@ -24,6 +28,103 @@ fn every_module_multiplies() {
                 done += 1;
                 if !comparison.passed {
                     failures.push(format!("{} on {}: {what}: {comparison}", case.name, variant.name));
+                }
+            }
+        }
+    }
+    report(&failures, done);
+}
+
+/// A factor lies in a plane of its own, or in the last word of one of four.
+#[test]
+fn factors_fit_every_number_of_planes() {
+    let _stated = pipelines(20);
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().join("model.gguf");
+    let (mut failures, mut done) = (vec![], 0);
+    for (i, format) in [format::F32, format::Q4_0, format::Q6_K, format::IQ3_S].into_iter().enumerate() {
+        // Rows end inside a tile, and two matrices have their own factors.
+        let (shape, factors) = ([2usize, 37, 256], [0.37f32, -3e-4]);
+        let plain = check::random_tensor("a.weight", format, 74, 256, 5).expect("finite");
+        let tensor = |name: &str, format, shape: &[usize]| NewTensor {
+            name: name.into(),
+            dtype: DType::Supported(format),
+            shape: shape.iter().map(|dim| *dim as u64).collect(),
+        };
+        let new = [tensor("a.weight", format, &shape), tensor("a.scale", format::F32, &[2])];
+        let mut entries = gguf_write::Entries::new();
+        entries.set_str("general.architecture", "none");
+        gguf_write::write(&path, &entries, &new, |i, sink| match i {
+            0 => sink.put(&plain.data()),
+            _ => sink.put(&factors.map(f32::to_le_bytes).concat()),
+        })
+        .expect("room");
+        let model = Model::open(&path, &OpenOptions { mmap: false }).expect("valid");
+        let packed = model.find("a").and_then(|info| model.tensor(info)).expect("valid");
+        let want: Vec<f32> =
+            plain.dequantize().iter().enumerate().map(|(i, w)| w * factors[i / (37 * 256)]).collect();
+        assert!(compare_bits(&packed.dequantize(), &want).passed, "{}", format.name);
+        let x = check::activations(3 * 256, 7);
+        let y = reference::matmul(&packed, &x).expect("shapes fit");
+        for variant in one_or_both(i) {
+            let runtime = variant.runtime();
+            let w = runtime.upload(&packed).expect("small");
+            let bits = compare_bits(&runtime.dequantize(&w).expect("small"), &want);
+            let product = compare(&runtime.matmul(&w, &x).expect("small"), &y, NMSE_F32);
+            for (what, comparison) in [("dequantize", bits), ("matmul", product)] {
+                done += 1;
+                if !comparison.passed {
+                    failures.push(format!("{} on {}: {what}: {comparison}", format.name, variant.name));
+                }
+            }
+        }
+    }
+    report(&failures, done);
+}
+
+/// Groups that run down the rows: of whole rows, of parts of them, and of neither.
+#[test]
+fn groups_of_hqq_run_down_the_rows() {
+    let _stated = pipelines(20);
+    let (mut failures, mut done) = (vec![], 0);
+    for (i, (rows, cols, group)) in [(16, 96, 16), (32, 40, 16), (8, 100, 16)].into_iter().enumerate() {
+        let cells = rows * cols / group;
+        let codes: Vec<u8> = (0..rows * cols / 2).map(|i| (i * 37 + 11) as u8).collect();
+        let halves = |of: fn(usize) -> f32| -> Vec<u8> {
+            (0..cells).flat_map(|i| half::f16::from_f32(of(i)).to_le_bytes()).collect()
+        };
+        let (scales, zeros) = (halves(|i| (1 + i % 7) as f32 / 16.0), halves(|i| (i % 5) as f32 + 5.5));
+        let shape: Vec<u8> = [rows, cols].iter().flat_map(|dim| (*dim as i64).to_le_bytes()).collect();
+        let tensors: Vec<Raw> = vec![
+            ("a.W_q".into(), Dtype::U8, vec![group / 2, cells], codes.clone()),
+            ("a.scale".into(), Dtype::F16, vec![1, cells], scales),
+            ("a.zero".into(), Dtype::F16, vec![1, cells], zeros),
+            ("a.shape".into(), Dtype::I64, vec![2], shape),
+        ];
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        write_tensors(&dir.path().join("model.safetensors"), &tensors);
+        let model = Model::open(dir.path(), &OpenOptions { mmap: false }).expect("valid");
+        let packed = model.find("a").and_then(|info| model.tensor(info)).expect("valid");
+        // The high nibbles are the first half of the rows of the matrix [group, cells].
+        let weight = |at: usize| {
+            let (line, cell) = (at / cells, at % cells);
+            let byte = codes[line % (group / 2) * cells + cell];
+            let code = if line < group / 2 { byte >> 4 } else { byte & 15 };
+            (f32::from(code) - ((cell % 5) as f32 + 5.5)) * ((1 + cell % 7) as f32 / 16.0)
+        };
+        let want: Vec<f32> = (0..rows * cols).map(weight).collect();
+        assert!(compare_bits(&packed.dequantize(), &want).passed, "{rows} x {cols}");
+        let x = check::activations(2 * cols, 7);
+        let y = reference::matmul(&packed, &x).expect("shapes fit");
+        for variant in one_or_both(i) {
+            let runtime = variant.runtime();
+            let w = runtime.upload(&packed).expect("small");
+            let bits = compare_bits(&runtime.dequantize(&w).expect("small"), &want);
+            let product = compare(&runtime.matmul(&w, &x).expect("small"), &y, NMSE_F32);
+            for (what, comparison) in [("dequantize", bits), ("matmul", product)] {
+                done += 1;
+                if !comparison.passed {
+                    failures.push(format!("{rows} x {cols} on {}: {what}: {comparison}", variant.name));
                 }
             }
         }
