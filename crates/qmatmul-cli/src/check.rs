@@ -13,7 +13,7 @@ use qmatmul::error::{Error, Result, shown};
 use qmatmul::file::{Model, TensorInfo, output};
 use qmatmul::gpu::{Runtime, TuningCache};
 use qmatmul::kernel::Activations;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -95,7 +95,10 @@ impl Check {
             tensors.into_iter().partition(|info| info.dtype.format().is_some());
         if known.is_empty() {
             let file = file.display().to_string();
-            return Err(Error::Argument(format!("{file} holds no tensor in a supported format")));
+            let names: BTreeSet<_> = unknown.iter().filter_map(|info| info.unsupported()).collect();
+            let names: Vec<_> = names.iter().take(MOST_NAMED).map(|name| shown(name)).collect();
+            let stored = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
+            return Err(Error::Argument(format!("{file} holds no tensor in a supported format{stored}")));
         }
         let (model, adapters, batches): (&Model, _, _) = (&model, &adapters[..], &self.n.0[..]);
         let stored = |info| Subject::Stored(Stored { model, info, adapters, batches });
@@ -210,8 +213,9 @@ impl<'a> Checked<'a> {
     /// Names of what was not checked, or not all of it, and why.
     fn not_checked(&self) -> BTreeMap<&str, String> {
         let failed = self.failed.iter().map(|(name, error)| (&**name, error.to_string()));
-        let unsupported =
-            |t: &&'a TensorInfo| (&*t.name, format!("its type {} is not supported", t.dtype.name()));
+        let unsupported = |t: &&'a TensorInfo| {
+            (&*t.name, format!("{} is not supported", t.unsupported().unwrap_or_default()))
+        };
         let others = [
             (strs(&self.unreached), "the device was gone"),
             (self.unmultiplied(), "not multiplied: its weights are not finite"),
@@ -248,7 +252,7 @@ impl<'a> Checked<'a> {
 
     /// What was wrong, and what is missing.
     fn describe(&self, common: &Common) {
-        let with_type = |t: &&TensorInfo| format!("{} ({})", t.name, t.dtype.name());
+        let with_type = |t: &&TensorInfo| format!("{} ({})", t.name, t.unsupported().unwrap_or_default());
         let unsupported: Vec<_> = self.unsupported.iter().map(with_type).collect();
         for (what, names) in [
             ("not checked, format not supported", strs(&unsupported)),

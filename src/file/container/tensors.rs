@@ -55,6 +55,13 @@ impl TensorInfo {
         self.rows() * self.cols()
     }
 
+    /// How it is stored, where there is no decoder for it: the name of the scheme, or of the type.
+    pub fn unsupported(&self) -> Option<String> {
+        let scheme = || self.module.as_ref().and_then(|module| module.scheme.unsupported());
+        let missing = self.dtype.format().is_none();
+        missing.then(|| scheme().unwrap_or(self.dtype.name()).to_owned())
+    }
+
     /// Bits per weight, scales included: of the format, or what a module takes.
     pub fn bits_per_weight(&self) -> f64 {
         match self.module {
@@ -143,6 +150,11 @@ pub(crate) trait Scheme: std::fmt::Debug + Send + Sync {
     /// The weight of this name, made of these parts.
     fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor>;
 
+    /// The name of the scheme where it is not supported.
+    fn unsupported(&self) -> Option<&str> {
+        None
+    }
+
     /// True if the first part is a weight by itself, as any file may hold it: it can be copied.
     fn is_stored_alone(&self) -> bool {
         false
@@ -169,6 +181,10 @@ struct Unsupported {
 impl Scheme for Unsupported {
     fn description(&self) -> String {
         format!("{}: not supported", self.scheme)
+    }
+
+    fn unsupported(&self) -> Option<&str> {
+        Some(&self.scheme)
     }
 
     fn load(&self, name: &str, _parts: &[&TensorInfo], _files: &Files) -> Result<PackedTensor> {
