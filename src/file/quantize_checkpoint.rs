@@ -76,9 +76,9 @@ pub fn quantize_checkpoint(
 /// more.
 fn make_folder(model: &Model, out: &Path, others: &[OsString], config: &str) -> Result<bool> {
     let parent = out.parent().unwrap_or(Path::new(""));
-    fs::create_dir_all(parent).map_err(Error::io("creating", out))?;
+    fs::create_dir_all(parent).map_err(Error::output("creating", out))?;
     let is_new = fs::create_dir(out).is_ok();
-    fs::create_dir_all(out).map_err(Error::io("creating", out))?;
+    fs::create_dir_all(out).map_err(Error::output("creating", out))?;
     let checked = check_target(model, out, others, config);
     if checked.is_err() && is_new {
         let _ = fs::remove_dir(out);
@@ -221,7 +221,7 @@ impl Job<'_> {
                     continue;
                 }
             };
-            waits.write_all(&part.bytes).map_err(Error::io("writing", "a temporary file"))?;
+            waits.write_all(&part.bytes).map_err(Error::output("writing", "a temporary file"))?;
         }
         Ok(())
     }
@@ -251,7 +251,7 @@ struct Later {
 
 impl Later {
     fn new(folder: &Path) -> Result<Self> {
-        let file = || tempfile::tempfile_in(folder).map_err(Error::io("creating a file in", folder));
+        let file = || tempfile::tempfile_in(folder).map_err(Error::output("creating a file in", folder));
         Ok(Self { halves: file()?, bytes: file()? })
     }
 }

@@ -11,6 +11,7 @@ mod file_bounds;
 #[cfg(unix)]
 mod file_changed;
 mod file_gguf;
+mod file_gguf_split;
 mod file_imatrix;
 mod file_int8;
 mod file_safetensors;

@@ -51,6 +51,8 @@ const MOST_NAMED: usize = 20;
 /// All that was checked.
 #[derive(Default)]
 struct Checked<'a> {
+    /// Those that the model lies in.
+    files: usize,
     outcomes: Vec<Outcome>,
     /// Those of which something was wrong.
     wrong: Vec<&'a Subject<'a>>,
@@ -111,7 +113,8 @@ impl Check {
         subjects: &[Subject],
         unsupported: Vec<&TensorInfo>,
     ) -> Result<Verdict> {
-        let mut checked = Checked { unsupported, ..Checked::default() };
+        let files = subjects.first().map_or(0, Subject::files);
+        let mut checked = Checked { files, unsupported, ..Checked::default() };
         let done = devices::check_all(common, runtime, subjects);
         done.into_iter().zip(subjects).for_each(|(done, subject)| checked.take(subject, done));
         let printed = table(&checked.outcomes).print(common.style);
@@ -149,6 +152,7 @@ impl Check {
         let (not_checked, what) = match checked.failed.len() + checked.unreached.len() {
             0 if checked.skipped().next().is_some() => (String::new(), "for what was compared"),
             0 if !checked.not_checked().is_empty() => (String::new(), "for what was checked"),
+            0 if checked.files > 1 => (String::new(), "for this model"),
             0 if self.file.is_some() => (String::new(), "for this file"),
             0 => (String::new(), "in every format"),
             failed => (format!(", {failed} could not be checked"), "for what was checked"),

@@ -165,6 +165,14 @@ impl Subject<'_> {
         }
     }
 
+    /// The files of the model that it is of; none of random weights.
+    pub fn files(&self) -> usize {
+        match self {
+            Self::Stored(stored) => stored.model.files().len(),
+            Self::Random(_) => 0,
+        }
+    }
+
     /// True if the two are multiplied by the same compiled pipelines, so that one device had better
     /// check both.
     pub fn shares_pipelines(&self, other: &Self) -> bool {

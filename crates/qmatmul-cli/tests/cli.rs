@@ -409,6 +409,42 @@ fn quantize_writes_what_check_accepts() {
     assert!(code == 2 && text.contains("NF4-DQ"), "{text}");
 }
 
+/// Every verb takes any part for the whole, and speaks of the whole.
+#[test]
+fn parts_of_a_model_stand_for_it() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let out = folder.path().join("m.gguf").display().to_string();
+    let quantize = ["quantize", &model(), &out, "--type", "q8_0", "--split-max-size"];
+    output(&[&quantize[..], &["1500K"]].concat());
+    let mut parts: Vec<_> =
+        std::fs::read_dir(folder.path()).expect("the folder").map(|e| e.expect("readable").path()).collect();
+    parts.sort();
+    assert!(
+        parts.len() > 1 && parts.iter().all(|p| p.metadata().expect("there").len() <= 1_500_000),
+        "{parts:?}"
+    );
+    let last = parts.last().expect("some").display().to_string();
+    assert!(last.ends_with(&format!("m-{0:05}-of-{0:05}.gguf", parts.len())), "{last}");
+    for path in [last.clone(), folder.path().display().to_string()] {
+        let done = success(&["inspect", &path, "-o", "md"]);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(
+            said.contains(&format!("a model in {} parts", parts.len())) && said.contains("38 tensors"),
+            "{said}"
+        );
+    }
+    let args = ["check", &last, "--tensors", "*norm*", "-n", "1"];
+    let said = String::from_utf8_lossy(&success(&args).stderr).into_owned();
+    assert!(said.contains("for this model") && !said.contains("for this file"), "{said}");
+    std::fs::remove_file(&parts[0]).expect("it is there");
+    let (code, text) = failure(&["check", &last]);
+    assert!(code == 4 && text.contains("m-00001-of-") && text.contains("is missing"), "{text}");
+    let (code, text) = failure(&[&quantize[..], &["4X"]].concat());
+    assert!(code == 2 && text.contains("4G"), "{text}");
+    let nf4 = ["quantize", &model(), &out, "--type", "nf4", "--split-max-size", "1M"];
+    assert!(matches!(failure(&nf4), (2, text) if text.contains("--split-max-size is for GGUF")));
+}
+
 #[test]
 fn quantize_gives_the_same_files_on_every_device() {
     let folder = TempDir::new().expect("a temporary folder");
