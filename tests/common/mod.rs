@@ -33,13 +33,16 @@ impl Golden {
         let mut all: Vec<Self> = entries
             .map(|e| e.expect("readable folder").path())
             .filter(|p| p.extension().is_some_and(|e| e == "safetensors"))
-            .map(|p| Self {
-                name: p.file_stem().expect("has a name").to_string_lossy().into_owned(),
-                bytes: std::fs::read(&p).expect("readable file"),
-            })
+            .map(|p| Self::file(&p))
             .collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
+    }
+
+    /// One file.
+    pub fn file(path: &Path) -> Self {
+        let name = path.file_stem().expect("has a name").to_string_lossy().into_owned();
+        Self { name, bytes: std::fs::read(path).expect("readable file") }
     }
 
     /// Shape and little-endian bytes of a tensor.

@@ -14,5 +14,6 @@ mod file_gguf;
 mod file_gguf_split;
 mod file_imatrix;
 mod file_int8;
+mod file_lora;
 mod file_safetensors;
 mod readme;

@@ -23,9 +23,9 @@ pub struct Check {
     /// Only tensors whose name matches, as in 'blk.0.*'
     #[arg(long, value_name = "GLOB", value_parser = glob, requires = "file")]
     tensors: Option<GlobMatcher>,
-    /// Only tensors that the adapter in this folder (as PEFT saves it) adds to, by themselves and
-    /// with their bias and what it adds; may be given several times
-    #[arg(long, value_name = "DIR", requires = "file")]
+    /// Only tensors that the adapter in this folder (as PEFT saves it) or GGUF adds to, by
+    /// themselves and with their bias and what it adds; may be given several times
+    #[arg(long, value_name = "DIR|GGUF", requires = "file")]
     lora: Vec<PathBuf>,
     /// Batch sizes
     #[arg(short, default_value = "1,8")]
@@ -88,9 +88,10 @@ impl Check {
             model.refuse_as_output(report)?;
             adapters.iter().try_for_each(|adapter| adapter.refuse_as_output(report))?;
         }
+        let adapters = lora::on(common, &adapters, &model)?;
         let all: Vec<_> = match &adapters[..] {
             [] => model.tensors().iter().collect(),
-            adapters => lora::tensors(&model, adapters)?,
+            adapters => lora::tensors(adapters)?,
         };
         let tensors = select(all, self.tensors.as_ref())?;
         let (known, unknown): (Vec<_>, Vec<_>) =

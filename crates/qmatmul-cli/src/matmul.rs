@@ -23,9 +23,9 @@ pub struct Matmul {
     /// Safetensors file to write, with `y`: [n, m] in f32; `-` is standard output
     #[arg(long, value_name = "Y")]
     output: PathBuf,
-    /// Folder of an adapter as PEFT saves it, which adds s · (x · aᵀ) · bᵀ; may be given
-    /// several times
-    #[arg(long, value_name = "DIR")]
+    /// Folder of an adapter as PEFT saves it, or one in GGUF, which adds s · (x · aᵀ) · bᵀ; may be
+    /// given several times
+    #[arg(long, value_name = "DIR|GGUF")]
     lora: Vec<PathBuf>,
     /// Leave out the bias, the tensor `<module>.bias` of the same file
     #[arg(long)]
@@ -81,6 +81,7 @@ impl Matmul {
         }
         let adapters = lora::open(common, &self.lora)?;
         adapters.iter().try_for_each(|adapter| adapter.refuse_as_output(&self.output))?;
+        let adapters = lora::on(common, &adapters, model)?;
         adapters.iter().try_fold(linear, |linear, adapter| lora::add(linear, adapter, info))
     }
 }

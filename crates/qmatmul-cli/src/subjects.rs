@@ -3,7 +3,7 @@
 use super::{Common, lora};
 use qmatmul::check::{self, Outcome};
 use qmatmul::error::Result;
-use qmatmul::file::lora::Adapter;
+use qmatmul::file::lora::Fit;
 use qmatmul::file::{Model, TensorInfo};
 use qmatmul::format::{FORMATS, Format};
 use qmatmul::gpu::Runtime;
@@ -20,7 +20,7 @@ pub enum Subject<'a> {
 pub struct Stored<'a> {
     pub model: &'a Model,
     pub info: &'a TensorInfo,
-    pub adapters: &'a [Adapter],
+    pub adapters: &'a [Fit<'a>],
     pub batches: &'a [usize],
 }
 
@@ -149,7 +149,7 @@ impl Stored<'_> {
         if self.adapters.is_empty() && !kept {
             return Ok(());
         }
-        let mut concerned = self.adapters.iter().filter(|adapter| adapter.get(&info.name).is_some());
+        let mut concerned = self.adapters.iter().filter(|adapter| adapter.adds_to(info));
         let linear = concerned.try_fold(model.linear(info)?, |linear, a| lora::add(linear, a, info))?;
         let options = common.options(Some(model))?;
         check::lora_into(outcomes, runtime, &linear, self.batches, &options, common.seed)

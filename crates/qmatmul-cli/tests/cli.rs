@@ -924,6 +924,26 @@ fn check_and_inspect_know_adapters() {
     assert!(text.contains("base_model.model.a.v.lora_B.weight,F32,9 x 3,"), "{text}");
 }
 
+/// One adapter in both forms on a GGUF, and what is said of what is left out.
+#[test]
+fn adapters_of_tools_are_taken_and_what_is_left_out_is_told() {
+    let hub = common::path("golden/hub");
+    let base = hub.join("lora-gguf/base.gguf").display().to_string();
+    for name in ["adapter.gguf", "adapter-peft"] {
+        let lora = hub.join("lora-gguf").join(name).display().to_string();
+        let text = output(&["check", &base, "--lora", &lora, "-n", "2", "-o", "csv"]);
+        assert_eq!(text.lines().filter(|line| line.contains(",lora,") && line.ends_with(",ok")).count(), 3, "{text}");
+    }
+    let [base, lora] = ["lora-peft", "lora-peft/adapter"].map(|name| hub.join(name).display().to_string());
+    let done = success(&["check", &base, "--lora", &lora, "-n", "2", "-o", "csv"]);
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(said.contains("`lm_head` is left out, it is saved whole"), "{said}");
+    assert!(said.contains("`model.embed_tokens` is left out, it adds to an embedding"), "{said}");
+    let args = ["matmul", &base, "lm_head", "--lora", &lora, "--input", "no.safetensors", "--output", "-"];
+    let (code, text) = failure(&args);
+    assert!(code == 4 && text.contains("`lm_head.weight` that can be used: it is saved whole"), "{text}");
+}
+
 #[test]
 fn adapters_that_do_not_fit_are_4_and_named() {
     let folder = TempDir::new().expect("a temporary folder");

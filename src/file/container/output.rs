@@ -3,7 +3,7 @@
 
 pub use super::partial::abandon;
 
-use super::partial::{Partial, Plan, appear};
+use super::partial::{Partial, Plan, appear, folder};
 use crate::error::{Error, Result};
 use std::fs::{self, File};
 use std::io::{BufWriter, ErrorKind, Write};
@@ -162,10 +162,6 @@ fn followed(path: &Path) -> PathBuf {
     // As many as Linux follows.
     (0..40)
         .fold(path.into(), |at: PathBuf, _| fs::read_link(&at).map_or(at.clone(), |to| folder(&at).join(to)))
-}
-
-pub(super) fn folder(target: &Path) -> &Path {
-    target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 //! can do that: then nothing is left of them, whatever stops the process. Elsewhere they have a
 //! name that nobody looks for, and are removed.
 
-use super::output::folder;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -121,6 +120,11 @@ pub(super) fn appear(all: Vec<Option<Partial>>) -> Result<(), (usize, io::Error)
         }
     }
     Ok(())
+}
+
+/// The folder that a file lies in.
+pub(super) fn folder(target: &Path) -> &Path {
+    target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn builder(target: &Path) -> tempfile::Builder<'static, 'static> {
