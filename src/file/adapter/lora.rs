@@ -55,10 +55,11 @@ impl Adapter {
     }
 
     fn open_in(folder: &Folder) -> Result<Self> {
+        let text = lora_config::Text::open(folder)?;
         let name = Path::new(WEIGHTS);
         let model = Model::open_in(&folder.join(name), folder, name)?;
         let name_bytes = model.tensors().iter().map(|tensor| tensor.name.len()).sum();
-        let config = LoraConfig::open(folder, name_bytes)?;
+        let config = LoraConfig::new(&text, name_bytes)?;
         let contents = lora_peft::contents(&config, &model)?;
         Ok(Self { path: folder.path().into(), model, contents })
     }

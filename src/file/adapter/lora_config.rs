@@ -55,10 +55,7 @@ pub(crate) struct LoraConfig {
 
 impl LoraConfig {
     /// The configuration for modules whose names have so many bytes together.
-    pub fn open(folder: &Folder, name_bytes: usize) -> Result<Self> {
-        let text = Text::open(folder)?;
-        text.check_kind()?;
-        text.check_refused()?;
+    pub fn new(text: &Text, name_bytes: usize) -> Result<Self> {
         Ok(Self {
             rank: text.number("r", rank, "a whole number above 0")?,
             alpha: text.number("lora_alpha", Number::as_f64, "a number")?,
@@ -87,17 +84,21 @@ fn rank(number: &Number) -> Option<usize> {
 
 /// The file, and its one object.
 #[derive(Debug)]
-struct Text {
+pub(crate) struct Text {
     path: PathBuf,
     text: String,
     keys: Keys,
 }
 
 impl Text {
-    fn open(folder: &Folder) -> Result<Self> {
+    /// Reads the file, and refuses what is no LoRA or more than that.
+    pub fn open(folder: &Folder) -> Result<Self> {
         let (path, text) = (folder.join(NAME), folder.text(NAME, MAX_CONFIG)?);
         let keys = serde_json::from_str(&text).map_err(|e| json_error(&path, &text, &e))?;
-        Ok(Self { path, text, keys })
+        let text = Self { path, text, keys };
+        text.check_kind()?;
+        text.check_refused()?;
+        Ok(text)
     }
 
     fn get(&self, key: &str) -> Option<&Value> {
