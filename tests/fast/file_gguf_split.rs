@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 
 const STORYBOOK: &str = "tests/data/storybook-3.7M-Q4_0.gguf";
 
+/// Names and bytes.
+type Files = Vec<(String, Bytes)>;
+
 fn open(path: impl AsRef<Path>) -> Result<Model, Error> {
     Model::open(path, &OpenOptions::default())
 }
@@ -44,7 +47,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// A model of small tensors `a`, `b`, … in parts of one tensor each: the label and bytes of each
 /// file. `split` sets their three keys: no, count and tensors.
-fn parts(names: &[&str], split: &dyn Fn(usize) -> [Option<Value<'static>>; 3]) -> Vec<(String, Bytes)> {
+fn parts(names: &[&str], split: &dyn Fn(usize) -> [Option<Value<'static>>; 3]) -> Files {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let part = |(i, name): (usize, &&str)| {
         let path = folder.path().join("part.gguf");
@@ -174,7 +177,7 @@ fn parts_that_are_missing_or_of_another_model_are_named() {
     let mut renamed = parts(&["a", "b", "c"], &good);
     renamed.truncate(1);
     renamed[0].0 = "model.gguf".into();
-    let cases: Vec<(&str, Vec<(String, Bytes)>, &[&str])> = vec![
+    let cases: Vec<(&str, Files, &[&str])> = vec![
         ("missing", missing, &["m-00002-of-00003.gguf", "part 2 of 3 is missing"]),
         ("renamed", renamed, &["model.gguf", "split.no", "part 1 of 3", "-00001-of-00003.gguf"]),
         (

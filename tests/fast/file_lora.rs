@@ -158,7 +158,12 @@ fn patterns_are_regular_expressions() {
     );
 }
 
-/// A GGUF adapter of these keys and F32 tensors of ones.
+/// A key and its value.
+type Key<'a> = (&'a str, Value<'a>);
+/// Name, format and shape of a tensor.
+type New<'a> = (&'a str, &'static Format, &'a [u64]);
+
+/// A GGUF file of these keys and tensors of ones.
 fn gguf(path: &Path, keys: &[(&str, Value<'_>)], tensors: &[(&str, &'static Format, &[u64])]) {
     let mut entries = Entries::new();
     keys.iter().for_each(|(key, value)| entries.set(key, *value));
@@ -254,7 +259,7 @@ fn gguf_files_that_are_no_adapter_are_refused_by_name() {
         keys
     };
     let good = KEYS.to_vec();
-    let cases: Vec<(Vec<(&str, Value<'_>)>, Vec<(&str, &'static Format, &[u64])>, &[&str])> = vec![
+    let cases: Vec<(Vec<Key<'_>>, Vec<New<'_>>, &[&str])> = vec![
         (with(1, Some(Value::String(b"model"))), vec![a, b], &["general.type", "`adapter`", "got model"]),
         (with(1, None), vec![a, b], &["general.type", "missing"]),
         (with(2, Some(Value::String(b"dora"))), vec![a, b], &["adapter.type", "`lora`", "got dora"]),

@@ -9,6 +9,7 @@ mod compare;
 mod devices;
 mod diagnose;
 mod inspect;
+mod interrupt;
 mod list;
 mod lora;
 mod matmul;
@@ -149,6 +150,7 @@ impl Verdict {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     init_log(cli.common.verbose);
+    interrupt::watch();
     match cli.verb.run(&cli.common) {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,
         Ok(Verdict::CheckFailed) => ExitCode::from(1),
@@ -204,7 +206,7 @@ fn init_log(verbose: u8) {
 }
 
 /// 2 usage, or an output that cannot be written · 3 no adapter or a missing feature · 4 a bad input
-/// file · 5 device lost, out of memory, timed out.
+/// file · 5 device lost, out of memory, timed out; 130 interrupted ([`interrupt`]).
 fn exit_code(error: &Error) -> u8 {
     match error {
         Error::Argument(_) | Error::Output { .. } => 2,

@@ -2,7 +2,7 @@
 
 use super::{Common, Verdict, lora};
 use qmatmul::error::{Error, Result, shown};
-use qmatmul::file::output::refuse_input;
+use qmatmul::file::output::{self, refuse_input};
 use qmatmul::file::{Batch, Model, activations_from_stream, read_activations, write_f32, write_f32_to};
 use qmatmul::gpu::Upload;
 use qmatmul::kernel::reference;
@@ -38,6 +38,7 @@ impl Matmul {
         model.refuse_as_output(&self.output)?;
         refuse_input(&self.output, [&*self.input].into_iter().filter(|input| input.is_file()))?;
         let linear = self.linear(common, &model)?;
+        probe(&self.output)?;
         let options = common.options(Some(&model))?;
         let packed = linear.weight();
         let x = read(&self.input)?;
@@ -102,6 +103,7 @@ impl Dequantize {
         let model = common.open(&self.file)?;
         model.refuse_as_output(&self.output)?;
         let packed = model.tensor(model.find(&self.tensor)?)?;
+        probe(&self.output)?;
         let w = if common.on_cpu() {
             packed.dequantize()
         } else {
@@ -120,6 +122,11 @@ fn read(path: &Path) -> Result<Batch> {
         return read_activations(path);
     }
     activations_from_stream("standard input", &mut std::io::stdin().lock())
+}
+
+/// Fails if the output cannot be written, before there is anything to write.
+fn probe(path: &Path) -> Result<()> {
+    if path == Path::new("-") { Ok(()) } else { output::probe(path) }
 }
 
 /// One f32 tensor to a file that appears whole or not at all, or to standard output if it is called

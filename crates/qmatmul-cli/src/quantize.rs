@@ -4,14 +4,14 @@ use super::output::Table;
 use super::{Common, Verdict, progress};
 use qmatmul::error::{Error, Result, shown};
 use qmatmul::file::gguf_write::Destination;
-use qmatmul::file::{self, Captures, Keep, Report, Target};
+use qmatmul::file::{self, Captures, Keep, Report, Target, output};
 use qmatmul::format::bnb4::is_four_bit;
 use qmatmul::format::recipe::FourBitConfig;
 use qmatmul::format::{self, Coding, FORMATS, Format};
 use qmatmul::gpu::Runtime;
 use qmatmul::kernel::Threshold;
 use qmatmul::{PackedTensor, Recipe};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Quantize {
@@ -45,6 +45,12 @@ impl Quantize {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
         let (format, double) = self.format()?;
         let target = self.target(common, format, double)?;
+        // Before hours of work, not after.
+        match (&target, self.split_max_size) {
+            (Some(_), _) => output::probe_folder(&self.output)?,
+            (None, None) => output::probe(&self.output)?,
+            (None, Some(_)) => output::probe_folder(self.output.parent().unwrap_or(Path::new("")))?,
+        }
         let model = common.open(&self.input)?;
         let bar = progress::bar(model.tensors().len() as u64, common.quiet);
         let progress = |at: usize, tensor: &file::TensorInfo| {

@@ -136,7 +136,7 @@ impl<'a> Destination<'a> {
         let whole = padded_header(entries, tensors, alignment)?.len() as u64;
         let fits = |max| whole.saturating_add(data_bytes(tensors, alignment)) <= max;
         let ranges = match self.max_part.filter(|max| !fits(*max)) {
-            None => vec![0..tensors.len()],
+            None => std::iter::once(0..tensors.len()).collect(),
             Some(max) => ranges(entries, tensors, PartSize { max, alignment })?,
         };
         let count = ranges.len();

@@ -112,6 +112,17 @@ pub fn probe(path: &Path) -> Result<()> {
     begin(&NewFile { path, bytes: None }, true).map(drop)
 }
 
+/// Fails if no file can be made in a folder, or, where it is not there yet, in the nearest above
+/// it.
+///
+/// # Errors
+/// [`Error::Output`].
+pub fn probe_folder(path: &Path) -> Result<()> {
+    let there = path.ancestors().find(|path| path.exists()).filter(|path| !path.as_os_str().is_empty());
+    let probed = tempfile::tempfile_in(there.unwrap_or(Path::new(".")));
+    probed.map(drop).map_err(Error::output("creating", path))
+}
+
 /// Files that are kept open at a time; systems allow a process some hundreds.
 const MOST_OPEN: usize = 128;
 
@@ -209,6 +220,9 @@ mod tests {
         assert!(probe(dir.path()).is_err(), "a folder");
         write(dir.path(), |_| panic!("an hour of work")).unwrap_err();
         assert!(probe(&dir.path().join("no/y.bin")).unwrap_err().to_string().contains("y.bin"));
+        probe_folder(dir.path()).unwrap();
+        probe_folder(&dir.path().join("no/folder")).unwrap();
+        assert!(matches!(probe_folder(&path.join("below/a/file")), Err(Error::Output { .. })));
     }
 
     #[cfg(unix)]

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tempfile::TempPath;
@@ -29,13 +29,14 @@ pub fn abandon() {
 pub(super) struct Partial {
     target: PathBuf,
     bytes: Bytes,
+    listed: Option<Listed>,
 }
 
 enum Bytes {
     #[cfg(target_os = "linux")]
     Nameless(File),
     /// Closed between the calls, as a process may have few files open.
-    Named(TempPath, Listed),
+    Named(TempPath),
 }
 
 /// A path in [`NAMED`].
@@ -67,14 +68,16 @@ impl Partial {
     /// Begins a file beside its target.
     pub fn begin(target: PathBuf, plan: Plan) -> io::Result<Self> {
         #[cfg(target_os = "linux")]
-        if let Some(file) = Some(()).filter(|()| plan.nameless).and_then(|()| nameless(&target)) {
+        if plan.nameless
+            && let Some(file) = nameless(&target)
+        {
             reserve(&file, plan.bytes)?;
-            return Ok(Self { target, bytes: Bytes::Nameless(file) });
+            return Ok(Self { target, bytes: Bytes::Nameless(file), listed: None });
         }
         let file = builder(&target).tempfile_in(folder(&target))?;
         let listed = Listed::new(file.path());
         reserve(file.as_file(), plan.bytes)?;
-        Ok(Self { target, bytes: Bytes::Named(file.into_temp_path(), listed) })
+        Ok(Self { target, bytes: Bytes::Named(file.into_temp_path()), listed: Some(listed) })
     }
 
     /// The file, to be written.
@@ -82,7 +85,7 @@ impl Partial {
         match &self.bytes {
             #[cfg(target_os = "linux")]
             Bytes::Nameless(file) => file.try_clone(),
-            Bytes::Named(path, _) => File::options().write(true).open(path),
+            Bytes::Named(path) => File::options().write(true).open(path),
         }
     }
 }
@@ -92,22 +95,23 @@ impl Partial {
 /// # Errors
 /// The position of the first that could not, and why.
 pub(super) fn appear(all: Vec<Option<Partial>>) -> Result<(), (usize, io::Error)> {
-    // They outlive the lock, which they take when they are dropped.
-    let mut listed = vec![];
-    let mut named = named();
+    let (mut whole, mut listed) = (vec![], vec![]);
+    for (i, partial) in all.into_iter().enumerate() {
+        if let Some(Partial { target, bytes, listed: entry }) = partial {
+            whole.push((i, target, bytes));
+            listed.push(entry);
+        }
+    }
+    // What is listed outlives the lock, which it takes when it is dropped.
+    let _lock = named();
     let mut new = vec![];
     // The first file of several stands for all, and comes last.
-    for (i, partial) in all.into_iter().enumerate().rev() {
-        let Some(Partial { target, bytes }) = partial else { continue };
+    for (i, target, bytes) in whole.into_iter().rev() {
         let was_there = target.exists();
         let appeared = match bytes {
             #[cfg(target_os = "linux")]
             Bytes::Nameless(file) => give_name(file, &target),
-            Bytes::Named(path, entry) => {
-                named.remove(&entry.0);
-                listed.push(entry);
-                path.persist(&target).map_err(|e| e.error)
-            }
+            Bytes::Named(path) => path.persist(&target).map_err(|e| e.error),
         };
         match appeared {
             Ok(()) if was_there => {}
@@ -177,7 +181,7 @@ fn give_name(mut file: File, target: &Path) -> io::Result<()> {
     use std::io::Seek;
     match link(&file, target) {
         Ok(()) => return Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let linked = builder(target).make_in(folder(target), |path| link(&file, path))?;
             return linked.into_temp_path().persist(target).map_err(|e| e.error);
         }
@@ -197,7 +201,7 @@ fn reserve(file: &File, bytes: Option<u64>) -> io::Result<()> {
     let Err(error) = fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes) else { return Ok(()) };
     let error = io::Error::from(error);
     match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Err(error),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Err(error),
         _ => Ok(()),
     }
 }
@@ -205,4 +209,49 @@ fn reserve(file: &File, bytes: Option<u64>) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn reserve(_: &File, _: Option<u64>) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// With a name and without one: all appear with their bytes, or none does and nothing is left.
+    #[test]
+    fn all_appear_or_none() {
+        for nameless in [true, false] {
+            let dir = tempfile::tempdir().expect("a temporary folder");
+            let names = ["a", "b", "c"].map(|name| dir.path().join(name));
+            let write = || {
+                let begin = |name: &PathBuf| {
+                    let partial =
+                        Partial::begin(name.clone(), Plan { bytes: Some(3), nameless }).expect("begun");
+                    partial.open().expect("open").write_all(b"new").expect("room");
+                    Some(partial)
+                };
+                appear(names.iter().map(begin).collect())
+            };
+            fs::write(&names[1], b"old").expect("a new file");
+            write().expect("all can appear");
+            assert!(names.iter().all(|name| fs::read(name).expect("there") == b"new"), "{nameless}");
+            names.iter().for_each(|name| fs::remove_file(name).expect("there"));
+            fs::create_dir(&names[0]).expect("a new folder");
+            let (at, _) = write().expect_err("a folder is in the way");
+            assert_eq!((at, fs::read_dir(dir.path()).expect("there").count()), (0, 1), "{nameless}");
+        }
+    }
+
+    #[test]
+    fn what_has_a_name_is_listed_until_it_appears() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let is_listed = || named().iter().any(|path| path.starts_with(dir.path()));
+        let begin =
+            || Partial::begin(dir.path().join("a"), Plan { bytes: None, nameless: false }).expect("begun");
+        let partial = begin();
+        assert!(is_listed());
+        appear(vec![Some(partial)]).expect("it appears");
+        assert!(!is_listed());
+        drop(begin());
+        assert!(!is_listed());
+    }
 }
