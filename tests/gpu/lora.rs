@@ -97,9 +97,11 @@ fn golden_products_of_an_adapter_on_nf4() {
 fn golden_products_of_adapters_as_tools_wrote_them() {
     let _stated = pipelines(15);
     let (mut failures, mut done) = (vec![], 0);
-    for (folder, base, name) in
-        [("lora-peft", "", "adapter"), ("lora-gguf", "base.gguf", "adapter.gguf"), ("lora-gguf", "base.gguf", "adapter-peft")]
-    {
+    for (folder, base, name) in [
+        ("lora-peft", "", "adapter"),
+        ("lora-gguf", "base.gguf", "adapter.gguf"),
+        ("lora-gguf", "base.gguf", "adapter-peft"),
+    ] {
         let folder = path("golden/hub").join(folder);
         let model = Model::open(folder.join(base), &OpenOptions::default()).expect("valid");
         let adapter = open_adapter(&folder.join(name)).expect("valid");
@@ -111,10 +113,12 @@ fn golden_products_of_adapters_as_tools_wrote_them() {
                 continue;
             }
             let added = fit.find(info).expect("readable");
-            let linear = added.into_iter().try_fold(model.linear(info).expect("supported"), Linear::with_adapter);
+            let linear =
+                added.into_iter().try_fold(model.linear(info).expect("supported"), Linear::with_adapter);
             let linear = linear.expect("fits");
             let x = expected.f32s(&format!("x.{module}"));
-            let want: Vec<f64> = expected.f32s(&format!("y.{module}")).iter().map(|y| f64::from(*y)).collect();
+            let want: Vec<f64> =
+                expected.f32s(&format!("y.{module}")).iter().map(|y| f64::from(*y)).collect();
             for variant in families() {
                 let runtime = variant.runtime();
                 let layer = runtime.upload_layer(&linear).expect("small");
@@ -244,7 +248,11 @@ fn configurations_that_lie_or_ask_for_more_are_refused_by_name() {
         ("lora_alpha", json!([[1]]), &["a number", "[…]"]),
         ("rank_pattern", json!({"q_proj": 0}), &["q_proj", "got 0"]),
         ("rank_pattern", json!({"(?!k)q_proj": 4}), &["regular expression", "(?!k)q_proj", "look-around"]),
-        ("alpha_pattern", json!({"q_proj": 1, "(v_proj": 4}), &["regular expression", "`(v_proj`", "unclosed group"]),
+        (
+            "alpha_pattern",
+            json!({"q_proj": 1, "(v_proj": 4}),
+            &["regular expression", "`(v_proj`", "unclosed group"],
+        ),
         ("alpha_pattern", json!({"q_proj": "4"}), &["q_proj", "a number", "\"4\""]),
     ];
     let tensors = lora_tensors(MODULE, (4, 8), 4, 1);

@@ -13,7 +13,7 @@ use qmatmul::error::{Error, Result, shown};
 use qmatmul::file::{Model, TensorInfo, output};
 use qmatmul::gpu::{Runtime, TuningCache};
 use qmatmul::kernel::Activations;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -51,8 +51,10 @@ const MOST_NAMED: usize = 20;
 /// All that was checked.
 #[derive(Default)]
 struct Checked<'a> {
-    /// Those that the model lies in.
+    /// Files that the model lies in.
     files: usize,
+    /// How activations should be taken.
+    asked: &'static str,
     outcomes: Vec<Outcome>,
     /// Those of which something was wrong.
     wrong: Vec<&'a Subject<'a>>,
@@ -100,6 +102,12 @@ impl Check {
             let file = file.display().to_string();
             return Err(Error::Argument(format!("{file} holds no tensor in a supported format")));
         }
+        let activations = common.activations(Some(&model))?;
+        if !known.iter().any(|info| info.dtype.format().is_some_and(|format| activations.suit_format(format)))
+        {
+            let (file, name) = (file.display(), activations.name());
+            return Err(Error::Argument(format!("{file}: none of its weights can take {name} activations")));
+        }
         let (model, adapters, batches): (&Model, _, _) = (&model, &adapters[..], &self.n.0[..]);
         let stored = |info| Subject::Stored(Stored { model, info, adapters, batches });
         let subjects: Vec<_> = known.into_iter().map(stored).collect();
@@ -115,7 +123,8 @@ impl Check {
         unsupported: Vec<&TensorInfo>,
     ) -> Result<Verdict> {
         let files = subjects.first().map_or(0, Subject::files);
-        let mut checked = Checked { files, unsupported, ..Checked::default() };
+        let asked = common.activations.name();
+        let mut checked = Checked { files, asked, unsupported, ..Checked::default() };
         let done = devices::check_all(common, runtime, subjects);
         done.into_iter().zip(subjects).for_each(|(done, subject)| checked.take(subject, done));
         let printed = table(&checked.outcomes).print(common.style);
@@ -164,10 +173,14 @@ impl Check {
         if checks == 0 {
             return format!("nothing was compared{not_checked}");
         }
+        let otherwise = match checked.otherwise().len() {
+            0 => String::new(),
+            count => format!("; {count} tensors cannot take {} activations", checked.asked),
+        };
         if wrong == 0 {
             return format!(
                 "all {checks} checks on {tensors} tensors passed{not_checked}: dequantize and get_rows equal bit for bit\
-                 {}\n{device} gives the right numbers {what}.",
+                 {}{otherwise}\n{device} gives the right numbers {what}.",
                 largest_errors(&checked.outcomes)
             );
         }
@@ -217,9 +230,11 @@ impl<'a> Checked<'a> {
         let failed = self.failed.iter().map(|(name, error)| (&**name, error.to_string()));
         let unsupported =
             |t: &&'a TensorInfo| (&*t.name, format!("its type {} is not supported", t.dtype.name()));
+        let not_so = self.not_so();
         let others = [
             (strs(&self.unreached), "the device was gone"),
             (self.unmultiplied(), "not multiplied: its weights are not finite"),
+            (self.otherwise(), &*not_so),
         ];
         let named =
             others.into_iter().flat_map(|(names, why)| names.into_iter().map(move |name| (name, why)));
@@ -235,6 +250,23 @@ impl<'a> Checked<'a> {
         let failed: HashSet<_> = self.failed.iter().map(|(name, _)| &**name).collect();
         let decoded = self.outcomes.iter().filter(names("dequantize")).map(|o| &*o.tensor);
         decoded.filter(|name| !multiplied.contains(name) && !failed.contains(name)).collect()
+    }
+
+    /// What is said of those that do not take the activations that were asked for.
+    fn not_so(&self) -> String {
+        format!("multiplied with f32 activations, as {} ones do not suit", self.asked)
+    }
+
+    /// Tensors that were multiplied, but not with the activations that were asked for. `check --full`
+    /// asks for several.
+    fn otherwise(&self) -> Vec<&str> {
+        let products = |o: &&Outcome| !["dequantize", "get_rows"].contains(&o.operation);
+        let products = self.outcomes.iter().filter(products);
+        let names = |is_asked: bool| -> BTreeSet<&str> {
+            let these = products.clone().filter(|o| (o.activations == self.asked) == is_asked);
+            these.map(|o| &*o.tensor).collect()
+        };
+        names(false).difference(&names(true)).copied().collect()
     }
 
     /// How many said anything.
@@ -257,6 +289,7 @@ impl<'a> Checked<'a> {
         let unsupported: Vec<_> = self.unsupported.iter().map(with_type).collect();
         for (what, names) in [
             ("not checked, format not supported", strs(&unsupported)),
+            (&*self.not_so(), self.otherwise()),
             ("nothing to compare", strs(&self.empty)),
             ("not multiplied, weights not finite", self.unmultiplied()),
             ("not reached, the device was gone", strs(&self.unreached)),
