@@ -60,6 +60,14 @@ impl PackedTensor {
         Ok(Self { name, format: storage.layout().format, rows, cols, storage })
     }
 
+    /// The same with other storage around its own.
+    pub(crate) fn with_storage(
+        &self,
+        around: impl FnOnce(Arc<dyn Storage>) -> Arc<dyn Storage>,
+    ) -> Result<Self> {
+        Self::from_storage(self.name.clone(), (self.rows, self.cols), around(self.storage.clone()))
+    }
+
     /// A tensor of several parts that an encoder has made of finite weights. The scales of huge
     /// ones may be infinite all the same: their sums and differences overflow, and LLM.int8 makes
     /// halves of the weights first.

@@ -2,7 +2,8 @@
 // a group).
 // w[i] = f32(q[i]) * d
 // MANTISSA: its bits, 3 or 2. GROUP: columns that share a scale, 0 for all of a row. FINE: a chunk
-// of 32 may have several.
+// of 32 may have several. QUOTIENTS: scales divide, and d has eight words a group, what 1, 1.125, …
+// 1.875 are divided by it.
 fn decode_init(lane: u32) {}
 
 // What the exponent's bias lacks to that of f32, where NaN begins (E5M2: infinity), and the step of
@@ -22,16 +23,39 @@ fn values(q: u32) -> vec4<f32> {
     return bitcast<vec4<f32>>(bits | (t & vec4<u32>(0x80000000u)));
 }
 
-fn scale(row: u32, k: u32) -> f32 {
+// The place of column k's scale.
+fn group(k: u32) -> u32 {
     if (GROUP == 0u) {
-        return bitcast<f32>(plane_word(1u, row, 0u));
+        return 0u;
     }
-    return bitcast<f32>(plane_word(1u, row, k / max(GROUP, 1u)));
+    return k / max(GROUP, 1u) * select(1u, 8u, QUOTIENTS == 1u);
+}
+
+fn scale(row: u32, at: u32) -> f32 {
+    return bitcast<f32>(plane_word(1u, row, at));
+}
+
+// v divided by the scale at `at`. The quotient of its three bits of mantissa is known, and powers of
+// two make no difference: shaders do not divide exactly.
+fn quotient(v: f32, row: u32, at: u32) -> f32 {
+    let bits = bitcast<u32>(v);
+    let power = bitcast<f32>(bits & 0xff800000u);
+    return select(scale(row, at + ((bits >> 20u) & 7u)) * power, v, (bits & 0x7f800000u) == 0x7f800000u);
+}
+
+// Four weights with the scales at `at`.
+fn scaled(q: u32, row: u32, at: vec4<u32>) -> vec4<f32> {
+    let v = values(q);
+    if (QUOTIENTS == 1u) {
+        return vec4<f32>(
+            quotient(v.x, row, at.x), quotient(v.y, row, at.y), quotient(v.z, row, at.z), quotient(v.w, row, at.w));
+    }
+    return v * vec4<f32>(scale(row, at.x), scale(row, at.y), scale(row, at.z), scale(row, at.w));
 }
 
 // Four weights from column k on, each with its own scale.
 fn fine_quad(q: u32, row: u32, k: u32) -> vec4<f32> {
-    return values(q) * vec4<f32>(scale(row, k), scale(row, k + 1u), scale(row, k + 2u), scale(row, k + 3u));
+    return scaled(q, row, vec4<u32>(group(k), group(k + 1u), group(k + 2u), group(k + 3u)));
 }
 
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
@@ -42,8 +66,8 @@ fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
             fine_quad(q[0], row, k), fine_quad(q[1], row, k + 4u), fine_quad(q[2], row, k + 8u), fine_quad(q[3], row, k + 12u),
             fine_quad(q[4], row, k + 16u), fine_quad(q[5], row, k + 20u), fine_quad(q[6], row, k + 24u), fine_quad(q[7], row, k + 28u));
     }
-    let d = scale(row, k);
+    let at = vec4<u32>(group(k));
     return array<vec4<f32>, 8>(
-        values(q[0]) * d, values(q[1]) * d, values(q[2]) * d, values(q[3]) * d,
-        values(q[4]) * d, values(q[5]) * d, values(q[6]) * d, values(q[7]) * d);
+        scaled(q[0], row, at), scaled(q[1], row, at), scaled(q[2], row, at), scaled(q[3], row, at),
+        scaled(q[4], row, at), scaled(q[5], row, at), scaled(q[6], row, at), scaled(q[7], row, at));
 }

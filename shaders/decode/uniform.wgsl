@@ -3,7 +3,10 @@
 // w[i] = (q[i] - zero) * scale; without ZEROS the zero is the code in the middle, and INT8 has
 // signs instead
 // GROUP: columns that share a scale, 0 for all of a row. FINE: a chunk of 32 may have several.
-// NUMBERED: book[k] is the group of column k.
+// NUMBERED: book[k] is the group of column k. OFFSETS: the zero is added after the scale.
+// COLUMN_SCALES: book[k] is what weights of column k are multiplied by.
+// CELLS: groups run down the rows, d is the number of the first cell of a row, and the book has scale
+// and zero of each.
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = BITS == 8u;
@@ -21,6 +24,10 @@ fn group(k: u32) -> u32 {
 
 // Scale and zero of column k.
 fn scale(row: u32, k: u32) -> vec2<f32> {
+    if (CELLS > 0u) {
+        let cell = (plane_word(1u, row, 0u) + min(k, params.cols - 1u)) % max(CELLS, 1u);
+        return vec2<f32>(bitcast<f32>(book[2u * cell]), bitcast<f32>(book[2u * cell + 1u]));
+    }
     if (HALVES == 1u) {
         let word = plane_word(1u, row, group(k));
         return vec2<f32>(unpack2x16float(word).x, f32(word >> 16u));
@@ -55,13 +62,25 @@ fn code_quads(row: u32, k: u32) -> array<u32, 8> {
     return q;
 }
 
-// Four weights from column k on, each with its own scale.
+// Four weights from column k on, with scales d and zeros z.
+fn scaled(q: u32, d: vec4<f32>, z: vec4<f32>, k: u32) -> vec4<f32> {
+    if (OFFSETS == 1u) {
+        return values(q) * d + z;
+    }
+    let v = (values(q) - z) * d;
+    if (COLUMN_SCALES == 1u) {
+        return v * bitcast<vec4<f32>>(vec4<u32>(book[k], book[k + 1u], book[k + 2u], book[k + 3u]));
+    }
+    return v;
+}
+
+// The same, each with its own scale.
 fn fine_quad(q: u32, row: u32, k: u32) -> vec4<f32> {
     let a = scale(row, k);
     let b = scale(row, k + 1u);
     let c = scale(row, k + 2u);
     let d = scale(row, k + 3u);
-    return (values(q) - vec4<f32>(a.y, b.y, c.y, d.y)) * vec4<f32>(a.x, b.x, c.x, d.x);
+    return scaled(q, vec4<f32>(a.x, b.x, c.x, d.x), vec4<f32>(a.y, b.y, c.y, d.y), k);
 }
 
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
@@ -72,10 +91,11 @@ fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
             fine_quad(q[4], row, k + 16u), fine_quad(q[5], row, k + 20u), fine_quad(q[6], row, k + 24u), fine_quad(q[7], row, k + 28u));
     }
     let s = scale(row, k);
+    let d = vec4<f32>(s.x);
     let z = vec4<f32>(s.y);
     return array<vec4<f32>, 8>(
-        (values(q[0]) - z) * s.x, (values(q[1]) - z) * s.x, (values(q[2]) - z) * s.x, (values(q[3]) - z) * s.x,
-        (values(q[4]) - z) * s.x, (values(q[5]) - z) * s.x, (values(q[6]) - z) * s.x, (values(q[7]) - z) * s.x);
+        scaled(q[0], d, z, k), scaled(q[1], d, z, k + 4u), scaled(q[2], d, z, k + 8u), scaled(q[3], d, z, k + 12u),
+        scaled(q[4], d, z, k + 16u), scaled(q[5], d, z, k + 20u), scaled(q[6], d, z, k + 24u), scaled(q[7], d, z, k + 28u));
 }
 
 // The scale of a row, where all of it has one.
@@ -94,5 +114,5 @@ fn weight(row: u32, k: u32, s: f32) -> f32 {
 
 fn codes32(row: u32, k: u32) -> Codes {
     let s = scale(row, k);
-    return codes(code_quads(row, k), s.x, -s.y * s.x);
+    return codes(code_quads(row, k), s.x, select(-s.y * s.x, s.y, OFFSETS == 1u));
 }

@@ -10,14 +10,17 @@ fn place(at: u32) -> u32 {
     return at;
 }
 
-fn store32(to: u32, k: u32, weights: array<vec4<f32>, 8>) {
+// Row `row` of w becomes row `to` of y.
+fn store32(to: u32, row: u32, k: u32, weights: array<vec4<f32>, 8>) {
     let first = params.y_offset + to * params.y_stride;
+    let factor = row_factor(row);
     for (var i = 0u; i < 8u; i++) {
         let at = k + 4u * i;
-        store(first, at, weights[i].x);
-        store(first, at + 1u, weights[i].y);
-        store(first, at + 2u, weights[i].z);
-        store(first, at + 3u, weights[i].w);
+        let four = weights[i] * factor;
+        store(first, at, four.x);
+        store(first, at + 1u, four.y);
+        store(first, at + 2u, four.z);
+        store(first, at + 3u, four.w);
     }
 }
 

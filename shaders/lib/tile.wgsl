@@ -40,6 +40,7 @@ fn put_scaled(t: Tile, row: u32, col: u32, sum: f32, scale: f32) {
     if (t.row + row < params.rows && t.col + col < t.end) {
         let at = t.y + y_column(t, col) * params.y_stride + t.row + row;
         let other = x_scale(x_column(t, col));
-        y[at] = sum * min(scale, other) * max(scale, other) + select(0.0, y[at], params.accumulate == 1u);
+        let product = sum * min(scale, other) * max(scale, other) * row_factor(t.base + t.row + row);
+        y[at] = product + select(0.0, y[at], params.accumulate == 1u);
     }
 }

@@ -10,6 +10,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
     let row = i / params.chunk_end;
     let k = (i % params.chunk_end) * 32u;
     if (row < params.batch) {
-        store32(row, k, decode32(params.row_begin + row, k));
+        let w_row = params.row_begin + row;
+        store32(row, w_row, k, decode32(w_row, k));
     }
 }

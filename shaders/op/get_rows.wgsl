@@ -14,7 +14,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
     if (i < params.batch) {
         let row = x[params.x_offset + i] - params.row_begin;  // wraps to a large number below the shard
         if (row < params.rows) {
-            store32(i, k, decode32(row, k));
+            store32(i, row, k, decode32(row, k));
         }
     }
 }

@@ -53,7 +53,7 @@ pub struct Model {
     header: TextMap,
     /// The file that lists the shards.
     index: Option<PathBuf>,
-    config: Option<super::scheme::checkpoint::Config>,
+    config: Option<super::scheme::config::Config>,
     /// The file of the settings, where that is another.
     settings: Option<PathBuf>,
     int8_threshold: Option<f32>,
@@ -126,6 +126,7 @@ impl Model {
     fn from_parts(path: &Path, source: Source, folder: &Folder, name: &Path) -> Result<Self> {
         let Whole { gguf, files } = gguf_split::open(source, folder, name)?;
         let Gguf { version, metadata, tensors } = gguf;
+        let Gathered { tensors, stored } = super::scheme::registry::gather_gguf(tensors, &Files(&files))?;
         let kind = Kind::Gguf(version);
         let header = TextMap::default();
         Ok(Self {
@@ -133,7 +134,7 @@ impl Model {
             kind,
             files,
             tensors,
-            stored: vec![],
+            stored,
             gguf: metadata,
             header,
             index: None,
@@ -167,10 +168,10 @@ impl Model {
 
     /// The model of what safetensors files hold together, by the settings beside them.
     fn from_tensors(path: &Path, folder: &Folder, files: Vec<Source>, header: Header) -> Result<Self> {
-        let config = super::scheme::checkpoint::Config::of(folder)?;
+        let config = super::scheme::config::Config::of(folder)?;
         let (settings, beside) = super::scheme::checkpoint::quantization(folder, config.as_ref())?;
         let Gathered { tensors, stored } =
-            super::scheme::registry::gather(header.tensors, &Files(&files), &settings)?;
+            super::scheme::registry::gather(header.tensors, &Files(&files), &settings, config.as_ref())?;
         Ok(Self {
             path: path.into(),
             kind: Kind::Safetensors,
@@ -225,7 +226,7 @@ impl Model {
 
     /// The `config.json` beside a safetensors file or index, if there is one.
     pub fn config(&self) -> Option<&serde_json::Value> {
-        self.config.as_ref().map(super::scheme::checkpoint::Config::value)
+        self.config.as_ref().map(super::scheme::config::Config::value)
     }
 
     /// The `llm_int8_threshold` of a checkpoint's settings: features of this magnitude or more stay
@@ -302,7 +303,6 @@ impl Model {
     /// # Errors
     /// As [`Model::tensor`], and [`Error::Shape`] if the tensor does not have these rows.
     pub fn rows(&self, info: &TensorInfo, rows: Range<u64>) -> Result<PackedTensor> {
-        let format = supported(info)?;
         if rows.start > rows.end || rows.end > info.rows() {
             let what = format!("tensor `{}`: rows", shown(&info.name));
             return Err(Error::shape(what, format!("0..{}", info.rows()), format!("{rows:?}")));
@@ -313,6 +313,7 @@ impl Model {
             let rows: Vec<usize> = if part { rows.map(|row| row as usize).collect() } else { vec![] };
             return if part { whole.select_rows(&rows) } else { Ok(whole) };
         }
+        let format = supported(info)?;
         let row_bytes = info.bytes.checked_div(info.rows()).unwrap_or(0);
         let bytes = self.range(info, row_bytes * rows.start..row_bytes * rows.end)?;
         let [rows, cols] = [rows.end - rows.start, info.cols()].map(usize::try_from);
@@ -327,7 +328,14 @@ impl Model {
     /// # Errors
     /// [`Error::Io`] if they cannot be read.
     pub fn bytes(&self, info: &TensorInfo) -> Result<Bytes> {
-        self.range(info, 0..info.bytes)
+        self.range(info, 0..self.stored(info).bytes)
+    }
+
+    /// A weight as its file holds it: before it is transposed or multiplied by a scale
+    /// ([`Module::is_stored_alone`](super::Module::is_stored_alone)); any other tensor itself.
+    pub fn stored<'a>(&'a self, info: &'a TensorInfo) -> &'a TensorInfo {
+        let alone = info.module.as_ref().filter(|module| module.is_stored_alone());
+        alone.and_then(|module| module.parts(&self.stored).first().copied()).unwrap_or(info)
     }
 
     /// Some of a tensor's bytes, as [`Model::bytes`].
@@ -336,13 +344,13 @@ impl Model {
     /// [`Error::Io`] if they cannot be read, [`Error::Argument`] if the tensor does not have them
     /// or is a module, whose bytes are those of its parts.
     pub fn range(&self, info: &TensorInfo, range: Range<u64>) -> Result<Bytes> {
-        if let Some(module) = &info.module {
+        if let Some(module) = info.module.as_ref().filter(|module| !module.is_stored_alone()) {
             let (name, count) = (shown(&info.name), module.parts(&self.stored).len());
             return Err(Error::Argument(format!(
                 "`{name}` lies in {count} tensors; ask for the bytes of each"
             )));
         }
-        Files(&self.files).range(info, range)
+        Files(&self.files).range(self.stored(info), range)
     }
 
     /// Refuses to write what comes of the model over one of its own files.
@@ -354,7 +362,7 @@ impl Model {
         if self.files.iter().any(|file| file.in_memory().is_some()) {
             return Ok(());
         }
-        let config = self.config.as_ref().map(super::scheme::checkpoint::Config::path);
+        let config = self.config.as_ref().map(super::scheme::config::Config::path);
         let beside = [self.index.as_deref(), config, self.settings.as_deref()].into_iter().flatten();
         super::container::output::refuse_input(path, self.files.iter().map(Source::path).chain(beside))
     }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result, shown};
 use crate::format::recipe::{Encoder, Job, Recipe};
 use crate::format::storage::BlockRows;
-use crate::format::{Blocks, Codebook, Plane, Storage};
+use crate::format::{Blocks, Codebook, MAX_PLANES, Plane, Storage};
 use bytemuck::{NoUninit, Pod};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -39,13 +39,10 @@ pub(crate) trait EncodeBlock: Block {
     fn encode(w: &Self::Weights) -> Self;
 }
 
-/// Planes of a format, at most.
-const MOST_PLANES: usize = 4;
-
 /// The planes of a row, where the fields of one of its blocks go.
 pub(crate) struct Packer<'a> {
     /// The bytes of each plane. An array keeps them in registers: uploads wait for packing.
-    planes: [&'a mut [u8]; MOST_PLANES],
+    planes: [&'a mut [u8]; MAX_PLANES],
     block: usize,
 }
 
@@ -163,7 +160,7 @@ fn is_finite<B: Block>(row: &[u8]) -> bool {
 }
 
 fn pack<B: Block>(row: &[u8], planes: &mut [&mut [u32]]) {
-    const { assert!(B::PLANES.len() <= MOST_PLANES) };
+    const { assert!(B::PLANES.len() <= MAX_PLANES) };
     let mut packer = Packer::new(planes);
     for block in blocks::<B>(row) {
         block.pack(&mut packer);

@@ -9,6 +9,7 @@ pub mod affine;
 mod bits;
 pub(crate) mod block;
 pub mod bnb4;
+pub(crate) mod factored;
 pub mod fp8;
 pub(crate) mod ggml;
 pub(crate) mod microscale;
@@ -191,6 +192,9 @@ impl Codebook {
         }
     }
 }
+
+/// Planes a format may have.
+pub const MAX_PLANES: usize = 4;
 
 /// Encodes whole blocks: weights in, the bytes of their blocks out.
 pub type Encode = fn(weights: &[f32], row: &mut [u8]);

@@ -7,8 +7,9 @@ use super::parts::{
     WEIGHTS_GATHERED, WEIGHTS_PLAIN, WORDS_32, X_F16, X_Q8, X_QUADS, X_SCALAR, X_SHARE_32, X_SHARE_64,
     X_VEC4,
 };
-use super::shard::DeviceLayout;
+use super::shard::{DeviceLayout, MAX_PLANES};
 use crate::format::Codebook;
+use crate::format::factored::FACTOR_PLANE;
 use crate::kernel::activations::Activations;
 use crate::kernel::types::{Caps, Kernel, KernelConfig, Operation, Problem};
 use std::fmt::Write;
@@ -104,6 +105,9 @@ pub fn compose(kernel: &Kernel, config: &KernelConfig, layout: &DeviceLayout) ->
         for (name, value) in &layout.constants {
             let _ = writeln!(header, "const {name} = {value}u;");
         }
+    }
+    if !decodes || layout.constants.iter().all(|(name, _)| *name != FACTOR_PLANE) {
+        let _ = writeln!(header, "const {FACTOR_PLANE} = {MAX_PLANES}u;");
     }
     let mut source = Source { text: String::new(), parts: vec![] };
     source.push("header", &header);

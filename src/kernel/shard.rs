@@ -4,10 +4,8 @@
 use super::types::Caps;
 use crate::error::{Error, Result};
 use crate::format::Layout;
+pub use crate::format::MAX_PLANES;
 use std::ops::Range;
-
-/// Planes a format may have.
-pub const MAX_PLANES: usize = 4;
 
 /// Rows of a weight that lie in one device buffer, its planes one after the other.
 #[derive(Clone, Debug, PartialEq)]

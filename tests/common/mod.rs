@@ -33,14 +33,13 @@ impl Golden {
         let mut all: Vec<Self> = entries
             .map(|e| e.expect("readable folder").path())
             .filter(|p| p.extension().is_some_and(|e| e == "safetensors"))
-            .map(|p| Self::file(&p))
+            .map(|p| Self::open(&p))
             .collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
-    /// One file.
-    pub fn file(path: &Path) -> Self {
+    pub fn open(path: &Path) -> Self {
         let name = path.file_stem().expect("has a name").to_string_lossy().into_owned();
         Self { name, bytes: std::fs::read(path).expect("readable file") }
     }

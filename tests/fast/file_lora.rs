@@ -44,7 +44,7 @@ fn golden(folder: &str, base: &str, adapter_name: &str) -> (Vec<String>, Vec<Str
     let case: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(folder.join("case.json")).expect("there"))
             .expect("JSON");
-    let expected = Golden::file(&folder.join("expected.st"));
+    let expected = Golden::open(&folder.join("expected.st"));
     let fit = adapter.on(&model).expect("it is for this model");
     let mut failures = vec![];
     for module in case["tensors"].as_array().expect("a list").iter().map(|m| m.as_str().expect("a name")) {

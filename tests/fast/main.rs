@@ -16,4 +16,7 @@ mod file_imatrix;
 mod file_int8;
 mod file_lora;
 mod file_safetensors;
+mod hub;
+#[path = "../common/hub.rs"]
+mod hub_cases;
 mod readme;

@@ -16,6 +16,9 @@ mod encode;
 mod faults;
 mod golden;
 mod grid;
+mod hub;
+#[path = "../common/hub.rs"]
+mod hub_cases;
 mod hub_floats;
 mod hub_integers;
 mod int8;

@@ -6,7 +6,7 @@ use crate::file::adapter::lora_value::{Pairs, Value};
 use crate::file::container::folder::{Folder, malformed};
 use crate::file::container::json;
 use crate::file::names::shown;
-use crate::file::scheme::checkpoint::json_error;
+use crate::file::scheme::config::json_error;
 use crate::file::scheme::settings::Anything;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Number;

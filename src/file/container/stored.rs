@@ -48,6 +48,9 @@ static OTHERS: &[OtherType] = &[
     other("U64", 1, 8),
 ];
 
+/// What weights of a scheme are listed as that is known by name alone.
+pub(crate) static UNSUPPORTED: OtherType = other("unsupported", 1, 0);
+
 /// GGUF type numbers that ggml gave up, with the names they had.
 static REMOVED: &[(u32, &str)] = &[
     (4, "Q4_2"),

@@ -3,9 +3,9 @@
 
 use crate::error::{Error, Result};
 use crate::file::container::source::Source;
-use crate::file::container::stored::DType;
+use crate::file::container::stored::{DType, UNSUPPORTED};
 use crate::file::names::{NameIndex, hint, shown};
-use crate::format::Format;
+use crate::format::{self, Format};
 use crate::linear::OutlierColumns;
 use crate::tensor::PackedTensor;
 use bytes::Bytes;
@@ -143,6 +143,11 @@ pub(crate) trait Scheme: std::fmt::Debug + Send + Sync {
     /// The weight of this name, made of these parts.
     fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor>;
 
+    /// True if the first part is a weight by itself, as any file may hold it: it can be copied.
+    fn is_stored_alone(&self) -> bool {
+        false
+    }
+
     /// True if some parts are columns in 16 bits besides.
     fn has_kept(&self) -> bool {
         false
@@ -151,6 +156,27 @@ pub(crate) trait Scheme: std::fmt::Debug + Send + Sync {
     /// Those columns.
     fn kept(&self, _parts: &[&TensorInfo], _files: &Files) -> Result<Option<OutlierColumns>> {
         Ok(None)
+    }
+}
+
+/// A scheme that is known by name and not supported.
+#[derive(Debug)]
+struct Unsupported {
+    /// Its name, and what of it is not.
+    scheme: String,
+}
+
+impl Scheme for Unsupported {
+    fn description(&self) -> String {
+        format!("{}: not supported", self.scheme)
+    }
+
+    fn load(&self, name: &str, _parts: &[&TensorInfo], _files: &Files) -> Result<PackedTensor> {
+        Err(Error::UnsupportedFormat {
+            tensor: shown(name),
+            format: self.scheme.clone(),
+            supported: format::names(),
+        })
     }
 }
 
@@ -189,6 +215,29 @@ impl Module {
         parts: &[Option<&TensorInfo>],
         scheme: Arc<dyn Scheme>,
     ) -> TensorInfo {
+        Self::of_type(table, name, DType::Supported(format), shape, parts, scheme)
+    }
+
+    /// The same of a scheme that is known by name and not supported.
+    pub(crate) fn unsupported(
+        table: &TensorTable,
+        name: String,
+        shape: Vec<u64>,
+        parts: &[Option<&TensorInfo>],
+        scheme: String,
+    ) -> TensorInfo {
+        let scheme = Arc::new(Unsupported { scheme });
+        Self::of_type(table, name, DType::Other(&UNSUPPORTED), shape, parts, scheme)
+    }
+
+    fn of_type(
+        table: &TensorTable,
+        name: String,
+        dtype: DType,
+        shape: Vec<u64>,
+        parts: &[Option<&TensorInfo>],
+        scheme: Arc<dyn Scheme>,
+    ) -> TensorInfo {
         let parts = || parts.iter().copied().flatten();
         let positions: Vec<u32> = parts().map(|part| table.position(part)).collect();
         let positions = match positions[..] {
@@ -198,13 +247,19 @@ impl Module {
         let (offset, file) = parts().next().map_or((0, 0), |codes| (codes.offset, codes.file));
         TensorInfo {
             name,
-            dtype: DType::Supported(format),
+            dtype,
             shape,
             offset,
             bytes: parts().map(|p| p.bytes).sum(),
             file,
             module: Some(Arc::new(Self { parts: positions, scheme })),
         }
+    }
+
+    /// True if its first part is a weight by itself, as any file may hold it, and the rest says how to
+    /// read it: transposed, or times a scale.
+    pub fn is_stored_alone(&self) -> bool {
+        self.scheme.is_stored_alone()
     }
 
     /// True if the file holds columns in 16 bits besides.

@@ -24,10 +24,24 @@ pub(crate) const CONVENTION: Convention =
 /// Row of nibble `i` of a word, of the word's eight.
 const ROWS: [usize; 8] = [0, 2, 4, 6, 1, 3, 5, 7];
 
+/// How codes are put into words.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Packing {
+pub(crate) enum Packing {
     Gemm,
     Gemv,
+}
+
+/// What settings say of a weight.
+pub(crate) struct Told {
+    /// Bits of a code.
+    pub bits: Option<i64>,
+    /// Nothing where shapes must tell.
+    pub packing: Option<Packing>,
+    /// Columns of a group, -1 for a whole row.
+    pub group_size: Option<i64>,
+    /// All zeros are 8.
+    pub symmetric: bool,
+    pub tool: &'static str,
 }
 
 /// A weight of AWQ, as far as headers and settings tell.
@@ -39,6 +53,7 @@ struct Awq {
     run: usize,
     groups: usize,
     symmetric: bool,
+    tool: &'static str,
 }
 
 /// All weights of AWQ in a checkpoint.
@@ -51,65 +66,73 @@ fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     if method.is_some_and(|m| m != "awq") {
         return Ok(vec![]);
     }
+    let settings = checkpoint.settings;
+    let packing = match settings.version() {
+        Some("gemm") => Ok(Some(Packing::Gemm)),
+        Some("gemv") => Ok(Some(Packing::Gemv)),
+        None => Ok(None),
+        Some(other) => Err(other),
+    };
     let mut modules = vec![];
-    for (codes, stem) in checkpoint.named("qweight") {
+    // 16-bit words are those of gemv_fast.
+    for (codes, stem) in checkpoint.named("qweight").filter(|(codes, _)| codes.dtype.name() != "I16") {
         let parts = Parts::find(checkpoint, codes, stem)?;
         if method.is_none() && codes.shape.last() == parts.scales.shape.last() {
             continue; // GPTQ
         }
-        modules.push(module(checkpoint, &parts, stem)?);
+        modules.push(match packing {
+            Ok(packing) => {
+                let (bits, group_size) = (settings.bits(), settings.group_size());
+                let symmetric = settings.zero_point == Some(false);
+                module(checkpoint, &parts, stem, &Told { bits, packing, group_size, symmetric, tool: "AWQ" })?
+            }
+            Err(other) => {
+                let scheme = format!("AWQ in the packing `{}`", shown(other));
+                checkpoint.unsupported(format!("{stem}weight"), &parts.all(), scheme)
+            }
+        });
     }
     Ok(modules)
 }
 
-fn packing(checkpoint: &Checkpoint, parts: &Parts) -> Result<Packing> {
-    match checkpoint.settings.version() {
-        Some("gemm") => Ok(Packing::Gemm),
-        Some("gemv") => Ok(Packing::Gemv),
-        // Rows of codes and of scales are then the same: the outputs.
-        None if parts.codes.shape[0] == parts.scales.shape[0] => Ok(Packing::Gemv),
-        None => Ok(Packing::Gemm),
-        Some(other) => {
-            let problem = format!("its packing is `{}`; gemm and gemv are known", shown(other));
-            Err(checkpoint.files.malformed(parts.codes, problem))
-        }
-    }
-}
-
-fn module(checkpoint: &Checkpoint, parts: &Parts, stem: &str) -> Result<TensorInfo> {
+/// The weight, by what the settings say of it.
+pub(crate) fn module(checkpoint: &Checkpoint, parts: &Parts, stem: &str, told: &Told) -> Result<TensorInfo> {
     let files = checkpoint.files;
-    if let Some(bits) = checkpoint.settings.bits().filter(|bits| *bits != 4) {
-        return Err(files.malformed(parts.codes, format!("AWQ has codes of 4 bits, the settings say {bits}")));
+    if let Some(bits) = told.bits.filter(|bits| *bits != 4) {
+        let scheme = format!("{} of {bits} bits", told.tool);
+        return Ok(checkpoint.unsupported(format!("{stem}weight"), &parts.all(), scheme));
     }
     if let Some(order) = parts.order {
         return Err(files.malformed(order, "AWQ keeps columns in their order, so that no g_idx belongs here"));
     }
     let (codes, scales) = (&parts.codes.shape, &parts.scales.shape);
-    let packing = packing(checkpoint, parts)?;
+    // Rows of codes and of scales are the same in gemv: the outputs.
+    let found = if codes[0] == scales[0] { Packing::Gemv } else { Packing::Gemm };
+    let packing = told.packing.unwrap_or(found);
     let (rows, cols, groups, run) = match packing {
         Packing::Gemm => {
             let (rows, cols, groups) = (codes[1] * 8, codes[0], scales[0]);
-            let run = gemm_run(checkpoint, parts, (cols, groups))?;
+            let run = gemm_run(files, parts, told, [cols, groups])?;
             files.expect(parts.scales, &[groups, rows], "scales")?;
             files.expect(parts.zeros, &[groups, codes[1]], "words of zeros")?;
             (rows, cols, groups, run)
         }
         Packing::Gemv => {
             let (rows, cols) = (codes[0], codes[1] * 8);
-            let run = gemv_run(checkpoint, parts, [rows, cols])?;
+            let run = gemv_run(files, parts, told, [rows, cols])?;
             (rows, cols, cols.div_ceil(run), run)
         }
     };
-    let symmetric = checkpoint.settings.zero_point == Some(false);
     let scheme = Awq {
         packing,
         rows: rows as usize,
         cols: cols as usize,
         run: run as usize,
         groups: groups as usize,
-        symmetric,
+        symmetric: told.symmetric,
+        tool: told.tool,
     };
-    let format = affine::grid_for(4, symmetric).format;
+    let format = affine::grid_for(4, told.symmetric).format;
     Ok(Module::info(
         checkpoint.table,
         format!("{stem}weight"),
@@ -120,17 +143,16 @@ fn module(checkpoint: &Checkpoint, parts: &Parts, stem: &str) -> Result<TensorIn
     ))
 }
 
-fn gemm_run(checkpoint: &Checkpoint, parts: &Parts, shape: (u64, u64)) -> Result<u64> {
-    let sizes = Sizes { said: checkpoint.settings.group_size().into_iter().collect(), others: false };
+fn gemm_run(files: &Files, parts: &Parts, told: &Told, [cols, groups]: [u64; 2]) -> Result<u64> {
+    let sizes = Sizes { said: told.group_size.into_iter().collect(), others: false };
     // Without an order it is known.
-    sizes.run(checkpoint.files, parts.scales, shape, false).map(|run| run.unwrap_or(shape.0))
+    sizes.run(files, parts.scales, (cols, groups), false).map(|run| run.unwrap_or(cols))
 }
 
 /// Columns of a group of the gemv packing. Its scales are filled up, so that only the settings say
 /// it, 128 if they do not; the width must be that of AutoAWQ's `calculate_zeros_width`.
-fn gemv_run(checkpoint: &Checkpoint, parts: &Parts, [rows, cols]: [u64; 2]) -> Result<u64> {
-    let files = checkpoint.files;
-    let size = u64::try_from(checkpoint.settings.group_size().unwrap_or(128)).unwrap_or(cols);
+fn gemv_run(files: &Files, parts: &Parts, told: &Told, [rows, cols]: [u64; 2]) -> Result<u64> {
+    let size = u64::try_from(told.group_size.unwrap_or(128)).unwrap_or(cols);
     let multiple = match size {
         128.. => 1,
         64 => 2,
@@ -155,7 +177,7 @@ impl Scheme for Awq {
     fn description(&self) -> String {
         let packing = if self.packing == Packing::Gemm { "gemm" } else { "gemv" };
         let kind = if self.symmetric { "symmetric" } else { "with zeros" };
-        format!("AWQ {packing}, 4 bits, groups of {}, {kind}", self.run)
+        format!("{} {packing}, 4 bits, groups of {}, {kind}", self.tool, self.run)
     }
 
     fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
@@ -188,8 +210,7 @@ impl Scheme for Awq {
             groups,
             scales,
             zeros: if self.symmetric { vec![] } else { zeros },
-            absmax: None,
-            halves: Default::default(),
+            more: Default::default(),
         };
         PackedTensor::from_storage(name, (rows, cols), Arc::new(storage))
     }

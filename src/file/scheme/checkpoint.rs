@@ -8,6 +8,7 @@ use crate::file::container::gguf_split::first_of_one_model;
 use crate::file::container::json::{self, Append, Compound, Texts};
 use crate::file::container::tensors::{TensorInfo, TensorTable};
 use crate::file::names::{NameIndex, shown};
+use crate::file::scheme::config::{Config, json_error};
 use crate::file::scheme::scales::module_of_scale;
 use crate::file::scheme::settings::{self, QuantizationConfig};
 use serde::Deserialize;
@@ -17,7 +18,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
-use std::sync::OnceLock;
 
 /// The longest index; the largest checkpoints have 15 MB, 150,000 tensors and 200 shards.
 const MAX_INDEX: u64 = 100_000_000;
@@ -28,9 +28,6 @@ const MAX_SHARDS: usize = 16_384;
 /// The most parts of a shard's path, since each look at a file takes a step for every one; real
 /// ones have one or two.
 const MAX_PARTS: usize = 16;
-/// The longest config.json; the longest that tools write, with settings for each expert, have a
-/// third of that.
-const MAX_CONFIG: u64 = 1 << 20;
 
 /// The file to open of a folder: the index of its shards, its only safetensors file, or its only
 /// GGUF, which may lie in parts.
@@ -68,50 +65,6 @@ fn ambiguous(folder: &Path, suffix: &str, count: usize) -> Error {
     Error::Argument(format!("{}: {count} files end in `{suffix}`; name one of them", folder.display()))
 }
 
-/// A config.json as text, which takes a small part of what its JSON would.
-#[derive(Debug)]
-pub(crate) struct Config {
-    path: PathBuf,
-    text: String,
-    value: OnceLock<serde_json::Value>,
-}
-
-impl Config {
-    /// The `config.json` of a checkpoint's folder, if there is one.
-    pub fn of(folder: &Folder) -> Result<Option<Self>> {
-        Self::open(folder, "config.json")
-    }
-
-    fn open(folder: &Folder, name: &str) -> Result<Option<Self>> {
-        if !folder.has_or_lacks(name)? {
-            return Ok(None);
-        }
-        let text = folder.text(name, MAX_CONFIG)?;
-        let config = Self { text, path: folder.join(name), value: OnceLock::new() };
-        config.parse::<settings::Anything>()?;
-        // A list would pass for an object whose fields come in their order.
-        if config.text.trim_ascii_start().starts_with('[') {
-            let problem = "it is a list, an object belongs here".into();
-            return Err(malformed(&config.path, "JSON", 0, problem));
-        }
-        Ok(Some(config))
-    }
-
-    fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
-        serde_json::from_str(&self.text).map_err(|e| json_error(&self.path, &self.text, &e))
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// All of it, parsed when it is first asked for.
-    pub fn value(&self) -> &serde_json::Value {
-        // That it is JSON was found out when it was opened.
-        self.value.get_or_init(|| serde_json::from_str(&self.text).unwrap_or_default())
-    }
-}
-
 /// How a checkpoint was quantized: `quantization_config` of its config.json, or the
 /// quantize_config.json of older tools, whose path comes with it.
 pub(crate) fn quantization(
@@ -122,19 +75,15 @@ pub(crate) fn quantization(
     if let Some(config) = config
         && let Some(settings) = config.parse::<settings::Config>()?.settings()
     {
-        return Ok((settings.checked(&config.path, &methods)?, None));
+        return Ok((settings.checked(config.path(), &methods)?, None));
     }
     match Config::open(folder, "quantize_config.json")? {
         Some(config) => {
-            Ok((config.parse::<QuantizationConfig>()?.checked(&config.path, &methods)?, Some(config.path)))
+            let settings = config.parse::<QuantizationConfig>()?.checked(config.path(), &methods)?;
+            Ok((settings, Some(config.path().into())))
         }
         None => Ok((QuantizationConfig::default(), None)),
     }
-}
-
-pub(crate) fn json_error(path: &Path, text: &str, error: &serde_json::Error) -> Error {
-    let (offset, problem) = json::fault(text, error);
-    malformed(path, "JSON", offset, problem)
 }
 
 /// An index: which shard holds which tensor.

@@ -248,8 +248,7 @@ impl Scheme for Integers {
             groups: self.groups,
             scales,
             zeros,
-            absmax: None,
-            halves: Default::default(),
+            more: Default::default(),
         };
         PackedTensor::from_storage(name, (rows, cols), Arc::new(storage))
     }

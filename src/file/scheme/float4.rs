@@ -3,7 +3,7 @@
 //! MXFP4, a power of two for each 32: `<name>_blocks` U8 `[.., m, k / 32, 16]` with `<name>_scales`
 //! (GPT-OSS; `.blocks` and `.scales` as
 //! OpenAI has them), or `weight_packed` U8 `[m, k / 2]` with `weight_scale` U8
-//! (compressed-tensors). NVFP4, an E4M3 for each 16: `weight_packed` with `weight_scale` F8_E4M3
+//! (compressed-tensors; ModelOpt has `weight` with `weight_scale`). NVFP4, an E4M3 for each 16: `weight_packed` with `weight_scale` F8_E4M3
 //! and `weight_global_scale`, which divides (compressed-tensors), or `weight` U8 with
 //! `weight_scale` and `weight_scale_2`, which multiplies (ModelOpt).
 
@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::file::container::tensors::TensorInfo;
 use crate::file::container::tensors::{Files, Module, Scheme};
 use crate::file::names::shown;
+use crate::file::scheme::scales::is_weight;
 use crate::format;
 use crate::format::microscale::mxfp4::Pairs;
 use crate::format::microscale::nvfp4_global::{Global, Nvfp4};
@@ -59,8 +60,14 @@ fn module(checkpoint: &Checkpoint, codes: &TensorInfo) -> Result<Option<TensorIn
     if let Some(name) = codes.name.strip_suffix(".weight_packed") {
         return found.compressed(name).map(Some);
     }
-    if let Some(scale) = checkpoint.beside(&codes.name, "_scale_2") {
-        return found.modelopt(scale).map(Some);
+    let scale = checkpoint.beside(&codes.name, "_scale").map(|scale| scale.dtype.name());
+    // Scales of floats are those of integers.
+    let is_micro = scale.is_none_or(|dtype| ["U8", "F8_E8M0", "F8_E4M3"].contains(&dtype));
+    if let Some(global) = checkpoint.beside(&codes.name, "_scale_2").filter(|_| is_micro) {
+        return found.modelopt(global).map(Some);
+    }
+    if scale.is_some_and(|dtype| ["U8", "F8_E8M0"].contains(&dtype)) && is_weight(&codes.name) {
+        return found.modelopt_mxfp4().map(Some);
     }
     let ends = BLOCKS.iter().find_map(|(blocks, scales)| Some((codes.name.strip_suffix(blocks)?, scales)));
     match ends {
@@ -144,6 +151,12 @@ impl<'a> Found<'a> {
         self.info(&self.codes.name, Tool::ModelOpt, true, shape, &[scale, global])
     }
 
+    fn modelopt_mxfp4(&self) -> Result<TensorInfo> {
+        let scale = self.need(&self.codes.name, "_scale")?;
+        let shape = self.shape(scale, 32)?;
+        self.info(&self.codes.name, Tool::ModelOpt, false, shape, &[scale])
+    }
+
     /// So many times `each` columns; files of no bytes may claim more than can be counted.
     fn columns(&self, count: u64, each: u64) -> Result<u64> {
         let too_many =
@@ -198,7 +211,8 @@ impl Scheme for Float4 {
             Tool::GptOss => "MXFP4 of GPT-OSS",
             Tool::CompressedTensors if self.nvfp4 => "NVFP4 of compressed-tensors",
             Tool::CompressedTensors => "MXFP4 of compressed-tensors",
-            Tool::ModelOpt => "NVFP4 of ModelOpt",
+            Tool::ModelOpt if self.nvfp4 => "NVFP4 of ModelOpt",
+            Tool::ModelOpt => "MXFP4 of ModelOpt",
         };
         match self.nvfp4 {
             true => format!("{tool}, 4 bits, groups of 16, one global scale"),

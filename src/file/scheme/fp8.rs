@@ -1,16 +1,18 @@
 //! FP8 weights: `weight` in F8_E4M3 or F8_E5M2 with `weight_scale_inv` for blocks of 128 x 128
 //! (DeepSeek, Qwen), `weight_scale` for a tensor, a row, or groups (compressed-tensors, ModelOpt,
 //! FBGEMM, MXFP8), `<module>.scale` (DeepSeek), `scale_weight` (ComfyUI), or alone, where no
-//! settings and no other tensor speak of scales. All of them multiply.
+//! settings and no other tensor speak of scales. All of them multiply, but for `weight_scale_inv` of
+//! GPTQModel, which divides where the settings say `weight_scale_semantics` is "inverse".
 
 use super::view::{Checkpoint, Convention};
 use crate::error::Result;
 use crate::file::container::tensors::TensorInfo;
 use crate::file::container::tensors::{Files, Module, Scheme};
 use crate::file::names::shown;
-use crate::file::scheme::scales::{is_weight, refuse_unscaled};
+use crate::file::scheme::scales::{self, is_weight};
 use crate::format::fp8::{self, Fp8, Kind, Scales};
 use crate::tensor::PackedTensor;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 pub(crate) const CONVENTION: Convention =
@@ -33,6 +35,8 @@ struct Blocks {
     matrix: usize,
     /// Rows and columns that share a scale.
     block: [usize; 2],
+    /// Weights are divided by them.
+    divide: bool,
 }
 
 /// The most weights without scales. A header takes little more for each than its name, and a model
@@ -60,7 +64,12 @@ fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
         modules.extend(module(checkpoint, (tensor, scale), kind, &mut alone)?);
     }
     lone_scales(checkpoint)?;
-    refuse_unscaled(checkpoint, &unscaled)?;
+    let other = scales::unscaled(checkpoint, &unscaled);
+    let names: HashSet<&str> = other.iter().map(|t| &*t.name).collect();
+    modules.retain(|module| !names.contains(&*module.name));
+    unscaled.retain(|weight| !names.contains(&*weight.name));
+    drop(names);
+    modules.extend(other);
     match (unscaled.first(), checkpoint.settings.method()) {
         (Some(weight), Some(method)) if SCALING.contains(&method) => {
             let problem = format!("the checkpoint has no scale for it, as weights of {method} have");
@@ -191,14 +200,29 @@ impl<'a> Scaled<'a> {
             ([] | [1] | [1, 1], _) if coarse => (stack * rows, [stack * rows, cols]),
             (_, Some([] | [1] | [1, 1])) if coarse => (rows, [rows, cols]),
             (_, Some([n] | [n, 1])) if *n == rows && coarse => (rows, [1, cols]),
-            (_, Some([a, b])) => (rows, self.tiles([*a, *b], &said)?),
+            // The second as ModelOpt has it.
+            (_, Some([a, b] | [a, 1, b, 1])) => (rows, self.tiles([*a, *b], &said)?),
             _ => return Err(self.disagrees(&said)),
         };
         Ok(Blocks {
             shape: ((stack * rows) as usize, cols as usize),
             matrix: matrix.max(1) as usize,
             block: [r.max(1) as usize, c.max(1) as usize],
+            divide: self.divide()?,
         })
+    }
+
+    /// Whether weights are divided by the scales.
+    fn divide(&self) -> Result<bool> {
+        match self.checkpoint.settings.weight_scale_semantics() {
+            None => Ok(false),
+            Some("inverse") => Ok(self.scale.name.ends_with("_scale_inv")),
+            Some(other) => {
+                let problem =
+                    format!("weight_scale_semantics is `{}`; `inverse` and none are known", shown(other));
+                Err(self.checkpoint.files.malformed(self.scale, problem))
+            }
+        }
     }
 
     /// Blocks of which there are so many: those said, or, where none are, ones that can be
@@ -255,7 +279,7 @@ impl<'a> Scaled<'a> {
 
 impl Scheme for Fp8Module {
     fn description(&self) -> String {
-        let Some(Blocks { shape: (rows, cols), matrix, block: [r, c] }) = self.scales else {
+        let Some(Blocks { shape: (rows, cols), matrix, block: [r, c], divide }) = self.scales else {
             return "FP8, 8 bits, no scale".into();
         };
         let scales = match r {
@@ -265,15 +289,15 @@ impl Scheme for Fp8Module {
             1 => format!("groups of {c}"),
             _ => format!("blocks of {r} x {c}"),
         };
-        format!("FP8, 8 bits, {scales}")
+        format!("FP8, 8 bits, {scales}{}", if divide { " that divides" } else { "" })
     }
 
     fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
         let weight = parts[0];
         let (rows, cols) = (weight.rows() as usize, weight.cols() as usize);
         let scales = match (parts.get(1), self.scales) {
-            (Some(scale), Some(Blocks { matrix, block, .. })) => {
-                Scales { values: scales(scale, files)?, matrix, block }
+            (Some(scale), Some(Blocks { matrix, block, divide, .. })) => {
+                Scales { values: numbers(scale, files)?, matrix, block, divide }
             }
             _ => Scales::one((rows, cols), 1.0),
         };
@@ -283,7 +307,7 @@ impl Scheme for Fp8Module {
 }
 
 /// Scales as numbers; bytes are exponents (E8M0).
-fn scales(scale: &TensorInfo, files: &Files) -> Result<Vec<f32>> {
+fn numbers(scale: &TensorInfo, files: &Files) -> Result<Vec<f32>> {
     match scale.dtype.name() {
         "F8_E8M0" | "U8" => Ok(files.bytes(scale)?.iter().map(|e| fp8::power(*e)).collect()),
         _ => files.f32s(scale),

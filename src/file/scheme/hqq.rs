@@ -1,8 +1,8 @@
 //! HQQ: `W_q` with `scale` and `zero`, floats for each group, and beside them `shape`, `nbits`,
 //! `group_size`, `axis` and others, as its state_dict has them. Weights lie as a matrix of one
-//! group a row; `W_q` has its parts in the bits of a word: the upper half of the rows in the high
-//! nibbles and the lower half in the low ones, quarters, eighths, or ten parts of three bits in an
-//! I32.
+//! group a row (axis 1), or of one group a column (axis 0), in reading order; `W_q` has its parts in
+//! the bits of a word: the upper half of the rows in the high nibbles and the lower half in the low
+//! ones, quarters, eighths, or ten parts of three bits in an I32.
 //! `w = (q - zero) * scale`.
 
 use super::view::{Checkpoint, Convention};
@@ -77,14 +77,24 @@ impl Packing {
 struct Hqq {
     packing: Packing,
     shape: (usize, usize),
+    /// Weights of a group.
     group: usize,
+    axis: Axis,
+}
+
+/// Along which groups run in the matrix that they lie in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Axis {
+    /// Along its columns: a group is every so many weights of the whole tensor.
+    Down,
+    /// Along its rows: a group is a run of weights.
+    Along,
 }
 
 /// All weights of HQQ among the tensors of a checkpoint.
 ///
 /// # Errors
-/// [`Error::Malformed`] where parts are missing, shapes disagree with each other or the settings,
-/// or groups lie as no row of weights has them.
+/// [`Error::Malformed`] where parts are missing, or shapes disagree with each other or the settings.
 fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     checkpoint.ending(".W_q").map(|(codes, name)| Parts::find(checkpoint, codes, name)?.module()).collect()
 }
@@ -118,7 +128,17 @@ impl<'a> Parts<'a> {
             files.typed(tensor, &["F32", "F16", "BF16"])?;
         }
         files.expect(self.zero, &self.scale.shape, "zeros of groups")?;
-        self.check_axis()?;
+        let (axis, all) = (self.axis()?, self.all());
+        let unsupported = |what: &str| {
+            let scheme = format!("HQQ with {what}");
+            Ok(self.checkpoint.unsupported(format!("{}.weight", self.name), &all, scheme))
+        };
+        for flag in ["quant_scale", "quant_zero"].iter().filter_map(|name| self.meta(name)) {
+            if flag.bytes > 0 && self.number(flag)? != 0.0 {
+                return unsupported("scales or zeros that are quantized themselves");
+            }
+        }
+        let Some(axis) = axis else { return unsupported("groups along an axis that is neither 0 nor 1") };
         let groups = self.scale.elements();
         let said = self.group_size()?;
         let (rows, cols) = self.shape(said)?;
@@ -134,44 +154,46 @@ impl<'a> Parts<'a> {
             );
             return Err(files.malformed(self.scale, problem));
         }
-        if !cols.is_multiple_of(group) && !group.is_multiple_of(cols) {
-            let problem =
-                format!("groups of {group} end inside rows of {cols} columns, which is not supported");
-            return Err(files.malformed(self.scale, problem));
+        if axis == Axis::Along && !cols.is_multiple_of(group) && !group.is_multiple_of(cols) {
+            return unsupported(&format!("groups of {group} that end inside rows of {cols} columns"));
         }
-        files.expect(self.scale, &[groups, 1], "scales of groups")?;
-        let packing = self.packing(groups, group)?;
-        let scheme = Hqq { packing, shape: (rows as usize, cols as usize), group: group as usize };
-        let mut parts = vec![Some(self.codes), Some(self.scale), Some(self.zero)];
-        parts.extend(self.meta);
+        let packing = match axis {
+            Axis::Along => {
+                files.expect(self.scale, &[groups, 1], "scales of groups")?;
+                self.packing(groups, group)?
+            }
+            Axis::Down => {
+                files.expect(self.scale, &[1, groups], "scales of groups")?;
+                self.packing(group, groups)?
+            }
+        };
+        let scheme = Hqq { packing, shape: (rows as usize, cols as usize), group: group as usize, axis };
         let format = affine::grid_for(packing.bits, false).format;
         Ok(Module::info(
             self.checkpoint.table,
             format!("{}.weight", self.name),
             format,
             vec![rows, cols],
-            &parts,
+            &all,
             Arc::new(scheme),
         ))
     }
 
-    /// Refuses groups that run down the columns, and scales that are quantized themselves.
-    fn check_axis(&self) -> Result<()> {
-        let files = self.checkpoint.files;
-        let refuse = |tensor, problem: String| Err(files.malformed(tensor, problem));
-        for flag in ["quant_scale", "quant_zero"].iter().filter_map(|name| self.meta(name)) {
-            if flag.bytes > 0 && self.number(flag)? != 0.0 {
-                return refuse(flag, "scales or zeros that are quantized are not supported".into());
-            }
-        }
-        match self.setting("axis")?.flatten() {
-            Some(1.0) => Ok(()),
-            None if self.scale.shape.first() != Some(&1) || self.scale.elements() == 1 => Ok(()),
-            axis => {
-                let axis = axis.unwrap_or(0.0);
-                refuse(self.scale, format!("groups along axis {axis} are not supported, only along axis 1"))
-            }
-        }
+    /// Codes, scales and zeros, and what there is beside them.
+    fn all(&self) -> Vec<Option<&'a TensorInfo>> {
+        [Some(self.codes), Some(self.scale), Some(self.zero)].into_iter().chain(self.meta).collect()
+    }
+
+    /// The axis that is said, or that of the scales' shape; nothing for one that there is not.
+    fn axis(&self) -> Result<Option<Axis>> {
+        let is_row = self.scale.shape.first() == Some(&1) && self.scale.elements() > 1;
+        Ok(match self.setting("axis")?.flatten() {
+            Some(1.0) => Some(Axis::Along),
+            Some(0.0) => Some(Axis::Down),
+            Some(_) => None,
+            None if is_row => Some(Axis::Down),
+            None => Some(Axis::Along),
+        })
     }
 
     /// A number beside the codes or of the settings: `Some(None)` where it is said that there is
@@ -253,11 +275,12 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// The packing that makes as many bytes, which must be that of the settings.
-    fn packing(&self, groups: u64, group: u64) -> Result<Packing> {
+    /// The packing that makes as many bytes of a matrix of so many rows and columns, which must be
+    /// that of the settings.
+    fn packing(&self, rows: u64, cols: u64) -> Result<Packing> {
         let files = self.checkpoint.files;
         files.typed(self.codes, &["U8", "I32", "F32", "F16", "BF16"])?;
-        let bytes = |p: &Packing| p.rows(groups)?.checked_mul(group)?.checked_mul(p.word as u64);
+        let bytes = |p: &Packing| p.rows(rows)?.checked_mul(cols)?.checked_mul(p.word as u64);
         let typed = |p: &&Packing| match self.codes.dtype.name() {
             "U8" => p.word == 1,
             "I32" => p.word == 4,
@@ -278,11 +301,11 @@ impl<'a> Parts<'a> {
                 (_, None) => "of 1 to 4 or 8 bits take other numbers of bytes".into(),
             };
             let (got, dtype) = (self.codes.bytes, self.codes.dtype);
-            let problem = format!("{groups} groups of {group} codes {takes}, it has {got} of {dtype}");
+            let problem = format!("{rows} rows of {cols} codes {takes}, it has {got} of {dtype}");
             return Err(files.malformed(self.codes, problem));
         };
         if ["U8", "I32"].contains(&self.codes.dtype.name()) {
-            files.expect(self.codes, &[found.rows(groups).unwrap_or(0), group], "words of codes")?;
+            files.expect(self.codes, &[found.rows(rows).unwrap_or(0), cols], "words of codes")?;
         }
         Ok(*found)
     }
@@ -290,7 +313,8 @@ impl<'a> Parts<'a> {
 
 impl Scheme for Hqq {
     fn description(&self) -> String {
-        format!("HQQ, {} bits, groups of {}, zeros that are floats", self.packing.bits, self.group)
+        let axis = if self.axis == Axis::Down { " along axis 0" } else { "" };
+        format!("HQQ, {} bits, groups of {}{axis}, zeros that are floats", self.packing.bits, self.group)
     }
 
     fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
@@ -299,10 +323,15 @@ impl Scheme for Hqq {
         };
         let codes = files.bytes(codes)?;
         let (rows, cols) = self.shape;
+        let (scales, zeros) = (files.f32s(scale)?, files.f32s(zero)?);
         // A group may be several rows.
         let run = self.group.min(cols);
         let of_rows = |values: Vec<f32>| -> Vec<f32> {
             values.iter().flat_map(|v| std::iter::repeat_n(*v, self.group / run)).collect()
+        };
+        let (columns, groups, scales, zeros) = match self.axis {
+            Axis::Along => (Columns::Runs(run), cols / run, of_rows(scales), of_rows(zeros)),
+            Axis::Down => (Columns::Down { cells: scales.len() }, scales.len(), scales, zeros),
         };
         let bits = self.packing.bits;
         let dense: Vec<Vec<u8>> =
@@ -310,13 +339,12 @@ impl Scheme for Hqq {
         let storage = Uniform {
             grid: affine::grid_for(bits, false),
             shape: [rows, cols],
-            columns: Columns::Runs(run),
+            columns,
             codes: CodeRows::dense(dense.concat(), bits, cols, false),
-            groups: cols / run,
-            scales: of_rows(files.f32s(scale)?),
-            zeros: of_rows(files.f32s(zero)?),
-            absmax: None,
-            halves: Default::default(),
+            groups,
+            scales,
+            zeros,
+            more: Default::default(),
         };
         PackedTensor::from_storage(name, self.shape, Arc::new(storage))
     }
@@ -326,12 +354,17 @@ impl Hqq {
     /// The codes of a row of weights.
     fn row(&self, words: &[u8], row: usize) -> Vec<u8> {
         let ((rows, cols), Packing { parts, word, .. }) = (self.shape, self.packing);
+        // The matrix that groups lie in.
+        let width = match self.axis {
+            Axis::Along => self.group,
+            Axis::Down => rows * cols / self.group,
+        };
         // Rows of words, each of which holds parts of rows that far apart.
-        let step = (rows * cols / self.group).div_ceil(parts);
+        let step = (rows * cols / width).div_ceil(parts);
         let code = |at: usize| {
-            let (group, column) = (at / self.group, at % self.group);
-            let first = ((group % step) * self.group + column) * word;
-            self.packing.code(&words[first..first + word], group / step)
+            let (line, column) = (at / width, at % width);
+            let first = ((line % step) * width + column) * word;
+            self.packing.code(&words[first..first + word], line / step)
         };
         (row * cols..(row + 1) * cols).map(code).collect()
     }

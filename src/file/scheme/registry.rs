@@ -1,23 +1,34 @@
 //! Every convention by which several tensors of a checkpoint are one weight.
 
+use super::config::Config;
 use super::scales::module_of;
 use super::settings::QuantizationConfig;
 use super::view::{Checkpoint, Convention};
-use super::{awq, bitsandbytes, bitsandbytes_int8, compressed_tensors, float4, fp8, gptq, hqq, scales};
+use super::{
+    autoround, awq, awq_gemv_fast, bitsandbytes, bitsandbytes_int8, compressed_tensors, conv1d, float4, fp8,
+    gguf_scale, gptq, hqq, mlx, modelopt_int4, scales, torchao,
+};
 use crate::error::Result;
 use crate::file::container::tensors::{Files, TensorInfo, TensorTable};
 use crate::file::names::{self, shown};
+use std::collections::HashSet;
 
 /// Every convention, one a line.
 const CONVENTIONS: &[&Convention] = &[
+    &autoround::CONVENTION,
     &awq::CONVENTION,
+    &awq_gemv_fast::CONVENTION,
     &bitsandbytes::CONVENTION,
     &bitsandbytes_int8::CONVENTION,
     &compressed_tensors::CONVENTION,
+    &conv1d::CONVENTION,
     &float4::CONVENTION,
     &fp8::CONVENTION,
     &gptq::CONVENTION,
     &hqq::CONVENTION,
+    &mlx::CONVENTION,
+    &modelopt_int4::CONVENTION,
+    &torchao::CONVENTION,
 ];
 
 /// Names of tensors that lie in modules of several conventions.
@@ -52,14 +63,36 @@ pub(crate) struct Gathered {
 }
 
 /// The tensors of `table`, those that belong together as one.
-pub(crate) fn gather(table: TensorTable, files: &Files, settings: &QuantizationConfig) -> Result<Gathered> {
-    let checkpoint = Checkpoint::new(&table, files, settings);
+pub(crate) fn gather(
+    table: TensorTable,
+    files: &Files,
+    settings: &QuantizationConfig,
+    config: Option<&Config>,
+) -> Result<Gathered> {
+    let checkpoint = Checkpoint::new(&table, files, settings, config);
     let mut modules = vec![];
-    for convention in CONVENTIONS {
-        modules.extend((convention.modules)(&checkpoint)?);
+    match &settings.unsupported {
+        Some(scheme) => modules.extend(codes_of(&checkpoint, scheme)),
+        None => {
+            for convention in CONVENTIONS {
+                modules.extend((convention.modules)(&checkpoint)?);
+            }
+            let used = uses(&modules, &table, files)?;
+            modules.extend(unknown(&checkpoint, &used)?);
+            refuse_scaled_inputs(&checkpoint, &mut modules, &used);
+        }
     }
-    let uses = uses(&modules, &checkpoint)?;
-    refuse_unknown(&checkpoint, &uses)?;
+    listed_with(table, modules, files)
+}
+
+/// The tensors of a GGUF, those that belong together as one.
+pub(crate) fn gather_gguf(table: TensorTable, files: &Files) -> Result<Gathered> {
+    let modules = gguf_scale::modules(&table);
+    listed_with(table, modules, files)
+}
+
+fn listed_with(table: TensorTable, modules: Vec<TensorInfo>, files: &Files) -> Result<Gathered> {
+    let uses = uses(&modules, &table, files)?;
     if modules.is_empty() {
         return Ok(Gathered { tensors: table, stored: vec![] });
     }
@@ -79,13 +112,13 @@ enum Use {
 
 /// By position. Refuses a tensor that two weights claim: one of them would be made of the other's
 /// bytes.
-fn uses(modules: &[TensorInfo], checkpoint: &Checkpoint) -> Result<Vec<Use>> {
-    let list = &checkpoint.table.list;
+fn uses(modules: &[TensorInfo], table: &TensorTable, files: &Files) -> Result<Vec<Use>> {
+    let list = &table.list;
     let mut uses = vec![Use::None; list.len()];
     for module in modules.iter().filter_map(|m| m.module.as_ref()) {
         for (i, position) in module.positions().iter().map(|p| *p as usize).enumerate() {
             if uses[position] != Use::None {
-                return Err(checkpoint.files.malformed(&list[position], "it is part of two weights"));
+                return Err(files.malformed(&list[position], "it is part of two weights"));
             }
             uses[position] = if i == 0 { Use::Codes } else { Use::Part };
         }
@@ -112,25 +145,49 @@ fn listed(mut modules: Vec<TensorInfo>, stored: &mut [TensorInfo], uses: &[Use])
     list
 }
 
-/// Refuses a scheme that no convention knows: its codes would pass for matrices of integers.
-fn refuse_unknown(checkpoint: &Checkpoint, uses: &[Use]) -> Result<()> {
-    let list =
-        || checkpoint.table.list.iter().zip(uses).filter(|(_, used)| **used == Use::None).map(|(t, _)| t);
-    scales::refuse_unclaimed(checkpoint, list())?;
-    let codes: Vec<&str> = codes().filter(|name| checkpoint.occurs(name)).collect();
-    match list().find(|t| codes.contains(&names::last(&t.name))) {
-        None => Ok(()),
-        Some(tensor) => {
-            let settings = checkpoint.settings;
-            let format = settings.format().or(settings.version()).unwrap_or_default();
-            let method = settings.method().unwrap_or("no quant_method");
-            let problem = format!(
-                "no scheme is known for these {} codes (settings: {}, `{}`)",
-                tensor.dtype,
-                shown(method),
-                shown(format)
-            );
-            Err(checkpoint.files.malformed(tensor, problem))
+/// The tensors that may be codes of a scheme that is not supported: what is no vector, and no matrix
+/// of plain floats.
+fn codes_of(checkpoint: &Checkpoint, scheme: &str) -> Vec<TensorInfo> {
+    let is_plain = |t: &TensorInfo| ["F64", "F32", "F16", "BF16"].contains(&t.dtype.name());
+    let codes = checkpoint.table.list.iter().filter(|t| t.shape.len() > 1 && !is_plain(t));
+    codes.map(|t| checkpoint.unsupported(t.name.clone(), &[Some(t)], scheme.into())).collect()
+}
+
+/// Makes weights unsupported whose activations are to be multiplied first, by a scale that their
+/// convention has not taken.
+fn refuse_scaled_inputs(checkpoint: &Checkpoint, modules: &mut [TensorInfo], used: &[Use]) {
+    let scales = checkpoint.named("pre_quant_scale");
+    let loose = scales.filter(|(scale, _)| used[checkpoint.table.position(scale) as usize] == Use::None);
+    let loose: HashSet<&str> = loose.map(|(_, stem)| stem).collect();
+    for module in modules.iter_mut() {
+        let has_it = module.name.strip_suffix("weight").is_some_and(|stem| loose.contains(stem));
+        if let (true, Some(parts)) = (has_it && module.dtype.format().is_some(), &module.module) {
+            let parts = parts.parts(&checkpoint.table.list);
+            let scheme = format!("{} with `pre_quant_scale`, which multiplies its activations", module.dtype);
+            let parts: Vec<_> = parts.into_iter().map(Some).collect();
+            *module = checkpoint.unsupported(module.name.clone(), &parts, scheme);
         }
     }
+}
+
+/// Codes of schemes that no convention knows, which would pass for matrices of integers: weights
+/// that have scales of some other name, and tensors that are named as codes are. `used` are the
+/// tensors of weights.
+fn unknown(checkpoint: &Checkpoint, used: &[Use]) -> Result<Vec<TensorInfo>> {
+    let list =
+        || checkpoint.table.list.iter().zip(used).filter(|(_, used)| **used == Use::None).map(|(t, _)| t);
+    let mut found = scales::unclaimed(checkpoint, list())?;
+    let codes: Vec<&str> = codes().filter(|name| checkpoint.occurs(name)).collect();
+    let settings = checkpoint.settings;
+    let (method, format) = (settings.method(), settings.format().or(settings.version()));
+    for tensor in list().filter(|t| codes.contains(&names::last(&t.name))) {
+        let scheme = format!(
+            "{} codes of no known scheme (settings: {}, `{}`)",
+            tensor.dtype,
+            shown(method.unwrap_or("no quant_method")),
+            shown(format.unwrap_or_default())
+        );
+        found.push(checkpoint.unsupported(tensor.name.clone(), &[Some(tensor)], scheme));
+    }
+    Ok(found)
 }

@@ -5,7 +5,7 @@ use super::view::Checkpoint;
 use crate::error::Result;
 use crate::file::container::tensors::TensorInfo;
 use crate::file::names::{self, shown};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What the names of other scales have: those of activations and outputs.
 const OTHERS: [&str; 6] = ["input", "act_", "activation", "output", "kv_", "prob"];
@@ -33,28 +33,29 @@ pub(crate) fn module_of(name: &str) -> &str {
     if module == "weight" { "" } else { module.strip_suffix(".weight").unwrap_or(module) }
 }
 
-/// Refuses the first of these weights that has scales of any name beside it.
-pub(crate) fn refuse_unscaled(checkpoint: &Checkpoint, weights: &[&TensorInfo]) -> Result<()> {
+/// Those of these weights that have scales of any name beside them, which no scheme takes.
+pub(crate) fn unscaled(checkpoint: &Checkpoint, weights: &[&TensorInfo]) -> Vec<TensorInfo> {
     if weights.is_empty() {
-        return Ok(());
+        return vec![];
     }
     let scales = checkpoint.table.list.iter().filter_map(|t| Some((module_of_scale(&t.name)?, t)));
     let by_module: HashMap<&str, &TensorInfo> = scales.collect();
-    for weight in weights {
+    let scale = |weight: &TensorInfo| {
         let own = || checkpoint.table.get(&format!("{}_scale", weight.name));
         let named = is_weight(&weight.name) || weight.name.ends_with("._data");
-        let scale = by_module.get(module_of(&weight.name)).copied().filter(|_| named).or_else(own);
-        if let Some(scale) = scale {
-            let method = checkpoint.settings.method().unwrap_or("no quant_method");
-            let problem = format!(
-                "`{}` lies beside it, but no scheme is known for such scales of {} codes (settings: {method})",
-                shown(&scale.name),
-                weight.dtype
-            );
-            return Err(checkpoint.files.malformed(weight, problem));
-        }
-    }
-    Ok(())
+        by_module.get(module_of(&weight.name)).copied().filter(|_| named).or_else(own)
+    };
+    let unsupported = |weight: &&TensorInfo| {
+        let method = checkpoint.settings.method().unwrap_or("no quant_method");
+        let scheme = format!(
+            "{} codes with `{}`, scales of no known scheme (settings: {})",
+            weight.dtype,
+            shown(&scale(weight)?.name),
+            shown(method)
+        );
+        Some(checkpoint.unsupported(weight.name.clone(), &[Some(weight)], scheme))
+    };
+    weights.iter().filter_map(unsupported).collect()
 }
 
 /// Refuses the first of these weights that is said to be one of LLM.int8, whose convention would
@@ -82,22 +83,29 @@ pub(crate) fn is_weight(name: &str) -> bool {
     name == "weight" || name.ends_with(".weight")
 }
 
-/// Refuses integers that would be multiplied as they are although they have scales, and scales of
-/// activations of single columns. `unclaimed` are the tensors that no convention took.
-pub(crate) fn refuse_unclaimed<'a>(
+/// Integers that would be multiplied as they are although they have scales, and weights whose
+/// activations are to be scaled first. `unclaimed` are the tensors that no convention took.
+///
+/// # Errors
+/// [`Error::Malformed`](crate::Error::Malformed) for codes of LLM.int8 whose scales are missing.
+pub(crate) fn unclaimed<'a>(
     checkpoint: &Checkpoint,
-    unclaimed: impl Iterator<Item = &'a TensorInfo>,
-) -> Result<()> {
-    let bare: Vec<&TensorInfo> = unclaimed.filter(|t| t.dtype.name() == "I8" && t.shape.len() > 1).collect();
-    refuse_unscaled(checkpoint, &bare)?;
-    refuse_int8(checkpoint, &bare)?;
-    let mut smooth = checkpoint.named("pre_quant_scale");
-    match smooth.find(|(_, module)| checkpoint.beside(module, "weight").is_some()) {
-        None => Ok(()),
-        Some((scale, _)) => {
-            let problem =
-                "the activations of its module are to be multiplied by it first, which is not supported";
-            Err(checkpoint.files.malformed(scale, problem))
+    unclaimed: impl Iterator<Item = &'a TensorInfo> + Clone,
+) -> Result<Vec<TensorInfo>> {
+    let bare = unclaimed.clone().filter(|t| t.dtype.name() == "I8" && t.shape.len() > 1);
+    let bare: Vec<&TensorInfo> = bare.collect();
+    let mut found = unscaled(checkpoint, &bare);
+    let names: HashSet<&str> = found.iter().map(|t| &*t.name).collect();
+    let rest: Vec<_> = bare.into_iter().filter(|t| !names.contains(&*t.name)).collect();
+    refuse_int8(checkpoint, &rest)?;
+    drop(names);
+    let smooth: HashSet<&str> = checkpoint.named("pre_quant_scale").map(|(_, module)| module).collect();
+    for weight in unclaimed {
+        let module = weight.name.strip_suffix("weight");
+        if module.is_some_and(|module| smooth.contains(module)) && weight.shape.len() > 1 {
+            let scheme = "a weight with `pre_quant_scale`, which multiplies its activations first".into();
+            found.push(checkpoint.unsupported(weight.name.clone(), &[Some(weight)], scheme));
         }
     }
+    Ok(found)
 }

@@ -21,6 +21,9 @@ pub(crate) struct QuantizationConfig {
     /// False where there are none at all.
     #[serde(skip)]
     pub found: bool,
+    /// The scheme that is not supported, where all quantized weights have such a one.
+    #[serde(skip)]
+    pub unsupported: Option<String>,
     quant_method: Option<Text>,
     checkpoint_format: Option<Text>,
     format: Option<Text>,
@@ -35,8 +38,11 @@ pub(crate) struct QuantizationConfig {
     pub zero_point: Option<bool>,
     pub is_marlin_format: Option<bool>,
     pub weight_block_size: Option<Block>,
+    weight_scale_semantics: Option<Text>,
+    quant_algo: Option<Text>,
     #[serde(default)]
     config_groups: Option<Several<ConfigGroup>>,
+    meta: Option<Meta>,
     #[serde(default)]
     dynamic: Option<Several<Override>>,
     quant_config: Option<HqqParams>,
@@ -47,15 +53,13 @@ pub(crate) struct QuantizationConfig {
 }
 
 impl QuantizationConfig {
-    /// Refuses a tool that is not among `methods`, whose codes would pass for matrices of integers,
-    /// groups of no size, and a threshold of no magnitude.
-    pub fn checked(self, path: &Path, methods: &[&str]) -> Checked<Self> {
-        if let Some(method) = self.method().filter(|method| !methods.contains(method)) {
-            return Err(unsupported(path, &format!("quant_method `{}`", shown(method)), methods));
-        }
-        if self.is_marlin_format == Some(true) {
-            return Err(unsupported(path, "Marlin (is_marlin_format)", methods));
-        }
+    /// Names a tool that is not among `methods`, whose codes would pass for matrices of integers;
+    /// refuses groups of no size, and a threshold of no magnitude.
+    pub fn checked(mut self, path: &Path, methods: &[&str]) -> Checked<Self> {
+        self.unsupported = match self.method().filter(|method| !methods.contains(method)) {
+            Some(method) => Some(format!("quant_method `{}`", shown(method))),
+            None => (self.is_marlin_format == Some(true)).then(|| "Marlin (is_marlin_format)".into()),
+        };
         let ways = self.ways().filter_map(|way| way.group_size);
         let sizes = self.group_size().into_iter().chain(self.overrides().iter().filter_map(|o| o.group_size));
         let wrong = sizes.chain(ways).find(|size| *size != -1 && !(1..=i64::from(u32::MAX)).contains(size));
@@ -108,6 +112,16 @@ impl QuantizationConfig {
         text(&self.version)
     }
 
+    /// What ModelOpt calls its scheme: `w4a16_awq`.
+    pub fn quant_algo(&self) -> Option<&str> {
+        text(&self.quant_algo)
+    }
+
+    /// Whether GPTQModel's scales of FP8 divide: `inverse`.
+    pub fn weight_scale_semantics(&self) -> Option<&str> {
+        text(&self.weight_scale_semantics)
+    }
+
     /// Bits of a code, also as llm-awq calls them.
     pub fn bits(&self) -> Option<i64> {
         self.bits.or(self.w_bit)
@@ -116,6 +130,12 @@ impl QuantizationConfig {
     /// Columns of a group, also as llm-awq calls them; -1 is a whole row.
     pub fn group_size(&self) -> Option<i64> {
         self.group_size.flatten().or(self.q_group_size)
+    }
+
+    /// True if GPTQModel wrote it: `meta.quantizer` is `gptqmodel:7.7.0` or a list with such a text.
+    pub fn is_by_gptqmodel(&self) -> bool {
+        let tools = self.meta.as_ref().and_then(|meta| meta.quantizer.as_ref());
+        tools.is_some_and(|tools| tools.0.iter().any(|tool| tool.starts_with("gptqmodel")))
     }
 
     /// What GPTQModel says of single modules.
@@ -150,11 +170,6 @@ impl QuantizationConfig {
 fn refused(path: &Path, setting: &str, problem: String) -> Error {
     let (file, what) = (path.display().to_string(), format!("setting `{setting}`"));
     Error::Malformed { file, what, offset: 0, problem }
-}
-
-fn unsupported(path: &Path, scheme: &str, methods: &[&str]) -> Error {
-    let problem = format!("{scheme} is not supported; supported: {}", methods.join(", "));
-    Error::Malformed { file: path.display().to_string(), what: "settings".into(), offset: 0, problem }
 }
 
 fn text(text: &Option<Text>) -> Option<&str> {
@@ -200,6 +215,45 @@ impl Way {
     /// True if the columns of a group lie anywhere in a row.
     pub fn is_ordered(&self) -> bool {
         self.actorder.as_ref().is_some_and(|order| order.0)
+    }
+}
+
+/// Who wrote a checkpoint, as GPTQModel says it.
+#[derive(Debug, serde::Deserialize)]
+#[serde(expecting = "an object")]
+struct Meta {
+    quantizer: Option<OneOrMany>,
+}
+
+/// A text or a list of them, lower case.
+#[derive(Debug)]
+struct OneOrMany(Vec<String>);
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        value.deserialize_any(OneOrManyVisitor)
+    }
+}
+
+struct OneOrManyVisitor;
+
+impl<'de> Visitor<'de> for OneOrManyVisitor {
+    type Value = OneOrMany;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text or a list of texts")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<OneOrMany, E> {
+        Ok(OneOrMany(vec![text.to_lowercase()]))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMany, A::Error> {
+        let mut all = vec![];
+        while let Some(text) = list.next_element::<Text>()? {
+            all.push(text.0);
+        }
+        Ok(OneOrMany(all))
     }
 }
 

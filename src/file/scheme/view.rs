@@ -1,9 +1,10 @@
 //! What the conventions of checkpoints look at: tensors by the ends of their names, their bytes,
 //! the settings.
 
+use super::config::Config;
 use super::settings::QuantizationConfig;
 use crate::error::Result;
-use crate::file::container::tensors::{Files, TensorInfo, TensorTable};
+use crate::file::container::tensors::{Files, Module, TensorInfo, TensorTable};
 use crate::file::names::{self, shown};
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -26,6 +27,8 @@ pub(crate) struct Checkpoint<'a> {
     pub table: &'a TensorTable,
     pub files: &'a Files<'a>,
     pub settings: &'a QuantizationConfig,
+    /// The config.json, for settings that one convention alone has.
+    pub config: Option<&'a Config>,
     /// What follows the last dots of names, each once: `weight`, `scales`. None where there are
     /// very many, as no tool writes them.
     lasts: Option<HashSet<&'a str>>,
@@ -38,7 +41,12 @@ pub(crate) struct Checkpoint<'a> {
 const MAX_LASTS: usize = 1024;
 
 impl<'a> Checkpoint<'a> {
-    pub fn new(table: &'a TensorTable, files: &'a Files<'a>, settings: &'a QuantizationConfig) -> Self {
+    pub fn new(
+        table: &'a TensorTable,
+        files: &'a Files<'a>,
+        settings: &'a QuantizationConfig,
+        config: Option<&'a Config>,
+    ) -> Self {
         let (mut lasts, mut before) = (HashSet::new(), "");
         for tensor in &table.list {
             let last = names::last(&tensor.name);
@@ -51,7 +59,14 @@ impl<'a> Checkpoint<'a> {
             }
         }
         let lasts = (lasts.len() <= MAX_LASTS).then_some(lasts);
-        Self { table, files, settings, lasts, ends: RefCell::default() }
+        Self { table, files, settings, config, lasts, ends: RefCell::default() }
+    }
+
+    /// A weight of a scheme that is known by name and not supported. It costs itself alone: whoever
+    /// wants its numbers is told why there are none.
+    pub fn unsupported(&self, name: String, parts: &[Option<&TensorInfo>], scheme: String) -> TensorInfo {
+        let shape = parts.iter().flatten().next().map(|codes| codes.shape.clone()).unwrap_or_default();
+        Module::unsupported(self.table, name, shape, parts, scheme)
     }
 
     /// False if no name ends so.

@@ -3,13 +3,13 @@
 //! `w = q * scale`
 
 use crate::error::Result;
-use crate::format::affine::uniform::{self, CodeRows, Columns, Grid, Uniform, int8_scale, rows_of};
+use crate::format::affine::uniform::{self, CodeRows, Columns, Grid, More, Uniform, int8_scale, rows_of};
 use crate::format::bits::largest;
 use crate::format::recipe::{Choice, Encoder, Group, Job, Recipe};
 use crate::format::{Codes, Coding, Format, Parts, Storage};
 use bytes::Bytes;
 use rayon::prelude::*;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 pub static FORMAT: Format = Format {
     name: "INT8",
@@ -62,7 +62,6 @@ pub(crate) fn rows(shape: [usize; 2], codes: Bytes, absmax: Vec<f32>) -> Uniform
         groups: 1,
         scales: absmax.iter().map(|max| max / 127.0).collect(),
         zeros: vec![],
-        absmax: Some(absmax),
-        halves: OnceLock::new(),
+        more: More { absmax: Some(absmax), ..More::default() },
     }
 }

@@ -3,7 +3,9 @@
 //!
 //! INT8, INT4, INT3 and INT2 are symmetric ("absmax"), UINT8 to UINT2 have zeros ("affine"). The
 //! row-wise INT8 is that of LLM.int8; those of GPTQ, AWQ, compressed-tensors and HQQ have groups of
-//! columns, and GPTQ may have put the columns of a group anywhere in a row.
+//! columns, and GPTQ may have put the columns of a group anywhere in a row. MLX adds an offset after
+//! the scale where others subtract a zero before it, HQQ may let groups run down the rows, and
+//! ModelOpt multiplies columns by a scale of their own.
 
 use crate::error::Result;
 use crate::format::bits::largest;
@@ -86,6 +88,9 @@ pub(crate) enum Columns {
     Ordered { run: usize, groups: Arc<[u32]>, order: Arc<[u32]> },
     /// Any, by number.
     Any(Arc<[u32]>),
+    /// Groups run down the rows: the weights in reading order share so many scales in turn, weight
+    /// `i` that of number `i % cells`.
+    Down { cells: usize },
 }
 
 impl Columns {
@@ -106,6 +111,7 @@ impl Columns {
         match self {
             Self::Runs(run) => column / run,
             Self::Ordered { groups, .. } | Self::Any(groups) => groups[column] as usize,
+            Self::Down { cells } => column % cells,
         }
     }
 
@@ -127,17 +133,41 @@ pub(crate) struct Uniform {
     pub codes: CodeRows,
     /// Groups of a row.
     pub groups: usize,
-    /// `[rows, groups]`
+    /// `[rows, groups]`, or those of all cells.
     pub scales: Vec<f32>,
-    /// `[rows, groups]`, empty in symmetric formats.
+    /// As many, empty in symmetric formats.
     pub zeros: Vec<f32>,
+    /// What few tools have.
+    pub more: More,
+}
+
+/// What few tools have besides codes, scales and zeros.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct More {
     /// The largest magnitude of each row, where the file keeps that instead of the scale.
     pub absmax: Option<Vec<f32>>,
+    /// The zeros are offsets: `w = q * scale + offset`.
+    pub offsets: bool,
+    /// What the weights of each column are multiplied by, too.
+    pub column_scales: Option<Arc<[f32]>>,
     /// Whether a scale and its zero fit one word; found out once.
     pub halves: OnceLock<bool>,
 }
 
 impl Uniform {
+    /// The group of the first weight of a row, for scales that are counted over all rows.
+    fn first_group(&self, row: usize) -> usize {
+        match self.columns {
+            Columns::Down { cells } => row * self.shape[1] % cells,
+            _ => 0,
+        }
+    }
+
+    /// True if codes and scales alone do not bound the weights.
+    fn is_special(&self) -> bool {
+        self.more.offsets || self.more.column_scales.is_some()
+    }
+
     /// True if a scale and its zero fit one word on the device: a normal half, and an integer.
     fn fits_halves(&self) -> bool {
         let half = |d: &f32| {
@@ -145,11 +175,28 @@ impl Uniform {
             half.to_f32().to_bits() == d.to_bits() && half.is_normal()
         };
         let integer = |z: &f32| z.fract() == 0.0 && (0.0..65536.0).contains(z);
-        !self.zeros.is_empty() && self.scales.par_iter().all(half) && self.zeros.par_iter().all(integer)
+        let has_words = !self.zeros.is_empty() && !self.more.offsets && !self.is_down();
+        has_words && self.scales.par_iter().all(half) && self.zeros.par_iter().all(integer)
     }
 
     fn has_halves(&self) -> bool {
-        *self.halves.get_or_init(|| self.fits_halves())
+        *self.more.halves.get_or_init(|| self.fits_halves())
+    }
+
+    fn is_down(&self) -> bool {
+        matches!(self.columns, Columns::Down { .. })
+    }
+
+    /// What the layout depends on.
+    fn layout_parts(&self) -> LayoutParts<'_> {
+        LayoutParts {
+            grid: self.grid,
+            cols: self.shape[1],
+            columns: &self.columns,
+            halves: self.has_halves(),
+            offsets: self.more.offsets,
+            column_scales: self.more.column_scales.is_some(),
+        }
     }
 
     /// Code `i` of a row less what is zero in symmetric formats.
@@ -157,13 +204,20 @@ impl Uniform {
         self.codes.code(row, i) - if self.grid.symmetric { self.codes.center() } else { 0 }
     }
 
-    /// The scales, or zeros, of a row.
+    /// The scales, or zeros, of a row: all cells where groups run down.
     fn of_row<'a>(&self, values: &'a [f32], row: usize) -> &'a [f32] {
-        if values.is_empty() { &[] } else { &values[row * self.groups..(row + 1) * self.groups] }
+        match self.columns {
+            Columns::Down { .. } => values,
+            _ if values.is_empty() => &[],
+            _ => &values[row * self.groups..(row + 1) * self.groups],
+        }
     }
 
     /// True if no code could make a weight of this row infinite.
     fn is_bounded(&self, row: usize) -> bool {
+        if self.is_special() {
+            return false;
+        }
         let (scales, zeros) = (self.of_row(&self.scales, row), self.of_row(&self.zeros, row));
         // Codes less what is zero lie between.
         let bound = (1 << self.codes.bits) as f32;
@@ -191,14 +245,26 @@ impl Uniform {
 
 impl Storage for Uniform {
     fn layout(&self) -> Layout {
-        layout_of(self.grid, self.shape[1], &self.columns, self.has_halves())
+        let mut layout = layout_of(&self.layout_parts());
+        if let Some(scales) = &self.more.column_scales {
+            // Chunks of 32 ask for their columns behind the last, too.
+            let words = scales.iter().map(|scale| scale.to_bits());
+            let words = words.chain(std::iter::repeat(0)).take(scales.len().next_multiple_of(32));
+            layout.book = Codebook::Words(words.collect());
+        }
+        if self.is_down() {
+            let cells = self.scales.iter().zip(&self.zeros);
+            let words = cells.flat_map(|(scale, zero)| [scale.to_bits(), zero.to_bits()]);
+            layout.book = Codebook::Words(words.collect());
+        }
+        layout
     }
 
     fn parts(&self) -> Vec<Part> {
         let [rows, _] = self.shape;
         let dtype = if self.codes.signed { "I8" } else { "U8" };
-        let groups = vec![rows, self.groups];
-        if let Some(absmax) = &self.absmax {
+        let groups = if self.is_down() { vec![1, self.groups] } else { vec![rows, self.groups] };
+        if let Some(absmax) = &self.more.absmax {
             // The order of the rows is number 0, "row".
             let bytes = [self.codes.bytes.clone(), f32_bytes(absmax), vec![0].into()];
             return int8_headers(self.shape).into_iter().zip(bytes).map(|(p, b)| p.with_bytes(b)).collect();
@@ -206,7 +272,11 @@ impl Storage for Uniform {
         let codes = Part::new("", dtype, vec![rows, self.codes.row_bytes], self.codes.bytes.clone());
         let mut parts = vec![codes, Part::new("_scale", "F32", groups.clone(), f32_bytes(&self.scales))];
         if !self.zeros.is_empty() {
-            parts.push(Part::new("_zero_point", "F32", groups, f32_bytes(&self.zeros)));
+            let suffix = if self.more.offsets { "_offset" } else { "_zero_point" };
+            parts.push(Part::new(suffix, "F32", groups, f32_bytes(&self.zeros)));
+        }
+        if let Some(scales) = &self.more.column_scales {
+            parts.push(Part::new("_column_scale", "F32", vec![scales.len()], f32_bytes(scales)));
         }
         parts
     }
@@ -214,10 +284,17 @@ impl Storage for Uniform {
     fn decode_row(&self, row: usize, out: &mut [f32]) {
         let (codes, scales, zeros) =
             (self.codes.row(row), self.of_row(&self.scales, row), self.of_row(&self.zeros, row));
+        let first = self.first_group(row);
         for (i, out) in out.iter_mut().enumerate() {
-            let group = self.columns.group(i);
-            let zero = zeros.get(group).copied().unwrap_or(0.0);
-            *out = (self.code(codes, i) as f32 - zero) * scales[group];
+            let group = self.columns.group(first + i);
+            let (code, zero) = (self.code(codes, i) as f32, zeros.get(group).copied().unwrap_or(0.0));
+            *out = match self.more.offsets {
+                true => code * scales[group] + zero,
+                false => (code - zero) * scales[group],
+            };
+        }
+        if let Some(scales) = &self.more.column_scales {
+            out.iter_mut().zip(scales.iter()).for_each(|(w, scale)| *w *= scale);
         }
     }
 
@@ -244,6 +321,10 @@ impl Storage for Uniform {
             if self.grid.bits == 3 {
                 planes[2][chunk] = bits::third_bits(&codes);
             }
+        }
+        if self.is_down() {
+            planes[1][0] = self.first_group(row) as u32;
+            return;
         }
         let (scales, zeros) = (self.of_row(&self.scales, row), self.of_row(&self.zeros, row));
         match zeros {
@@ -278,7 +359,19 @@ impl Storage for Uniform {
 
 /// What the shader is told of our own encoder's codes.
 pub(in crate::format) fn layout(grid: &Grid, cols: usize) -> Layout {
-    layout_of(grid, cols, &Columns::Runs(group_columns(grid.group, cols)), false)
+    let columns = &Columns::Runs(group_columns(grid.group, cols));
+    let (halves, offsets, column_scales) = (false, false, false);
+    layout_of(&LayoutParts { grid, cols, columns, halves, offsets, column_scales })
+}
+
+/// What a layout depends on.
+struct LayoutParts<'a> {
+    grid: &'a Grid,
+    cols: usize,
+    columns: &'a Columns,
+    halves: bool,
+    offsets: bool,
+    column_scales: bool,
 }
 
 /// Columns of a row that share a scale.
@@ -289,7 +382,8 @@ fn group_columns(group: Group, cols: usize) -> usize {
     }
 }
 
-fn layout_of(grid: &Grid, cols: usize, columns: &Columns, halves: bool) -> Layout {
+fn layout_of(parts: &LayoutParts) -> Layout {
+    let &LayoutParts { grid, cols, columns, halves, offsets, column_scales } = parts;
     let any = matches!(columns, Columns::Any(_));
     let Runs { fine, group, groups } = match columns {
         Columns::Runs(run) | Columns::Ordered { run, .. } => Runs::new(cols, *run),
@@ -297,9 +391,11 @@ fn layout_of(grid: &Grid, cols: usize, columns: &Columns, halves: bool) -> Layou
             let groups = numbers.iter().max().map_or(0, |g| *g as usize + 1);
             Runs { fine: true, group: 1, groups }
         }
+        Columns::Down { .. } => Runs { fine: true, group: 1, groups: 1 },
     };
-    let words = groups * if grid.symmetric || halves { 1 } else { 2 };
-    let has_codes = !fine && (grid.symmetric || grid.bits != 8);
+    let cells = if let Columns::Down { cells } = columns { *cells as u32 } else { 0 };
+    let words = groups * if grid.symmetric || halves || cells > 0 { 1 } else { 2 };
+    let has_codes = !fine && !column_scales && (grid.symmetric || grid.bits != 8);
     let mut planes = vec![
         Plane::new("qs", grid.bits / 2 * 2 * 256),
         Plane { name: "d", bits_per_256: 0, more_words: words },
@@ -316,12 +412,15 @@ fn layout_of(grid: &Grid, cols: usize, columns: &Columns, halves: bool) -> Layou
             ("ZEROS", (!grid.symmetric).into()),
             ("HALVES", halves.into()),
             ("NUMBERED", any.into()),
+            ("OFFSETS", offsets.into()),
+            ("COLUMN_SCALES", column_scales.into()),
+            ("CELLS", cells),
         ],
         planes,
         book: match columns {
             Columns::Any(numbers) => Codebook::Words(numbers.clone()),
             Columns::Ordered { order, .. } => Codebook::Words(order.clone()),
-            Columns::Runs(_) => Codebook::None,
+            Columns::Runs(_) | Columns::Down { .. } => Codebook::None,
         },
         codes: if has_codes { grid.format.codes } else { Codes::None },
         ordered: matches!(columns, Columns::Ordered { .. }),
@@ -393,8 +492,7 @@ fn encode(grid: &'static Grid, job: &Job, group: Group) -> Arc<dyn Storage> {
         groups: shape[1].div_ceil(columns),
         scales: spans.iter().map(|(d, _)| *d).collect(),
         zeros: if grid.symmetric { vec![] } else { spans.iter().map(|(_, z)| *z).collect() },
-        absmax: None,
-        halves: OnceLock::new(),
+        more: More::default(),
     })
 }
 

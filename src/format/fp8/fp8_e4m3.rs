@@ -19,5 +19,5 @@ pub static FORMAT: Format = Format {
     shader: include_str!("../../../shaders/decode/fp8_e4m3.wgsl"),
 };
 
-pub(in crate::format) static KIND: Kind =
+pub(crate) static KIND: Kind =
     Kind { format: &FORMAT, dtype: "F8_E4M3", mantissa: 3, values: fp8::values(3), largest: 448.0 };

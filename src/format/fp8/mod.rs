@@ -105,17 +105,27 @@ pub(crate) struct Scales {
     pub matrix: usize,
     /// Rows and columns that share a scale.
     pub block: [usize; 2],
+    /// Weights are divided by them.
+    pub divide: bool,
 }
+
+/// The numbers of three bits of mantissa from 1 to 2.
+const MANTISSAS: [f32; 8] = [1.0, 1.125, 1.25, 1.375, 1.5, 1.625, 1.75, 1.875];
 
 impl Scales {
     /// One for the whole tensor.
     pub fn one((rows, cols): (usize, usize), scale: f32) -> Self {
-        Self { values: vec![scale], matrix: rows.max(1), block: [rows.max(1), cols.max(1)] }
+        Self { values: vec![scale], matrix: rows.max(1), block: [rows.max(1), cols.max(1)], divide: false }
     }
 
     /// One a row.
     fn rows(cols: usize, values: Vec<f32>) -> Self {
-        Self { matrix: values.len().max(1), values, block: [1, cols.max(1)] }
+        Self { matrix: values.len().max(1), values, block: [1, cols.max(1)], divide: false }
+    }
+
+    /// A number of FP8 with its scale.
+    fn times(&self, q: f32, scale: f32) -> f32 {
+        if self.divide { q / scale } else { q * scale }
     }
 
     /// Those of a row.
@@ -145,7 +155,11 @@ impl Fp8 {
 
 impl Storage for Fp8 {
     fn layout(&self) -> Layout {
-        layout_of(self.kind, self.shape[1], self.scales.block[1])
+        layout_of(
+            self.kind,
+            self.shape[1],
+            &Run { columns: self.scales.block[1], divide: self.scales.divide },
+        )
     }
 
     fn parts(&self) -> Vec<Part> {
@@ -154,7 +168,7 @@ impl Storage for Fp8 {
         let scales = f32_bytes(&self.scales.values);
         vec![
             Part::new("", self.kind.dtype, self.shape.to_vec(), self.codes.clone()),
-            Part::new("_scale", "F32", shape, scales),
+            Part::new(if self.scales.divide { "_scale_inv" } else { "_scale" }, "F32", shape, scales),
         ]
     }
 
@@ -162,12 +176,13 @@ impl Storage for Fp8 {
         let scales = self.scales.of_row(row, self.shape[1]);
         let groups = out.chunks_mut(self.scales.block[1]).zip(self.row(row).chunks(self.scales.block[1]));
         for ((out, codes), scale) in groups.zip(scales) {
-            out.iter_mut().zip(codes).for_each(|(w, q)| *w = self.kind.values[usize::from(*q)] * scale);
+            let times = |q: &u8| self.scales.times(self.kind.values[usize::from(*q)], *scale);
+            out.iter_mut().zip(codes).for_each(|(w, q)| *w = times(q));
         }
     }
 
     fn is_finite(&self, mut rows: Range<usize>) -> bool {
-        let scale = |d: &f32| (d * self.kind.largest).is_finite();
+        let scale = |d: &f32| self.scales.times(self.kind.largest, *d).is_finite();
         rows.all(|row| {
             self.kind.all_finite(self.row(row)) && self.scales.of_row(row, self.shape[1]).iter().all(scale)
         })
@@ -176,21 +191,39 @@ impl Storage for Fp8 {
     fn pack_row(&self, row: usize, planes: &mut [&mut [u32]]) {
         bytemuck::cast_slice_mut(planes[0])[..self.shape[1]].copy_from_slice(self.row(row));
         let scales = self.scales.of_row(row, self.shape[1]);
-        planes[1].iter_mut().zip(scales).for_each(|(to, scale)| *to = scale.to_bits());
+        if self.scales.divide {
+            // No shader divides exactly. Powers of two make no difference to a quotient.
+            let quotients = scales.iter().flat_map(|scale| MANTISSAS.map(|mantissa| mantissa / scale));
+            planes[1].iter_mut().zip(quotients).for_each(|(to, quotient)| *to = quotient.to_bits());
+        } else {
+            planes[1].iter_mut().zip(scales).for_each(|(to, scale)| *to = scale.to_bits());
+        }
     }
 }
 
 /// What the shader is told of our own encoder's codes.
 pub(in crate::format) fn layout(kind: &Kind, cols: usize) -> Layout {
-    layout_of(kind, cols, cols.max(1))
+    layout_of(kind, cols, &Run { columns: cols.max(1), divide: false })
 }
 
-fn layout_of(kind: &Kind, cols: usize, run: usize) -> Layout {
-    let Runs { fine, group, groups } = Runs::new(cols, run);
+/// The columns that share a scale, and whether it divides.
+struct Run {
+    columns: usize,
+    divide: bool,
+}
+
+fn layout_of(kind: &Kind, cols: usize, run: &Run) -> Layout {
+    let Runs { fine, group, groups } = Runs::new(cols, run.columns);
+    let more_words = groups * if run.divide { MANTISSAS.len() } else { 1 };
     Layout {
         format: kind.format,
-        constants: vec![("MANTISSA", kind.mantissa), ("GROUP", group), ("FINE", fine.into())],
-        planes: vec![Plane::new("qs", 8 * 256), Plane { name: "d", bits_per_256: 0, more_words: groups }],
+        constants: vec![
+            ("MANTISSA", kind.mantissa),
+            ("GROUP", group),
+            ("FINE", fine.into()),
+            ("QUOTIENTS", run.divide.into()),
+        ],
+        planes: vec![Plane::new("qs", 8 * 256), Plane { name: "d", bits_per_256: 0, more_words }],
         book: Codebook::None,
         codes: Codes::None,
         ordered: false,
@@ -262,7 +295,8 @@ mod tests {
     #[test]
     fn each_matrix_has_its_own_blocks() {
         // Two matrices of 5 rows, in blocks of 2 x 3 of 4 columns: 3 x 2 scales each.
-        let scales = Scales { values: (0..12).map(|v| v as f32).collect(), matrix: 5, block: [2, 3] };
+        let scales =
+            Scales { values: (0..12).map(|v| v as f32).collect(), matrix: 5, block: [2, 3], divide: false };
         let first: Vec<f32> = (0..10).map(|row| scales.of_row(row, 4)[0]).collect();
         assert_eq!(first, [0.0, 0.0, 2.0, 2.0, 4.0, 6.0, 6.0, 8.0, 8.0, 10.0]);
         assert_eq!(scales.of_row(9, 4), [10.0, 11.0]);

@@ -1,0 +1,255 @@
+//! Checkpoints of MLX: `weight` U32 `[.., m, k · bits / 32]`, codes as a stream of bits along k, the
+//! lowest first, and `scales` `[.., m, groups]`. Mode "affine": `biases` as the scales,
+//! `w = q · scale + bias`, 1 to 6 or 8 bits. Modes "mxfp4", "mxfp8" (U8 exponents of 32 columns) and
+//! "nvfp4" (U8 E4M3 of 16 columns), in which experts may have a `global_scale` each:
+//! `w = e2m1 · scale · global_scale / 2688`.
+//!
+//! `quantization` of the config.json says groups, bits and mode, and single modules may have others
+//! under their names.
+
+use super::view::{Checkpoint, Convention};
+use crate::error::Result;
+use crate::file::container::tensors::{Files, Module, Scheme, TensorInfo};
+use crate::format::factored::Factored;
+use crate::format::fp8::{self, Fp8, Scales, fp8_e4m3};
+use crate::format::microscale::mxfp4::Pairs;
+use crate::format::microscale::nvfp4_global::{Global, Nvfp4};
+use crate::format::uniform::{CodeRows, Columns, More, Uniform};
+use crate::format::{self, Format, Storage, affine};
+use crate::tensor::PackedTensor;
+use serde_json::Value;
+use std::sync::Arc;
+
+pub(crate) const CONVENTION: Convention =
+    Convention { methods: &["mlx"], codes: &[], parts: &["biases", "global_scale"], modules };
+
+/// 448 times 6, the largest number that a scale and a code of NVFP4 make.
+const LARGEST: f32 = 2688.0;
+
+/// How codes are to be read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mode {
+    Affine { bits: u64 },
+    Mxfp4,
+    Mxfp8,
+    Nvfp4,
+}
+
+impl Mode {
+    fn bits(self) -> u64 {
+        match self {
+            Self::Affine { bits } => bits,
+            Self::Mxfp4 | Self::Nvfp4 => 4,
+            Self::Mxfp8 => 8,
+        }
+    }
+
+    fn format(self) -> &'static Format {
+        match self {
+            Self::Affine { bits } => affine::grid_for(bits as usize, false).format,
+            Self::Mxfp4 => format::MXFP4,
+            Self::Mxfp8 => format::FP8_E4M3,
+            Self::Nvfp4 => format::NVFP4_GLOBAL,
+        }
+    }
+}
+
+/// A weight, as far as headers and settings tell.
+#[derive(Debug)]
+struct Mlx {
+    mode: Mode,
+    shape: [usize; 2],
+    /// Columns of a group.
+    group: usize,
+}
+
+/// What the settings say of a module.
+#[derive(Clone, Debug, Default)]
+struct Told {
+    group: Option<u64>,
+    bits: Option<u64>,
+    mode: Option<String>,
+}
+
+impl Told {
+    /// Those of this module: its own, or those of the file.
+    fn of(checkpoint: &Checkpoint, module: &str) -> Self {
+        let config = checkpoint.config.map(|config| config.value());
+        let key = |name| config.and_then(|c| c.get(name)).and_then(Value::as_object);
+        let Some(all) = key("quantization").or_else(|| key("quantization_config")) else {
+            return Self::default();
+        };
+        let own = all.get(module).and_then(Value::as_object);
+        let values = own.unwrap_or(all);
+        let number = |name| values.get(name).or_else(|| all.get(name)).and_then(Value::as_u64);
+        // A module's settings without a mode are affine, whatever the file's is.
+        let mode = values.get("mode").and_then(Value::as_str).unwrap_or("affine");
+        Self { group: number("group_size"), bits: number("bits"), mode: Some(mode.to_lowercase()) }
+    }
+}
+
+fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
+    let mut modules = vec![];
+    for (codes, stem) in checkpoint.named("weight").filter(|(codes, _)| codes.dtype.name() == "U32") {
+        if let Some(scales) = checkpoint.beside(stem, "scales") {
+            modules.push(Parts { checkpoint, stem, codes, scales }.module()?);
+        }
+    }
+    Ok(modules)
+}
+
+/// The tensors of one weight.
+struct Parts<'a> {
+    checkpoint: &'a Checkpoint<'a>,
+    stem: &'a str,
+    codes: &'a TensorInfo,
+    scales: &'a TensorInfo,
+}
+
+impl Parts<'_> {
+    fn module(&self) -> Result<TensorInfo> {
+        let files = self.checkpoint.files;
+        let name = format!("{}weight", self.stem);
+        let biases = self.checkpoint.beside(self.stem, "biases");
+        let global = self.checkpoint.beside(self.stem, "global_scale");
+        let parts = [Some(self.codes), Some(self.scales), biases, global];
+        let told = Told::of(self.checkpoint, self.stem.strip_suffix('.').unwrap_or(self.stem));
+        let ([outer @ .., words], [its_outer @ .., groups]) = (&self.codes.shape[..], &self.scales.shape[..])
+        else {
+            return Err(files.malformed(self.codes, "a matrix belongs here, it is a scalar"));
+        };
+        if outer.is_empty() || outer != its_outer || *groups == 0 {
+            let problem = format!(
+                "scales of each row of {:?} belong here, its shape is {:?}",
+                self.codes.shape, self.scales.shape
+            );
+            return Err(files.malformed(self.scales, problem));
+        }
+        let found = match self.scales.dtype.name() {
+            "U8" => microscaled(&told, *words, *groups),
+            _ => affine(&told, *words, *groups),
+        };
+        let Some((mode, group)) = found else {
+            return Ok(self.checkpoint.unsupported(name, &parts, contradiction(&told, *words, *groups)));
+        };
+        match (mode, biases, global) {
+            (Mode::Affine { .. }, Some(biases), None) => {
+                files.typed(self.scales, &["F32", "F16", "BF16"])?;
+                files.typed(biases, &["F32", "F16", "BF16"])?;
+                files.expect(biases, &self.scales.shape, "biases of groups")?;
+            }
+            (Mode::Affine { .. }, None, _) => {
+                self.checkpoint.need(self.codes, self.stem, "biases")?;
+            }
+            (_, None, None) => {}
+            (Mode::Nvfp4, None, Some(global)) => {
+                files.typed(global, &["F32"])?;
+                let matrices = self.codes.shape[..outer.len() - 1].iter().product();
+                if ![1, matrices].contains(&global.elements()) {
+                    files.count(global, matrices, "scales of matrices")?;
+                }
+            }
+            (_, Some(other), _) | (_, _, Some(other)) => {
+                let problem = format!("it belongs to no weight of {mode:?}");
+                return Err(files.malformed(other, problem));
+            }
+        }
+        let cols = groups * group;
+        let shape = [outer, &[cols]].concat();
+        let rows = outer.iter().product::<u64>() as usize;
+        let scheme = Mlx { mode, shape: [rows, cols as usize], group: group as usize };
+        Ok(Module::info(self.checkpoint.table, name, mode.format(), shape, &parts, Arc::new(scheme)))
+    }
+}
+
+/// True if such words and scales hold the same columns.
+fn fits(words: u64, groups: u64, bits: u64, group: u64) -> bool {
+    let bits_of_groups = groups.checked_mul(group).and_then(|cols| cols.checked_mul(bits));
+    bits_of_groups.is_some() && words.checked_mul(32) == bits_of_groups
+}
+
+/// Bits and columns of a group of the affine mode: those said, where they fit, or the only ones that
+/// do.
+fn affine(told: &Told, words: u64, groups: u64) -> Option<(Mode, u64)> {
+    if told.mode.as_deref().is_some_and(|mode| mode != "affine") {
+        return None;
+    }
+    let bits = [1, 2, 3, 4, 5, 6, 8].into_iter().filter(|bits| told.bits.is_none_or(|said| said == *bits));
+    let each = |bits: u64| {
+        let known = told.group.map_or(vec![32, 64, 128], |group| vec![group]);
+        known.into_iter().filter(|group| *group > 0).map(move |group| (bits, group))
+    };
+    let mut fit = bits.flat_map(each).filter(|(bits, group)| fits(words, groups, *bits, *group));
+    match (fit.next(), fit.next()) {
+        (Some((bits, group)), None) => Some((Mode::Affine { bits }, group)),
+        _ => None,
+    }
+}
+
+/// The mode whose scales are bytes, which the shapes tell; what is said must be the same.
+fn microscaled(told: &Told, words: u64, groups: u64) -> Option<(Mode, u64)> {
+    let all = [(Mode::Mxfp4, 32, "mxfp4"), (Mode::Mxfp8, 32, "mxfp8"), (Mode::Nvfp4, 16, "nvfp4")];
+    let said = |name: &str| told.mode.as_deref().is_none_or(|mode| mode == name);
+    let found = all.into_iter().find(|(mode, group, _)| fits(words, groups, mode.bits(), *group));
+    found.filter(|(_, _, name)| said(name)).map(|(mode, group, _)| (mode, group))
+}
+
+fn contradiction(told: &Told, words: u64, groups: u64) -> String {
+    let number = |n: Option<u64>| n.map_or("some".into(), |n| n.to_string());
+    let (bits, group) = (number(told.bits), number(told.group));
+    format!(
+        "MLX with settings that are not in its config.json: {words} words and {groups} scales a row are not \
+         of {bits} bits in groups of {group}, mode {}, or fit several settings",
+        told.mode.as_deref().unwrap_or("not said")
+    )
+}
+
+impl Scheme for Mlx {
+    fn description(&self) -> String {
+        let mode = match self.mode {
+            Mode::Affine { bits } => {
+                return format!("MLX affine, {bits} bits, groups of {}, with offsets", self.group);
+            }
+            Mode::Mxfp4 => "mxfp4, 4 bits",
+            Mode::Mxfp8 => "mxfp8, 8 bits",
+            Mode::Nvfp4 => "nvfp4, 4 bits",
+        };
+        format!("MLX {mode}, groups of {}", self.group)
+    }
+
+    fn load(&self, name: &str, parts: &[&TensorInfo], files: &Files) -> Result<PackedTensor> {
+        let &Self { mode, shape: shape @ [rows, cols], group } = self;
+        let codes = files.bytes(parts[0])?;
+        let row_bytes = codes.len() / rows.max(1);
+        let storage: Arc<dyn Storage> = match mode {
+            Mode::Affine { bits } => Arc::new(Uniform {
+                grid: affine::grid_for(bits as usize, false),
+                shape,
+                columns: Columns::Runs(group),
+                codes: CodeRows { bytes: codes, row_bytes, bits: bits as usize, signed: false },
+                groups: cols / group,
+                scales: files.f32s(parts[1])?,
+                zeros: files.f32s(parts[2])?,
+                more: More { offsets: true, ..More::default() },
+            }),
+            Mode::Mxfp4 => Arc::new(Pairs { shape, codes, exponents: files.bytes(parts[1])? }),
+            Mode::Mxfp8 => {
+                let values = files.bytes(parts[1])?.iter().map(|e| fp8::power(*e)).collect();
+                let scales = Scales { values, matrix: rows.max(1), block: [1, group], divide: false };
+                Arc::new(Fp8 { kind: &fp8_e4m3::KIND, shape, codes, scales })
+            }
+            Mode::Nvfp4 => {
+                let scales = files.bytes(parts[1])?;
+                let weight = Arc::new(Nvfp4::new(shape, codes, scales, Global::Factor(1.0)));
+                match parts.get(2) {
+                    None => weight,
+                    Some(global) => {
+                        let factors = files.f32s(global)?.iter().map(|scale| scale / LARGEST).collect();
+                        Arc::new(Factored::new(weight, rows, factors, ".global_scale"))
+                    }
+                }
+            }
+        };
+        PackedTensor::from_storage(name, (rows, cols), storage)
+    }
+}
