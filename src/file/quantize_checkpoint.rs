@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::file::calibration::outlier_columns::Chosen;
-use crate::file::container::output::{self, Sink, same_file};
+use crate::file::container::output::{self, NewFile, Sink, same_file};
 use crate::file::container::safetensors_write::{self, NewTensor};
 use crate::file::names::shown;
 use crate::file::quantize::{Report, TensorReport};
@@ -57,10 +57,14 @@ pub fn quantize_checkpoint(
     let tensors: Vec<NewTensor> = order.iter().map(|at| plan[at.item].tensors[at.part].clone()).collect();
     let config = config(&job, &plan)?;
     check_target(model, out, &others, &config)?;
-    let is_new = make_folder(model, out, &others, &config)?;
+    // The folder is made when all is encoded, so that what is stopped before leaves none behind.
+    let (weights, waits_in) = (out.join(WEIGHTS), output::nearest_folder(out));
+    let to = NewFile { waits_in: Some(waits_in), ..NewFile::from(&weights) };
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
-    let written = safetensors_write::write(&out.join(WEIGHTS), Some(metadata), &tensors, |sink| {
-        job.fill(sink, &plan, &mut progress, out)?;
+    let mut is_new = false;
+    let written = safetensors_write::write(to, Some(metadata), &tensors, |sink| {
+        job.fill(sink, &plan, &mut progress, waits_in)?;
+        is_new = make_folder(model, out, &others, &config)?;
         copy_others(model, &others, out)?;
         output::write(&out.join(CONFIG), |sink| sink.put(config.as_bytes()))
     });
@@ -182,9 +186,9 @@ impl Job<'_> {
         sink: &mut Sink<'_>,
         plan: &[Item],
         progress: &mut impl FnMut(usize, &TensorInfo),
-        out: &Path,
+        folder: &Path,
     ) -> Result<()> {
-        let mut later = Later::new(out)?;
+        let mut later = Later::new(folder)?;
         self.copy(sink, plan, 8)?;
         for (i, item) in plan.iter().enumerate() {
             progress(i, item.info);
@@ -193,9 +197,9 @@ impl Job<'_> {
             }
         }
         self.copy(sink, plan, 4)?;
-        append(sink, &mut later.halves, out)?;
+        append(sink, &mut later.halves, folder)?;
         self.copy(sink, plan, 2)?;
-        append(sink, &mut later.bytes, out)?;
+        append(sink, &mut later.bytes, folder)?;
         self.copy(sink, plan, 1)
     }
 

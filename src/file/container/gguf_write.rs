@@ -173,7 +173,8 @@ impl NewPart {
     /// What is written of a model of these tensors.
     fn new_file(&self, tensors: &[NewTensor], alignment: u64) -> NewFile<'_> {
         let data = data_bytes(&tensors[self.range.clone()], alignment);
-        NewFile { path: &self.path, bytes: Some((self.header.len() as u64).saturating_add(data)) }
+        let bytes = (self.header.len() as u64).saturating_add(data);
+        NewFile { bytes: Some(bytes), ..NewFile::from(&self.path) }
     }
 }
 

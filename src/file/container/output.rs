@@ -66,6 +66,15 @@ pub struct NewFile<'a> {
     pub path: &'a Path,
     /// Its size, if it is known before: then a full disk shows before the work.
     pub bytes: Option<u64>,
+    /// The folder of the same file system in which its bytes wait, if its own is made only later.
+    pub waits_in: Option<&'a Path>,
+}
+
+impl<'a, P: AsRef<Path> + ?Sized> From<&'a P> for NewFile<'a> {
+    /// A file in a folder that is there, of any size.
+    fn from(path: &'a P) -> Self {
+        Self { path: path.as_ref(), bytes: None, waits_in: None }
+    }
 }
 
 /// Writes the file `path` with `fill`. Where that fails or stops, `path` is as it was before.
@@ -76,7 +85,7 @@ pub struct NewFile<'a> {
 /// [`Error::Output`], or what `fill` returns.
 pub fn write(path: &Path, fill: impl FnOnce(&mut Sink<'_>) -> Result<()>) -> Result<()> {
     let mut fill = Some(fill);
-    write_all(&[NewFile { path, bytes: None }], |_, sink| fill.take().map_or(Ok(()), |fill| fill(sink)))
+    write_all(&[path.into()], |_, sink| fill.take().map_or(Ok(()), |fill| fill(sink)))
 }
 
 /// Writes several files, one after the other: all appear, or none. `fill` gets the position of the
@@ -109,7 +118,7 @@ pub fn write_all(
 /// # Errors
 /// [`Error::Output`].
 pub fn probe(path: &Path) -> Result<()> {
-    begin(&NewFile { path, bytes: None }, true).map(drop)
+    begin(&path.into(), true).map(drop)
 }
 
 /// Fails if no file can be made in a folder, or, where it is not there yet, in the nearest above
@@ -118,9 +127,13 @@ pub fn probe(path: &Path) -> Result<()> {
 /// # Errors
 /// [`Error::Output`].
 pub fn probe_folder(path: &Path) -> Result<()> {
+    tempfile::tempfile_in(nearest_folder(path)).map(drop).map_err(Error::output("creating", path))
+}
+
+/// A folder, or where it is not there yet, the nearest above it.
+pub(crate) fn nearest_folder(path: &Path) -> &Path {
     let there = path.ancestors().find(|path| path.exists()).filter(|path| !path.as_os_str().is_empty());
-    let probed = tempfile::tempfile_in(there.unwrap_or(Path::new(".")));
-    probed.map(drop).map_err(Error::output("creating", path))
+    there.unwrap_or(Path::new("."))
 }
 
 /// Files that are kept open at a time; systems allow a process some hundreds.
@@ -128,7 +141,8 @@ const MOST_OPEN: usize = 128;
 
 /// What becomes the file when it is whole; none for a device or a pipe.
 fn begin(file: &NewFile<'_>, nameless: bool) -> Result<Option<Partial>> {
-    let begin = |target| Partial::begin(target, Plan { bytes: file.bytes, nameless });
+    let plan = Plan { bytes: file.bytes, waits_in: file.waits_in, nameless };
+    let begin = |target| Partial::begin(target, plan);
     target(file.path)?.map(begin).transpose().map_err(Error::output("creating", file.path))
 }
 

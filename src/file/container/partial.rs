@@ -57,24 +57,27 @@ impl Drop for Listed {
 
 /// What a file should be like.
 #[derive(Clone, Copy)]
-pub(super) struct Plan {
+pub(super) struct Plan<'a> {
     /// Its size, if it is known: the disk must have room for it.
     pub bytes: Option<u64>,
+    /// Where it waits, if the target's folder is made only later.
+    pub waits_in: Option<&'a Path>,
     /// Keep it open without a name, where the system can.
     pub nameless: bool,
 }
 
 impl Partial {
     /// Begins a file beside its target.
-    pub fn begin(target: PathBuf, plan: Plan) -> io::Result<Self> {
+    pub fn begin(target: PathBuf, plan: Plan<'_>) -> io::Result<Self> {
+        let waits_in = plan.waits_in.unwrap_or_else(|| folder(&target));
         #[cfg(target_os = "linux")]
         if plan.nameless
-            && let Some(file) = nameless(&target)
+            && let Some(file) = nameless(waits_in, &target)
         {
             reserve(&file, plan.bytes)?;
             return Ok(Self { target, bytes: Bytes::Nameless(file), listed: None });
         }
-        let file = builder(&target).tempfile_in(folder(&target))?;
+        let file = builder(&target).tempfile_in(waits_in)?;
         let listed = Listed::new(file.path());
         reserve(file.as_file(), plan.bytes)?;
         Ok(Self { target, bytes: Bytes::Named(file.into_temp_path()), listed: Some(listed) })
@@ -150,14 +153,14 @@ fn permissions(target: &Path) -> fs::Permissions {
     fs::metadata(target).map_or(fs::Permissions::from_mode(0o666), |meta| meta.permissions())
 }
 
-/// A file in the folder of the target that has no name, and can get one.
+/// A file in a folder that has no name, and can get the target's.
 #[cfg(target_os = "linux")]
-fn nameless(target: &Path) -> Option<File> {
+fn nameless(waits_in: &Path, target: &Path) -> Option<File> {
     use rustix::fs::{Mode, OFlags};
     use std::os::unix::fs::PermissionsExt;
     let mode = Mode::from_raw_mode(permissions(target).mode());
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(folder(target), flags, mode).ok()?);
+    let file = File::from(rustix::fs::open(waits_in, flags, mode).ok()?);
     fs::symlink_metadata(descriptor(&file)).is_ok().then_some(file)
 }
 
@@ -225,7 +228,8 @@ mod tests {
             let write = || {
                 let begin = |name: &PathBuf| {
                     let partial =
-                        Partial::begin(name.clone(), Plan { bytes: Some(3), nameless }).expect("begun");
+                        Partial::begin(name.clone(), Plan { bytes: Some(3), waits_in: None, nameless })
+                            .expect("begun");
                     partial.open().expect("open").write_all(b"new").expect("room");
                     Some(partial)
                 };
@@ -241,12 +245,30 @@ mod tests {
         }
     }
 
+    /// A file waits in one folder for another, which is made before it appears.
+    #[test]
+    fn a_folder_may_come_last() {
+        for nameless in [true, false] {
+            let dir = tempfile::tempdir().expect("a temporary folder");
+            let target = dir.path().join("new/a");
+            let plan = Plan { bytes: None, waits_in: Some(dir.path()), nameless };
+            let partial = Partial::begin(target.clone(), plan).expect("begun");
+            partial.open().expect("open").write_all(b"new").expect("room");
+            assert!(!dir.path().join("new").exists());
+            fs::create_dir(dir.path().join("new")).expect("a new folder");
+            appear(vec![Some(partial)]).expect("it appears");
+            assert_eq!(fs::read(target).expect("there"), b"new", "{nameless}");
+        }
+    }
+
     #[test]
     fn what_has_a_name_is_listed_until_it_appears() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let is_listed = || named().iter().any(|path| path.starts_with(dir.path()));
-        let begin =
-            || Partial::begin(dir.path().join("a"), Plan { bytes: None, nameless: false }).expect("begun");
+        let begin = || {
+            Partial::begin(dir.path().join("a"), Plan { bytes: None, waits_in: None, nameless: false })
+                .expect("begun")
+        };
         let partial = begin();
         assert!(is_listed());
         appear(vec![Some(partial)]).expect("it appears");
