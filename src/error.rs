@@ -22,6 +22,16 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// An output cannot be written: its folder is missing or not writable, or the disk is full.
+    #[error("{doing} `{}`: {source}", plain(&path.display().to_string()))]
+    Output {
+        /// The operation, as in "creating".
+        doing: &'static str,
+        /// The output.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The bytes of a file contradict its format.
     #[error("{}: {} at byte {offset}: {}", plain(file), plain(what), plain(problem))]
     Malformed {
@@ -153,6 +163,12 @@ impl Error {
     pub fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { doing, path, source }
+    }
+
+    /// The same of an output.
+    pub fn output(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Output { doing, path, source }
     }
 }
 

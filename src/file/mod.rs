@@ -20,6 +20,7 @@ pub mod calibration;
 pub mod container;
 mod model;
 mod names;
+mod names_gguf;
 pub mod quantize;
 mod quantize_checkpoint;
 mod scheme;

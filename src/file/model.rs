@@ -2,6 +2,7 @@
 
 use super::container::folder::Folder;
 use super::container::gguf::Gguf;
+use super::container::gguf_split::{self, Whole};
 use super::container::safetensors::{Header, TextMap};
 use super::container::source::{OpenOptions, Source};
 use super::container::tensors::Files;
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
-    /// A GGUF file of this version.
+    /// A GGUF file of this version, or one in several parts.
     Gguf(u32),
     /// One safetensors file.
     Safetensors,
@@ -61,11 +62,13 @@ pub struct Model {
 impl Model {
     /// Opens a `.gguf`, a `.safetensors`, a `*.safetensors.index.json`, or a folder with a
     /// checkpoint (its index, its only `.safetensors` or its only `.gguf`). What a file is, its
-    /// first bytes decide.
+    /// first bytes decide. A part of a GGUF in several files stands for all of them, which lie
+    /// beside it.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Malformed`] where a file contradicts its format; [`Error::NotFound`]
-    /// or [`Error::Argument`] if a folder holds none or several.
+    /// [`Error::Io`]; [`Error::Malformed`] where a file contradicts its format or the other parts;
+    /// [`Error::NotFound`] or [`Error::Argument`] if a folder holds none or several, or lacks a
+    /// part.
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let path = path.as_ref();
         if path.is_dir() {
@@ -108,15 +111,21 @@ impl Model {
     pub(super) fn open_in(path: &Path, folder: &Folder, name: &Path) -> Result<Self> {
         let source = folder.source(name)?;
         match Content::of(&source)? {
-            Content::Gguf => Self::from_gguf(path, source),
+            Content::Gguf => Self::from_parts(path, source, folder, name),
             Content::Safetensors => Self::from_safetensors(path, source, folder),
             Content::Json => Self::from_index(path, folder, name),
         }
     }
 
+    /// The model of a GGUF file that lies alone.
     pub(super) fn from_gguf(path: &Path, source: Source) -> Result<Self> {
-        let Gguf { version, metadata, tensors } = super::container::gguf::open(&source)?;
-        let files = vec![source];
+        Self::from_parts(path, source, &Folder::in_memory(path, &[]), path)
+    }
+
+    /// The model of a GGUF file of a folder: of all its parts, if it is one.
+    fn from_parts(path: &Path, source: Source, folder: &Folder, name: &Path) -> Result<Self> {
+        let Whole { gguf, files } = gguf_split::open(source, folder, name)?;
+        let Gguf { version, metadata, tensors } = gguf;
         let Gathered { tensors, stored } = super::scheme::registry::gather_gguf(tensors, &Files(&files))?;
         let kind = Kind::Gguf(version);
         let header = TextMap::default();

@@ -2,14 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::file::container::gguf::Value;
-use crate::file::container::gguf_write::{self, Entries, NewTensor};
+use crate::file::container::gguf_write::{self, Destination, Entries, NewTensor};
 use crate::file::container::output::Sink;
 use crate::file::names::shown;
 use crate::file::selection;
 use crate::file::{DType, Kind, Model, TensorInfo};
 use crate::format::{Format, Recipe};
 use crate::tensor::PackedTensor;
-use std::path::Path;
 
 /// Values decoded at a time: a row of any model, and 16 MiB of f32.
 const CHUNK: u64 = 4 << 20;
@@ -44,7 +43,7 @@ pub struct TensorReport {
     pub why_not: Option<String>,
 }
 
-/// Writes `model` to the GGUF file `out` with its weight matrices encoded by `recipe`; all else is
+/// Writes `model` to the GGUF file `out`, or to parts of it, with its weight matrices encoded by `recipe`; all else is
 /// copied unchanged.
 ///
 /// Weight matrices are the F64, F32, F16 and BF16 tensors of two or more dimensions that are named
@@ -57,9 +56,9 @@ pub struct TensorReport {
 /// the recipe makes, or `out` is a file of the model, [`Error::UnsupportedFormat`] for a tensor
 /// whose type GGUF cannot hold, [`Error::NonFinite`] for a weight that is NaN or infinite, and
 /// those of [`gguf_write::write`].
-pub fn quantize(
+pub fn quantize<'a>(
     model: &Model,
-    out: &Path,
+    out: impl Into<Destination<'a>>,
     recipe: &Recipe,
     mut progress: impl FnMut(usize, &TensorInfo),
 ) -> Result<Report> {
@@ -70,11 +69,13 @@ pub fn quantize(
     if let Some(fault) = recipe.fault() {
         return Err(Error::Argument(fault));
     }
-    model.refuse_as_output(out)?;
+    let out = out.into();
     let plan = model.tensors().iter().map(|t| plan(t, format)).collect::<Result<Vec<_>>>()?;
     let new: Vec<_> = model.tensors().iter().zip(&plan).map(|(t, plan)| new_tensor(t, plan)).collect();
     let report = report(model, plan);
-    gguf_write::write(out, &entries(model, format), &new, |i, sink| {
+    let entries = entries(model, format);
+    out.files(&entries, &new)?.iter().try_for_each(|file| model.refuse_as_output(file))?;
+    gguf_write::write(out, &entries, &new, |i, sink| {
         let tensor = &model.tensors()[i];
         progress(i, tensor);
         match report.tensors[i].why_not {

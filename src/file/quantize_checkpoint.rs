@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::file::calibration::outlier_columns::Chosen;
-use crate::file::container::output::{self, Sink, same_file};
+use crate::file::container::output::{self, NewFile, Sink, same_file};
 use crate::file::container::safetensors_write::{self, NewTensor};
 use crate::file::names::shown;
 use crate::file::quantize::{Report, TensorReport};
@@ -57,10 +57,14 @@ pub fn quantize_checkpoint(
     let tensors: Vec<NewTensor> = order.iter().map(|at| plan[at.item].tensors[at.part].clone()).collect();
     let config = config(&job, &plan)?;
     check_target(model, out, &others, &config)?;
-    let is_new = make_folder(model, out, &others, &config)?;
+    // The folder is made when all is encoded, so that what is stopped before leaves none behind.
+    let (weights, waits_in) = (out.join(WEIGHTS), output::nearest_folder(out));
+    let to = NewFile { waits_in: Some(waits_in), ..NewFile::from(&weights) };
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
-    let written = safetensors_write::write(&out.join(WEIGHTS), Some(metadata), &tensors, |sink| {
-        job.fill(sink, &plan, &mut progress, out)?;
+    let mut is_new = false;
+    let written = safetensors_write::write(to, Some(metadata), &tensors, |sink| {
+        job.fill(sink, &plan, &mut progress, waits_in)?;
+        is_new = make_folder(model, out, &others, &config)?;
         copy_others(model, &others, out)?;
         output::write(&out.join(CONFIG), |sink| sink.put(config.as_bytes()))
     });
@@ -76,9 +80,9 @@ pub fn quantize_checkpoint(
 /// more.
 fn make_folder(model: &Model, out: &Path, others: &[OsString], config: &str) -> Result<bool> {
     let parent = out.parent().unwrap_or(Path::new(""));
-    fs::create_dir_all(parent).map_err(Error::io("creating", out))?;
+    fs::create_dir_all(parent).map_err(Error::output("creating", out))?;
     let is_new = fs::create_dir(out).is_ok();
-    fs::create_dir_all(out).map_err(Error::io("creating", out))?;
+    fs::create_dir_all(out).map_err(Error::output("creating", out))?;
     let checked = check_target(model, out, others, config);
     if checked.is_err() && is_new {
         let _ = fs::remove_dir(out);
@@ -182,9 +186,9 @@ impl Job<'_> {
         sink: &mut Sink<'_>,
         plan: &[Item],
         progress: &mut impl FnMut(usize, &TensorInfo),
-        out: &Path,
+        folder: &Path,
     ) -> Result<()> {
-        let mut later = Later::new(out)?;
+        let mut later = Later::new(folder)?;
         self.copy(sink, plan, 8)?;
         for (i, item) in plan.iter().enumerate() {
             progress(i, item.info);
@@ -193,9 +197,9 @@ impl Job<'_> {
             }
         }
         self.copy(sink, plan, 4)?;
-        append(sink, &mut later.halves, out)?;
+        append(sink, &mut later.halves, folder)?;
         self.copy(sink, plan, 2)?;
-        append(sink, &mut later.bytes, out)?;
+        append(sink, &mut later.bytes, folder)?;
         self.copy(sink, plan, 1)
     }
 
@@ -221,7 +225,7 @@ impl Job<'_> {
                     continue;
                 }
             };
-            waits.write_all(&part.bytes).map_err(Error::io("writing", "a temporary file"))?;
+            waits.write_all(&part.bytes).map_err(Error::output("writing", "a temporary file"))?;
         }
         Ok(())
     }
@@ -251,7 +255,7 @@ struct Later {
 
 impl Later {
     fn new(folder: &Path) -> Result<Self> {
-        let file = || tempfile::tempfile_in(folder).map_err(Error::io("creating a file in", folder));
+        let file = || tempfile::tempfile_in(folder).map_err(Error::output("creating a file in", folder));
         Ok(Self { halves: file()?, bytes: file()? })
     }
 }

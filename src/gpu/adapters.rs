@@ -23,9 +23,12 @@ pub enum Select {
 impl std::str::FromStr for Select {
     type Err = std::convert::Infallible;
 
-    /// A number is an index of [`adapters`], everything else (part of) a name.
+    /// Digits are an index of [`adapters`], however many, everything else (part of) a name.
     fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
-        Ok(text.parse().map_or_else(|_| Self::Name(text.into()), Self::Number))
+        let text = text.trim();
+        let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        // More than a usize holds are no adapter's either.
+        Ok(if is_number { Self::Number(text.parse().unwrap_or(usize::MAX)) } else { Self::Name(text.into()) })
     }
 }
 
@@ -179,7 +182,13 @@ fn index(select: &Select, from_env: Option<&str>, adapters: &[AdapterSummary]) -
             Some(name) => matching(name, adapters).first().map_or_else(|| none(name), |at| Ok(*at)),
         },
         Select::Number(number) if *number < adapters.len() => Ok(*number),
-        Select::Number(number) => fail(format!("no adapter has the number {number}; there are"), &all),
+        Select::Number(number) => {
+            let count = match adapters.len() {
+                1 => "there is 1".to_owned(),
+                count => format!("there are {count}"),
+            };
+            fail(format!("no adapter has the number {number}; {count}"), &all)
+        }
         Select::Name(text) => {
             let found = matching(text, adapters);
             let Some(&first) = found.first() else { return none(text) };
@@ -318,7 +327,11 @@ pub(super) mod tests {
     #[test]
     fn what_matches_no_adapter_or_several_is_an_error_that_lists_them() {
         for (text, parts) in [
-            ("4090", vec!["no adapter has the number 4090", "4 Microsoft Basic Render Driver (Dx12, 1.2)"]),
+            ("4090", vec!["number 4090; there are 5: 0 AMD", "4 Microsoft Basic Render Driver (Dx12, 1.2)"]),
+            // Names hold a 7 and a 0, but digits are no names.
+            ("7", vec!["no adapter has the number 7"]),
+            (" 79 ", vec!["no adapter has the number 79"]),
+            ("79007900790079007900790079", vec!["no adapter has the number"]),
             ("arc", vec!["no adapter matches `arc`", "0 AMD"]),
             ("metal", vec!["no adapter matches `metal`"]),
             ("vulkan:basic", vec!["no adapter matches `vulkan:basic`"]),

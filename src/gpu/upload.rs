@@ -27,6 +27,8 @@ pub(super) fn upload(context: &Context, tensor: &PackedTensor, mut options: Uplo
     let stack = Stack { rows: shape.0, cols: shape.1, unit };
     let shards = shards(tensor.name(), &mut layout, stack, context.caps())?;
     let total = shards.iter().map(Shard::bytes).sum();
+    // What does not fit as a whole is not begun.
+    drop(context.budget().take(|| format!("uploading `{}`", tensor.name()), total)?);
     let mut done = 0;
     let mut buffers = vec![];
     for shard in &shards {

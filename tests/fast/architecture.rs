@@ -10,7 +10,7 @@ const ROOMS: &[&[&str]] = &[
     &["format"],
     &["tensor"],
     &["linear"],
-    &["file/names"],
+    &["file/names", "file/names_gguf"],
     &["file/container", "kernel"],
     &["file/scheme"],
     &["file/model"],

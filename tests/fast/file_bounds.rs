@@ -306,11 +306,14 @@ fn adapters() -> Vec<(&'static str, String, Vec<u8>, bool)> {
     let (few, many) = (modules(1, ""), modules(65_536, ""));
     let lists = |item: &str| format!("[{}]", vec![item; 1_048_000 / (item.len() + 1)].join(","));
     let objects = format!("{{{}}}", vec![r#""":{"":0}"#; 104_000].join(","));
+    // States double with each letter that is left open.
+    let costly = lora_config("alpha_pattern", r#"{".*[0-9].............................b":1}"#);
     vec![
         ("131,072 parts of empty modules", lora_config("x", "0"), many.clone(), true),
-        ("131,072 parts of modules, 65,536 patterns", patterns(65_536, ".x"), many.clone(), true),
-        ("131,072 parts of modules with patterns", patterns(65_536, ""), many, true),
-        ("131,072 parts of modules, many dots", dotted(65_536), lettered(65_536), true),
+        ("131,072 parts of modules, 65,536 patterns", patterns(65_536, ".x"), many.clone(), false),
+        ("131,072 parts of modules with 100 patterns", patterns(100, ""), many.clone(), true),
+        ("131,072 parts of modules, many dots", dotted(100), lettered(65_536), true),
+        ("131,072 parts of modules, a costly pattern", costly, many, true),
         ("1,000 long names, 1,000 long patterns", patterns(1000, &end), modules(1000, &end), true),
         ("1,000 long names and no dot", patterns(1000, &end), modules(1000, &format!(".z{end}")), true),
         ("262,000 lists in an adapter", lora_config("x", &lists("[0]")), few.clone(), true),

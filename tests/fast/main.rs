@@ -11,8 +11,10 @@ mod file_bounds;
 #[cfg(unix)]
 mod file_changed;
 mod file_gguf;
+mod file_gguf_split;
 mod file_imatrix;
 mod file_int8;
+mod file_lora;
 mod file_safetensors;
 mod hub;
 #[path = "../common/hub.rs"]

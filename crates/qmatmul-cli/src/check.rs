@@ -23,9 +23,9 @@ pub struct Check {
     /// Only tensors whose name matches, as in 'blk.0.*'
     #[arg(long, value_name = "GLOB", value_parser = glob, requires = "file")]
     tensors: Option<GlobMatcher>,
-    /// Only tensors that the adapter in this folder (as PEFT saves it) adds to, by themselves and
-    /// with their bias and what it adds; may be given several times
-    #[arg(long, value_name = "DIR", requires = "file")]
+    /// Only tensors that the adapter in this folder (as PEFT saves it) or GGUF adds to, by
+    /// themselves and with their bias and what it adds; may be given several times
+    #[arg(long, value_name = "DIR|GGUF", requires = "file")]
     lora: Vec<PathBuf>,
     /// Batch sizes
     #[arg(short, default_value = "1,8")]
@@ -51,6 +51,10 @@ const MOST_NAMED: usize = 20;
 /// All that was checked.
 #[derive(Default)]
 struct Checked<'a> {
+    /// Files that the model lies in.
+    files: usize,
+    /// How activations should be taken.
+    asked: &'static str,
     outcomes: Vec<Outcome>,
     /// Those of which something was wrong.
     wrong: Vec<&'a Subject<'a>>,
@@ -86,9 +90,10 @@ impl Check {
             model.refuse_as_output(report)?;
             adapters.iter().try_for_each(|adapter| adapter.refuse_as_output(report))?;
         }
+        let adapters = lora::on(common, &adapters, &model)?;
         let all: Vec<_> = match &adapters[..] {
             [] => model.tensors().iter().collect(),
-            adapters => lora::tensors(&model, adapters)?,
+            adapters => lora::tensors(adapters)?,
         };
         let tensors = select(all, self.tensors.as_ref())?;
         let (known, unknown): (Vec<_>, Vec<_>) =
@@ -99,6 +104,12 @@ impl Check {
             let names: Vec<_> = names.iter().take(MOST_NAMED).map(|name| shown(name)).collect();
             let stored = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
             return Err(Error::Argument(format!("{file} holds no tensor in a supported format{stored}")));
+        }
+        let activations = common.activations(Some(&model))?;
+        if !known.iter().any(|info| info.dtype.format().is_some_and(|format| activations.suit_format(format)))
+        {
+            let (file, name) = (file.display(), activations.name());
+            return Err(Error::Argument(format!("{file}: none of its weights can take {name} activations")));
         }
         let (model, adapters, batches): (&Model, _, _) = (&model, &adapters[..], &self.n.0[..]);
         let stored = |info| Subject::Stored(Stored { model, info, adapters, batches });
@@ -114,7 +125,9 @@ impl Check {
         subjects: &[Subject],
         unsupported: Vec<&TensorInfo>,
     ) -> Result<Verdict> {
-        let mut checked = Checked { unsupported, ..Checked::default() };
+        let files = subjects.first().map_or(0, Subject::files);
+        let asked = common.activations.name();
+        let mut checked = Checked { files, asked, unsupported, ..Checked::default() };
         let done = devices::check_all(common, runtime, subjects);
         done.into_iter().zip(subjects).for_each(|(done, subject)| checked.take(subject, done));
         let printed = table(&checked.outcomes).print(common.style);
@@ -152,6 +165,7 @@ impl Check {
         let (not_checked, what) = match checked.failed.len() + checked.unreached.len() {
             0 if checked.skipped().next().is_some() => (String::new(), "for what was compared"),
             0 if !checked.not_checked().is_empty() => (String::new(), "for what was checked"),
+            0 if checked.files > 1 => (String::new(), "for this model"),
             0 if self.file.is_some() => (String::new(), "for this file"),
             0 => (String::new(), "in every format"),
             failed => (format!(", {failed} could not be checked"), "for what was checked"),
@@ -162,10 +176,14 @@ impl Check {
         if checks == 0 {
             return format!("nothing was compared{not_checked}");
         }
+        let otherwise = match checked.otherwise().len() {
+            0 => String::new(),
+            count => format!("; {count} tensors cannot take {} activations", checked.asked),
+        };
         if wrong == 0 {
             return format!(
                 "all {checks} checks on {tensors} tensors passed{not_checked}: dequantize and get_rows equal bit for bit\
-                 {}\n{device} gives the right numbers {what}.",
+                 {}{otherwise}\n{device} gives the right numbers {what}.",
                 largest_errors(&checked.outcomes)
             );
         }
@@ -216,9 +234,11 @@ impl<'a> Checked<'a> {
         let unsupported = |t: &&'a TensorInfo| {
             (&*t.name, format!("{} is not supported", t.unsupported().unwrap_or_default()))
         };
+        let not_so = self.not_so();
         let others = [
             (strs(&self.unreached), "the device was gone"),
             (self.unmultiplied(), "not multiplied: its weights are not finite"),
+            (self.otherwise(), &*not_so),
         ];
         let named =
             others.into_iter().flat_map(|(names, why)| names.into_iter().map(move |name| (name, why)));
@@ -234,6 +254,23 @@ impl<'a> Checked<'a> {
         let failed: HashSet<_> = self.failed.iter().map(|(name, _)| &**name).collect();
         let decoded = self.outcomes.iter().filter(names("dequantize")).map(|o| &*o.tensor);
         decoded.filter(|name| !multiplied.contains(name) && !failed.contains(name)).collect()
+    }
+
+    /// What is said of those that do not take the activations that were asked for.
+    fn not_so(&self) -> String {
+        format!("multiplied with f32 activations, as {} ones do not suit", self.asked)
+    }
+
+    /// Tensors that were multiplied, but not with the activations that were asked for. `check --full`
+    /// asks for several.
+    fn otherwise(&self) -> Vec<&str> {
+        let products = |o: &&Outcome| !["dequantize", "get_rows"].contains(&o.operation);
+        let products = self.outcomes.iter().filter(products);
+        let names = |is_asked: bool| -> BTreeSet<&str> {
+            let these = products.clone().filter(|o| (o.activations == self.asked) == is_asked);
+            these.map(|o| &*o.tensor).collect()
+        };
+        names(false).difference(&names(true)).copied().collect()
     }
 
     /// How many said anything.
@@ -256,6 +293,7 @@ impl<'a> Checked<'a> {
         let unsupported: Vec<_> = self.unsupported.iter().map(with_type).collect();
         for (what, names) in [
             ("not checked, format not supported", strs(&unsupported)),
+            (&*self.not_so(), self.otherwise()),
             ("nothing to compare", strs(&self.empty)),
             ("not multiplied, weights not finite", self.unmultiplied()),
             ("not reached, the device was gone", strs(&self.unreached)),

@@ -9,6 +9,7 @@ mod compare;
 mod devices;
 mod diagnose;
 mod inspect;
+mod interrupt;
 mod list;
 mod lora;
 mod matmul;
@@ -25,7 +26,7 @@ mod tune;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use qmatmul::error::{Error, Result};
-use qmatmul::file::{Model, OpenOptions};
+use qmatmul::file::{Kind, Model, OpenOptions};
 use qmatmul::gpu::{Options, Runtime, Select, TuningCache};
 use qmatmul::kernel::{Activations, MatmulOptions, Threshold};
 use std::path::Path;
@@ -149,6 +150,7 @@ impl Verdict {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     init_log(cli.common.verbose);
+    interrupt::watch();
     match cli.verb.run(&cli.common) {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,
         Ok(Verdict::CheckFailed) => ExitCode::from(1),
@@ -162,7 +164,7 @@ fn main() -> ExitCode {
 }
 
 fn is_broken_pipe(error: &Error) -> bool {
-    matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe)
+    matches!(error, Error::Output { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn complain(error: &Error) {
@@ -203,31 +205,41 @@ fn init_log(verbose: u8) {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
 }
 
-/// 2 usage · 3 no adapter or a missing feature · 4 a bad input file · 5 device lost, out of
-/// memory, timed out.
+/// 2 usage, or an output that cannot be written · 3 no adapter or a missing feature · 4 a bad input
+/// file · 5 device lost, out of memory, timed out; 130 interrupted ([`interrupt`]).
 fn exit_code(error: &Error) -> u8 {
     match error {
-        Error::Argument(_) => 2,
+        Error::Argument(_) | Error::Output { .. } => 2,
         Error::NoAdapter(_) | Error::MissingFeature { .. } | Error::LimitExceeded { .. } => 3,
         Error::OutOfMemory { .. } | Error::DeviceLost(_) | Error::TimedOut { .. } | Error::Gpu { .. } => 5,
         _ => 4,
     }
 }
 
-/// Bytes: a number, with K, M, G or T for powers of 1024.
+/// Bytes of memory: a number, with K, M, G or T for powers of 1024.
 fn size(text: &str) -> std::result::Result<u64, String> {
+    size_in(1024, text)
+}
+
+/// Bytes of a file: a number, with K, M, G or T for powers of 1000, as llama.cpp takes them.
+fn decimal_size(text: &str) -> std::result::Result<u64, String> {
+    size_in(1000, text)
+        .and_then(|bytes| if bytes > 0 { Ok(bytes) } else { Err("wanted more than 0 bytes".into()) })
+}
+
+fn size_in(unit: u64, text: &str) -> std::result::Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
+    let power = match text[digits.len()..].to_ascii_uppercase().as_str() {
         "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
+        "K" => 1,
+        "M" => 2,
+        "G" => 3,
+        "T" => 4,
         _ => return Err("wanted a number of bytes, as in 512M or 4G".into()),
     };
     let number: u64 =
         digits.parse().map_err(|e| format!("wanted a number of bytes, as in 512M or 4G: {e}"))?;
-    number.checked_mul(1 << shift).ok_or_else(|| "more bytes than 64 bits hold".into())
+    number.checked_mul(unit.pow(power)).ok_or_else(|| "more bytes than 64 bits hold".into())
 }
 
 impl Common {
@@ -282,8 +294,13 @@ impl Common {
         Ok(Activations::Int8(Threshold::new(value)?))
     }
 
+    /// Opens a model, and says so where it lies in more files than the one that was named.
     fn open(&self, path: &Path) -> Result<Model> {
-        Model::open(path, &self.open_options())
+        let model = Model::open(path, &self.open_options())?;
+        if let (Kind::Gguf(_), parts @ 2..) = (model.kind(), model.files().len()) {
+            self.say(&format!("{}: a model in {parts} parts, all of which are taken", path.display()));
+        }
+        Ok(model)
     }
 
     /// How files are opened.
@@ -307,6 +324,11 @@ mod tests {
         assert_eq!(
             (read("512M"), read("4g"), read("3T"), read("77"), read("1K")),
             (Some(512 << 20), Some(4 << 30), Some(3 << 40), Some(77), Some(1024))
+        );
+        let decimal = |text| super::decimal_size(text).ok();
+        assert_eq!(
+            [decimal("4G"), decimal("1500"), decimal("0"), decimal("0K")],
+            [Some(4_000_000_000), Some(1500), None, None]
         );
         assert_eq!(
             [read(""), read("M"), read("-1M"), read("1.5G"), read("4 G"), read("4GB"), read("99999999999T")],

@@ -2,7 +2,7 @@
 
 use super::{Common, Verdict, lora};
 use qmatmul::error::{Error, Result, shown};
-use qmatmul::file::output::refuse_input;
+use qmatmul::file::output::{self, refuse_input};
 use qmatmul::file::{Batch, Model, activations_from_stream, read_activations, write_f32, write_f32_to};
 use qmatmul::gpu::Upload;
 use qmatmul::kernel::reference;
@@ -23,9 +23,9 @@ pub struct Matmul {
     /// Safetensors file to write, with `y`: [n, m] in f32; `-` is standard output
     #[arg(long, value_name = "Y")]
     output: PathBuf,
-    /// Folder of an adapter as PEFT saves it, which adds s · (x · aᵀ) · bᵀ; may be given
-    /// several times
-    #[arg(long, value_name = "DIR")]
+    /// Folder of an adapter as PEFT saves it, or one in GGUF, which adds s · (x · aᵀ) · bᵀ; may be
+    /// given several times
+    #[arg(long, value_name = "DIR|GGUF")]
     lora: Vec<PathBuf>,
     /// Leave out the bias, the tensor `<module>.bias` of the same file
     #[arg(long)]
@@ -38,6 +38,7 @@ impl Matmul {
         model.refuse_as_output(&self.output)?;
         refuse_input(&self.output, [&*self.input].into_iter().filter(|input| input.is_file()))?;
         let linear = self.linear(common, &model)?;
+        probe(&self.output)?;
         let options = common.options(Some(&model))?;
         let packed = linear.weight();
         let x = read(&self.input)?;
@@ -81,6 +82,7 @@ impl Matmul {
         }
         let adapters = lora::open(common, &self.lora)?;
         adapters.iter().try_for_each(|adapter| adapter.refuse_as_output(&self.output))?;
+        let adapters = lora::on(common, &adapters, model)?;
         adapters.iter().try_fold(linear, |linear, adapter| lora::add(linear, adapter, info))
     }
 }
@@ -101,6 +103,7 @@ impl Dequantize {
         let model = common.open(&self.file)?;
         model.refuse_as_output(&self.output)?;
         let packed = model.tensor(model.find(&self.tensor)?)?;
+        probe(&self.output)?;
         let w = if common.on_cpu() {
             packed.dequantize()
         } else {
@@ -119,6 +122,11 @@ fn read(path: &Path) -> Result<Batch> {
         return read_activations(path);
     }
     activations_from_stream("standard input", &mut std::io::stdin().lock())
+}
+
+/// Fails if the output cannot be written, before there is anything to write.
+fn probe(path: &Path) -> Result<()> {
+    if path == Path::new("-") { Ok(()) } else { output::probe(path) }
 }
 
 /// One f32 tensor to a file that appears whole or not at all, or to standard output if it is called

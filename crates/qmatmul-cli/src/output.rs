@@ -176,7 +176,7 @@ fn quoted(field: &str) -> String {
 /// Writes to standard output without the panic of `print!` when the reader is gone.
 pub fn write_stdout(bytes: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush()).map_err(Error::io("writing", "standard output"))
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(Error::output("writing", "standard output"))
 }
 
 /// Writes a line to standard error; where nobody reads it, it is lost.

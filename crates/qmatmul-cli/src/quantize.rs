@@ -3,14 +3,15 @@
 use super::output::Table;
 use super::{Common, Verdict, progress};
 use qmatmul::error::{Error, Result, shown};
-use qmatmul::file::{self, Captures, Keep, Report, Target};
+use qmatmul::file::gguf_write::Destination;
+use qmatmul::file::{self, Captures, Keep, Report, Target, output};
 use qmatmul::format::bnb4::is_four_bit;
 use qmatmul::format::recipe::FourBitConfig;
 use qmatmul::format::{self, Coding, FORMATS, Format};
 use qmatmul::gpu::Runtime;
 use qmatmul::kernel::Threshold;
 use qmatmul::{PackedTensor, Recipe};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Quantize {
@@ -34,12 +35,22 @@ pub struct Quantize {
     /// outliers are a matter of activations
     #[arg(long, value_name = "FILE|COUNT")]
     keep_outliers: Option<String>,
+    /// GGUF: parts OUTPUT-00001-of-0000N.gguf of at most so many bytes, unless one tensor alone is
+    /// larger: a number, with K, M or G for powers of 1000, as in `4G`
+    #[arg(long, value_name = "SIZE", value_parser = super::decimal_size)]
+    split_max_size: Option<u64>,
 }
 
 impl Quantize {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
         let (format, double) = self.format()?;
         let target = self.target(common, format, double)?;
+        // Before hours of work, not after.
+        match (&target, self.split_max_size) {
+            (Some(_), _) => output::probe_folder(&self.output)?,
+            (None, None) => output::probe(&self.output)?,
+            (None, Some(_)) => output::probe_folder(self.output.parent().unwrap_or(Path::new("")))?,
+        }
         let model = common.open(&self.input)?;
         let bar = progress::bar(model.tensors().len() as u64, common.quiet);
         let progress = |at: usize, tensor: &file::TensorInfo| {
@@ -48,7 +59,10 @@ impl Quantize {
         };
         let runtime = self.device(common, target.as_ref())?;
         let report = match &target {
-            None => file::quantize(&model, &self.output, &Recipe::new(format), progress)?,
+            None => {
+                let out = Destination::in_parts(&self.output, self.split_max_size);
+                file::quantize(&model, out, &Recipe::new(format), progress)?
+            }
             Some(target) => {
                 let encode = |name: &str, shape, weights: &[f32], recipe: &Recipe| match &runtime {
                     None => PackedTensor::encode(name, shape, weights, recipe),
@@ -82,6 +96,9 @@ impl Quantize {
         let refuse = |what| Err(Error::Argument(format!("{what} {}", format.name)));
         if self.block.is_some() && (int8 || format.blocks().is_some()) {
             return refuse("blocks have a fixed size in");
+        }
+        if self.split_max_size.is_some() && matches!(format.coding, Coding::Parts(_)) {
+            return refuse("--split-max-size is for GGUF files, which cannot hold");
         }
         if (common.int8_threshold.is_some() || self.keep_outliers.is_some()) && !int8 {
             return refuse("--int8-threshold and --keep-outliers are for INT8, not for");

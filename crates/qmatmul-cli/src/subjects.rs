@@ -3,7 +3,7 @@
 use super::{Common, lora};
 use qmatmul::check::{self, Outcome};
 use qmatmul::error::Result;
-use qmatmul::file::lora::Adapter;
+use qmatmul::file::lora::Fit;
 use qmatmul::file::{Model, TensorInfo};
 use qmatmul::format::{FORMATS, Format};
 use qmatmul::gpu::Runtime;
@@ -20,7 +20,7 @@ pub enum Subject<'a> {
 pub struct Stored<'a> {
     pub model: &'a Model,
     pub info: &'a TensorInfo,
-    pub adapters: &'a [Adapter],
+    pub adapters: &'a [Fit<'a>],
     pub batches: &'a [usize],
 }
 
@@ -149,7 +149,7 @@ impl Stored<'_> {
         if self.adapters.is_empty() && !kept {
             return Ok(());
         }
-        let mut concerned = self.adapters.iter().filter(|adapter| adapter.get(&info.name).is_some());
+        let mut concerned = self.adapters.iter().filter(|adapter| adapter.adds_to(info));
         let linear = concerned.try_fold(model.linear(info)?, |linear, a| lora::add(linear, a, info))?;
         let options = common.options(Some(model))?;
         check::lora_into(outcomes, runtime, &linear, self.batches, &options, common.seed)
@@ -162,6 +162,14 @@ impl Subject<'_> {
         match self {
             Self::Stored(stored) => stored.info.name.clone(),
             Self::Random(Random { format, shape: (m, k), .. }) => format!("{} {m} x {k}", format.name),
+        }
+    }
+
+    /// The files of the model that it is of; none of random weights.
+    pub fn files(&self) -> usize {
+        match self {
+            Self::Stored(stored) => stored.model.files().len(),
+            Self::Random(_) => 0,
         }
     }
 

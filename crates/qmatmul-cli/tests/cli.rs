@@ -178,7 +178,7 @@ fn check_writes_a_report() {
     let missing = dir.path().join("no/report.json").display().to_string();
     let args = ["check", &model(), "--tensors", "blk.0.attn_q*", "-n", "1", "--report", &missing];
     let (code, text) = failure(&args);
-    assert!(code == 4 && text.contains("report.json") && !text.contains("device:"), "{code}: {text}");
+    assert!(code == 2 && text.contains("report.json") && !text.contains("device:"), "{code}: {text}");
 }
 
 /// Tensors without a value are nothing to be right or wrong about, and what cannot be checked ends
@@ -409,6 +409,42 @@ fn quantize_writes_what_check_accepts() {
     assert!(code == 2 && text.contains("NF4-DQ"), "{text}");
 }
 
+/// Every verb takes any part for the whole, and speaks of the whole.
+#[test]
+fn parts_of_a_model_stand_for_it() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let out = folder.path().join("m.gguf").display().to_string();
+    let quantize = ["quantize", &model(), &out, "--type", "q8_0", "--split-max-size"];
+    output(&[&quantize[..], &["1500K"]].concat());
+    let mut parts: Vec<_> =
+        std::fs::read_dir(folder.path()).expect("the folder").map(|e| e.expect("readable").path()).collect();
+    parts.sort();
+    assert!(
+        parts.len() > 1 && parts.iter().all(|p| p.metadata().expect("there").len() <= 1_500_000),
+        "{parts:?}"
+    );
+    let last = parts.last().expect("some").display().to_string();
+    assert!(last.ends_with(&format!("m-{0:05}-of-{0:05}.gguf", parts.len())), "{last}");
+    for path in [last.clone(), folder.path().display().to_string()] {
+        let done = success(&["inspect", &path, "-o", "md"]);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(
+            said.contains(&format!("a model in {} parts", parts.len())) && said.contains("38 tensors"),
+            "{said}"
+        );
+    }
+    let args = ["check", &last, "--tensors", "*norm*", "-n", "1"];
+    let said = String::from_utf8_lossy(&success(&args).stderr).into_owned();
+    assert!(said.contains("for this model") && !said.contains("for this file"), "{said}");
+    std::fs::remove_file(&parts[0]).expect("it is there");
+    let (code, text) = failure(&["check", &last]);
+    assert!(code == 4 && text.contains("m-00001-of-") && text.contains("is missing"), "{text}");
+    let (code, text) = failure(&[&quantize[..], &["4X"]].concat());
+    assert!(code == 2 && text.contains("4G"), "{text}");
+    let nf4 = ["quantize", &model(), &out, "--type", "nf4", "--split-max-size", "1M"];
+    assert!(matches!(failure(&nf4), (2, text) if text.contains("--split-max-size is for GGUF")));
+}
+
 #[test]
 fn quantize_gives_the_same_files_on_every_device() {
     let folder = TempDir::new().expect("a temporary folder");
@@ -490,7 +526,7 @@ fn bench_compares_and_draws() {
     let (code, text) = failure(&bench(&["--compare", &record]));
     assert!(code == 4 && text.contains(&record) && text.contains("line 3"), "{code} {text}");
     let (code, text) = failure(&bench(&["-m", "32", "-k", "256", "--plot", &file("no/folder.svg")]));
-    assert!(code == 4 && text.contains("folder.svg"), "{code} {text}");
+    assert!(code == 2 && text.contains("folder.svg"), "{code} {text}");
 }
 
 #[test]
@@ -631,6 +667,134 @@ fn bad_files_are_4_and_named() {
         text.contains("blk.0.ffn_dwn") && text.contains("blk.0.ffn_down"),
         "a hint of near names: {text}"
     );
+}
+
+/// Not the fault of a file that is read: its own exit code, and before the work where that can be
+/// known.
+#[test]
+fn outputs_that_cannot_be_written_are_2_and_named() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let (x, _) = write_x(folder.path(), 1, 256);
+    let file = folder.path().join("file");
+    std::fs::write(&file, b"old").expect("a new file");
+    for out in [folder.path().join("no/y"), file.join("y"), folder.path().to_path_buf()] {
+        let out = out.display().to_string();
+        for args in [
+            &["matmul", &model(), "blk.0.attn_q", "--input", &x, "--output", &out][..],
+            &["dequantize", &model(), "output_norm", "--output", &out],
+            &["quantize", &model(), &out, "--type", "q8_0"],
+            &["check", "--report", &out],
+        ] {
+            let (code, text) = failure(args);
+            assert!(code == 2 && text.contains(&out) && !text.contains("device:"), "{args:?}: {text}");
+        }
+    }
+    let below = file.join("folder").display().to_string();
+    let (code, text) = failure(&["quantize", "no-such-file", &below, "--type", "nf4"]);
+    assert!(code == 2 && text.contains(&below), "{text}");
+    let below = file.join("m.gguf").display().to_string();
+    let (code, text) =
+        failure(&["quantize", "no-such-file", &below, "--type", "q8_0", "--split-max-size", "1M"]);
+    assert!(code == 2, "{text}");
+    if cfg!(target_os = "linux") {
+        let (code, text) = failure(&["dequantize", &model(), "output_norm", "--output", "/dev/full"]);
+        assert!(code == 2 && text.contains("writing `/dev/full`"), "{text}");
+    }
+    let left: Vec<_> = std::fs::read_dir(folder.path()).expect("the folder").collect();
+    assert_eq!(left.len(), 2);
+}
+
+/// A download that broke off is called so, with the bytes that there are and that should be.
+#[test]
+fn truncated_files_are_called_truncated() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let safetensors = folder.path().join("whole.safetensors");
+    write_f32(&safetensors, "w", &[64, 64], &[1.0; 4096]).expect("a new file");
+    for whole in [model_path(), safetensors] {
+        let bytes = std::fs::read(&whole).expect("there");
+        let cut = folder.path().join("cut").with_extension(whole.extension().expect("one"));
+        for len in [bytes.len() - 100, bytes.len() / 2, 20] {
+            std::fs::write(&cut, &bytes[..len]).expect("a file");
+            let (code, text) = failure(&["inspect", &cut.display().to_string()]);
+            assert!(
+                code == 4 && text.contains("truncated") && text.contains(&len.to_string()),
+                "{len}: {text}"
+            );
+            let knows_the_end = len > bytes.len() / 3;
+            assert!(!knows_the_end || text.contains(&bytes.len().to_string()), "{len}: {text}");
+        }
+    }
+}
+
+/// A quantize at work, once it has begun its output: the command, and the folder it writes to.
+#[cfg(target_os = "linux")]
+fn quantizing(folder: &Path) -> std::process::Child {
+    // Zeros that take no room on the disk, and seconds to encode.
+    let input = folder.join("in.safetensors");
+    let header = format!(
+        r#"{{"w.weight":{{"dtype":"F32","shape":[131072,1024],"data_offsets":[0,{}]}}}}"#,
+        1u64 << 29
+    );
+    std::fs::write(&input, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat())
+        .expect("a new file");
+    let file = std::fs::File::options().write(true).open(&input).expect("there");
+    file.set_len(8 + header.len() as u64 + (1 << 29)).expect("a sparse file");
+    let out = folder.join("out");
+    std::fs::create_dir(&out).expect("a new folder");
+    let args = [
+        "quantize",
+        &input.display().to_string(),
+        &out.join("out.gguf").display().to_string(),
+        "--type",
+        "q8_0",
+    ];
+    let mut child =
+        qmatmul(&args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the command starts");
+    let fds = format!("/proc/{}/fd", child.id());
+    let has_begun = || {
+        let open = std::fs::read_dir(&fds).into_iter().flatten().flatten();
+        let mut links = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        links.any(|to| to.starts_with(&out))
+            || std::fs::read_dir(&out).is_ok_and(|mut all| all.next().is_some())
+    };
+    while !has_begun() {
+        assert!(child.try_wait().expect("its state").is_none(), "it ended before it began to write");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child
+}
+
+/// Nothing is left of an output that was interrupted, by whichever signal.
+#[cfg(target_os = "linux")]
+#[test]
+fn interrupted_outputs_leave_nothing() {
+    for (signal, code) in [("-INT", Some(130)), ("-TERM", Some(130)), ("-KILL", None)] {
+        let folder = TempDir::new().expect("a temporary folder");
+        let child = quantizing(folder.path());
+        let killed = Command::new("sh")
+            .arg("-c")
+            .arg(format!("kill {signal} {}", child.id()))
+            .status()
+            .expect("a shell");
+        assert!(killed.success());
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), code, "{signal}: {}", String::from_utf8_lossy(&output.stderr));
+        let left: Vec<_> = std::fs::read_dir(folder.path().join("out")).expect("the folder").collect();
+        assert!(left.is_empty(), "{signal}: {left:?}");
+    }
+}
+
+/// `check` says which weights did not take the activations that were asked for, and refuses where
+/// none does.
+#[test]
+fn check_tells_which_weights_take_other_activations() {
+    let (code, text) = failure(&["check", &model(), "--activations", "int8", "-n", "1"]);
+    assert!(code == 2 && text.contains("none of its weights can take int8 activations"), "{text}");
+    let done = success(&["check", &model(), "--activations", "q8", "--tensors", "blk.0.attn_*", "-n", "1"]);
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(said.contains("1 tensors cannot take q8 activations"), "{said}");
+    assert!(said.contains("as q8 ones do not suit: blk.0.attn_norm.weight"), "{said}");
+    assert!(said.contains("for what was checked") && !said.contains("for this file"), "{said}");
 }
 
 #[test]
@@ -886,6 +1050,30 @@ fn check_and_inspect_know_adapters() {
     assert_eq!(lora(&["--lora", &two, "--tensors", "*.v.*"]).len(), 2);
     let text = output(&["inspect", &two, "-o", "csv"]);
     assert!(text.contains("base_model.model.a.v.lora_B.weight,F32,9 x 3,"), "{text}");
+}
+
+/// One adapter in both forms on a GGUF, and what is said of what is left out.
+#[test]
+fn adapters_of_tools_are_taken_and_what_is_left_out_is_told() {
+    let hub = common::path("golden/hub");
+    let base = hub.join("lora-gguf/base.gguf").display().to_string();
+    for name in ["adapter.gguf", "adapter-peft"] {
+        let lora = hub.join("lora-gguf").join(name).display().to_string();
+        let text = output(&["check", &base, "--lora", &lora, "-n", "2", "-o", "csv"]);
+        assert_eq!(
+            text.lines().filter(|line| line.contains(",lora,") && line.ends_with(",ok")).count(),
+            3,
+            "{text}"
+        );
+    }
+    let [base, lora] = ["lora-peft", "lora-peft/adapter"].map(|name| hub.join(name).display().to_string());
+    let done = success(&["check", &base, "--lora", &lora, "-n", "2", "-o", "csv"]);
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(said.contains("`lm_head` is left out, it is saved whole"), "{said}");
+    assert!(said.contains("`model.embed_tokens` is left out, it adds to an embedding"), "{said}");
+    let args = ["matmul", &base, "lm_head", "--lora", &lora, "--input", "no.safetensors", "--output", "-"];
+    let (code, text) = failure(&args);
+    assert!(code == 4 && text.contains("`lm_head.weight` that can be used: it is saved whole"), "{text}");
 }
 
 #[test]

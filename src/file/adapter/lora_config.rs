@@ -27,7 +27,6 @@ const READ: &[&str] =
 const REFUSED: &[(&str, &str)] = &[
     ("use_dora", "DoRA, which rescales the weight by rows, is not supported"),
     ("fan_in_fan_out", "weights that lie transposed are not supported"),
-    ("modules_to_save", "modules saved whole are not supported"),
     ("lora_bias", "biases in adapters are not supported"),
     ("bias", "biases in adapters are not supported"),
     ("layer_replication", "layers that are repeated are not supported"),
@@ -47,7 +46,6 @@ const INITS: &[&str] = &["gaussian", "eva", "orthogonal"];
 /// What decides about ranks and scales.
 #[derive(Debug)]
 pub(crate) struct LoraConfig {
-    path: PathBuf,
     rank: usize,
     alpha: f64,
     rank_stabilized: bool,
@@ -56,34 +54,26 @@ pub(crate) struct LoraConfig {
 }
 
 impl LoraConfig {
-    pub fn open(folder: &Folder) -> Result<Self> {
-        let text = Text::open(folder)?;
-        text.check_kind()?;
-        text.check_refused()?;
+    /// The configuration for modules whose names have so many bytes together.
+    pub fn new(text: &Text, name_bytes: usize) -> Result<Self> {
         Ok(Self {
             rank: text.number("r", rank, "a whole number above 0")?,
             alpha: text.number("lora_alpha", Number::as_f64, "a number")?,
             rank_stabilized: text.flag("use_rslora")?,
-            ranks: text.patterns("rank_pattern", rank, "a whole number above 0")?,
-            alphas: text.patterns("alpha_pattern", Number::as_f64, "a number")?,
-            path: text.path,
+            ranks: text.patterns("rank_pattern", rank, "a whole number above 0", name_bytes)?,
+            alphas: text.patterns("alpha_pattern", Number::as_f64, "a number", name_bytes)?,
         })
     }
 
     /// r of a module.
-    pub fn rank(&self, module: &str) -> Result<usize> {
-        Ok(self.matching("rank_pattern", &self.ranks, module)?.unwrap_or(self.rank))
+    pub fn rank(&self, module: &str) -> usize {
+        self.ranks.find(module).unwrap_or(self.rank)
     }
 
     /// s of a module of this rank.
-    pub fn scale(&self, module: &str, rank: usize) -> Result<f64> {
-        let alpha = self.matching("alpha_pattern", &self.alphas, module)?.unwrap_or(self.alpha);
-        Ok(alpha / if self.rank_stabilized { (rank as f64).sqrt() } else { rank as f64 })
-    }
-
-    fn matching<T: Copy>(&self, key: &str, patterns: &Patterns<T>, module: &str) -> Result<Option<T>> {
-        let found = patterns.find(module);
-        found.map_err(|problem| malformed(&self.path, &format!("key `{key}`"), 0, problem))
+    pub fn scale(&self, module: &str, rank: usize) -> f64 {
+        let alpha = self.alphas.find(module).unwrap_or(self.alpha);
+        alpha / if self.rank_stabilized { (rank as f64).sqrt() } else { rank as f64 }
     }
 }
 
@@ -94,17 +84,21 @@ fn rank(number: &Number) -> Option<usize> {
 
 /// The file, and its one object.
 #[derive(Debug)]
-struct Text {
+pub(crate) struct Text {
     path: PathBuf,
     text: String,
     keys: Keys,
 }
 
 impl Text {
-    fn open(folder: &Folder) -> Result<Self> {
+    /// Reads the file, and refuses what is no LoRA or more than that.
+    pub fn open(folder: &Folder) -> Result<Self> {
         let (path, text) = (folder.join(NAME), folder.text(NAME, MAX_CONFIG)?);
         let keys = serde_json::from_str(&text).map_err(|e| json_error(&path, &text, &e))?;
-        Ok(Self { path, text, keys })
+        let text = Self { path, text, keys };
+        text.check_kind()?;
+        text.check_refused()?;
+        Ok(text)
     }
 
     fn get(&self, key: &str) -> Option<&Value> {
@@ -167,6 +161,7 @@ impl Text {
         key: &str,
         read: fn(&Number) -> Option<T>,
         wanted: &str,
+        name_bytes: usize,
     ) -> Result<Patterns<T>> {
         let none = Pairs::default();
         let pairs = match self.get(key) {
@@ -188,7 +183,7 @@ impl Text {
             read(number).ok_or_else(|| wrong(pairs.names.get(i), &number.to_string()))
         };
         let values = pairs.numbers.iter().enumerate().map(value).collect::<Result<_>>()?;
-        Patterns::new(&pairs.names, values).map_err(|problem| self.malformed(key, problem))
+        Patterns::new(&pairs.names, values, name_bytes).map_err(|problem| self.malformed(key, problem))
     }
 }
 

@@ -143,13 +143,18 @@ impl<'a> Reader<'a> {
     fn take(&mut self, n: u64) -> Result<Range<usize>, Fault> {
         if n > self.left() {
             let problem = format!("{n} bytes should follow, but the file ends after {}", self.left());
-            return Err(Fault::bad(self.offset(), problem));
+            return Err(Fault::bad(self.offset(), self.truncated(problem)));
         }
         let end = usize::try_from(self.offset() + n).map_err(|_| self.too_large())?;
         if end > self.held.len() {
             self.read_up_to(end as u64)?;
         }
         Ok(std::mem::replace(&mut self.at, end)..end)
+    }
+
+    /// What is wrong where the file ends too early: most often it was not copied to its end.
+    fn truncated(&self, problem: String) -> String {
+        format!("{problem}: it is truncated to {} bytes, or damaged", self.source.len())
     }
 
     fn too_large(&self) -> Fault {
@@ -221,7 +226,8 @@ impl<'a> Reader<'a> {
         let (least, left) = (keys * 13 + tensors * 24, self.left());
         if least > left {
             let claim = format!("it claims {keys} keys and {tensors} tensors");
-            return Err(Fault::bad(8, format!("{claim}, {least} bytes at least; {left} follow")));
+            let problem = format!("{claim}, {least} bytes at least; {left} follow");
+            return Err(Fault::bad(8, self.truncated(problem)));
         }
         Ok(Counts { version, tensors, keys })
     }
@@ -275,10 +281,8 @@ impl<'a> Reader<'a> {
         let least = count.checked_mul(element.least_size()).filter(|&least| least <= self.left());
         let Some(least) = least else {
             let (name, left) = (format!("{element:?}"), self.left());
-            return Err(Fault::bad(
-                at + 4,
-                format!("its array claims {count} x {name}, {left} bytes follow"),
-            ));
+            let problem = format!("its array claims {count} x {name}, {left} bytes follow");
+            return Err(Fault::bad(at + 4, self.truncated(problem)));
         };
         match element {
             ValueType::Bool => self.check_bools(count),
@@ -384,9 +388,11 @@ struct Region {
 /// inside the file.
 fn place(source: &Source, tensors: &mut [TensorInfo], claims: &[Claim], region: Region) -> Result<()> {
     let data = region.header_end.next_multiple_of(region.alignment);
+    let ends = tensors.iter().map(|t| data.saturating_add(t.offset).saturating_add(t.bytes));
+    let room = Room { data, file: source.len(), wanted: ends.max().unwrap_or(data) };
     for (tensor, claim) in tensors.iter_mut().zip(claims) {
         let offset = tensor.offset;
-        let placed = absolute(tensor, data, &region, source.len());
+        let placed = absolute(tensor, &region, &room);
         tensor.offset = placed.map_err(|problem| {
             let what = format!("tensor `{}`", shown(&tensor.name));
             Fault::bad(claim.offset_field, format!("its data offset {offset} {problem}")).blame(source, &what)
@@ -395,14 +401,28 @@ fn place(source: &Source, tensors: &mut [TensorInfo], claims: &[Claim], region: 
     refuse_overlap(source, tensors, claims)
 }
 
-fn absolute(tensor: &TensorInfo, data: u64, region: &Region, file_len: u64) -> Result<u64, String> {
+/// What there is for the data.
+struct Room {
+    /// Where it begins.
+    data: u64,
+    /// Bytes of the file.
+    file: u64,
+    /// Bytes of the file that its header describes.
+    wanted: u64,
+}
+
+fn absolute(tensor: &TensorInfo, region: &Region, room: &Room) -> Result<u64, String> {
     if !tensor.offset.is_multiple_of(region.alignment) {
         return Err(format!("is not a multiple of the alignment {}", region.alignment));
     }
-    let start = data.checked_add(tensor.offset);
-    let inside = |start: &u64| start.checked_add(tensor.bytes).is_some_and(|end| end <= file_len);
+    let start = room.data.checked_add(tensor.offset);
+    let inside = |start: &u64| start.checked_add(tensor.bytes).is_some_and(|end| end <= room.file);
     start.filter(inside).ok_or_else(|| {
-        format!("and {} bytes, after byte {data}, end beyond the file of {file_len}", tensor.bytes)
+        let Room { data, file, wanted } = room;
+        format!(
+            "and {} bytes, after byte {data}, end beyond the file of {file}: it is truncated, its header describes {wanted} bytes",
+            tensor.bytes
+        )
     })
 }
 

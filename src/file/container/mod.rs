@@ -3,10 +3,12 @@
 
 pub(crate) mod folder;
 pub mod gguf;
+pub(crate) mod gguf_split;
 pub(crate) mod gguf_value;
 pub mod gguf_write;
 pub(crate) mod json;
 pub mod output;
+mod partial;
 pub mod safetensors;
 pub mod safetensors_write;
 pub(crate) mod source;

@@ -1,11 +1,13 @@
-//! Output files appear whole or not at all: bytes go to a temporary file beside the target, which
-//! takes its name at the end.
+//! Output files appear whole or not at all: bytes go to a file that takes the target's name at the
+//! end.
 
+pub use super::partial::abandon;
+
+use super::partial::{Partial, Plan, appear, folder};
 use crate::error::{Error, Result};
 use std::fs::{self, File};
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
 
 /// Takes the bytes of an output, in order, and counts them.
 pub struct Sink<'a> {
@@ -23,10 +25,10 @@ impl<'a> Sink<'a> {
     /// Appends `bytes`.
     ///
     /// # Errors
-    /// [`Error::Io`] with the output's path.
+    /// [`Error::Output`] with the output's path.
     pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.written += bytes.len() as u64;
-        self.to.write_all(bytes).map_err(Error::io("writing", self.path))
+        self.to.write_all(bytes).map_err(Error::output("writing", self.path))
     }
 
     /// Appends zeros up to a multiple of `alignment` bytes.
@@ -53,7 +55,25 @@ impl<'a> Sink<'a> {
     /// # Errors
     /// As [`Sink::put`].
     pub fn finish(mut self) -> Result<()> {
-        self.to.flush().map_err(Error::io("writing", self.path))
+        self.to.flush().map_err(Error::output("writing", self.path))
+    }
+}
+
+/// A file to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct NewFile<'a> {
+    /// Its path.
+    pub path: &'a Path,
+    /// Its size, if it is known before: then a full disk shows before the work.
+    pub bytes: Option<u64>,
+    /// The folder of the same file system in which its bytes wait, if its own is made only later.
+    pub waits_in: Option<&'a Path>,
+}
+
+impl<'a, P: AsRef<Path> + ?Sized> From<&'a P> for NewFile<'a> {
+    /// A file in a folder that is there, of any size.
+    fn from(path: &'a P) -> Self {
+        Self { path: path.as_ref(), bytes: None, waits_in: None }
     }
 }
 
@@ -62,39 +82,81 @@ impl<'a> Sink<'a> {
 /// A device or a pipe cannot be replaced, so it is written directly.
 ///
 /// # Errors
-/// [`Error::Io`], or what `fill` returns.
+/// [`Error::Output`], or what `fill` returns.
 pub fn write(path: &Path, fill: impl FnOnce(&mut Sink<'_>) -> Result<()>) -> Result<()> {
-    let Some(target) = target(path)? else {
-        let mut file = File::options().write(true).open(path).map_err(Error::io("opening", path))?;
-        return fill_from(path, &mut file, fill);
-    };
-    let mut temporary = temporary(path, &target)?;
-    fill_from(path, temporary.as_file_mut(), fill)?;
-    temporary.persist(target).map(drop).map_err(|e| Error::io("creating", path)(e.error))
+    let mut fill = Some(fill);
+    write_all(&[path.into()], |_, sink| fill.take().map_or(Ok(()), |fill| fill(sink)))
+}
+
+/// Writes several files, one after the other: all appear, or none. `fill` gets the position of the
+/// file.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_all(
+    files: &[NewFile<'_>],
+    mut fill: impl FnMut(usize, &mut Sink<'_>) -> Result<()>,
+) -> Result<()> {
+    // All begin before the first is filled, so that what cannot be written shows before the work.
+    let nameless = files.len() <= MOST_OPEN;
+    let begun = files.iter().map(|file| begin(file, nameless)).collect::<Result<Vec<_>>>()?;
+    for (i, (file, partial)) in files.iter().zip(&begun).enumerate() {
+        let opened = match partial {
+            Some(partial) => partial.open(),
+            None => File::options().write(true).open(file.path),
+        };
+        let mut opened = opened.map_err(Error::output("opening", file.path))?;
+        let mut sink = Sink::new(file.path, &mut opened);
+        fill(i, &mut sink)?;
+        sink.finish()?;
+    }
+    appear(begun).map_err(|(i, error)| Error::output("creating", files[i].path)(error))
 }
 
 /// Fails as [`write()`] would, as far as that shows before there is anything to write.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// [`Error::Output`].
 pub fn probe(path: &Path) -> Result<()> {
-    match target(path)? {
-        Some(target) => temporary(path, &target).map(drop),
-        None => Ok(()),
-    }
+    begin(&path.into(), true).map(drop)
+}
+
+/// Fails if no file can be made in a folder, or, where it is not there yet, in the nearest above
+/// it.
+///
+/// # Errors
+/// [`Error::Output`].
+pub fn probe_folder(path: &Path) -> Result<()> {
+    tempfile::tempfile_in(nearest_folder(path)).map(drop).map_err(Error::output("creating", path))
+}
+
+/// A folder, or where it is not there yet, the nearest above it.
+pub(crate) fn nearest_folder(path: &Path) -> &Path {
+    let there = path.ancestors().find(|path| path.exists()).filter(|path| !path.as_os_str().is_empty());
+    there.unwrap_or(Path::new("."))
+}
+
+/// Files that are kept open at a time; systems allow a process some hundreds.
+const MOST_OPEN: usize = 128;
+
+/// What becomes the file when it is whole; none for a device or a pipe.
+fn begin(file: &NewFile<'_>, nameless: bool) -> Result<Option<Partial>> {
+    let plan = Plan { bytes: file.bytes, waits_in: file.waits_in, nameless };
+    let begin = |target| Partial::begin(target, plan);
+    target(file.path)?.map(begin).transpose().map_err(Error::output("creating", file.path))
 }
 
 /// The file that is replaced, or made: a link stays a link. None for a device or a pipe.
 fn target(path: &Path) -> Result<Option<PathBuf>> {
     match fs::metadata(path) {
-        Ok(meta) if meta.is_dir() => Err(Error::io("creating", path)(ErrorKind::IsADirectory.into())),
+        Ok(meta) if meta.is_dir() => Err(Error::output("creating", path)(ErrorKind::IsADirectory.into())),
         Ok(meta) if !meta.is_file() => Ok(None),
-        Ok(_) => fs::canonicalize(path).map(Some).map_err(Error::io("creating", path)),
+        Ok(_) => fs::canonicalize(path).map(Some).map_err(Error::output("creating", path)),
         // Devices of Windows, as `NUL` in any folder: there is nothing to know about them, but they
         // can be written.
         Err(_) if File::options().write(true).open(path).is_ok() => Ok(None),
         Err(error) => match followed(path) {
-            circle if circle.is_symlink() => Err(Error::io("creating", path)(error)),
+            circle if circle.is_symlink() => Err(Error::output("creating", path)(error)),
             target => Ok(Some(target)),
         },
     }
@@ -120,39 +182,11 @@ pub fn refuse_input<'a>(path: &Path, mut files: impl Iterator<Item = &'a Path>) 
     }
 }
 
-/// A file beside the target that takes its name when it is persisted.
-fn temporary(path: &Path, target: &Path) -> Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    // Short, since the target's name may be as long as names can be.
-    builder.prefix(".qmatmul-").suffix(".partial");
-    #[cfg(unix)]
-    builder.permissions(permissions(target));
-    builder.tempfile_in(folder(target)).map_err(Error::io("creating", path))
-}
-
 /// Where a link leads to that leads to no file yet; a link again where links go round in a circle.
 fn followed(path: &Path) -> PathBuf {
     // As many as Linux follows.
     (0..40)
         .fold(path.into(), |at: PathBuf, _| fs::read_link(&at).map_or(at.clone(), |to| folder(&at).join(to)))
-}
-
-fn fill_from(path: &Path, file: &mut File, fill: impl FnOnce(&mut Sink<'_>) -> Result<()>) -> Result<()> {
-    let mut sink = Sink::new(path, file);
-    fill(&mut sink)?;
-    sink.finish()
-}
-
-fn folder(target: &Path) -> &Path {
-    target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Those of the file that is replaced, or what any new file gets: temporary files are private by
-/// default.
-#[cfg(unix)]
-fn permissions(target: &Path) -> fs::Permissions {
-    use std::os::unix::fs::PermissionsExt;
-    fs::metadata(target).map_or(fs::Permissions::from_mode(0o666), |meta| meta.permissions())
 }
 
 #[cfg(test)]
@@ -200,6 +234,9 @@ mod tests {
         assert!(probe(dir.path()).is_err(), "a folder");
         write(dir.path(), |_| panic!("an hour of work")).unwrap_err();
         assert!(probe(&dir.path().join("no/y.bin")).unwrap_err().to_string().contains("y.bin"));
+        probe_folder(dir.path()).unwrap();
+        probe_folder(&dir.path().join("no/folder")).unwrap();
+        assert!(matches!(probe_folder(&path.join("below/a/file")), Err(Error::Output { .. })));
     }
 
     #[cfg(unix)]

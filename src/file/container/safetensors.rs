@@ -85,7 +85,11 @@ impl<'a> Text<'a> {
         if len > source.len() - 8 {
             return Err(malformed(
                 0,
-                format!("it claims {len} bytes, the file has {} more", source.len() - 8),
+                format!(
+                    "it claims {len} bytes, the file has {} more: it is truncated to {} bytes, or damaged",
+                    source.len() - 8,
+                    source.len()
+                ),
             ));
         }
         let bytes = source.copy(8..8 + len)?;
@@ -142,6 +146,8 @@ impl<'a> Text<'a> {
     /// exactly.
     fn check_tiling(&self, tensors: &mut [TensorInfo]) -> Result<()> {
         let (mut end, file_end) = (self.data(), self.source.len());
+        let wanted =
+            tensors.iter().map(|t| self.data().saturating_add(t.offset).saturating_add(t.bytes)).max();
         for tensor in tensors {
             let start = self.data() + tensor.offset;
             if start != end {
@@ -153,7 +159,10 @@ impl<'a> Text<'a> {
             tensor.offset = start;
             end += tensor.bytes;
             if end > file_end {
-                let problem = format!("its data ends at byte {end}, the file at byte {file_end}");
+                let wanted = wanted.unwrap_or(end);
+                let problem = format!(
+                    "its data ends at byte {end}, the file at byte {file_end}: it is truncated, its header describes {wanted} bytes"
+                );
                 return Err(self.malformed_tensor(&tensor.name, problem));
             }
         }

@@ -1,12 +1,11 @@
 //! Writes safetensors files, tensor by tensor.
 
 use crate::error::{Error, Result};
-use crate::file::container::output::{self, Sink};
+use crate::file::container::output::{self, NewFile, Sink};
 use crate::file::names::shown;
 use ::safetensors::Dtype;
 use ::safetensors::tensor::{Metadata, TensorInfo as Entry};
 use std::collections::HashMap;
-use std::path::Path;
 
 /// A tensor of a file to be written.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,24 +48,27 @@ impl NewTensor {
     }
 }
 
-/// Writes `path`: `fill` puts the bytes of all tensors, in their order. The file appears only when
+/// Writes the file `to`: `fill` puts the bytes of all tensors, in their order. The file appears only when
 /// it is whole.
 ///
 /// # Errors
 /// [`Error::Argument`] if a name occurs twice, [`Error::UnsupportedFormat`] for a type that
 /// safetensors does not have, [`Error::Shape`] if `fill` puts another number of bytes,
-/// [`Error::Io`], or what `fill` returns.
-pub fn write(
-    path: &Path,
+/// [`Error::Output`], or what `fill` returns.
+pub fn write<'a>(
+    to: impl Into<NewFile<'a>>,
     metadata: Option<HashMap<String, String>>,
     tensors: &[NewTensor],
     fill: impl FnOnce(&mut Sink<'_>) -> Result<()>,
 ) -> Result<()> {
     let (header, bytes) = header(metadata, tensors)?;
-    output::write(path, |sink| {
+    let whole = (8 + header.len() as u64).saturating_add(bytes as u64);
+    let to = NewFile { bytes: Some(whole), ..to.into() };
+    let (path, mut fill) = (to.path, Some(fill));
+    output::write_all(&[to], |_, sink| {
         put_header(sink, &header)?;
         let start = sink.written();
-        fill(sink)?;
+        fill.take().map_or(Ok(()), |fill| fill(sink))?;
         match sink.written() - start {
             got if got == bytes as u64 => Ok(()),
             got => Err(Error::shape(format!("bytes of `{}`", path.display()), bytes, got)),

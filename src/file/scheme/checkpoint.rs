@@ -4,6 +4,7 @@
 use super::registry::{self, module_of_part};
 use crate::error::{Error, Result};
 use crate::file::container::folder::{Folder, malformed};
+use crate::file::container::gguf_split::first_of_one_model;
 use crate::file::container::json::{self, Append, Compound, Texts};
 use crate::file::container::tensors::{TensorInfo, TensorTable};
 use crate::file::names::{NameIndex, shown};
@@ -29,7 +30,7 @@ const MAX_SHARDS: usize = 16_384;
 const MAX_PARTS: usize = 16;
 
 /// The file to open of a folder: the index of its shards, its only safetensors file, or its only
-/// GGUF.
+/// GGUF, which may lie in parts.
 pub(crate) fn main_file(folder: &Folder) -> Result<String> {
     let names = folder.names()?;
     for (suffix, preferred) in PREFERENCES {
@@ -38,7 +39,10 @@ pub(crate) fn main_file(folder: &Folder) -> Result<String> {
         match (chosen, &matching[..]) {
             (Some(name), _) | (None, [name]) => return Ok((*name).clone()),
             (None, []) => {}
-            (None, several) => return Err(ambiguous(folder.path(), suffix, several.len())),
+            (None, several) => {
+                let first = first_of_one_model(several).cloned();
+                return first.ok_or_else(|| ambiguous(folder.path(), suffix, several.len()));
+            }
         }
     }
     let name = "*.safetensors or *.gguf".into();
