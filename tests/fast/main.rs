@@ -13,5 +13,6 @@ mod file_changed;
 mod file_gguf;
 mod file_imatrix;
 mod file_int8;
+mod file_quantize;
 mod file_safetensors;
 mod readme;
