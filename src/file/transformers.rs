@@ -4,8 +4,10 @@
 use crate::error::{Error, Result};
 use crate::file::Model;
 
-/// Models of transformers whose linear layers are `[in, out]`.
-pub(crate) const CONV1D: &[&str] = &["gpt2", "openai-gpt", "imagegpt", "decision_transformer", "gpt_bigcode"];
+/// Models of transformers whose linear layers are `[in, out]`. (Those of gpt_bigcode are not, which
+/// has none of GPT-2's layers.)
+pub(crate) const CONV1D: &[&str] =
+    &["clvp", "clvp_decoder", "decision_transformer", "gpt-sw3", "gpt2", "imagegpt", "openai-gpt"];
 
 /// The `model_type` of a model's `config.json`.
 pub(crate) fn model_type(model: &Model) -> Option<&str> {

@@ -4,7 +4,10 @@ use crate::common::{f32_tensor, path, write_tensors};
 use qmatmul::Error;
 use qmatmul::file::gguf::Value;
 use qmatmul::file::gguf_write::{self, Entries, NewTensor};
-use qmatmul::file::{DType, Model, OpenOptions, QuantizeOptions, Report, quantize};
+use qmatmul::file::{
+    DType, Model, OpenOptions, QuantizeOptions, Report, Target, quantize, quantize_checkpoint,
+};
+use qmatmul::format::recipe::FourBitConfig;
 use qmatmul::format::{self, Format, Recipe};
 use std::path::Path;
 use tempfile::TempDir;
@@ -365,11 +368,188 @@ fn a_checkpoint_becomes_a_gguf_only_if_bare() {
     let untied = run(&checkpoint(&folder.path().join("b"), untied), format::Q4_0, &BARE).expect("written");
     assert!(untied.types().iter().all(|(_, to)| *to == "Q4_0"), "{:?}", untied.types());
     // Nothing in a GGUF says that a layer is transposed.
-    for name in ["gpt2", "openai-gpt", "imagegpt", "decision_transformer", "gpt_bigcode"] {
+    for name in ["gpt2", "gpt-sw3", "openai-gpt", "imagegpt", "decision_transformer"] {
         let gpt2 = checkpoint(&folder.path().join(name), &format!(r#"{{"model_type":"{name}"}}"#));
         let text = refusal(&gpt2, format::Q4_0, &BARE);
         assert!(text.contains(name) && text.contains("Conv1D"), "{text}");
     }
     let gguf = write_gguf(&folder.path().join("c"), "llama", &[]);
     assert!(refusal(&gguf, format::Q4_0, &BARE).contains("--bare has no effect"));
+}
+
+/// What becomes of a checkpoint of matrices with these names.
+struct Quantized {
+    encoded: Vec<String>,
+    skipped: Vec<String>,
+}
+
+fn nf4_of(model_type: &str, modules: &[&str]) -> Result<Quantized, Error> {
+    let folder = TempDir::new().expect("a folder");
+    let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+    std::fs::create_dir(&from).expect("a folder");
+    let matrix = |module: &&str| f32_tensor(&format!("{module}.weight"), &[2, 64], &[0.5; 128]);
+    write_tensors(&from.join("model.safetensors"), &modules.iter().map(matrix).collect::<Vec<_>>());
+    let config = format!(r#"{{"model_type":"{model_type}"}}"#);
+    std::fs::write(from.join("config.json"), config).expect("room");
+    let model = Model::open(&from, &OpenOptions::default()).expect("valid");
+    let target = Target::FourBit(format::NF4, FourBitConfig::default());
+    let encode = |name: &str, shape: [usize; 2], weights: &[f32], recipe: &Recipe| {
+        qmatmul::PackedTensor::encode(name, shape, weights, recipe)
+    };
+    let report = quantize_checkpoint(&model, &to, &target, &PLAIN, &encode, |_, _| ())?;
+    let encoded = report.tensors.iter().filter(|t| t.why_not.is_none());
+    let mut encoded: Vec<_> = encoded.map(|t| t.name.trim_end_matches(".weight").to_owned()).collect();
+    encoded.sort_unstable();
+    let config = std::fs::read_to_string(to.join("config.json")).expect("written");
+    let config: serde_json::Value = serde_json::from_str(&config).expect("JSON");
+    let skipped = config["quantization_config"]["llm_int8_skip_modules"].as_array().expect("a list");
+    let skipped = skipped.iter().map(|name| name.as_str().expect("a name").to_owned()).collect();
+    Ok(Quantized { encoded, skipped })
+}
+
+/// Layers that transformers 5.24 with bitsandbytes 0.50 loads as quantized, and matrices that it
+/// does not: logits of such models were those of its own quantization.
+#[test]
+fn only_plain_linear_layers_are_quantized_for_transformers() {
+    let cases: &[(&str, &[&str], &[&str])] = &[
+        (
+            "llama",
+            &["model.layers.0.self_attn.q_proj", "model.layers.11.mlp.down_proj", "layers.1.mlp.up_proj"],
+            &["model.embed_tokens", "lm_head", "model.layers.0.self_attn.new_proj", "score"],
+        ),
+        (
+            "bert",
+            &[
+                "bert.encoder.layer.0.attention.self.query",
+                "bert.pooler.dense",
+                "cls.predictions.transform.dense",
+            ],
+            &[
+                "bert.embeddings.word_embeddings",
+                "bert.embeddings.position_embeddings",
+                "cls.predictions.decoder",
+            ],
+        ),
+        ("distilbert", &["distilbert.transformer.layer.0.ffn.lin1", "vocab_transform"], &["vocab_projector"]),
+        (
+            "modernbert",
+            &["model.layers.0.attn.Wqkv", "head.dense"],
+            &["model.embeddings.tok_embeddings", "decoder"],
+        ),
+        (
+            "mpnet",
+            &["mpnet.encoder.layer.0.attention.attn.q", "lm_head.dense"],
+            &["mpnet.encoder.relative_attention_bias", "lm_head.decoder"],
+        ),
+        (
+            "t5",
+            &["encoder.block.0.layer.0.SelfAttention.q", "decoder.block.1.layer.2.DenseReluDense.wi_0"],
+            // transformers keeps `wo` in f32 whatever it is told.
+            &[
+                "shared",
+                "encoder.block.0.layer.0.SelfAttention.relative_attention_bias",
+                "decoder.block.1.layer.2.DenseReluDense.wo",
+                "lm_head",
+            ],
+        ),
+        (
+            "whisper",
+            &["model.encoder.layers.0.fc1", "model.decoder.layers.0.encoder_attn.k_proj"],
+            &["model.decoder.embed_tokens", "model.decoder.embed_positions", "proj_out"],
+        ),
+        (
+            "mixtral",
+            &["model.layers.0.self_attn.o_proj"],
+            &["model.layers.0.block_sparse_moe.gate", "model.layers.0.block_sparse_moe.experts.0.w1"],
+        ),
+        (
+            "qwen2_moe",
+            &["model.layers.0.mlp.shared_expert.up_proj", "model.layers.0.mlp.shared_expert_gate"],
+            &["model.layers.0.mlp.gate", "model.layers.0.mlp.experts.3.up_proj"],
+        ),
+        (
+            "qwen3_moe",
+            &["model.layers.0.self_attn.k_proj"],
+            &["model.layers.0.mlp.gate", "model.layers.0.mlp.experts.3.up_proj"],
+        ),
+        (
+            "deepseek_v3",
+            &[
+                "model.layers.0.mlp.up_proj",
+                "model.layers.3.mlp.shared_experts.up_proj",
+                "model.layers.3.self_attn.kv_b_proj",
+            ],
+            &["model.layers.3.mlp.gate", "model.layers.3.mlp.experts.255.up_proj"],
+        ),
+        ("gpt_oss", &["model.layers.0.self_attn.q_proj"], &["model.layers.0.mlp.router"]),
+        (
+            "granitemoe",
+            &["model.layers.0.self_attn.q_proj"],
+            &["model.layers.0.block_sparse_moe.router.layer", "model.layers.0.block_sparse_moe.input_linear"],
+        ),
+        (
+            "siglip",
+            &[
+                "vision_model.encoder.layers.0.self_attn.out_proj",
+                "vision_model.head.mlp.fc1",
+                "text_model.head",
+            ],
+            &["vision_model.head.attention.out_proj", "text_model.embeddings.token_embedding"],
+        ),
+    ];
+    for (model_type, linear, plain) in cases {
+        let Quantized { encoded, skipped } =
+            nf4_of(model_type, &[*linear, *plain].concat()).expect("written");
+        let mut wanted = linear.to_vec();
+        wanted.sort_unstable();
+        assert_eq!(encoded, wanted, "{model_type}");
+        // Experts of a layer by one name.
+        let is_named = |module: &str| {
+            let experts = module.find(".experts.").map_or(module, |at| &module[..at + ".experts".len()]);
+            skipped.iter().any(|skip| skip == experts)
+        };
+        assert!(plain.iter().all(|module| is_named(module)), "{model_type}: {skipped:?}");
+    }
+}
+
+/// Heads that share the embedding's weight are not in the file, but transformers makes them.
+#[test]
+fn heads_that_are_not_in_the_file_are_skipped_by_name() {
+    for (model_type, linear, head) in [
+        ("llama", "model.layers.0.mlp.up_proj", "lm_head"),
+        ("whisper", "model.encoder.layers.0.fc1", "proj_out"),
+        ("bert", "bert.encoder.layer.0.output.dense", "cls.predictions.decoder"),
+        ("distilbert", "distilbert.transformer.layer.0.ffn.lin1", "vocab_projector"),
+        ("modernbert", "model.layers.0.attn.Wqkv", "decoder"),
+        ("mpnet", "mpnet.encoder.layer.0.output.dense", "lm_head.decoder"),
+        ("roberta", "roberta.encoder.layer.0.output.dense", "lm_head.decoder"),
+        ("t5", "encoder.block.0.layer.0.SelfAttention.q", "lm_head"),
+    ] {
+        let Quantized { encoded, skipped } = nf4_of(model_type, &[linear]).expect("written");
+        assert_eq!((encoded, skipped), (vec![linear.to_owned()], vec![head.to_owned()]), "{model_type}");
+    }
+}
+
+#[test]
+fn what_transformers_does_is_never_guessed() {
+    let refused = |model_type: &str, modules: &[&str], words: &[&str]| {
+        let text = match nf4_of(model_type, modules).map(|quantized| quantized.encoded) {
+            Err(Error::Argument(text)) => text,
+            other => panic!("{model_type}: {other:?}"),
+        };
+        assert!(words.iter().all(|word| text.contains(word)), "{model_type}: {text}");
+    };
+    let layer = "model.layers.0.self_attn.q_proj";
+    refused("of_tomorrow", &[layer], &["`of_tomorrow`", "not known"]);
+    refused("gpt2", &["h.0.attn.c_attn"], &["gpt2", "Conv1D"]);
+    // Falcon's layers are of a class of its own.
+    let falcon = ["transformer.h.0.mlp.dense_h_to_4h", "transformer.h.0.self_attention.dense"];
+    refused("falcon", &falcon, &["nothing in it can be encoded into NF4", "`falcon`"]);
+    // A name that would stand for layers that are quantized.
+    refused("llama", &[layer, "proj"], &["`proj`", "q_proj"]);
+    refused("llama", &["layers.0.mlp.up_proj", "layers"], &["`layers`", "up_proj"]);
+    // The names of these modules in memory are others than those in the file.
+    let vit = "vit.encoder.layer.0.attention.attention.query";
+    assert_eq!(nf4_of("vit", &[vit]).expect("written").encoded, [vit]);
+    refused("vit", &[vit, "vit.new.layer"], &["`vit.new.layer`", "`vit`", "not known"]);
 }
