@@ -90,16 +90,23 @@ impl Architecture {
     }
 }
 
-/// Compares names part by part; `*` is any number.
+/// Compares names part by part; `*` at the end of one is any number.
 fn is_match(pattern: &str, name: &str) -> bool {
     let (mut patterns, mut parts) = (pattern.split('.'), name.split('.'));
     loop {
         match (patterns.next(), parts.next()) {
             (None, None) => return true,
-            (Some("*"), Some(part)) if part.bytes().all(|b| b.is_ascii_digit()) => {}
-            (Some(pattern), Some(part)) if pattern == part => {}
+            (Some(pattern), Some(part)) if is_part(pattern, part) => {}
             _ => return false,
         }
+    }
+}
+
+fn is_part(pattern: &str, part: &str) -> bool {
+    match pattern.strip_suffix('*').map(|stem| part.strip_prefix(stem)) {
+        Some(Some(number)) => !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()),
+        Some(None) => false,
+        None => pattern == part,
     }
 }
 
@@ -167,6 +174,8 @@ mod tests {
     #[test]
     fn numbers_stand_for_stars() {
         assert!(is_match("layers.*.mlp.up", "layers.17.mlp.up"));
+        assert!(is_match("experts.expert_*.fc1", "experts.expert_127.fc1"));
+        assert!(!is_match("experts.expert_*.fc1", "experts.expert_.fc1"));
         for name in ["layers.x.mlp.up", "layers.1.mlp.up.a", "layers.1.mlp", "a.layers.1.mlp.up"] {
             assert!(!is_match("layers.*.mlp.up", name), "{name}");
         }

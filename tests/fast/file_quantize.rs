@@ -512,6 +512,14 @@ fn only_plain_linear_layers_are_quantized_for_transformers() {
     }
 }
 
+/// A header of more than 64 KiB, as every large model has.
+#[test]
+fn checkpoints_may_have_thousands_of_layers() {
+    let names: Vec<_> = (0..1000).map(|i| format!("model.layers.{i}.mlp.up_proj")).collect();
+    let modules: Vec<_> = names.iter().map(String::as_str).collect();
+    assert_eq!(nf4_of("llama", &modules).expect("written").encoded.len(), 1000);
+}
+
 /// Heads that share the embedding's weight are not in the file, but transformers makes them.
 #[test]
 fn heads_that_are_not_in_the_file_are_skipped_by_name() {
