@@ -26,6 +26,7 @@ mod quantize_checkpoint;
 mod scheme;
 mod selection;
 mod target;
+mod transformers;
 
 pub use adapter::lora;
 pub use calibration::activations::{
@@ -39,7 +40,7 @@ pub use container::stored::{DType, OtherType};
 pub use container::tensors::{Module, TensorInfo};
 pub use container::{gguf, gguf_write, output, safetensors, safetensors_write};
 pub use model::*;
-pub use quantize::{Report, TensorReport, quantize};
+pub use quantize::{QuantizeOptions, Report, TensorReport, quantize};
 pub use quantize_checkpoint::quantize_checkpoint;
 
 pub use target::Target;

@@ -6,10 +6,11 @@ use crate::file::calibration::outlier_columns::Chosen;
 use crate::file::container::output::{self, NewFile, Sink, same_file};
 use crate::file::container::safetensors_write::{self, NewTensor};
 use crate::file::names::shown;
-use crate::file::quantize::{Report, TensorReport};
+use crate::file::quantize::{QuantizeOptions, Report, TensorReport};
 use crate::file::scheme::outlier_columns::{LIST, WEIGHT as KEPT_WEIGHT};
 use crate::file::selection;
 use crate::file::target::Target;
+use crate::file::transformers::{Architecture, model_type};
 use crate::file::{DType, Kind, Model, TensorInfo};
 use crate::format::Recipe;
 use crate::format::storage::Part;
@@ -28,27 +29,32 @@ pub type Encode<'a> = &'a dyn Fn(&str, [usize; 2], &[f32], &Recipe) -> Result<Pa
 /// Writes the checkpoint `model` into the folder `out` with its linear layers as `target` says; all
 /// else, files beside it among it, is copied.
 ///
-/// Linear layers are the F32, F16 and BF16 matrices that are named `…weight`, except embeddings,
-/// norms and output heads, which transformers keeps as they are. Everything goes into one file,
+/// Linear layers are those that transformers loads as quantized, by the `model_type` of the model's
+/// config.json: F32, F16 and BF16 matrices, no embeddings, routers, stacked experts and output
+/// heads. With [`QuantizeOptions::bare`] they are all matrices that are named `…weight`, except
+/// those that are named like embeddings, norms and output heads. Everything goes into one file,
 /// `model.safetensors`, which appears when all
 /// else is written, so that what fails or stops leaves no checkpoint behind. `progress` is called
 /// before each tensor.
 ///
 /// # Errors
-/// [`Error::Argument`] if `model` is no safetensors checkpoint or quantized already, the target is
+/// [`Error::Argument`] if `model` is no safetensors checkpoint or quantized already, if it is not
+/// known which layers of it transformers quantizes and `options` do not allow for that, if nothing
+/// of it can be encoded, the target is
 /// none, or `out` is no folder or holds weights already, or another file of a name that is written;
 /// [`Error::NonFinite`] for a weight that is NaN or infinite; [`Error::Io`].
 pub fn quantize_checkpoint(
     model: &Model,
     out: &Path,
     target: &Target,
+    options: &QuantizeOptions,
     encode: Encode,
     mut progress: impl FnMut(usize, &TensorInfo),
 ) -> Result<Report> {
-    let job = Job { model, target, encode };
-    job.check()?;
+    let job = Job::new(model, target, options, encode)?;
     let others = others(model)?;
     let plan: Vec<Item> = model.tensors().iter().map(|t| job.item(t)).collect::<Result<_>>()?;
+    job.check_plan(&plan)?;
     target.check_kept(plan.iter().map(Item::kept_columns).sum())?;
     if matches!(target, Target::Int8 { .. }) {
         check_kept_columns(model, &plan)?;
@@ -105,6 +111,8 @@ fn clear(out: &Path, others: &[OsString]) {
 struct Job<'a> {
     model: &'a Model,
     target: &'a Target,
+    /// What transformers does with the model, unless it is encoded by names alone.
+    known: Option<Architecture>,
     encode: Encode<'a>,
 }
 
@@ -112,9 +120,6 @@ struct Job<'a> {
 const WEIGHTS: &str = "model.safetensors";
 /// The file of the model's configuration.
 const CONFIG: &str = "config.json";
-
-/// Models of transformers whose linear layers are `[in, out]`, which bitsandbytes turns round.
-const CONV1D: [&str; 4] = ["gpt2", "openai-gpt", "imagegpt", "decision_transformer"];
 
 /// One tensor of the model, and those that it becomes.
 struct Item<'a> {
@@ -129,6 +134,12 @@ impl Item<'_> {
     fn kept_columns(&self) -> usize {
         self.target.as_ref().map_or(0, |(_, chosen)| chosen.count())
     }
+
+    /// The module of a matrix that stays as it is.
+    fn left_module(&self) -> Option<&str> {
+        let is_left = self.target.is_none() && self.info.shape.len() == 2;
+        self.info.name.strip_suffix(".weight").filter(|_| is_left)
+    }
 }
 
 /// A place in the file.
@@ -137,26 +148,68 @@ struct At {
     part: usize,
 }
 
-impl Job<'_> {
-    fn check(&self) -> Result<()> {
-        self.target.check()?;
-        if matches!(self.model.kind(), Kind::Gguf(_)) {
-            let path = self.model.path().display();
+impl<'a> Job<'a> {
+    fn new(
+        model: &'a Model,
+        target: &'a Target,
+        options: &QuantizeOptions,
+        encode: Encode<'a>,
+    ) -> Result<Self> {
+        target.check()?;
+        if matches!(model.kind(), Kind::Gguf(_)) {
+            let path = model.path().display();
             return Err(Error::Argument(format!(
                 "{path}: only a safetensors checkpoint becomes one of bitsandbytes"
             )));
         }
-        let model_type = self.model.config().and_then(|c| c["model_type"].as_str()).unwrap_or_default();
-        if CONV1D.contains(&model_type) {
-            return Err(Error::Argument(format!(
-                "{model_type} models keep their layers transposed (Conv1D)"
-            )));
+        check_source(model)?;
+        let known = if options.bare { None } else { Some(Architecture::of_model(model)?) };
+        Ok(Self { model, target, known, encode })
+    }
+
+    /// Refuses a run that encodes nothing, and a model about which transformers could not be told
+    /// which layers it holds as they are.
+    fn check_plan(&self, plan: &[Item]) -> Result<()> {
+        let refuse = |what| Err(Error::Argument(format!("{}: {what}", self.model.path().display())));
+        let name = model_type(self.model).unwrap_or_default();
+        let unknown = plan.iter().filter_map(Item::left_module).find(|module| {
+            let known = self.known.as_ref();
+            known.is_some_and(|known| !known.knows(module))
+        });
+        if let Some(module) = unknown {
+            let module = shown(module);
+            return refuse(format!(
+                "whether transformers quantizes `{module}` of a `{name}` model is not known"
+            ));
         }
-        check_source(self.model)
+        if plan.iter().all(|item| item.target.is_none()) {
+            let format = self.target.format().name;
+            let of = self.known.as_ref().map(|_| format!(" of a `{name}` model")).unwrap_or_default();
+            return refuse(format!("nothing in it can be encoded into {format}: it has no linear layer{of}"));
+        }
+        let skipped = self.skipped(plan);
+        let encoded = plan.iter().filter(|item| item.target.is_some());
+        let mut modules = encoded.filter_map(|item| item.info.name.strip_suffix(".weight"));
+        let clash = modules.find_map(|module| {
+            skipped.iter().find(|skip| is_skipped(module, skip)).map(|skip| (shown(module), shown(skip)))
+        });
+        clash.map_or(Ok(()), |(module, skip)| {
+            refuse(format!("transformers cannot be told to load `{skip}` as it is and `{module}` quantized"))
+        })
+    }
+
+    /// The modules that transformers must not load as quantized.
+    fn skipped(&self, plan: &[Item]) -> Vec<String> {
+        let left = plan.iter().filter_map(Item::left_module).map(experts_together);
+        let heads = self.known.as_ref().map_or(&["lm_head"][..], |known| &known.heads);
+        let mut skipped: Vec<_> = left.chain(heads.iter().copied()).map(str::to_owned).collect();
+        skipped.sort_unstable();
+        skipped.dedup();
+        skipped
     }
 
     fn item<'t>(&self, info: &'t TensorInfo) -> Result<Item<'t>> {
-        let why_not = selection::CHECKPOINT.why_not(info, self.target.format());
+        let why_not = selection::plain_in_checkpoint(info, self.known.as_ref());
         if why_not.is_some() {
             let copied = |t: &TensorInfo| NewTensor {
                 name: t.name.clone(),
@@ -474,16 +527,23 @@ fn config(job: &Job, plan: &[Item]) -> Result<String> {
 }
 
 fn quantization_config(job: &Job, plan: &[Item]) -> Value {
-    // Without a list transformers decides itself, and might expect what was kept to be quantized.
-    let kept = plan.iter().filter(|i| i.target.is_none() && i.info.shape.len() == 2);
-    let mut skipped: Vec<_> = kept.filter_map(|i| i.info.name.strip_suffix(".weight")).collect();
-    skipped.push("lm_head");
-    skipped.sort_unstable();
-    skipped.dedup();
     let first = plan.iter().find_map(|i| i.target.as_ref());
     let mut config = first.map_or(job.target, |(target, _)| target).config();
-    config["llm_int8_skip_modules"] = skipped.into();
+    // Without a list transformers decides itself, and might expect what was kept to be quantized.
+    config["llm_int8_skip_modules"] = job.skipped(plan).into();
     config
+}
+
+/// The experts of a layer by one name, as there may be tens of thousands in a model.
+fn experts_together(module: &str) -> &str {
+    const EXPERTS: &str = ".experts.";
+    module.find(EXPERTS).map_or(module, |at| &module[..at + EXPERTS.len() - 1])
+}
+
+/// True if transformers takes `module` for one that `skip` names: one inside it, or one that ends
+/// so.
+fn is_skipped(module: &str, skip: &str) -> bool {
+    module.ends_with(skip) || module.strip_prefix(skip).is_some_and(|rest| rest.starts_with('.'))
 }
 
 fn report(job: &Job, plan: &[Item]) -> Report {
@@ -499,5 +559,9 @@ fn report(job: &Job, plan: &[Item]) -> Report {
         tensors: tensors.collect(),
         bytes_before: job.model.tensors().iter().map(|t| t.bytes).sum(),
         bytes_after: bytes_after as u64,
+        warnings: match job.known {
+            Some(_) => vec![],
+            None => vec!["only qmatmul reads the folder: its layers were chosen by their names".into()],
+        },
     }
 }

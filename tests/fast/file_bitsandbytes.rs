@@ -2,7 +2,7 @@
 
 use crate::common::Golden;
 use qmatmul::check;
-use qmatmul::file::{Keep, Model, OpenOptions, Target, quantize_checkpoint};
+use qmatmul::file::{Keep, Model, OpenOptions, QuantizeOptions, Target, quantize_checkpoint};
 use qmatmul::format;
 use qmatmul::format::recipe::FourBitConfig;
 use qmatmul::{Error, PackedTensor, Recipe};
@@ -239,12 +239,12 @@ fn source(folder: &Path) -> Vec<f32> {
     let golden = golden("nf4.b64.dq").tensor("w_f32").1;
     let half = |n: usize| vec![0x3c; 2 * n];
     let parts: Parts = vec![
-        ("layers.0.up_proj.weight".into(), Dtype::F32, vec![96, 256], golden),
-        ("layers.0.odd_proj.weight".into(), Dtype::BF16, vec![3, 33], half(99)),
+        ("layers.0.mlp.up_proj.weight".into(), Dtype::F32, vec![96, 256], golden),
+        ("layers.0.mlp.gate_proj.weight".into(), Dtype::BF16, vec![3, 33], half(99)),
         ("embed_tokens.weight".into(), Dtype::F16, vec![7, 5], half(35)),
         ("lm_head.weight".into(), Dtype::F16, vec![7, 5], half(35)),
         ("layers.0.norm.weight".into(), Dtype::F16, vec![5], half(5)),
-        ("layers.0.up_proj.bias".into(), Dtype::F32, vec![1], vec![0; 4]),
+        ("layers.0.mlp.up_proj.bias".into(), Dtype::F32, vec![1], vec![0; 4]),
         ("ids".into(), Dtype::I64, vec![2], vec![1; 16]),
         ("mask".into(), Dtype::U8, vec![3], vec![1; 3]),
     ];
@@ -258,6 +258,9 @@ fn source(folder: &Path) -> Vec<f32> {
 fn golden_f32s() -> Vec<f32> {
     golden("nf4.b64.dq").f32s("w_f32")
 }
+
+const PLAIN: QuantizeOptions = QuantizeOptions { pure: false, bare: false, allow_requantize: false };
+const BARE: QuantizeOptions = QuantizeOptions { bare: true, ..PLAIN };
 
 fn encode_on_cpu(
     name: &str,
@@ -278,12 +281,13 @@ fn quantize_writes_what_bitsandbytes_would() {
     let nf4 = format::NF4;
     let config = FourBitConfig { double: true, ..FourBitConfig::default() };
     let target = Target::FourBit(nf4, config);
-    let report = quantize_checkpoint(&model, &to, &target, &encode_on_cpu, |_, _| ()).expect("written");
+    let report =
+        quantize_checkpoint(&model, &to, &target, &PLAIN, &encode_on_cpu, |_, _| ()).expect("written");
     let encoded: Vec<_> = report.tensors.iter().filter(|t| t.why_not.is_none()).map(|t| &*t.name).collect();
     assert_eq!(encoded.len(), 2, "{encoded:?}");
     let written = Model::open(&to, &OpenOptions::default()).expect("a checkpoint again");
     // Byte for byte what bitsandbytes made of the same weights, but for the spaces behind its text.
-    let packed = written.tensor(written.find("layers.0.up_proj").expect("there")).expect("valid");
+    let packed = written.tensor(written.find("layers.0.mlp.up_proj").expect("there")).expect("valid");
     let golden = golden("nf4.b64.dq");
     for part in packed.parts() {
         let (shape, bytes) = golden.tensor(&format!("packed.weight{}", part.suffix));
@@ -294,14 +298,14 @@ fn quantize_writes_what_bitsandbytes_would() {
         }
         assert_eq!((part.shape, &part.bytes[..]), (shape, &bytes[..]), "{}", part.suffix);
     }
-    let odd = written.find("layers.0.odd_proj").expect("there");
+    let odd = written.find("layers.0.mlp.gate_proj").expect("there");
     assert_eq!((odd.dtype.name(), &odd.shape[..]), ("NF4", &[3, 33][..]));
     assert!(odd.module.as_ref().expect("several tensors").description().contains("bfloat16"));
     for name in [
         "embed_tokens.weight",
         "lm_head.weight",
         "layers.0.norm.weight",
-        "layers.0.up_proj.bias",
+        "layers.0.mlp.up_proj.bias",
         "ids",
         "mask",
     ] {
@@ -337,8 +341,9 @@ fn quantize_refuses_before_it_writes() {
     std::fs::create_dir(&from).expect("a folder");
     source(&from);
     let model = Model::open(&from, &OpenOptions::default()).expect("valid");
-    let to_target =
-        |out: &Path, target: Target| quantize_checkpoint(&model, out, &target, &encode_on_cpu, |_, _| ());
+    let to_target = |out: &Path, target: Target| {
+        quantize_checkpoint(&model, out, &target, &PLAIN, &encode_on_cpu, |_, _| ())
+    };
     let run = |out: &Path, format: &str, config: FourBitConfig| {
         let format = format::by_name(format).expect("a format of the table");
         to_target(out, Target::FourBit(format, config)).map(drop)
@@ -361,10 +366,14 @@ fn quantize_refuses_before_it_writes() {
     };
     let out = dir.path().join("stopped");
     let nf4 = format::NF4;
-    assert!(quantize_checkpoint(&model, &out, &Target::FourBit(nf4, plain), &failing, |_, _| ()).is_err());
+    assert!(
+        quantize_checkpoint(&model, &out, &Target::FourBit(nf4, plain), &PLAIN, &failing, |_, _| ()).is_err()
+    );
     assert!(!out.exists(), "nothing is left half-written");
     std::fs::create_dir(&out).expect("a folder");
-    assert!(quantize_checkpoint(&model, &out, &Target::FourBit(nf4, plain), &failing, |_, _| ()).is_err());
+    assert!(
+        quantize_checkpoint(&model, &out, &Target::FourBit(nf4, plain), &PLAIN, &failing, |_, _| ()).is_err()
+    );
     assert_eq!(std::fs::read_dir(&out).expect("still there").count(), 0, "nothing is left half-written");
 }
 
@@ -381,6 +390,7 @@ fn quantize_refuses_models_that_are_quantized() {
             &model,
             &to,
             &Target::FourBit(nf4, FourBitConfig::default()),
+            &PLAIN,
             &encode_on_cpu,
             |_, _| (),
         );
@@ -416,6 +426,7 @@ fn quantize_looks_at_what_is_in_the_folder() {
             &model,
             out,
             &Target::FourBit(nf4, FourBitConfig::default()),
+            &PLAIN,
             &encode_on_cpu,
             |_, _| (),
         )
@@ -480,7 +491,7 @@ fn quantize_writes_all_or_nothing() {
         let target = Target::FourBit(nf4, FourBitConfig::default());
         // As soon as the tensors are read, a file beside them is gone.
         let read = model.tensors().len();
-        quantize_checkpoint(&model, out, &target, &encode_on_cpu, |i, _| {
+        quantize_checkpoint(&model, out, &target, &PLAIN, &encode_on_cpu, |i, _| {
             if i + 1 == read {
                 std::fs::remove_file(from.join("tokenizer.json")).expect("there");
             }
@@ -512,19 +523,21 @@ fn quantize_writes_all_or_nothing() {
 fn quantize_keeps_what_is_empty() {
     let dir = tempfile::tempdir().expect("a folder");
     let shapes = [("a.weight", vec![0, 64]), ("b.weight", vec![64, 0])];
-    let parts = shapes.map(|(name, shape)| (name.to_owned(), Dtype::F32, shape, vec![])).to_vec();
+    let mut parts = shapes.map(|(name, shape)| (name.to_owned(), Dtype::F32, shape, vec![])).to_vec();
+    parts.push(("c.weight".to_owned(), Dtype::F32, vec![1, 64], vec![0; 256]));
     let nf4 = format::NF4;
     let (model, to) = (open(&parts).expect("valid"), dir.path().join("to"));
     quantize_checkpoint(
         &model,
         &to,
         &Target::FourBit(nf4, FourBitConfig::default()),
+        &BARE,
         &encode_on_cpu,
         |_, _| (),
     )
     .expect("written");
     let written = Model::open(&to, &OpenOptions::default()).expect("valid");
-    assert!(written.tensors().iter().all(|t| t.dtype.name() == "F32" && t.elements() == 0));
+    assert!(written.tensors().iter().all(|t| (t.dtype.name() == "F32") == (t.elements() == 0)));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use qmatmul::Error;
 use qmatmul::file::gguf::{Value, ValueType};
 use qmatmul::file::gguf_write::{self, Entries, NewTensor};
-use qmatmul::file::{DType, Kind, Model, OpenOptions, quantize};
+use qmatmul::file::{DType, Kind, Model, OpenOptions, QuantizeOptions, quantize};
 use qmatmul::format::{self, Recipe};
 use std::fs;
 use std::path::Path;
@@ -713,10 +713,14 @@ fn what_gguf_cannot_hold_is_refused_before_anything_is_written() {
 fn quantize_copies_what_is_empty() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out.gguf");
-    let file = File::new(2, 0).tensor("a.weight", &[0, 1 << 62], F32, 0).tensor("b.weight", &[32, 0], F32, 0);
-    let q8_0 = format::Q8_0;
-    let report = quantize(&file.data(32, 0).open(), &out, &Recipe::new(q8_0), |_, _| ()).unwrap();
-    assert!(report.tensors.iter().all(|t| t.why_not.as_deref() == Some("it is empty")), "{report:?}");
+    let file = File::new(3, 0)
+        .tensor("a.weight", &[0, 1 << 62], F32, 0)
+        .tensor("b.weight", &[32, 0], F32, 0)
+        .tensor("c.weight", &[32, 2], F32, 0);
+    let (model, recipe) = (file.data(32, 256).open(), Recipe::new(format::Q8_0));
+    let report = quantize(&model, &out, &recipe, &QuantizeOptions::default(), |_, _| ()).unwrap();
+    let why: Vec<_> = report.tensors.iter().map(|t| t.why_not.as_deref()).collect();
+    assert_eq!(why, [Some("it is empty"), Some("it is empty"), None]);
     let written = Model::open(&out, &OpenOptions::default()).unwrap();
     assert_eq!(written.find("a").unwrap().shape, [1 << 62, 0]);
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use qmatmul::Error;
 use qmatmul::file::gguf::Value;
 use qmatmul::file::gguf_write::{self, Destination, Entries, NewTensor};
-use qmatmul::file::{DType, Model, OpenOptions, quantize};
+use qmatmul::file::{DType, Model, OpenOptions, QuantizeOptions, quantize};
 use qmatmul::format::{self, Recipe};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -231,10 +231,14 @@ fn no_part_is_replaced_while_it_is_read() {
     let before = files(folder.path());
     let model = open(&before[0]).expect("all parts");
     let recipe = Recipe::new(format::Q8_0);
+    let options = QuantizeOptions::default();
     for part in &before {
-        assert!(matches!(quantize(&model, part, &recipe, |_, _| ()), Err(Error::Argument(_))), "{part:?}");
+        assert!(
+            matches!(quantize(&model, part, &recipe, &options, |_, _| ()), Err(Error::Argument(_))),
+            "{part:?}"
+        );
     }
-    let error = quantize(&model, Destination::in_parts(&path, Some(1_000_000)), &recipe, |_, _| ());
+    let error = quantize(&model, Destination::in_parts(&path, Some(1_000_000)), &recipe, &options, |_, _| ());
     assert!(matches!(error, Err(Error::Argument(text)) if text.contains("which is being read")));
     assert_eq!(files(folder.path()), before);
 }

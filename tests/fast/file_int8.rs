@@ -1,7 +1,7 @@
 //! Checkpoints of LLM.int8 as files: one test for every way to lie, and what `quantize` writes.
 
 use crate::common::{Golden, Raw, f32_tensor, write_tensors};
-use qmatmul::file::{Captures, Keep, Model, OpenOptions, Target, quantize_checkpoint};
+use qmatmul::file::{Captures, Keep, Model, OpenOptions, QuantizeOptions, Target, quantize_checkpoint};
 use qmatmul::{Error, PackedTensor, Recipe};
 use safetensors::Dtype;
 use std::path::Path;
@@ -160,8 +160,8 @@ fn source(folder: &Path) {
         (name.to_owned(), Dtype::F16, shape.to_vec(), bytes)
     };
     let tensors = [
-        f32_tensor("layers.0.up_proj.weight", &[33, 100], &golden().f32s("w_f32")),
-        half("layers.0.up_proj.bias", &[33]),
+        f32_tensor("layers.0.mlp.up_proj.weight", &[33, 100], &golden().f32s("w_f32")),
+        half("layers.0.mlp.up_proj.bias", &[33]),
         half("lm_head.weight", &[7, 5]),
         half("layers.0.norm.weight", &[5]),
         ("ids".into(), Dtype::I64, vec![2], vec![1; 16]),
@@ -172,6 +172,9 @@ fn source(folder: &Path) {
     let config = r#"{"model_type":"llama","factor":1.5699999332427979}"#;
     std::fs::write(folder.join("config.json"), config).expect("room");
 }
+
+const PLAIN: QuantizeOptions = QuantizeOptions { pure: false, bare: false, allow_requantize: false };
+const BARE: QuantizeOptions = QuantizeOptions { bare: true, ..PLAIN };
 
 fn encode_on_cpu(
     name: &str,
@@ -184,7 +187,7 @@ fn encode_on_cpu(
 
 fn quantize(from: &Path, to: &Path, target: &Target) -> Model {
     let model = Model::open(from, &OpenOptions::default()).expect("valid");
-    quantize_checkpoint(&model, to, target, &encode_on_cpu, |_, _| ()).expect("written");
+    quantize_checkpoint(&model, to, target, &PLAIN, &encode_on_cpu, |_, _| ()).expect("written");
     Model::open(to, &OpenOptions::default()).expect("a checkpoint again")
 }
 
@@ -194,12 +197,12 @@ fn quantize_writes_what_bitsandbytes_would() {
     let (from, to) = (folder.path().join("from"), folder.path().join("to"));
     source(&from);
     let written = quantize(&from, &to, &Target::Int8 { threshold: 4.3, keep: Keep::Nothing });
-    let parts = written.parts(written.find("layers.0.up_proj").expect("there"));
+    let parts = written.parts(written.find("layers.0.mlp.up_proj").expect("there"));
     let golden = golden();
     let file = std::fs::read(to.join("model.safetensors")).expect("it was written");
     let file = safetensors::SafeTensors::deserialize(&file).expect("a safetensors file");
     for (part, dtype) in [("weight", Dtype::I8), ("SCB", Dtype::F32), ("weight_format", Dtype::U8)] {
-        let view = file.tensor(&format!("layers.0.up_proj.{part}")).expect("bitsandbytes' name");
+        let view = file.tensor(&format!("layers.0.mlp.up_proj.{part}")).expect("bitsandbytes' name");
         let want = golden.tensor(&format!("packed.{part}"));
         assert_eq!((view.dtype(), view.shape(), view.data()), (dtype, &want.0[..], &want.1[..]), "{part}");
     }
@@ -230,14 +233,14 @@ fn quantize_copies_nothing_that_would_be_kept_columns() {
     crate::common::write_tensors(&from.join("model.safetensors"), &tensors);
     let model = Model::open(&from, &OpenOptions::default()).expect("valid");
     let target = Target::Int8 { threshold: 6.0, keep: Keep::Nothing };
-    let error = quantize_checkpoint(&model, &to, &target, &encode_on_cpu, |_, _| ())
+    let error = quantize_checkpoint(&model, &to, &target, &BARE, &encode_on_cpu, |_, _| ())
         .map(drop)
         .expect_err("taken for");
     assert!(error.to_string().contains("`a.outlier_weight` would be taken for"), "{error}");
     assert!(!to.exists());
     // Weights of four bits have no such columns.
     let nf4 = Target::FourBit(qmatmul::format::NF4, Default::default());
-    quantize_checkpoint(&model, &to, &nf4, &encode_on_cpu, |_, _| ()).map(drop).expect("copied");
+    quantize_checkpoint(&model, &to, &nf4, &BARE, &encode_on_cpu, |_, _| ()).map(drop).expect("copied");
 }
 
 /// A vector with two columns kept: [`parts`] with a list of them and their weights.
@@ -311,19 +314,19 @@ fn quantize_keeps_the_columns_of_outliers() {
     let kept_by = |keep: Keep| {
         let to = tempfile::tempdir_in(folder.path()).expect("a folder").keep();
         let model = quantize(&from, &to, &Target::Int8 { threshold: 4.3, keep });
-        let linear = model.find("layers.0.up_proj").and_then(|info| model.linear(info)).expect("valid");
+        let linear = model.find("layers.0.mlp.up_proj").and_then(|info| model.linear(info)).expect("valid");
         let config = &model.config().expect("a config")["quantization_config"];
         assert_eq!(config["load_in_8bit"], true);
         linear
     };
     let weights = golden().f32s("w_f32");
     for names in [
-        &["layers.0.up_proj.x"][..],
-        &["layers.0.up_proj"],
+        &["layers.0.mlp.up_proj.x"][..],
+        &["layers.0.mlp.up_proj"],
         &["x"],
         &["anything"],
         &["x", "y"],
-        &["layers.9.up_proj.x", "x"],
+        &["layers.9.mlp.up_proj.x", "x"],
     ] {
         let captures = Captures::open(&captured(folder.path(), names, 100), 4.3).expect("valid");
         let linear = kept_by(Keep::Captured(captures));
@@ -353,14 +356,18 @@ fn captures_that_do_not_fit_are_refused() {
     let model = Model::open(&from, &OpenOptions::default()).expect("valid");
     let refused = |keep: Keep| {
         let target = Target::Int8 { threshold: 4.3, keep };
-        let error = quantize_checkpoint(&model, &to, &target, &encode_on_cpu, |_, _| ()).map(drop);
+        let error = quantize_checkpoint(&model, &to, &target, &PLAIN, &encode_on_cpu, |_, _| ()).map(drop);
         assert!(!to.exists());
         error.expect_err("refused").to_string()
     };
     let open = |names: &[&str], k| Captures::open(&captured(folder.path(), names, k), 4.3).expect("valid");
-    let text = refused(Keep::Captured(open(&["layers.0.up_proj.x"], 101)));
-    assert!(text.contains("layers.0.up_proj.x") && text.contains("100") && text.contains("101"), "{text}");
-    for (names, k) in [(&["x"][..], 101), (&["layers.9.up_proj.x", "other"], 100), (&["lm_head.x"], 100)] {
+    let text = refused(Keep::Captured(open(&["layers.0.mlp.up_proj.x"], 101)));
+    assert!(
+        text.contains("layers.0.mlp.up_proj.x") && text.contains("100") && text.contains("101"),
+        "{text}"
+    );
+    for (names, k) in [(&["x"][..], 101), (&["layers.9.mlp.up_proj.x", "other"], 100), (&["lm_head.x"], 100)]
+    {
         let text = refused(Keep::Captured(open(names, k)));
         assert!(text.contains("captured.safetensors") && text.contains("4.3"), "{names:?}: {text}");
     }

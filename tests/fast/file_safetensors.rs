@@ -4,8 +4,8 @@
 use qmatmul::check::judge;
 use qmatmul::file::gguf::Value;
 use qmatmul::file::{
-    Kind, Model, OpenOptions, activations_from_bytes, activations_from_stream, quantize, read_activations,
-    write_f32, write_f32_to,
+    Kind, Model, OpenOptions, QuantizeOptions, activations_from_bytes, activations_from_stream, quantize,
+    read_activations, write_f32, write_f32_to,
 };
 use qmatmul::format;
 use qmatmul::tensor::PackedTensor;
@@ -14,6 +14,9 @@ use safetensors::SafeTensors;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
+
+/// The weights of a checkpoint alone.
+const BARE: QuantizeOptions = QuantizeOptions { pure: false, bare: true, allow_requantize: false };
 
 /// A file of this header and as many zero bytes of data.
 fn file(header: &str, data: usize) -> Vec<u8> {
@@ -860,7 +863,8 @@ fn quantize_encodes_weights_and_copies_the_rest() {
     let q8_0 = format::Q8_0;
     let mut seen = Vec::new();
     let report =
-        quantize(&model, &out, &Recipe::new(q8_0), |i, tensor| seen.push((i, tensor.name.clone()))).unwrap();
+        quantize(&model, &out, &Recipe::new(q8_0), &BARE, |i, tensor| seen.push((i, tensor.name.clone())))
+            .unwrap();
     let reasons: Vec<_> = report
         .tensors
         .iter()
@@ -872,9 +876,9 @@ fn quantize_encodes_weights_and_copies_the_rest() {
             ("up.weight", "F32", "Q8_0", "-"),
             ("down.weight", "F16", "F16", "172 columns are not a multiple of 32"),
             ("norm.weight", "F32", "F32", "it is not a matrix"),
-            ("position_embeddings.weight", "F16", "F16", "`position_emb` tensors keep their type"),
-            ("bias", "BF16", "BF16", "it is not named as a weight"),
-            ("ids.weight", "I64", "I64", "it is I64 already"),
+            ("position_embeddings.weight", "F16", "F16", "it is not a matrix"),
+            ("bias", "BF16", "BF16", "it is not a matrix"),
+            ("ids.weight", "I64", "I64", "it is not a matrix"),
             ("gate.weight", "BF16", "Q8_0", "-"),
         ]
     );
@@ -882,9 +886,10 @@ fn quantize_encodes_weights_and_copies_the_rest() {
     assert_eq!((seen.len(), &seen[6]), (7, &(6, "gate.weight".to_owned())));
 
     let packed = Model::open(&out, &OpenOptions::default()).unwrap();
-    assert_eq!(packed.gguf().get("general.architecture").unwrap().as_str(), Some("bert"));
+    assert_eq!(packed.gguf().get("general.architecture"), None);
     assert_eq!(packed.gguf().get("general.name").unwrap().as_str(), Some("org/tiny"));
-    assert_eq!(packed.gguf().get("general.file_type"), Some(Value::U32(7)));
+    // Most weights are F16, since the rows of the largest matrix fit no block.
+    assert_eq!(packed.gguf().get("general.file_type"), Some(Value::U32(1)));
     assert_eq!(packed.gguf().get("general.quantization_version"), Some(Value::U32(2)));
     for (old, new) in model.tensors().iter().zip(packed.tensors()) {
         assert_eq!((&old.name, &old.shape), (&new.name, &new.shape));
@@ -903,26 +908,26 @@ fn quantize_encodes_weights_and_copies_the_rest() {
 
 #[test]
 fn quantize_rounds_doubles_to_singles_first() {
-    let dir = checkpoint(&format!(",{}", entry("wide.weight", "F64", "[1,32]", "[2912,3168]")), 256);
+    let dir = checkpoint(&format!(",{}", entry("wide.weight", "F64", "[2,32]", "[2912,3424]")), 512);
     let (model, out) =
         (Model::open(dir.path(), &OpenOptions::default()).unwrap(), dir.path().join("out.gguf"));
     let q8_0 = format::Q8_0;
-    quantize(&model, &out, &Recipe::new(q8_0), |_, _| ()).unwrap();
+    quantize(&model, &out, &Recipe::new(q8_0), &BARE, |_, _| ()).unwrap();
     let packed = Model::open(&out, &OpenOptions::default()).unwrap();
     let got = packed.tensor(packed.find("wide.weight").unwrap()).unwrap();
     let singles = model.tensor(model.find("wide.weight").unwrap()).unwrap().dequantize();
-    let wanted = PackedTensor::encode("w", [1, 32], &singles, &Recipe::new(q8_0)).unwrap();
+    let wanted = PackedTensor::encode("w", [2, 32], &singles, &Recipe::new(q8_0)).unwrap();
     assert_eq!((got.format().name, got.data()), ("Q8_0", wanted.data()));
 }
 
 #[test]
-fn quantize_keeps_the_metadata_of_a_gguf_and_what_is_packed_already() {
+fn quantize_keeps_the_metadata_of_a_gguf() {
     let source = Path::new("tests/data/storybook-3.7M-Q4_0.gguf");
     let model = Model::open(source, &OpenOptions { mmap: false }).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out.gguf");
-    let report = quantize(&model, &out, &Recipe::new(format::Q8_0), |_, _| ()).unwrap();
-    assert!(report.tensors.iter().all(|t| t.why_not.is_some() && t.from == t.to));
+    let options = QuantizeOptions { allow_requantize: true, ..QuantizeOptions::default() };
+    let report = quantize(&model, &out, &Recipe::new(format::Q8_0), &options, |_, _| ()).unwrap();
     let packed = Model::open(&out, &OpenOptions::default()).unwrap();
     let without_type = |model: &Model| {
         let kept = model.gguf().iter().filter(|(key, _)| *key != "general.file_type");
@@ -931,6 +936,11 @@ fn quantize_keeps_the_metadata_of_a_gguf_and_what_is_packed_already() {
     assert_eq!(without_type(&packed), without_type(&model));
     assert_eq!(packed.gguf().get("general.file_type"), Some(Value::U32(7)));
     assert_eq!(packed.tensors().len(), model.tensors().len());
+    for (old, new) in model.tensors().iter().zip(packed.tensors()) {
+        let is_packed = old.dtype.name().starts_with('Q');
+        assert_eq!(new.dtype.name(), if is_packed { "Q8_0" } else { "F32" }, "{}", new.name);
+    }
+    assert!(report.warnings[0].contains("`token_embd.weight` is the output matrix, too"), "{report:?}");
 }
 
 #[test]
@@ -939,7 +949,7 @@ fn quantize_refuses_what_a_gguf_cannot_hold() {
         let dir = checkpoint(&format!(",{}", entry("odd", dtype, "[32]", "[2912,2944]")), 32);
         let (model, out) =
             (Model::open(dir.path(), &OpenOptions::default()).unwrap(), dir.path().join("out.gguf"));
-        let error = quantize(&model, &out, &Recipe::new(format::Q8_0), |_, _| ()).unwrap_err();
+        let error = quantize(&model, &out, &Recipe::new(format::Q8_0), &BARE, |_, _| ()).unwrap_err();
         match error {
             Error::UnsupportedFormat { tensor, format, .. } => {
                 assert_eq!((&*tensor, format), ("odd", format!("{dtype}, for which GGUF has no type")));
@@ -960,8 +970,8 @@ fn quantize_stops_at_a_weight_beyond_its_format() {
     write_f32(&source, "a.weight", &[4096, 2048], &weights).unwrap();
     let model = Model::open(&source, &OpenOptions::default()).unwrap();
     for (format, wanted) in [("F16", 64), ("Q8_0", 2), ("Q4_0", 2), ("Q4_1", 2)] {
-        let error =
-            quantize(&model, &out, &Recipe::new(format::by_name(format).unwrap()), |_, _| ()).unwrap_err();
+        let error = quantize(&model, &out, &Recipe::new(format::by_name(format).unwrap()), &BARE, |_, _| ())
+            .unwrap_err();
         match &error {
             Error::NonFinite { what, count, first } => {
                 assert_eq!((*count, *first), (wanted, 5_000_000), "{error}");
@@ -972,7 +982,7 @@ fn quantize_stops_at_a_weight_beyond_its_format() {
         assert!(!out.exists(), "{format}");
     }
     for format in ["BF16", "F32"] {
-        quantize(&model, &out, &Recipe::new(format::by_name(format).unwrap()), |_, _| ()).unwrap();
+        quantize(&model, &out, &Recipe::new(format::by_name(format).unwrap()), &BARE, |_, _| ()).unwrap();
     }
 }
 
@@ -984,7 +994,7 @@ fn quantize_stops_at_a_weight_that_is_no_number() {
     weights[5_000_000] = f32::NAN;
     write_f32(&source, "a.weight", &[4096, 2048], &weights).unwrap();
     let model = Model::open(&source, &OpenOptions::default()).unwrap();
-    let error = quantize(&model, &out, &Recipe::new(format::Q8_0), |_, _| ()).unwrap_err();
+    let error = quantize(&model, &out, &Recipe::new(format::Q8_0), &BARE, |_, _| ()).unwrap_err();
     assert!(
         matches!(&error, Error::NonFinite { what, first: 5_000_000, .. } if what.contains("`a.weight`")),
         "{error}"

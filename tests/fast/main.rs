@@ -15,6 +15,7 @@ mod file_gguf_split;
 mod file_imatrix;
 mod file_int8;
 mod file_lora;
+mod file_quantize;
 mod file_safetensors;
 mod hub;
 #[path = "../common/hub.rs"]

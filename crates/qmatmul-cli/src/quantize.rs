@@ -4,7 +4,7 @@ use super::output::Table;
 use super::{Common, Verdict, progress};
 use qmatmul::error::{Error, Result, shown};
 use qmatmul::file::gguf_write::Destination;
-use qmatmul::file::{self, Captures, Keep, Report, Target, output};
+use qmatmul::file::{self, Captures, Keep, QuantizeOptions, Report, Target, output};
 use qmatmul::format::bnb4::is_four_bit;
 use qmatmul::format::recipe::FourBitConfig;
 use qmatmul::format::{self, Coding, FORMATS, Format};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Quantize {
-    /// A model in F32, F16 or BF16: GGUF or safetensors
+    /// A model in F32, F16 or BF16: GGUF, or safetensors for NF4, FP4, INT8 and with `--bare`
     input: PathBuf,
     /// The GGUF file to write; for NF4, FP4 and INT8 the folder of a checkpoint as transformers and
     /// bitsandbytes open it
@@ -39,12 +39,27 @@ pub struct Quantize {
     /// larger: a number, with K, M or G for powers of 1000, as in `4G`
     #[arg(long, value_name = "SIZE", value_parser = super::decimal_size)]
     split_max_size: Option<u64>,
+    /// GGUF: the output matrix in TYPE, too, and the embedding where it is both. Otherwise it
+    /// becomes Q8_0
+    #[arg(long)]
+    pure: bool,
+    /// The weights alone, for this command: of a checkpoint as a GGUF, under the names that they
+    /// have there and without architecture and tokenizer; as NF4, FP4 or INT8, all matrices of a
+    /// model that transformers does not know
+    #[arg(long)]
+    bare: bool,
+    /// GGUF: encode weights that are packed already, from what they decode to; what both formats
+    /// lose adds up
+    #[arg(long)]
+    allow_requantize: bool,
 }
 
 impl Quantize {
     pub fn run(&self, common: &Common) -> Result<Verdict> {
         let (format, double) = self.format()?;
         let target = self.target(common, format, double)?;
+        let options =
+            QuantizeOptions { pure: self.pure, bare: self.bare, allow_requantize: self.allow_requantize };
         // Before hours of work, not after.
         match (&target, self.split_max_size) {
             (Some(_), _) => output::probe_folder(&self.output)?,
@@ -61,14 +76,14 @@ impl Quantize {
         let report = match &target {
             None => {
                 let out = Destination::in_parts(&self.output, self.split_max_size);
-                file::quantize(&model, out, &Recipe::new(format), progress)?
+                file::quantize(&model, out, &Recipe::new(format), &options, progress)?
             }
             Some(target) => {
                 let encode = |name: &str, shape, weights: &[f32], recipe: &Recipe| match &runtime {
                     None => PackedTensor::encode(name, shape, weights, recipe),
                     Some(runtime) => runtime.encode(name, shape, weights, recipe),
                 };
-                file::quantize_checkpoint(&model, &self.output, target, &encode, progress)?
+                file::quantize_checkpoint(&model, &self.output, target, &options, &encode, progress)?
             }
         };
         bar.finish_and_clear();
@@ -102,6 +117,9 @@ impl Quantize {
         }
         if (common.int8_threshold.is_some() || self.keep_outliers.is_some()) && !int8 {
             return refuse("--int8-threshold and --keep-outliers are for INT8, not for");
+        }
+        if format.blocks().is_none() && (self.pure || self.allow_requantize) {
+            return refuse("--pure and --allow-requantize are for GGUF files, not for");
         }
         let block = self.block.unwrap_or(FourBitConfig::default().block);
         Ok(match format.coding {
@@ -165,6 +183,7 @@ fn print(common: &Common, report: &Report) -> Result<()> {
     if let count @ 1.. = kept.clone().count() {
         common.say(&format!("{} columns of {count} weights are in 16 bits as well", kept.sum::<usize>()));
     }
+    report.warnings.iter().for_each(|warning| common.say(&format!("warning: {warning}")));
     common.say(&format!("tensors: {} bytes before, {} after", report.bytes_before, report.bytes_after));
     Ok(())
 }

@@ -373,8 +373,16 @@ fn quantize_writes_what_check_accepts() {
     write_f32(&f32_file, "layer.weight", &[64, 96], &w).expect("a new file");
     for format in ["q4_0", "Q4_1", "q5_0", "q5_1", "q8_0", "f16", "bf16", "f32"] {
         let out = folder.path().join(format!("{format}.gguf")).display().to_string();
-        let text =
-            output(&["quantize", &f32_file.display().to_string(), &out, "--type", format, "-o", "csv"]);
+        let text = output(&[
+            "quantize",
+            &f32_file.display().to_string(),
+            &out,
+            "--type",
+            format,
+            "--bare",
+            "-o",
+            "csv",
+        ]);
         assert!(text.contains(&format!("layer.weight,F32,{},", format.to_uppercase())), "{text}");
         output(&["check", &out, "-n", "1", "-o", "csv"]);
     }
@@ -388,6 +396,7 @@ fn quantize_writes_what_check_accepts() {
             name,
             "--block",
             "64",
+            "--bare",
             "-o",
             "csv",
         ]);
@@ -454,7 +463,16 @@ fn quantize_gives_the_same_files_on_every_device() {
     for name in ["nf4", "fp4-dq"] {
         let run = |device: &[&str]| {
             let out = folder.path().join(format!("{name}{}", device.concat()));
-            let args = ["quantize", &f32_file, &out.display().to_string(), "--type", name, "--block", "32"];
+            let args = [
+                "quantize",
+                &f32_file,
+                &out.display().to_string(),
+                "--type",
+                name,
+                "--bare",
+                "--block",
+                "32",
+            ];
             let said = success(&[&args, device].concat()).stderr;
             let said = String::from_utf8(said).expect("text").contains("device: ");
             let files = ["model.safetensors", "config.json"];
@@ -474,7 +492,8 @@ fn quantize_gives_the_same_files_on_every_device() {
             failure(&["quantize", &f32_file, &out, "--type", "q4_0", "--device", device, "--quiet"]);
         assert!(code == 2 && text.contains("has no effect") && !Path::new(&out).exists(), "{text}");
     }
-    output(&["quantize", &f32_file, &out, "--type", "q8_0", "--device", "cpu"]);
+    write_f32(Path::new(&f32_file), "layer.weight", &[35, 64], &w[..35 * 64]).expect("a new file");
+    output(&["quantize", &f32_file, &out, "--type", "q8_0", "--bare", "--device", "cpu"]);
 }
 
 /// A bench of small cases, with more arguments.
@@ -1213,7 +1232,7 @@ fn quantize_writes_int8_and_keeps_outliers() {
     let [from, captures] = checkpoint_and_captures(folder.path());
     let out = |name: &str| folder.path().join(name).display().to_string();
     let quantize = |to: &str, args: &[&str]| {
-        let all = [&["quantize", &from, to, "--type", "int8"][..], args].concat();
+        let all = [&["quantize", &from, to, "--type", "int8", "--bare"][..], args].concat();
         String::from_utf8_lossy(&success(&all).stderr).into_owned()
     };
     assert!(!quantize(&out("plain"), &[]).contains("16 bits"));
@@ -1244,6 +1263,41 @@ fn quantize_writes_int8_and_keeps_outliers() {
     );
 }
 
+/// Exit 2 with what to do instead, and nothing written.
+#[test]
+fn quantize_writes_no_file_that_is_not_what_it_says() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let [from, _] = checkpoint_and_captures(folder.path());
+    let inside = |name: &str| folder.path().join(name).display().to_string();
+    let (to, bare) = (inside("to"), inside("bare.gguf"));
+    let refused = |args: &[&str], words: &[&str]| {
+        let (code, text) = failure(&[&["quantize"], args].concat());
+        assert!(code == 2 && words.iter().all(|w| text.contains(w)), "{args:?}: {code} {text}");
+        assert!(!Path::new(&to).exists(), "{args:?}");
+    };
+    refused(&[&from, &to, "--type", "q4_0"], &["--bare", "for qmatmul only"]);
+    refused(&[&from, &to, "--type", "nf4"], &["model_type", "--bare"]);
+    for option in ["--pure", "--allow-requantize"] {
+        refused(&[&from, &to, "--type", "nf4", "--bare", option], &[option, "not for NF4"]);
+    }
+    let said = success(&["quantize", &from, &bare, "--type", "q8_0", "--bare"]).stderr;
+    assert!(String::from_utf8_lossy(&said).contains("warning: only qmatmul reads the file"), "{said:?}");
+    refused(&[&bare, &to, "--type", "q8_0"], &["nothing in it can be encoded", "it is Q8_0 already"]);
+    refused(&[&bare, &to, "--type", "q4_0"], &["`a.q.weight` is Q8_0 already", "--allow-requantize"]);
+    refused(&[&bare, &to, "--type", "q4_0", "--bare", "--allow-requantize"], &["--bare has no effect"]);
+    success(&["quantize", &bare, &to, "--type", "q4_0", "--allow-requantize"]);
+    assert!(output(&["inspect", &to, "-o", "csv"]).contains("a.q.weight,Q4_0,40 x 64"));
+    std::fs::remove_file(&to).expect("written");
+    let config = |text: &str| std::fs::write(Path::new(&from).join("config.json"), text).expect("room");
+    config(r#"{"model_type":"surely-not-known"}"#);
+    refused(&[&from, &to, "--type", "int8"], &["surely-not-known", "not known"]);
+    config(r#"{"model_type":"llama"}"#);
+    refused(&[&from, &to, "--type", "fp4"], &["nothing in it", "`llama` model"]);
+    config(r#"{"model_type":"gpt2"}"#);
+    refused(&[&from, &to, "--type", "nf4"], &["gpt2", "Conv1D"]);
+    refused(&[&from, &to, "--type", "q8_0", "--bare"], &["gpt2", "Conv1D"]);
+}
+
 #[test]
 fn quantize_refuses_what_is_not_for_int8() {
     let folder = TempDir::new().expect("a temporary folder");
@@ -1265,7 +1319,8 @@ fn quantize_refuses_what_is_not_for_int8() {
         ),
         (&["--type", "int8", "--keep-outliers", "nowhere.safetensors"], 4, &["nowhere.safetensors"]),
     ] {
-        let (got, text) = failure(&[&["quantize", &from, &to], args].concat());
+        let bare: &[&str] = if args[1] == "q4_0" { &[] } else { &["--bare"] };
+        let (got, text) = failure(&[&["quantize", &from, &to], args, bare].concat());
         assert!(got == code && words.iter().all(|w| text.contains(w)), "{args:?}: {got} {text}");
         assert!(!Path::new(&to).exists(), "{args:?}");
     }

@@ -59,6 +59,11 @@ impl Entries {
         Ok(())
     }
 
+    /// Takes `key` away, if it is there.
+    pub fn remove(&mut self, key: &str) {
+        self.list.retain(|(k, _)| k != key);
+    }
+
     fn put(&mut self, key: &str, encoded: Bytes) {
         match self.list.iter_mut().find(|(k, _)| k == key) {
             Some(entry) => entry.1 = encoded,

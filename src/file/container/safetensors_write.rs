@@ -105,6 +105,8 @@ pub(crate) fn header(
         let names: Vec<_> = tensors.iter().take(3).map(|t| shown(&t.name)).collect();
         Error::Argument(format!("safetensors cannot hold tensors like `{}`", names.join("`, `")))
     })?;
-    // Spaces at the end keep the data at a multiple of 8 bytes, as the format asks.
-    Ok((format!("{json:<width$}", width = json.len().next_multiple_of(8)), end))
+    // Spaces at the end keep the data at a multiple of 8 bytes, as the format asks. (A width of
+    // `format!` has 16 bits.)
+    let spaces = json.len().next_multiple_of(8) - json.len();
+    Ok((json + &" ".repeat(spaces), end))
 }

@@ -14,7 +14,8 @@ pub(crate) const CONVENTION: Convention = Convention { methods: &[], codes: &[],
 
 /// Models that have them, as their config.json names them. Those of gpt_bigcode are of the same
 /// names and no Conv1D.
-const MODELS: [&str; 5] = ["clvp", "gpt2", "openai-gpt", "imagegpt", "decision_transformer"];
+pub(crate) const MODELS: [&str; 7] =
+    ["clvp", "clvp_decoder", "decision_transformer", "gpt-sw3", "gpt2", "imagegpt", "openai-gpt"];
 
 /// Their modules there.
 const LAYERS: [&str; 4] = ["c_attn", "c_fc", "c_proj", "q_attn"];
