@@ -93,7 +93,7 @@ pub fn quantize<'a>(
     let output = OutputMatrix::of(model);
     let plan = model.tensors().iter().map(|t| job.plan(t, output.as_ref())).collect::<Result<Vec<_>>>()?;
     job.check_plan(&plan)?;
-    let written = written(model, &plan);
+    let written = written(model);
     let new: Vec<_> = written.iter().map(|part| part.new_tensor(model, &plan)).collect();
     let entries = job.entries(&plan, output.as_ref());
     let report = job.report(plan, output.as_ref());
@@ -138,12 +138,12 @@ impl Written<'_> {
     }
 }
 
-/// What is written of the model, in order. Weights that are encoded have their scale in them.
-fn written<'a>(model: &'a Model, plan: &[TensorReport]) -> Vec<Written<'a>> {
+/// What is written of the model, in order. The scale that a GGUF holds beside a weight stays there.
+fn written(model: &Model) -> Vec<Written<'_>> {
     let mut all = vec![];
-    for (at, (tensor, plan)) in model.tensors().iter().zip(plan).enumerate() {
+    for (at, tensor) in model.tensors().iter().enumerate() {
         all.push(Written::Weight(at));
-        if tensor.module.is_some() && is_copied(tensor, plan) {
+        if tensor.is_stored_alone() && tensor.module.is_some() {
             all.extend(model.parts(tensor).into_iter().skip(1).map(Written::Part));
         }
     }
@@ -152,7 +152,7 @@ fn written<'a>(model: &'a Model, plan: &[TensorReport]) -> Vec<Written<'a>> {
 
 /// True if a tensor is written as its file has it.
 fn is_copied(tensor: &TensorInfo, plan: &TensorReport) -> bool {
-    plan.to == plan.from && tensor.module.as_ref().is_none_or(|module| module.is_stored_alone())
+    plan.to == plan.from && tensor.is_stored_alone()
 }
 
 struct Job<'a> {
@@ -347,9 +347,10 @@ fn encode(model: &Model, tensor: &TensorInfo, recipe: &Recipe, sink: &mut Sink<'
 /// Some rows as the file has them. A scale that a GGUF holds in a tensor beside them stays there, so
 /// it must not go into the weights, too.
 fn rows(model: &Model, tensor: &TensorInfo, rows: Range<u64>) -> Result<PackedTensor> {
-    let Some(format) = tensor.dtype.format().filter(|_| tensor.module.is_none()) else {
+    let Some(format) = tensor.dtype.format().filter(|_| tensor.is_stored_alone()) else {
         return model.rows(tensor, rows);
     };
+    let tensor = model.stored(tensor);
     let row_bytes = tensor.bytes.checked_div(tensor.rows()).unwrap_or(0);
     let bytes = model.range(tensor, row_bytes * rows.start..row_bytes * rows.end)?;
     let [count, cols] = [(rows.end - rows.start) as usize, tensor.cols() as usize];

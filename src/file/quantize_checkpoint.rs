@@ -348,7 +348,7 @@ fn append(sink: &mut Sink<'_>, from: &mut File, out: &Path) -> Result<()> {
 /// Refuses a model that is quantized already: its config.json would no longer say how.
 fn check_source(model: &Model) -> Result<()> {
     let how = model.config().map(|c| &c["quantization_config"]).filter(|how| !how.is_null());
-    let module = model.tensors().iter().find(|t| t.module.is_some());
+    let module = model.tensors().iter().find(|t| !t.is_stored_alone());
     let what = match (how, module) {
         (Some(how), _) => shown(how["quant_method"].as_str().unwrap_or("its config.json says so")),
         (None, Some(tensor)) => format!("`{}` is {}", shown(&tensor.name), tensor.dtype),

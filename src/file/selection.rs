@@ -74,7 +74,7 @@ pub(crate) fn in_gguf(tensor: &TensorInfo, format: &'static Format, allow_requan
     if let Some(reason) = plain_in_gguf(tensor) {
         return Ok(Fate::Copied(reason));
     }
-    if tensor.dtype == DType::Supported(format) && tensor.module.is_none() {
+    if tensor.dtype == DType::Supported(format) && tensor.is_stored_alone() {
         return Ok(Fate::Copied(format!("it is {} already", tensor.dtype)));
     }
     if let Some(reason) = not_numbers(tensor) {
@@ -127,7 +127,7 @@ fn not_numbers(tensor: &TensorInfo) -> Option<String> {
 
 /// True for weights that are quantized already.
 pub(crate) fn is_packed(tensor: &TensorInfo) -> bool {
-    tensor.module.is_some() || tensor.dtype.format().is_some_and(|format| !format.is_plain())
+    !tensor.is_stored_alone() || tensor.dtype.format().is_some_and(|format| !format.is_plain())
 }
 
 /// The matrix that gives a model's logits.

@@ -1,6 +1,9 @@
 //! Modules as other tools wrote them, decoded and multiplied on the CPU.
 
 use crate::hub_cases::Case;
+use qmatmul::file::gguf_write::{self, NewTensor};
+use qmatmul::file::{DType, Model, OpenOptions, QuantizeOptions, quantize};
+use qmatmul::format::{self, Recipe};
 use qmatmul::kernel::{Activations, reference};
 
 #[test]
@@ -60,4 +63,44 @@ fn conv1d_is_multiplied_as_it_is_meant() {
         let error = got.iter().zip(&want).map(|(a, b)| (a - f64::from(*b)).abs()).fold(0.0, f64::max);
         assert!(error < 1e-5, "{name}: {error}");
     }
+}
+
+/// A scale beside a weight stays there, whether that is encoded or copied.
+#[test]
+fn quantizing_a_gguf_keeps_scales_of_weights() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (from, to) = (dir.path().join("from.gguf"), dir.path().join("to.gguf"));
+    let values: Vec<f32> = (0..2048).map(|i| ((i * 37 % 101) as f32 - 50.0) / 64.0).collect();
+    let halves: Vec<u8> = values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect();
+    let tensor = |name: &str, format, shape: &[u64]| NewTensor {
+        name: name.into(),
+        dtype: DType::Supported(format),
+        shape: shape.to_vec(),
+    };
+    let new = [
+        tensor("blk.0.attn_k.weight", format::F16, &[32, 64]),
+        tensor("blk.0.attn_k.scale", format::F32, &[1]),
+        tensor("blk.0.ffn_gate_inp.weight", format::F16, &[32, 64]),
+        tensor("blk.0.ffn_gate_inp.scale", format::F32, &[1]),
+    ];
+    let mut entries = gguf_write::Entries::new();
+    entries.set_str("general.architecture", "llama");
+    gguf_write::write(from.as_path(), &entries, &new, |i, sink| match i % 2 {
+        0 => sink.put(&halves),
+        _ => sink.put(&0.25f32.to_le_bytes()),
+    })
+    .expect("room");
+    let open = |path: &std::path::Path| Model::open(path, &OpenOptions { mmap: false }).expect("valid");
+    let (recipe, options) =
+        (Recipe::new(format::Q8_0), QuantizeOptions { allow_requantize: true, ..QuantizeOptions::default() });
+    quantize(&open(&from), to.as_path(), &recipe, &options, |_, _| ()).expect("one of them can be");
+    let model = open(&to);
+    let names: Vec<_> = model.tensors().iter().map(|t| (&*t.name, t.dtype.name())).collect();
+    assert_eq!(names, [("blk.0.attn_k.weight", "Q8_0"), ("blk.0.ffn_gate_inp.weight", "F16")]);
+    for (info, bound) in model.tensors().iter().zip([2e-3, 0.0]) {
+        let got = model.tensor(info).expect("valid").dequantize();
+        let error = got.iter().zip(&values).map(|(a, b)| (a - b * 0.25).abs()).fold(0.0, f32::max);
+        assert!(error <= bound, "{}: {error}", info.name);
+    }
+    assert!(model.tensors().iter().all(|info| model.parts(info).len() == 2), "their scales lie beside them");
 }

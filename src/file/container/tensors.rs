@@ -55,6 +55,12 @@ impl TensorInfo {
         self.rows() * self.cols()
     }
 
+    /// True if its bytes are a weight by themselves, as any file may hold it: it is no module, or one
+    /// that [`Module::is_stored_alone`].
+    pub fn is_stored_alone(&self) -> bool {
+        self.module.as_ref().is_none_or(|module| module.is_stored_alone())
+    }
+
     /// How it is stored, where there is no decoder for it: the name of the scheme, or of the type.
     pub fn unsupported(&self) -> Option<String> {
         let scheme = || self.module.as_ref().and_then(|module| module.scheme.unsupported());
