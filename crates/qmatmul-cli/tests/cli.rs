@@ -423,7 +423,7 @@ fn quantize_writes_what_check_accepts() {
 fn parts_of_a_model_stand_for_it() {
     let folder = TempDir::new().expect("a temporary folder");
     let out = folder.path().join("m.gguf").display().to_string();
-    let quantize = ["quantize", &model(), &out, "--type", "q8_0", "--split-max-size"];
+    let quantize = ["quantize", &model(), &out, "--type", "q8_0", "--allow-requantize", "--split-max-size"];
     output(&[&quantize[..], &["1500K"]].concat());
     let mut parts: Vec<_> =
         std::fs::read_dir(folder.path()).expect("the folder").map(|e| e.expect("readable").path()).collect();
@@ -766,6 +766,7 @@ fn quantizing(folder: &Path) -> std::process::Child {
         &out.join("out.gguf").display().to_string(),
         "--type",
         "q8_0",
+        "--bare",
     ];
     let mut child =
         qmatmul(&args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the command starts");
@@ -858,7 +859,7 @@ fn inputs_are_no_outputs() {
     let files = [&file, &index, &lora[0], &lora[1], &x, &settings];
     let before = files.map(|file| std::fs::read(file).expect("there"));
     let matmul = ["matmul", &file, "a.q", "--input", &x, "--lora", &one, "--device", "cpu", "--output"];
-    let quantize = |from, to| ["quantize", from, to, "--type", "q8_0"];
+    let quantize = |from, to| ["quantize", from, to, "--type", "q8_0", "--bare"];
     let dequantize = |from, to| ["dequantize", from, "a.q", "--device", "cpu", "--output", to];
     for args in [
         &quantize(&file, &file)[..],
