@@ -69,15 +69,6 @@ fn plane_word(plane: u32, row: u32, i: u32) -> u32 {
     return w[plane_offset(plane) + row * plane_stride(plane) + i];
 }
 
-// What all weights of a row are multiplied by, where the tensor has such factors: the last word of
-// a plane. FACTOR_PLANE is none where it has not.
-fn row_factor(row: u32) -> f32 {
-    if (FACTOR_PLANE < 4u) {
-        return bitcast<f32>(plane_word(FACTOR_PLANE, row, plane_stride(FACTOR_PLANE) - 1u));
-    }
-    return 1.0;
-}
-
 // Number `i` of a row of a plane of f16 pairs.
 fn plane_f16(plane: u32, row: u32, i: u32) -> f32 {
     return unpack2x16float(plane_word(plane, row, i >> 1u) >> ((i & 1u) * 16u)).x;

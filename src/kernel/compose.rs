@@ -3,11 +3,11 @@
 
 use super::parts::{
     CHUNK_DIRECT, CHUNK_F32, CHUNK_Q8, CHUNK_STAGED, CODES, CODES_ALONE, COLUMNS_EXPERTS, COLUMNS_PLAIN,
-    COOP_8, COOP_16, DOT_BYTES_PACKED, DOT_BYTES_PLAIN, GRID, LOOKUP, PARAMS, Part, QUADS, SHARED_NONE, TILE,
-    WEIGHTS_GATHERED, WEIGHTS_PLAIN, WORDS_32, X_F16, X_Q8, X_QUADS, X_SCALAR, X_SHARE_32, X_SHARE_64,
-    X_VEC4,
+    COOP_8, COOP_16, DOT_BYTES_PACKED, DOT_BYTES_PLAIN, FACTOR_IN_PLANE, FACTOR_NONE, GRID, LOOKUP, PARAMS,
+    Part, QUADS, SHARED_NONE, TILE, WEIGHTS_GATHERED, WEIGHTS_PLAIN, WORDS_32, X_F16, X_Q8, X_QUADS,
+    X_SCALAR, X_SHARE_32, X_SHARE_64, X_VEC4,
 };
-use super::shard::{DeviceLayout, MAX_PLANES};
+use super::shard::DeviceLayout;
 use crate::format::Codebook;
 use crate::format::factored::FACTOR_PLANE;
 use crate::kernel::activations::Activations;
@@ -106,9 +106,6 @@ pub fn compose(kernel: &Kernel, config: &KernelConfig, layout: &DeviceLayout) ->
             let _ = writeln!(header, "const {name} = {value}u;");
         }
     }
-    if !decodes || layout.constants.iter().all(|(name, _)| *name != FACTOR_PLANE) {
-        let _ = writeln!(header, "const {FACTOR_PLANE} = {MAX_PLANES}u;");
-    }
     let mut source = Source { text: String::new(), parts: vec![] };
     source.push("header", &header);
     let book = match layout.book {
@@ -117,11 +114,17 @@ pub fn compose(kernel: &Kernel, config: &KernelConfig, layout: &DeviceLayout) ->
         Codebook::None | Codebook::Words(_) if decodes && layout.has_codes() => vec![&QUADS],
         _ => vec![],
     };
+    let has_factors = layout.constants.iter().any(|(name, _)| *name == FACTOR_PLANE);
+    let factor = match decodes {
+        true if has_factors => Some(&FACTOR_IN_PLANE),
+        true => Some(&FACTOR_NONE),
+        false => None,
+    };
     let words = if decodes { config.words } else { &WORDS_32 };
     let shares = decodes && format.shader.contains("fn shared_words(");
     let stands_in = |part: &Part| [SHARED_NONE.path, CODES_ALONE.path].contains(&part.path);
     let parts = config.parts.iter().copied().filter(|part| !(shares && stands_in(part)));
-    for part in [&PARAMS, words, &CODES].into_iter().chain(book).chain(parts) {
+    for part in [&PARAMS, words, &CODES].into_iter().chain(factor).chain(book).chain(parts) {
         source.push(part.path, part.text);
     }
     if decodes {

@@ -16,6 +16,8 @@ macro_rules! part {
 }
 
 pub(super) static PARAMS: Part = part!("lib/params.wgsl");
+pub(super) static FACTOR_NONE: Part = part!("lib/factor_none.wgsl");
+pub(super) static FACTOR_IN_PLANE: Part = part!("lib/factor_plane.wgsl");
 pub(super) static CODES: Part = part!("lib/codes.wgsl");
 pub(super) static LOOKUP_MEMORY: Part = part!("lib/lookup_memory.wgsl");
 pub(super) static LOOKUP_BYTES: Part = part!("lib/lookup_bytes.wgsl");

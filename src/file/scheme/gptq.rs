@@ -312,7 +312,8 @@ impl Scheme for Gptq {
         let version = match (self.packing, self.zeros) {
             (Packing::Planes, _) => ", planes",
             (Packing::Stream, Some(Zeros::Plain)) if self.tool == "GPTQ" => " v2",
-            (Packing::Stream, _) if self.tool == "GPTQ" => " v1",
+            (Packing::Stream, None) => " v1 (a guess: no settings say it)",
+            (Packing::Stream, Some(_)) if self.tool == "GPTQ" => " v1",
             (Packing::Stream, _) => "",
         };
         let kind = if self.symmetric { "symmetric" } else { "with zeros" };

@@ -131,12 +131,16 @@ impl Settings {
     /// Those of this module: its own, or those of the file.
     fn told(&self, module: &str) -> Told {
         let own = self.modules.get(module);
-        // A module's settings without a mode are affine, whatever the file's is.
-        let mode = own.unwrap_or(&self.all).mode.as_deref().unwrap_or("affine").to_lowercase();
+        // A module's settings without a mode are affine, whatever the file's is. Where the file says
+        // none, the type of the scales tells.
+        let mode = match own {
+            Some(own) => own.mode.as_deref().or(Some("affine")),
+            None => self.all.mode.as_deref(),
+        };
         Told {
             group: own.and_then(|own| own.group).or(self.all.group),
             bits: own.and_then(|own| own.bits).or(self.all.bits),
-            mode: Some(mode),
+            mode: mode.map(str::to_lowercase),
         }
     }
 }
