@@ -4,6 +4,7 @@
 use crate::common::{Raw, report, write_tensors};
 use crate::device::{one_or_both, pipelines};
 use crate::hub_cases::Case;
+use qmatmul::Runtime;
 use qmatmul::check::{self, NMSE_F32, compare, compare_bits};
 use qmatmul::file::gguf_write::{self, NewTensor};
 use qmatmul::file::{DType, Model, OpenOptions};
@@ -130,6 +131,21 @@ fn groups_of_hqq_run_down_the_rows() {
         }
     }
     report(&failures, done);
+}
+
+/// The cells of weights with factors: the line of the first that fails.
+pub fn factors(runtime: &Runtime) -> Option<String> {
+    let case = Case::all().into_iter().find(|case| case.name == "gguf-nvfp4-experts").expect("the case");
+    let packed = case.packed().expect("supported");
+    let x = check::activations(3 * packed.cols(), 7);
+    let want = reference::matmul(&packed, &x).expect("shapes fit");
+    let w = runtime.upload(&packed).expect("small");
+    let product = compare(&runtime.matmul(&w, &x).expect("small"), &want, NMSE_F32);
+    let bits = compare_bits(&runtime.dequantize(&w).expect("small"), &packed.dequantize());
+    [("matmul", product), ("dequantize", bits)]
+        .into_iter()
+        .find(|(_, comparison)| !comparison.passed)
+        .map(|(what, comparison)| format!("{what}: {comparison}"))
 }
 
 /// Each expert of a stack has its own factor.

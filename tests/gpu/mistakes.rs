@@ -4,7 +4,7 @@
 use crate::cells::{LAYOUTS, layout_cells};
 use crate::common::report;
 use crate::device::{VARIANTS, Variant, open_changed, pipelines, side_by_side};
-use crate::{grid, lora};
+use crate::{grid, hub, lora};
 use qmatmul::format::{self, Format};
 use qmatmul::{MatmulOptions, Options, Runtime};
 use std::sync::Arc;
@@ -53,6 +53,15 @@ const MISTAKES: &[Mistake] = &[
             ("let d = half_of(s, k);", "let d = bitcast<f32>(bitcast<u32>(half_of(s, k)) & 0xfffe0000u);"),
         ],
         cells: |variant, runtime| decoder(variant, runtime, "Q4_0"),
+    },
+    Mistake {
+        name: "the factor of a row is ignored",
+        kernel: "",
+        plants: &[
+            (" * row_factor(t.base + t.row + row)", ""),
+            ("let four = weights[i] * factor;", "let four = weights[i];"),
+        ],
+        cells: |_, runtime| hub::factors(runtime),
     },
     Mistake {
         name: "a minimum is ignored",
@@ -168,7 +177,7 @@ fn planted(mistake: &'static Mistake, variant: &Variant) -> (usize, Option<Strin
 
 #[test]
 fn each_is_caught() {
-    let _stated = pipelines(135);
+    let _stated = pipelines(139);
     let (failures, done) = side_by_side(MISTAKES, |mistake| {
         let outcomes = [&VARIANTS[0], &VARIANTS[2]].map(|variant| (variant.name, planted(mistake, variant)));
         let mut failures = vec![];
