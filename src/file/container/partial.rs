@@ -70,6 +70,8 @@ impl Partial {
     /// Begins a file beside its target.
     pub fn begin(target: PathBuf, plan: Plan<'_>) -> io::Result<Self> {
         let waits_in = plan.waits_in.unwrap_or_else(|| folder(&target));
+        #[cfg(not(target_os = "linux"))]
+        let _ = plan.nameless;
         #[cfg(target_os = "linux")]
         if plan.nameless
             && let Some(file) = nameless(waits_in, &target)

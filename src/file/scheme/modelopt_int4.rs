@@ -52,7 +52,7 @@ fn module(checkpoint: &Checkpoint, stem: &str, codes: &TensorInfo, scale: &Tenso
     }
     let [half, cols] = files.matrix(codes)?;
     let [rows, groups] = files.matrix(scale)?;
-    if rows != 2 * half || groups == 0 || !cols.is_multiple_of(groups) {
+    if rows != 2 * half || cols == 0 || groups == 0 || !cols.is_multiple_of(groups) {
         let problem = format!(
             "scales of {} rows in groups of {cols} columns belong here, its shape is {:?}",
             2 * half,
