@@ -320,7 +320,7 @@ mod tests {
         }
     }
 
-    /// DECODER's table, in a few lines each.
+    /// A few names of each architecture.
     #[test]
     fn names_by_architecture() {
         let first = |a: &str, name: &str| architecture(a).to_gguf(name).into_iter().next();

@@ -219,7 +219,7 @@ impl Job<'_> {
 
     /// Refuses a weight some of whose columns lie beside it: they would be lost.
     fn check_kept(&self, tensor: &TensorInfo) -> Result<()> {
-        if tensor.module.is_none() || self.model.linear_without_bias(tensor)?.kept().is_none() {
+        if tensor.module.as_ref().is_none_or(|module| !module.has_kept_columns()) {
             return Ok(());
         }
         Err(Error::Argument(format!(
@@ -331,10 +331,15 @@ fn chunk_rows(tensor: &TensorInfo) -> u64 {
 }
 
 fn encode(model: &Model, tensor: &TensorInfo, recipe: &Recipe, sink: &mut Sink<'_>) -> Result<()> {
+    // What lies in several tensors is read as a whole, once.
+    let whole = if tensor.is_stored_alone() { None } else { Some(model.tensor(tensor)?) };
     let mut start = 0;
     while start < tensor.rows() {
         let end = tensor.rows().min(start + chunk_rows(tensor));
-        let rows = rows(model, tensor, start..end)?;
+        let rows = match &whole {
+            Some(whole) => whole.select_rows(&(start as usize..end as usize).collect::<Vec<_>>())?,
+            None => rows(model, tensor, start..end)?,
+        };
         let packed =
             PackedTensor::encode(rows.name(), [rows.rows(), rows.cols()], &rows.dequantize(), recipe)
                 .map_err(|error| shift(error, start * tensor.cols()))?;
@@ -344,13 +349,11 @@ fn encode(model: &Model, tensor: &TensorInfo, recipe: &Recipe, sink: &mut Sink<'
     Ok(())
 }
 
-/// Some rows as the file has them. A scale that a GGUF holds in a tensor beside them stays there, so
-/// it must not go into the weights, too.
+/// Some rows as the file has them. A scale that a GGUF holds in a tensor beside them stays there,
+/// so it must not go into the weights, too.
 fn rows(model: &Model, tensor: &TensorInfo, rows: Range<u64>) -> Result<PackedTensor> {
-    let Some(format) = tensor.dtype.format().filter(|_| tensor.is_stored_alone()) else {
-        return model.rows(tensor, rows);
-    };
     let tensor = model.stored(tensor);
+    let Some(format) = tensor.dtype.format() else { return model.rows(tensor, rows) };
     let row_bytes = tensor.bytes.checked_div(tensor.rows()).unwrap_or(0);
     let bytes = model.range(tensor, row_bytes * rows.start..row_bytes * rows.end)?;
     let [count, cols] = [(rows.end - rows.start) as usize, tensor.cols() as usize];
