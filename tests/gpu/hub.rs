@@ -4,36 +4,53 @@
 use crate::common::{Raw, report, write_tensors};
 use crate::device::{one_or_both, pipelines};
 use crate::hub_cases::Case;
-use qmatmul::Runtime;
-use qmatmul::check::{self, NMSE_F32, compare, compare_bits};
+use qmatmul::check::{self, Comparison, NMSE_F32, compare, compare_bits};
 use qmatmul::file::gguf_write::{self, NewTensor};
 use qmatmul::file::{DType, Model, OpenOptions};
 use qmatmul::format;
 use qmatmul::kernel::{MatmulOptions, reference};
+use qmatmul::{PackedTensor, Runtime};
 use safetensors::Dtype;
 
-#[test]
-fn every_module_multiplies() {
-    let _stated = pipelines(70);
-    let (mut failures, mut done) = (vec![], 0);
-    for (i, case) in Case::all().iter().enumerate() {
-        let Ok(packed) = case.packed() else { continue };
-        let x = check::activations(3 * packed.cols(), 7);
-        let want = reference::matmul(&packed, &x).expect("shapes fit");
+/// What of a weight is wrong on a device: its numbers, which must be these to the bit, and its
+/// products.
+fn wrong(packed: &PackedTensor, want: &[f32], runtime: &Runtime) -> [(&'static str, Comparison); 2] {
+    let x = check::activations(3 * packed.cols(), 7);
+    let y = reference::matmul(packed, &x).expect("shapes fit");
+    let w = runtime.upload(packed).expect("small");
+    let bits = compare_bits(&runtime.dequantize(&w).expect("small"), want);
+    [("dequantize", bits), ("matmul", compare(&runtime.matmul(&w, &x).expect("small"), &y, NMSE_F32))]
+}
+
+/// Collects what is wrong on one variant or, in the full lane, on both.
+#[derive(Default)]
+struct Failures {
+    lines: Vec<String>,
+    done: usize,
+}
+
+impl Failures {
+    fn check(&mut self, i: usize, what: &str, packed: &PackedTensor, want: &[f32]) {
         for variant in one_or_both(i) {
-            let runtime = variant.runtime();
-            let w = runtime.upload(&packed).expect("small");
-            let bits = compare_bits(&runtime.dequantize(&w).expect("small"), &packed.dequantize());
-            let y = compare(&runtime.matmul(&w, &x).expect("small"), &want, NMSE_F32);
-            for (what, comparison) in [("dequantize", bits), ("matmul", y)] {
-                done += 1;
+            for (operation, comparison) in wrong(packed, want, variant.runtime()) {
+                self.done += 1;
                 if !comparison.passed {
-                    failures.push(format!("{} on {}: {what}: {comparison}", case.name, variant.name));
+                    self.lines.push(format!("{what} on {}: {operation}: {comparison}", variant.name));
                 }
             }
         }
     }
-    report(&failures, done);
+}
+
+#[test]
+fn every_module_multiplies() {
+    let _stated = pipelines(70);
+    let mut failures = Failures::default();
+    for (i, case) in Case::all().iter().enumerate() {
+        let Ok(packed) = case.packed() else { continue };
+        failures.check(i, &case.name, &packed, &packed.dequantize());
+    }
+    report(&failures.lines, failures.done);
 }
 
 /// A factor lies in a plane of its own, or in the last word of one of four.
@@ -42,7 +59,7 @@ fn factors_fit_every_number_of_planes() {
     let _stated = pipelines(20);
     let dir = tempfile::tempdir().expect("a temporary folder");
     let path = dir.path().join("model.gguf");
-    let (mut failures, mut done) = (vec![], 0);
+    let mut failures = Failures::default();
     for (i, format) in [format::F32, format::Q4_0, format::Q6_K, format::IQ3_S].into_iter().enumerate() {
         // Rows end inside a tile, and two matrices have their own factors.
         let (shape, factors) = ([2usize, 37, 256], [0.37f32, -3e-4]);
@@ -65,29 +82,16 @@ fn factors_fit_every_number_of_planes() {
         let want: Vec<f32> =
             plain.dequantize().iter().enumerate().map(|(i, w)| w * factors[i / (37 * 256)]).collect();
         assert!(compare_bits(&packed.dequantize(), &want).passed, "{}", format.name);
-        let x = check::activations(3 * 256, 7);
-        let y = reference::matmul(&packed, &x).expect("shapes fit");
-        for variant in one_or_both(i) {
-            let runtime = variant.runtime();
-            let w = runtime.upload(&packed).expect("small");
-            let bits = compare_bits(&runtime.dequantize(&w).expect("small"), &want);
-            let product = compare(&runtime.matmul(&w, &x).expect("small"), &y, NMSE_F32);
-            for (what, comparison) in [("dequantize", bits), ("matmul", product)] {
-                done += 1;
-                if !comparison.passed {
-                    failures.push(format!("{} on {}: {what}: {comparison}", format.name, variant.name));
-                }
-            }
-        }
+        failures.check(i, format.name, &packed, &want);
     }
-    report(&failures, done);
+    report(&failures.lines, failures.done);
 }
 
 /// Groups that run down the rows: of whole rows, of parts of them, and of neither.
 #[test]
 fn groups_of_hqq_run_down_the_rows() {
     let _stated = pipelines(20);
-    let (mut failures, mut done) = (vec![], 0);
+    let mut failures = Failures::default();
     for (i, (rows, cols, group)) in [(16, 96, 16), (32, 40, 16), (8, 100, 16)].into_iter().enumerate() {
         let cells = rows * cols / group;
         let codes: Vec<u8> = (0..rows * cols / 2).map(|i| (i * 37 + 11) as u8).collect();
@@ -115,37 +119,20 @@ fn groups_of_hqq_run_down_the_rows() {
         };
         let want: Vec<f32> = (0..rows * cols).map(weight).collect();
         assert!(compare_bits(&packed.dequantize(), &want).passed, "{rows} x {cols}");
-        let x = check::activations(2 * cols, 7);
-        let y = reference::matmul(&packed, &x).expect("shapes fit");
-        for variant in one_or_both(i) {
-            let runtime = variant.runtime();
-            let w = runtime.upload(&packed).expect("small");
-            let bits = compare_bits(&runtime.dequantize(&w).expect("small"), &want);
-            let product = compare(&runtime.matmul(&w, &x).expect("small"), &y, NMSE_F32);
-            for (what, comparison) in [("dequantize", bits), ("matmul", product)] {
-                done += 1;
-                if !comparison.passed {
-                    failures.push(format!("{rows} x {cols} on {}: {what}: {comparison}", variant.name));
-                }
-            }
-        }
+        failures.check(i, &format!("{rows} x {cols}"), &packed, &want);
     }
-    report(&failures, done);
+    report(&failures.lines, failures.done);
 }
 
 /// The cells of weights with factors: the line of the first that fails.
 pub fn factors(runtime: &Runtime) -> Option<String> {
     let case = Case::all().into_iter().find(|case| case.name == "gguf-nvfp4-experts").expect("the case");
     let packed = case.packed().expect("supported");
-    let x = check::activations(3 * packed.cols(), 7);
-    let want = reference::matmul(&packed, &x).expect("shapes fit");
-    let w = runtime.upload(&packed).expect("small");
-    let product = compare(&runtime.matmul(&w, &x).expect("small"), &want, NMSE_F32);
-    let bits = compare_bits(&runtime.dequantize(&w).expect("small"), &packed.dequantize());
-    [("matmul", product), ("dequantize", bits)]
-        .into_iter()
-        .find(|(_, comparison)| !comparison.passed)
+    let wrong = wrong(&packed, &packed.dequantize(), runtime).into_iter();
+    wrong
+        .filter(|(_, comparison)| !comparison.passed)
         .map(|(what, comparison)| format!("{what}: {comparison}"))
+        .next()
 }
 
 /// Each expert of a stack has its own factor.
