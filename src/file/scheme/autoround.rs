@@ -23,8 +23,8 @@ struct ConfigJson {
     quantization_config: Option<Settings>,
 }
 
-/// What is said of all modules, or of one.
-#[derive(Clone, Default, Deserialize)]
+/// What is said of one module.
+#[derive(Default, Deserialize)]
 #[serde(default)]
 struct Way {
     bits: Option<i64>,
@@ -36,8 +36,10 @@ struct Way {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Settings {
-    #[serde(flatten)]
-    way: Way,
+    bits: Option<i64>,
+    group_size: Option<i64>,
+    sym: Option<bool>,
+    data_type: Option<String>,
     packing_format: Option<String>,
     extra_config: HashMap<String, Way>,
 }
@@ -62,24 +64,22 @@ fn module(
         let scheme = format!("AutoRound with {what}");
         Ok(checkpoint.unsupported(format!("{stem}weight"), &parts.all(), scheme))
     };
-    let own = settings.extra_config.get(stem.strip_suffix('.').unwrap_or(stem)).cloned().unwrap_or_default();
-    let way = Way {
-        bits: own.bits.or(settings.way.bits),
-        group_size: own.group_size.or(settings.way.group_size),
-        sym: own.sym.or(settings.way.sym),
-        data_type: own.data_type.or_else(|| settings.way.data_type.clone()),
-    };
-    if let Some(other) = way.data_type.filter(|data_type| data_type != "int") {
-        return unsupported(format!("data_type `{}`", shown(&other)));
+    let own = settings.extra_config.get(stem.strip_suffix('.').unwrap_or(stem));
+    let bits = own.and_then(|own| own.bits).or(settings.bits);
+    let group_size = own.and_then(|own| own.group_size).or(settings.group_size);
+    let sym = own.and_then(|own| own.sym).or(settings.sym);
+    let data_type = own.and_then(|own| own.data_type.as_ref()).or(settings.data_type.as_ref());
+    if let Some(other) = data_type.filter(|data_type| *data_type != "int") {
+        return unsupported(format!("data_type `{}`", shown(other)));
     }
     let zeros = match settings.packing_format.as_deref() {
         Some("auto_round:auto_gptq") => Zeros::LessOne,
         Some("auto_round" | "auto_round:gptqmodel") => Zeros::Plain,
         Some("auto_round:auto_awq") => {
             let told = awq::Told {
-                bits: way.bits,
+                bits,
                 packing: Some(awq::Packing::Gemm),
-                group_size: way.group_size,
+                group_size,
                 symmetric: false,
                 tool: "AutoRound, AWQ",
             };
@@ -88,9 +88,9 @@ fn module(
         other => return unsupported(format!("packing_format `{}`", shown(other.unwrap_or_default()))),
     };
     let told = Told {
-        bits: way.bits,
-        sizes: Sizes { said: way.group_size.into_iter().collect(), others: false },
-        symmetric: way.sym == Some(true),
+        bits,
+        sizes: Sizes { said: group_size.into_iter().collect(), others: false },
+        symmetric: sym == Some(true),
         is_ordered: false,
         packing: gptq::Packing::Stream,
         zeros: Some(zeros),

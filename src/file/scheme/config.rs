@@ -4,10 +4,7 @@ use super::settings;
 use crate::error::{Error, Result};
 use crate::file::container::folder::{Folder, malformed};
 use crate::file::container::json;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, Deserialize, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
-use std::fmt;
-use std::marker::PhantomData;
+use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -51,7 +48,7 @@ impl Config {
 
     /// The kind of model, as transformers names it: `llama`.
     pub fn model_type(&self) -> Option<String> {
-        self.parse::<ModelType>().ok()?.model_type?.0
+        self.parse::<ModelType>().ok()?.model_type
     }
 
     pub fn path(&self) -> &Path {
@@ -67,64 +64,7 @@ impl Config {
 
 #[derive(serde::Deserialize)]
 struct ModelType {
-    model_type: Option<Lenient<String>>,
-}
-
-/// A value of this type, or nothing where the file has any other JSON.
-#[derive(Debug)]
-pub(crate) struct Lenient<T>(pub Option<T>);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Lenient<T> {
-    fn deserialize<D: Deserializer<'de>>(value: D) -> std::result::Result<Self, D::Error> {
-        value.deserialize_any(LenientVisitor(PhantomData))
-    }
-}
-
-struct LenientVisitor<T>(PhantomData<T>);
-
-fn of<'de, T: Deserialize<'de>, E: de::Error>(value: impl Deserializer<'de, Error = E>) -> Option<T> {
-    T::deserialize(value).ok()
-}
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for LenientVisitor<T> {
-    type Value = Lenient<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> std::result::Result<Lenient<T>, E> {
-        Ok(Lenient(None))
-    }
-
-    fn visit_bool<E>(self, _: bool) -> std::result::Result<Lenient<T>, E> {
-        Ok(Lenient(None))
-    }
-
-    fn visit_i64<E: de::Error>(self, number: i64) -> std::result::Result<Lenient<T>, E> {
-        Ok(Lenient(of::<T, E>(number.into_deserializer())))
-    }
-
-    fn visit_u64<E: de::Error>(self, number: u64) -> std::result::Result<Lenient<T>, E> {
-        Ok(Lenient(of::<T, E>(number.into_deserializer())))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> std::result::Result<Lenient<T>, E> {
-        Ok(Lenient(None))
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<Lenient<T>, E> {
-        Ok(Lenient(of::<T, E>(text.into_deserializer())))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Lenient<T>, A::Error> {
-        while list.next_element::<settings::Anything>()?.is_some() {}
-        Ok(Lenient(None))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<Lenient<T>, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(map)).map(|value| Lenient(Some(value)))
-    }
+    model_type: Option<String>,
 }
 
 pub(crate) fn json_error(path: &Path, text: &str, error: &serde_json::Error) -> Error {

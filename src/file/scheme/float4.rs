@@ -1,11 +1,11 @@
 //! Floats of four bits (E2M1), two a byte, the first in the low nibble.
 //!
 //! MXFP4, a power of two for each 32: `<name>_blocks` U8 `[.., m, k / 32, 16]` with `<name>_scales`
-//! (GPT-OSS; `.blocks` and `.scales` as
-//! OpenAI has them), or `weight_packed` U8 `[m, k / 2]` with `weight_scale` U8
-//! (compressed-tensors; ModelOpt has `weight` with `weight_scale`). NVFP4, an E4M3 for each 16: `weight_packed` with `weight_scale` F8_E4M3
-//! and `weight_global_scale`, which divides (compressed-tensors), or `weight` U8 with
-//! `weight_scale` and `weight_scale_2`, which multiplies (ModelOpt).
+//! (GPT-OSS; `.blocks` and `.scales` as OpenAI has them), or `weight_packed` U8 `[m, k / 2]` with
+//! `weight_scale` U8 (compressed-tensors; ModelOpt has `weight` with `weight_scale`). NVFP4, an
+//! E4M3 for each 16: `weight_packed` with `weight_scale` F8_E4M3 and `weight_global_scale`, which
+//! divides (compressed-tensors), or `weight` U8 with `weight_scale` and `weight_scale_2`, which
+//! multiplies (ModelOpt).
 
 use super::view::{Checkpoint, Convention};
 use crate::error::{Error, Result};

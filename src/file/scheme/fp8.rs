@@ -1,8 +1,8 @@
 //! FP8 weights: `weight` in F8_E4M3 or F8_E5M2 with `weight_scale_inv` for blocks of 128 x 128
 //! (DeepSeek, Qwen), `weight_scale` for a tensor, a row, or groups (compressed-tensors, ModelOpt,
 //! FBGEMM, MXFP8), `<module>.scale` (DeepSeek), `scale_weight` (ComfyUI), or alone, where no
-//! settings and no other tensor speak of scales. All of them multiply, but for `weight_scale_inv` of
-//! GPTQModel, which divides where the settings say `weight_scale_semantics` is "inverse".
+//! settings and no other tensor speak of scales. All of them multiply, but for `weight_scale_inv`
+//! of GPTQModel, which divides where the settings say `weight_scale_semantics` is "inverse".
 
 use super::view::{Checkpoint, Convention};
 use crate::error::Result;

@@ -4,6 +4,7 @@
 
 use crate::error::Result;
 use crate::file::container::tensors::{Files, Module, Scheme, TensorInfo, TensorTable};
+use crate::file::names::shown;
 use crate::format::factored::Factored;
 use crate::tensor::PackedTensor;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ pub(crate) fn modules(table: &TensorTable) -> Vec<TensorInfo> {
                 weight.dtype,
                 scale.elements(),
                 scale.dtype,
-                crate::file::names::shown(&scale.name)
+                shown(&scale.name)
             );
             return Some(Module::unsupported(table, weight.name.clone(), shape, &parts, scheme));
         }

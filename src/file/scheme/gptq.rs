@@ -6,12 +6,12 @@
 //! bits 0 to 3 (2 words for bits 0 and 1 of 2 and 3 bits), then 2 for bits 4 and 5, then 1 for an
 //! odd bit at the top.
 //!
-//! Version 1 stores zeros less one, `gptq_v2` and `gptq_p` as they are. A stored zero of all ones is
-//! then 2^bits, or 0 if the sum wraps: loaders disagree (exllama and vLLM wrap, auto-gptq's own
-//! kernel does not). It wraps here, as in most. GPTQModel takes the ones from whole words, so that a
-//! zero of 0 borrows from the next, and adds them to whole words. Symmetric checkpoints never have
-//! one. Without settings the version is guessed to be 1, but not where all zeros are stored as those
-//! of a symmetric version 2.
+//! Version 1 stores zeros less one, `gptq_v2` and `gptq_p` as they are. A stored zero of all ones
+//! is then 2^bits, or 0 if the sum wraps: loaders disagree (exllama and vLLM wrap, auto-gptq's own
+//! kernel does not). It wraps here, as in most. GPTQModel takes the ones from whole words, so that
+//! a zero of 0 borrows from the next, and adds them to whole words. Symmetric checkpoints never
+//! have one. Without settings the version is guessed to be 1, but not where all zeros are stored as
+//! those of a symmetric version 2.
 //!
 //! A `g_idx` of zeros alone, or of -1 alone, is no order: groups are runs of columns, as exllamav2
 //! has it.

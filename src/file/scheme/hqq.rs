@@ -1,9 +1,8 @@
 //! HQQ: `W_q` with `scale` and `zero`, floats for each group, and beside them `shape`, `nbits`,
 //! `group_size`, `axis` and others, as its state_dict has them. Weights lie as a matrix of one
-//! group a row (axis 1), or of one group a column (axis 0), in reading order; `W_q` has its parts in
-//! the bits of a word: the upper half of the rows in the high nibbles and the lower half in the low
-//! ones, quarters, eighths, or ten parts of three bits in an I32.
-//! `w = (q - zero) * scale`.
+//! group a row (axis 1), or of one group a column (axis 0), in reading order; `W_q` has its parts
+//! in the bits of a word: the upper half of the rows in the high nibbles and the lower half in the
+//! low ones, quarters, eighths, or ten parts of three bits in an I32. `w = (q - zero) * scale`.
 
 use super::view::{Checkpoint, Convention};
 use crate::error::{Error, Result};
@@ -94,7 +93,8 @@ enum Axis {
 /// All weights of HQQ among the tensors of a checkpoint.
 ///
 /// # Errors
-/// [`Error::Malformed`] where parts are missing, or shapes disagree with each other or the settings.
+/// [`Error::Malformed`] where parts are missing, or shapes disagree with each other or the
+/// settings.
 fn modules(checkpoint: &Checkpoint) -> Result<Vec<TensorInfo>> {
     checkpoint.ending(".W_q").map(|(codes, name)| Parts::find(checkpoint, codes, name)?.module()).collect()
 }

@@ -1,13 +1,13 @@
-//! Checkpoints of MLX: `weight` U32 `[.., m, k · bits / 32]`, codes as a stream of bits along k, the
-//! lowest first, and `scales` `[.., m, groups]`. Mode "affine": `biases` as the scales,
-//! `w = q · scale + bias`, 1 to 6 or 8 bits. Modes "mxfp4", "mxfp8" (U8 exponents of 32 columns) and
-//! "nvfp4" (U8 E4M3 of 16 columns), in which experts may have a `global_scale` each:
+//! Checkpoints of MLX: `weight` U32 `[.., m, k · bits / 32]`, codes as a stream of bits along k,
+//! the lowest first, and `scales` `[.., m, groups]`. Mode "affine": `biases` as the scales,
+//! `w = q · scale + bias`, 1 to 6 or 8 bits. Modes "mxfp4", "mxfp8" (U8 exponents of 32 columns)
+//! and "nvfp4" (U8 E4M3 of 16 columns), in which experts may have a `global_scale` each:
 //! `w = e2m1 · scale · global_scale / 2688`.
 //!
 //! `quantization` of the config.json says groups, bits and mode, and single modules may have others
 //! under their names.
 
-use super::config::Lenient;
+use super::settings::ObjectOr;
 use super::view::{Checkpoint, Convention};
 use crate::file::container::tensors::{Files, Module, Scheme, TensorInfo};
 use crate::format::factored::Factored;
@@ -107,11 +107,11 @@ impl<'de> Visitor<'de> for SettingsVisitor {
         let mut settings = Settings::default();
         while let Some(name) = map.next_key::<String>()? {
             match &*name {
-                "group_size" => settings.all.group = map.next_value::<Lenient<u64>>()?.0,
-                "bits" => settings.all.bits = map.next_value::<Lenient<u64>>()?.0,
-                "mode" => settings.all.mode = map.next_value::<Lenient<String>>()?.0,
+                "group_size" => settings.all.group = map.next_value()?,
+                "bits" => settings.all.bits = map.next_value()?,
+                "mode" => settings.all.mode = map.next_value()?,
                 _ => {
-                    if let Some(told) = map.next_value::<Lenient<Told>>()?.0 {
+                    if let Some(told) = map.next_value::<ObjectOr<Told>>()?.0 {
                         settings.modules.insert(name, told);
                     }
                 }
@@ -131,8 +131,8 @@ impl Settings {
     /// Those of this module: its own, or those of the file.
     fn told(&self, module: &str) -> Told {
         let own = self.modules.get(module);
-        // A module's settings without a mode are affine, whatever the file's is. Where the file says
-        // none, the type of the scales tells.
+        // A module's settings without a mode are affine, whatever the file's is. Where the file
+        // says none, the type of the scales tells.
         let mode = match own {
             Some(own) => own.mode.as_deref().or(Some("affine")),
             None => self.all.mode.as_deref(),
@@ -226,8 +226,8 @@ fn fits(words: u64, groups: u64, bits: u64, group: u64) -> bool {
     bits_of_groups.is_some() && words.checked_mul(32) == bits_of_groups
 }
 
-/// Bits and columns of a group of the affine mode: those said, where they fit, or the only ones that
-/// do.
+/// Bits and columns of a group of the affine mode: those said, where they fit, or the only ones
+/// that do.
 fn affine(told: &Told, words: u64, groups: u64) -> Option<(Mode, u64)> {
     if told.mode.as_deref().is_some_and(|mode| mode != "affine") {
         return None;

@@ -1,5 +1,5 @@
-//! Checkpoints of ModelOpt with `quant_algo` W4A16_AWQ (INT4_AWQ): `weight` U8 `[m / 2, k]`, the low
-//! nibble for row 2i and the high one for row 2i + 1, in two's complement; `weight_scale` F32
+//! Checkpoints of ModelOpt with `quant_algo` W4A16_AWQ (INT4_AWQ): `weight` U8 `[m / 2, k]`, the
+//! low nibble for row 2i and the high one for row 2i + 1, in two's complement; `weight_scale` F32
 //! `[m, groups]`; and for some `pre_quant_scale` `[k]`, which multiplies the activations.
 //! `w[m, k] = q[m, k] · weight_scale[m, g] · pre_quant_scale[k]`.
 

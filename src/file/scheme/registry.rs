@@ -145,8 +145,8 @@ fn listed(mut modules: Vec<TensorInfo>, stored: &mut [TensorInfo], uses: &[Use])
     list
 }
 
-/// The tensors that may be codes of a scheme that is not supported: what is no vector, and no matrix
-/// of plain floats.
+/// The tensors that may be codes of a scheme that is not supported: what is no vector, and no
+/// matrix of plain floats.
 fn codes_of(checkpoint: &Checkpoint, scheme: &str) -> Vec<TensorInfo> {
     let is_plain = |t: &TensorInfo| ["F64", "F32", "F16", "BF16"].contains(&t.dtype.name());
     let codes = checkpoint.table.list.iter().filter(|t| t.shape.len() > 1 && !is_plain(t));

@@ -4,6 +4,7 @@
 
 use crate::error::{Error, Result as Checked};
 use crate::file::names::shown;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{
     Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor,
 };
@@ -132,7 +133,8 @@ impl QuantizationConfig {
         self.group_size.flatten().or(self.q_group_size)
     }
 
-    /// True if GPTQModel wrote it: `meta.quantizer` is `gptqmodel:7.7.0` or a list with such a text.
+    /// True if GPTQModel wrote it: `meta.quantizer` is `gptqmodel:7.7.0` or a list with such a
+    /// text.
     pub fn is_by_gptqmodel(&self) -> bool {
         let tools = self.meta.as_ref().and_then(|meta| meta.quantizer.as_ref());
         tools.is_some_and(|tools| tools.0.iter().any(|tool| tool.starts_with("gptqmodel")))
@@ -452,55 +454,83 @@ impl Compression {
     }
 }
 
-/// Any JSON that `serde_json::Value` takes: skipping accepts deeper nesting and larger numbers.
-pub(crate) struct Anything;
+/// An object of this kind, or nothing where there is any other JSON that `serde_json::Value` takes:
+/// skipping accepts deeper nesting and larger numbers.
+#[derive(Debug)]
+pub(crate) struct ObjectOr<T>(pub Option<T>);
 
-impl<'de> Deserialize<'de> for Anything {
+/// Any such JSON.
+pub(crate) type Anything = ObjectOr<Entries>;
+
+/// Those of an object, passed over.
+pub(crate) struct Entries;
+
+impl<'de> Deserialize<'de> for Entries {
     fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
-        value.deserialize_any(AnythingVisitor)
+        value.deserialize_map(EntriesVisitor)
     }
 }
 
-struct AnythingVisitor;
+struct EntriesVisitor;
 
-impl<'de> Visitor<'de> for AnythingVisitor {
-    type Value = Anything;
+impl<'de> Visitor<'de> for EntriesVisitor {
+    type Value = Entries;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+        while map.next_entry::<Anything, Anything>()?.is_some() {}
+        Ok(Entries)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for ObjectOr<T> {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        value.deserialize_any(ObjectOrVisitor(PhantomData))
+    }
+}
+
+struct ObjectOrVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectOrVisitor<T> {
+    type Value = ObjectOr<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_unit<E>(self) -> Result<Anything, E> {
-        Ok(Anything)
+    fn visit_unit<E>(self) -> Result<ObjectOr<T>, E> {
+        Ok(ObjectOr(None))
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Anything, E> {
-        Ok(Anything)
+    fn visit_bool<E>(self, _: bool) -> Result<ObjectOr<T>, E> {
+        Ok(ObjectOr(None))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Anything, E> {
-        Ok(Anything)
+    fn visit_i64<E>(self, _: i64) -> Result<ObjectOr<T>, E> {
+        Ok(ObjectOr(None))
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Anything, E> {
-        Ok(Anything)
+    fn visit_u64<E>(self, _: u64) -> Result<ObjectOr<T>, E> {
+        Ok(ObjectOr(None))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Anything, E> {
-        Ok(Anything)
+    fn visit_f64<E>(self, _: f64) -> Result<ObjectOr<T>, E> {
+        Ok(ObjectOr(None))
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Anything, E> {
-        Ok(Anything)
+    fn visit_str<E>(self, _: &str) -> Result<ObjectOr<T>, E> {
+        Ok(ObjectOr(None))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Anything, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<ObjectOr<T>, A::Error> {
         while list.next_element::<Anything>()?.is_some() {}
-        Ok(Anything)
+        Ok(ObjectOr(None))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Anything, A::Error> {
-        while map.next_entry::<Anything, Anything>()?.is_some() {}
-        Ok(Anything)
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ObjectOr<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(|object| ObjectOr(Some(object)))
     }
 }

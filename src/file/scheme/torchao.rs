@@ -1,5 +1,5 @@
-//! Checkpoints of torchao: `<module>._weight_qdata` with `._weight_scale` and more, whose kind is in
-//! the header alone. They are known by name and not read.
+//! Checkpoints of torchao: `<module>._weight_qdata` with `._weight_scale` and more, whose kind is
+//! in the header alone. They are known by name and not read.
 
 use super::view::{Checkpoint, Convention};
 use crate::error::Result;
