@@ -1,10 +1,9 @@
 //! A linear layer on the host: a weight, its bias, and what adapters of low rank add to it.
 //!
-//! `y[n, m] = x[n, k] · w[m, k]ᵀ + bias[m] + Σ s · (x · a[r, k]ᵀ) · b[m, r]ᵀ` over the
-//! adapters (LoRA, Hu et al. 2021, section
-//! 4.1). Some columns of an INT8 weight may be kept in 16 bits: `+ x[n, columns] · kept[m, c]ᵀ`,
-//! and w is zero there. The weight stays packed as it is, as in the forward pass of QLoRA (Dettmers
-//! et al. 2023, equation 5).
+//! `y[n, m] = x[n, k] · w[m, k]ᵀ + bias[m] + Σ s · (x · a[r, k]ᵀ) · b[m, r]ᵀ` over the adapters
+//! (LoRA, Hu et al. 2021, section 4.1). Some columns of an INT8 weight may be kept in 16 bits:
+//! `+ x[n, columns] · kept[m, c]ᵀ`, and w is zero there. The weight stays packed as it is, as in
+//! the forward pass of QLoRA (Dettmers et al. 2023, equation 5).
 
 use crate::error::{Error, Result, shown};
 use crate::format::{self, Recipe};

@@ -35,8 +35,8 @@ fn scale(row: u32, at: u32) -> f32 {
     return bitcast<f32>(plane_word(1u, row, at));
 }
 
-// v divided by the scale at `at`. The quotient of its three bits of mantissa is known, and powers of
-// two make no difference: shaders do not divide exactly.
+// v divided by the scale at `at`. The quotient of its three bits of mantissa is known, and powers
+// of two make no difference: shaders do not divide exactly.
 fn quotient(v: f32, row: u32, at: u32) -> f32 {
     let bits = bitcast<u32>(v);
     let power = bitcast<f32>(bits & 0xff800000u);

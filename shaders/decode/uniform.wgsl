@@ -5,8 +5,8 @@
 // GROUP: columns that share a scale, 0 for all of a row. FINE: a chunk of 32 may have several.
 // NUMBERED: book[k] is the group of column k. OFFSETS: the zero is added after the scale.
 // COLUMN_SCALES: book[k] is what weights of column k are multiplied by.
-// CELLS: groups run down the rows, d is the number of the first cell of a row, and the book has scale
-// and zero of each.
+// CELLS: groups run down the rows, d is the number of the first cell of a row, and the book has
+// scale and zero of each.
 fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = BITS == 8u;

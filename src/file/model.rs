@@ -254,9 +254,9 @@ impl Model {
     }
 
     /// A weight with its bias: the tensor `<module>.bias` beside `<module>.weight`, or `bias`
-    /// beside `weight`, where there is one and
-    /// the weight has two dimensions (a norm's bias is none of a matmul). Columns that
-    /// [`quantize_checkpoint`](super::quantize_checkpoint()) kept in 16 bits are taken from there.
+    /// beside `weight`, where there is one and the weight has two dimensions (a norm's bias is none
+    /// of a matmul). Columns that [`quantize_checkpoint`](super::quantize_checkpoint()) kept in 16
+    /// bits are taken from there.
     ///
     /// # Errors
     /// As [`Model::tensor`], [`Error::Shape`] if the bias has not as many values as the weight has

@@ -10,9 +10,8 @@
 //! MiB far beyond it (26.2.6: 18 and 15), and copied 12 (18 and 11); C with `-O3` and two threads
 //! over arrays of 256 MiB reads 23 and copies 28, with one thread 17 and 21. A copy may also be the
 //! driver's own command, which there is the C library's copy on one thread: 15 to 20. So a share of
-//! `copy` says how
-//! far a kernel is from the memory, a share of `read` how far from what shaders of this driver can
-//! load.
+//! `copy` says how far a kernel is from the memory, a share of `read` how far from what shaders of
+//! this driver can load.
 
 mod arithmetic;
 mod bandwidth;

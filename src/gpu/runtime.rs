@@ -60,9 +60,9 @@ impl Runtime {
     }
 
     /// Works on a device of the caller's. The features that qmatmul uses where it finds them are
-    /// `SUBGROUP`, `SHADER_F16`,
-    /// `SHADER_INT64`, `EXPERIMENTAL_COOPERATIVE_MATRIX`, `TIMESTAMP_QUERY` and `PIPELINE_CACHE`;
-    /// ask for the adapter's limits, or matrices are split at WebGPU's defaults.
+    /// `SUBGROUP`, `SHADER_F16`, `SHADER_INT64`, `EXPERIMENTAL_COOPERATIVE_MATRIX`,
+    /// `TIMESTAMP_QUERY` and `PIPELINE_CACHE`; ask for the adapter's limits, or matrices are split
+    /// at WebGPU's defaults.
     ///
     /// Under DirectX 12 the shader compiler is the one that the host's `wgpu::Instance` was made
     /// with (`Dx12BackendOptions::shader_compiler`): with FXC the device has none of the first

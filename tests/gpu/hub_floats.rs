@@ -109,7 +109,8 @@ fn refused(tensors: &Tensors, settings: &Value, tensor: &str, words: &[&str]) {
     }
 }
 
-/// Opening must go well, and the weight must be of a scheme that is not supported, with these words.
+/// Opening must go well, and the weight must be of a scheme that is not supported, with these
+/// words.
 #[track_caller]
 fn unsupported(tensors: &Tensors, settings: &Value, weight: &str, words: &[&str]) {
     let model = checkpoint(tensors, settings).unwrap_or_else(|e| panic!("{e}"));

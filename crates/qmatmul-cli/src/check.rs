@@ -261,8 +261,8 @@ impl<'a> Checked<'a> {
         format!("multiplied with f32 activations, as {} ones do not suit", self.asked)
     }
 
-    /// Tensors that were multiplied, but not with the activations that were asked for. `check --full`
-    /// asks for several.
+    /// Tensors that were multiplied, but not with the activations that were asked for.
+    /// `check --full` asks for several.
     fn otherwise(&self) -> Vec<&str> {
         let products = |o: &&Outcome| !["dequantize", "get_rows"].contains(&o.operation);
         let products = self.outcomes.iter().filter(products);

@@ -11,8 +11,9 @@ use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Inspect {
-    /// A .gguf (any part of one in several files stands for all), a .safetensors, a *.safetensors.index.json, or a directory with a checkpoint; or an
-    /// importance matrix of llama-imatrix (.gguf, .dat)
+    /// A .gguf (any part of one in several files stands for all), a .safetensors, a
+    /// *.safetensors.index.json, or a directory with a checkpoint; or an importance matrix of
+    /// llama-imatrix (.gguf, .dat)
     file: PathBuf,
     /// Only tensors whose name matches, as in 'blk.0.*'
     #[arg(long, value_name = "GLOB", value_parser = glob)]

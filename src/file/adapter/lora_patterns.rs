@@ -13,8 +13,8 @@ pub(crate) struct Patterns<T> {
     values: Vec<T>,
 }
 
-/// Bytes of all names times bytes of the compiled patterns, at most: what looking all of them up may
-/// take.
+/// Bytes of all names times bytes of the compiled patterns, at most: what looking all of them up
+/// may take.
 const MOST_WORK: usize = 1 << 38;
 /// Bytes of compiled patterns, however few the names are.
 const MOST_COMPILED: usize = 8 << 20;

@@ -1,9 +1,9 @@
 //! The tensors of PEFT's `adapter_model.safetensors`.
 //!
 //! For each module the file holds `base_model.model.<module>.lora_A.weight` `[r, k]` and
-//! `….lora_B.weight` `[m, r]`, or the same with the adapter's name before `.weight`. Beside them lie
-//! weights as a whole: those of `modules_to_save`, and `….base_layer.weight`, the copies that PEFT
-//! makes of embeddings and output heads which are adapted.
+//! `….lora_B.weight` `[m, r]`, or the same with the adapter's name before `.weight`. Beside them
+//! lie weights as a whole: those of `modules_to_save`, and `….base_layer.weight`, the copies that
+//! PEFT makes of embeddings and output heads which are adapted.
 
 use super::lora_config::LoraConfig;
 use super::lora_module::{Contents, EMBEDDING, LeftOut, Module, SAVED_WHOLE, Side, each_once};

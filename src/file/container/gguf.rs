@@ -7,9 +7,9 @@
 //!
 //! ```text
 //! "GGUF"  u32 version  u64 tensors  u64 keys
-//! keys ×     string key, u32 type, value        string = u64 length, bytes; array = u32 type, u64 count, values
-//! tensors ×  string name, u32 n, u64 dims[n], u32 type, u64 offset          dims innermost first, offset in the data
-//! padding to general.alignment, then the data
+//! keys ×     string key, u32 type, value        string = u64 length, bytes; array = u32 type, u64
+//! count, values tensors ×  string name, u32 n, u64 dims[n], u32 type, u64 offset          dims
+//! innermost first, offset in the data padding to general.alignment, then the data
 //! ```
 
 pub use crate::file::container::gguf_value::{Array, Metadata, Value, ValueType};

@@ -48,8 +48,8 @@ impl NewTensor {
     }
 }
 
-/// Writes the file `to`: `fill` puts the bytes of all tensors, in their order. The file appears only when
-/// it is whole.
+/// Writes the file `to`: `fill` puts the bytes of all tensors, in their order. The file appears
+/// only when it is whole.
 ///
 /// # Errors
 /// [`Error::Argument`] if a name occurs twice, [`Error::UnsupportedFormat`] for a type that

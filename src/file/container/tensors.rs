@@ -55,8 +55,8 @@ impl TensorInfo {
         self.rows() * self.cols()
     }
 
-    /// True if its bytes are a weight by themselves, as any file may hold it: it is no module, or one
-    /// that [`Module::is_stored_alone`].
+    /// True if its bytes are a weight by themselves, as any file may hold it: it is no module, or
+    /// one that [`Module::is_stored_alone`].
     pub fn is_stored_alone(&self) -> bool {
         self.module.as_ref().is_none_or(|module| module.is_stored_alone())
     }
@@ -278,8 +278,8 @@ impl Module {
         }
     }
 
-    /// True if its first part is a weight by itself, as any file may hold it, and the rest says how to
-    /// read it: transposed, or times a scale.
+    /// True if its first part is a weight by itself, as any file may hold it, and the rest says how
+    /// to read it: transposed, or times a scale.
     pub fn is_stored_alone(&self) -> bool {
         self.scheme.is_stored_alone()
     }

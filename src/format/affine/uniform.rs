@@ -3,9 +3,9 @@
 //!
 //! INT8, INT4, INT3 and INT2 are symmetric ("absmax"), UINT8 to UINT2 have zeros ("affine"). The
 //! row-wise INT8 is that of LLM.int8; those of GPTQ, AWQ, compressed-tensors and HQQ have groups of
-//! columns, and GPTQ may have put the columns of a group anywhere in a row. MLX adds an offset after
-//! the scale where others subtract a zero before it, HQQ may let groups run down the rows, and
-//! ModelOpt multiplies columns by a scale of their own.
+//! columns, and GPTQ may have put the columns of a group anywhere in a row. MLX adds an offset
+//! after the scale where others subtract a zero before it, HQQ may let groups run down the rows,
+//! and ModelOpt multiplies columns by a scale of their own.
 
 use crate::error::Result;
 use crate::format::bits::largest;

@@ -15,10 +15,10 @@
 //! writes the numbers that the integers stand for, the outliers among them, and one product does.
 //!
 //! How many features there are only the device knows; whatever depends on it stops by itself. Rules
-//! and rounding are those of
-//! bitsandbytes: `x` is rounded to f16 first; a feature is an outlier where `|x| >= threshold`; the
-//! scale of a column is 127 times the reciprocal of the largest magnitude below the threshold, in
-//! outlier features too; products are of dequantized INT8 weights in both parts.
+//! and rounding are those of bitsandbytes: `x` is rounded to f16 first; a feature is an outlier
+//! where `|x| >= threshold`; the scale of a column is 127 times the reciprocal of the largest
+//! magnitude below the threshold, in outlier features too; products are of dequantized INT8 weights
+//! in both parts.
 
 use super::tiles::{self, Tiles, columns_at_once};
 use super::{
