@@ -15,6 +15,8 @@ mod file_gguf_split;
 mod file_imatrix;
 mod file_int8;
 mod file_lora;
+mod file_multiplied;
+mod file_overview;
 mod file_quantize;
 mod file_safetensors;
 mod hub;
