@@ -16,6 +16,7 @@ mod file_imatrix;
 mod file_int8;
 mod file_lora;
 mod file_multiplied;
+mod file_npy;
 mod file_overview;
 mod file_quantize;
 mod file_safetensors;
