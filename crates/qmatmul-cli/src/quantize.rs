@@ -175,7 +175,7 @@ fn writable(format: &Format) -> bool {
 fn print(common: &Common, report: &Report) -> Result<()> {
     let mut table = Table::new(&["tensor", "from", "to", "why not"]);
     for t in &report.tensors {
-        let why = t.why_not.clone().unwrap_or_default();
+        let why = t.left_because.clone().unwrap_or_default();
         table.push(vec![t.name.clone().into(), t.from.name().into(), t.to.name().into(), why.into()]);
     }
     table.print(common.style)?;
