@@ -309,15 +309,20 @@ pub struct SquaredError {
 impl SquaredError {
     /// Of a row.
     fn of(decoded: &[f32], weights: &[f32]) -> Self {
-        // Several sums side by side are one vector.
         let (mut error, mut power) = ([0f64; LANES], [0f64; LANES]);
-        for (got, want) in decoded.chunks(LANES).zip(weights.chunks(LANES)) {
-            for (lane, (got, want)) in got.iter().zip(want).enumerate() {
-                let (got, want) = (f64::from(*got), f64::from(*want));
+        // Sums side by side over chunks of a known size are vectors.
+        let mut add = |got: &[f32; LANES], want: &[f32; LANES]| {
+            for lane in 0..LANES {
+                let (got, want) = (f64::from(got[lane]), f64::from(want[lane]));
                 error[lane] += (got - want) * (got - want);
                 power[lane] += want * want;
             }
-        }
+        };
+        let ((decoded, last_decoded), (weights, last_weights)) = (decoded.as_chunks(), weights.as_chunks());
+        decoded.iter().zip(weights).for_each(|(got, want)| add(got, want));
+        // Zeros add nothing.
+        let padded = |last: &[f32]| std::array::from_fn(|lane| last.get(lane).copied().unwrap_or(0.0));
+        add(&padded(last_decoded), &padded(last_weights));
         Self { error: error.iter().sum(), power: power.iter().sum() }
     }
 
