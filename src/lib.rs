@@ -143,7 +143,15 @@ pub use linear::{Linear, Lora, OutlierColumns};
 pub use tensor::PackedTensor;
 pub use wgpu;
 
-/// The README's examples, as tests.
+/// The examples of the pages, as tests.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/adapters.md")]
+    struct Adapters;
+    #[doc = include_str!("../docs/engines.md")]
+    struct Engines;
+    #[doc = include_str!("../docs/llm-int8.md")]
+    struct LlmInt8;
+}
