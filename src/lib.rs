@@ -66,8 +66,7 @@
 //! # Choosing options
 //!
 //! The defaults are exact: activations and sums in f32. [`MatmulOptions`] trade that for speed, one
-//! product at a time; [`Options`](gpu::Options) choose the GPU adapter, cap its memory and switch
-//! capabilities off:
+//! product at a time. [`Options`] choose the GPU adapter, cap its memory and switch capabilities off:
 //!
 //! ```
 //! use qmatmul::{Activations, MatmulOptions, Options};
@@ -87,7 +86,7 @@
 //! - `gl`: wgpu's OpenGL backend, used only with `WGPU_BACKEND=gl`.
 //!
 //! ```
-//! # #[cfg(feature = "translate")]
+//! #[cfg(feature = "translate")]
 //! assert!(qmatmul::translate::Target::by_name("spirv").is_some());
 //! ```
 //!
@@ -109,7 +108,7 @@
 //! # Errors
 //!
 //! Every function that can fail returns [`Error`]: the thing by name, what was expected, what was
-//! found. No input panics: neither files nor arguments. What a lost, full or hung device means for a
+//! found. Nothing that a file holds can make it panic. What a lost, full or hung device means for a
 //! host is in `docs/failures.md`.
 //!
 //! ```

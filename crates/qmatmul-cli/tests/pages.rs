@@ -51,7 +51,7 @@ impl Line {
     fn at_least_cost(&self) -> Vec<String> {
         let mut args = self.args.clone();
         let verb = args[0].clone();
-        if verb == "check" && !args.get(1).is_some_and(|arg| !arg.starts_with('-')) {
+        if verb == "check" && args.get(1).is_none_or(|arg| arg.starts_with('-')) {
             args.splice(1..1, ["model.gguf", "--tensors", "blk.0.attn_*"].map(str::to_owned));
         }
         if !MEASURING.contains(&&*verb) {
