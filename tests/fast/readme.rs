@@ -158,6 +158,48 @@ fn no_page_speaks_of_aims_that_its_reader_was_never_told() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+/// All sources of the library, one after the other.
+fn sources(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).expect("a folder of the repository");
+    let paths = entries.map(|entry| entry.expect("readable").path());
+    let text = |path: PathBuf| match path.is_dir() {
+        true => sources(&path),
+        false if path.extension().is_some_and(|e| e == "rs") => read(&path),
+        false => String::new(),
+    };
+    paths.map(text).collect()
+}
+
+/// The doc comment of a public type.
+fn comment<'a>(sources: &'a str, name: &str) -> Option<String> {
+    let begins = |line: &str| {
+        ["struct", "enum", "type"].iter().any(|kind| {
+            let rest = line.strip_prefix(&format!("pub {kind} {name}"));
+            rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+        })
+    };
+    let lines: Vec<&'a str> = sources.lines().collect();
+    let at = lines.iter().position(|line| begins(line))?;
+    let above = lines[..at].iter().rev().take_while(|line| line.starts_with("///") || line.starts_with('#'));
+    Some(above.copied().collect::<Vec<_>>().join("\n"))
+}
+
+#[test]
+fn every_item_of_the_front_door_has_an_example() {
+    let sources = sources(&root().join("src"));
+    let door = read(&root().join("src/lib.rs"));
+    let paths = door.lines().filter_map(|line| line.strip_prefix("pub use ")?.strip_suffix(';'));
+    let names = paths.filter_map(|path| path.rsplit_once("::")).flat_map(|(_, names)| {
+        names.trim_matches(['{', '}']).split(", ").map(str::to_owned).collect::<Vec<_>>()
+    });
+    let names: Vec<_> = names.chain(["Model".into(), "OpenOptions".into()]).collect();
+    let without: Vec<_> = names
+        .iter()
+        .filter(|name| !comment(&sources, name).unwrap_or_default().contains("/// ```"))
+        .collect();
+    assert!(names.len() > 14 && without.is_empty(), "{} items, without an example: {without:?}", names.len());
+}
+
 #[test]
 fn links_and_code_are_told_apart() {
     let page = "[a](b.md#c) [d](https://e) ```\n[f](g)\n``` [h](#i) ![j](k.svg)";
