@@ -1,6 +1,6 @@
 //! A model as one list of weights, from whatever files it lies in: the one thing users open.
 
-use super::container::folder::Folder;
+use super::container::folder::{Beside, Folder};
 use super::container::gguf::Gguf;
 use super::container::gguf_split::{self, Whole};
 use super::container::safetensors::{Header, TextMap};
@@ -74,6 +74,8 @@ pub struct Model {
     /// The file of the settings, where that is another.
     settings: Option<PathBuf>,
     int8_threshold: Option<f32>,
+    /// The folder of a checkpoint.
+    beside: Beside,
 }
 
 impl Model {
@@ -183,6 +185,7 @@ impl Model {
             config: None,
             settings: None,
             int8_threshold: None,
+            beside: Beside::Memory(vec![]),
         })
     }
 
@@ -226,6 +229,7 @@ impl Model {
             config,
             settings: beside,
             int8_threshold: settings.int8_threshold(),
+            beside: Beside::of(folder),
         })
     }
 
@@ -269,6 +273,11 @@ impl Model {
     /// The `config.json` beside a safetensors file or index, if there is one.
     pub fn config(&self) -> Option<&serde_json::Value> {
         self.config.as_ref().map(super::scheme::config::Config::value)
+    }
+
+    /// What lies beside the tensors of a checkpoint.
+    pub(super) fn beside(&self) -> &Beside {
+        &self.beside
     }
 
     /// The `llm_int8_threshold` of a checkpoint's settings: features of this magnitude or more stay

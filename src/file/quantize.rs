@@ -5,6 +5,7 @@ use crate::file::container::gguf::Value;
 use crate::file::container::gguf_write::{self, Destination, Entries, NewTensor};
 use crate::file::container::output::Sink;
 use crate::file::names::shown;
+use crate::file::overview::FILE_TYPES;
 use crate::file::scheme::conv1d;
 use crate::file::selection::{self, Fate, OutputMatrix};
 use crate::file::transformers::model_type;
@@ -283,7 +284,7 @@ impl Job<'_> {
     }
 
     fn warnings(&self, plan: &[TensorReport], output: Option<&OutputMatrix>) -> Vec<String> {
-        let tied = output.filter(|output| output.tied && !self.is_encoder());
+        let tied = output.filter(|output| output.tied && !selection::is_encoder(self.model));
         let tied = tied.and_then(|output| plan.iter().find(|t| t.name == output.name));
         let mut warnings = vec![];
         if let Some(t) = tied.filter(|t| t.to != t.from) {
@@ -299,16 +300,6 @@ impl Job<'_> {
             warnings.push("only qmatmul reads the file: it has no architecture and no tokenizer".into());
         }
         warnings
-    }
-
-    /// True for a model of text that gives no logits, so that its embedding is nothing else.
-    fn is_encoder(&self) -> bool {
-        match self.model.gguf().get("general.architecture") {
-            Some(Value::String(name)) => {
-                name == b"t5encoder" || name.windows(4).any(|part| part == b"bert" || part == b"BERT")
-            }
-            _ => false,
-        }
     }
 }
 
@@ -390,34 +381,12 @@ fn checkpoint_entries(model: &Model) -> Entries {
     entries
 }
 
-/// llama.cpp's number for a file mostly of one type.
+/// llama.cpp's number for a file mostly of one type: that of its name, or of the mix that is named
+/// after it.
 fn file_type(dtype: DType) -> Option<u32> {
-    const NUMBERS: &[(&str, u32)] = &[
-        ("F32", 0),
-        ("F16", 1),
-        ("Q4_0", 2),
-        ("Q4_1", 3),
-        ("Q8_0", 7),
-        ("Q5_0", 8),
-        ("Q5_1", 9),
-        ("Q2_K", 10),
-        ("Q3_K", 12),
-        ("Q4_K", 15),
-        ("Q5_K", 17),
-        ("Q6_K", 18),
-        ("IQ2_XXS", 19),
-        ("IQ2_XS", 20),
-        ("IQ3_XXS", 23),
-        ("IQ1_S", 24),
-        ("IQ4_NL", 25),
-        ("IQ3_S", 26),
-        ("IQ2_S", 28),
-        ("IQ4_XS", 30),
-        ("IQ1_M", 31),
-        ("BF16", 32),
-        ("TQ1_0", 36),
-        ("TQ2_0", 37),
-        ("MXFP4", 38),
-    ];
-    NUMBERS.iter().find(|(name, _)| *name == dtype.name()).map(|(_, number)| *number)
+    let number = |mix: &str| {
+        let name = format!("{}{mix}", dtype.name());
+        FILE_TYPES.iter().find(|(_, known)| *known == name).map(|(number, _)| *number)
+    };
+    ["", "_M", "_MOE"].into_iter().find_map(number)
 }

@@ -90,6 +90,12 @@ pub fn write_tensors(path: &Path, tensors: &[Raw]) {
     safetensors::serialize_to_file(views, None, path).expect("a new file");
 }
 
+/// A file of NumPy's, version 1, of this dictionary.
+pub fn npy(header: &[u8], data: &[u8]) -> Vec<u8> {
+    let length = (header.len() as u16).to_le_bytes();
+    [b"\x93NUMPY\x01\x00", &length[..], header, data].concat()
+}
+
 /// The least that a configuration of PEFT holds.
 pub fn lora_config(rank: usize, alpha: f64) -> serde_json::Value {
     serde_json::json!({"peft_type": "LORA", "r": rank, "lora_alpha": alpha})

@@ -18,10 +18,10 @@ const BARE: QuantizeOptions = QuantizeOptions { bare: true, ..PLAIN };
 const AGAIN: QuantizeOptions = QuantizeOptions { allow_requantize: true, ..PLAIN };
 
 /// A tensor of a file that a test writes.
-struct Tensor<'a> {
-    name: &'a str,
-    shape: &'a [u64],
-    from: &'a str,
+pub struct Tensor<'a> {
+    pub name: &'a str,
+    pub shape: &'a [u64],
+    pub from: &'a str,
 }
 
 fn dtype(name: &str) -> DType {
@@ -29,7 +29,7 @@ fn dtype(name: &str) -> DType {
 }
 
 /// A GGUF file of zeros.
-fn write_gguf(path: &Path, architecture: &str, tensors: &[Tensor]) -> Model {
+pub fn write_gguf(path: &Path, architecture: &str, tensors: &[Tensor]) -> Model {
     let mut entries = Entries::new();
     entries.set_str("general.architecture", architecture);
     entries.set("general.file_type", Value::U32(77));

@@ -48,6 +48,7 @@ const READERS: &[Reader] = &[
     Reader { name: "conventions", input: convention, open: open_model, short: 60_000 },
     Reader { name: "adapter", input: adapter, open: open_adapter, short: 20_000 },
     Reader { name: "activations", input: activations, open: open_activations, short: 10_000 },
+    Reader { name: "npy", input: npy, open: open_npy, short: 20_000 },
     Reader { name: "imatrix", input: imatrix, open: open_imatrix, short: 20_000 },
 ];
 
@@ -58,6 +59,7 @@ const CONFIG: &str = "config.json";
 const INDEX: &str = "model.safetensors.index.json";
 const ADAPTER: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
 const ACTIVATIONS: &str = "activations.safetensors";
+const NPY: &str = "activations.npy";
 const GGUF: &str = "model.gguf";
 const IMATRIX: &str = "imatrix";
 
@@ -99,6 +101,19 @@ fn imatrix(random: &mut Random) -> Files {
         some(random, |random| mutate::bytes(random, &mut bytes));
     }
     vec![(IMATRIX, bytes)]
+}
+
+/// An array of NumPy's, whose header is mostly as long as it says.
+fn npy(random: &mut Random) -> Files {
+    let (mut header, data) = seeds::npy();
+    if below(random, 4) > 0 {
+        some(random, |random| mutate::text(random, &mut header));
+    }
+    let mut bytes = common::npy(&header, &data);
+    if below(random, 4) == 0 {
+        some(random, |random| mutate::bytes(random, &mut bytes));
+    }
+    vec![(NPY, bytes)]
 }
 
 /// The bytes and tokens of a header, mostly with the length that it then has.
@@ -211,6 +226,12 @@ fn open_activations(files: &Files) -> Result<()> {
     captured
 }
 
+fn open_npy(files: &Files) -> Result<()> {
+    let batch = activations_from_bytes("fuzz", files[0].1.clone())?;
+    assert_eq!(batch.data.len(), batch.n * batch.k);
+    Ok(())
+}
+
 fn open_imatrix(files: &Files) -> Result<()> {
     let imatrix = Imatrix::from_bytes("fuzz", files[0].1.clone())?;
     for entry in imatrix.entries() {
@@ -228,6 +249,10 @@ fn look_at(model: &Model) -> Result<()> {
         std::hint::black_box(value.to_string());
     }
     model.header().iter().for_each(|(key, _)| assert!(model.header().get(key).is_some()));
+    let multiplied = model.multiplied().tensors().count();
+    let products = model.products();
+    assert!(products.len() <= multiplied && products.iter().all(|p| p.experts_used <= p.experts));
+    std::hint::black_box(model.overview().rows());
     let mut outcome = Ok(());
     for info in model.tensors() {
         match look_at_tensor(model, info) {

@@ -62,6 +62,11 @@ pub fn activations() -> Vec<Checkpoint> {
     ]
 }
 
+/// The dictionary of an array of NumPy's, and its data.
+pub fn npy() -> (Vec<u8>, Vec<u8>) {
+    (b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }\n".to_vec(), floats(6))
+}
+
 /// An adapter of two modules.
 pub fn adapter() -> Checkpoint {
     let name = |module: &str, side: &str| format!("base_model.model.{module}.lora_{side}.weight");

@@ -1,60 +1,73 @@
 //! `qmatmul bench`: the result is checked first, then timed.
 
-use super::compare::{self, Earlier};
+use super::compare::{Earlier, Key};
 use super::list::List;
-use super::measured::{self, Measured};
-use super::output::Table;
-use super::{Common, Verdict, peak, pictures, progress};
+use super::measured::{self, Beside, Measured, whole_model};
+use super::options::{Common, Device, Kernels, Numbers, Output, Seed, formats as known_formats};
+use super::output::{Results, Verdict};
+use super::{Ending, interrupt, peak, pictures, progress};
 use qmatmul::check::{self, Comparison};
 use qmatmul::error::{Error, Result};
+use qmatmul::file::{Model, Product};
 use qmatmul::format::{self, FORMATS, Format};
 use qmatmul::gpu::{self, Peak, Runtime, Timing, Weights};
 use qmatmul::kernel::{self, Activations, Kernel, MatmulOptions, reference};
 use qmatmul::tensor::PackedTensor;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
 #[derive(clap::Args)]
 pub struct Bench {
+    /// A model, whose matrices are measured
+    #[arg(conflicts_with_all = ["types", "m", "k", "shapes"])]
+    file: Option<PathBuf>,
     /// Formats, comma separated, or `all`
-    #[arg(short, default_value = "q4_0")]
+    #[arg(short, value_name = "TYPES", default_value = "q4_0", value_parser = known_formats(), hide_possible_values = true)]
     types: String,
     /// Rows of the weight (outputs)
-    #[arg(short, default_value = "4096")]
+    #[arg(short, value_name = "LIST", default_value = "4096")]
     m: List,
     /// Columns of the weight (inputs)
-    #[arg(short, default_value = "4096")]
+    #[arg(short, value_name = "LIST", default_value = "4096")]
     k: List,
-    /// Rows and columns in pairs, as in 4096x14336,14336x4096, in place of every m with every k
+    /// Pairs of m and k, as in 4096x14336,14336x4096
     #[arg(long, value_name = "MxK", value_delimiter = ',', conflicts_with_all = ["m", "k"])]
     shapes: Vec<Shape>,
     /// Batch sizes
-    #[arg(short, default_value = "1")]
+    #[arg(short, value_name = "LIST", default_value = "1")]
     n: List,
-    /// Kernel instead of the one chosen for the device, with or without a variant: gemv:4x64
-    #[arg(long)]
+    /// Kernel in place of the device's, as in gemv:4x64
+    #[arg(long, value_name = "KERNEL")]
     kernel: Option<String>,
-    /// Share of features that are outliers with `--activations int8`
-    #[arg(long, value_name = "SHARE", default_value_t = 0.005)]
-    outliers: f64,
-    /// Seconds per row
-    #[arg(long, default_value_t = 1.0)]
+    /// Share of outliers with int8 [default: 0.005]
+    #[arg(long, value_name = "SHARE")]
+    outliers: Option<f64>,
+    /// Seconds for each row
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     seconds: f64,
-    /// Rotate over copies of the weight up to this many MiB, so that no cache holds them: by
-    /// default 2.5 times the processor's last-level cache on software adapters, 600 on GPUs and
-    /// where the cache is unknown
+    /// Copies in turn, so much [default: beyond caches]
     #[arg(long, value_name = "MIB")]
     footprint: Option<u64>,
-    /// An earlier run (of benches/record.sh, or -o jsonl, json or csv): adds its time and `ratio`,
-    /// how many times as fast each case is now
+    /// How many times as fast as in an earlier output
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
-    /// Draw each case under the device's measured ceilings (a roofline)
+    /// Draw the cases under the device's ceilings
     #[arg(long, value_name = "FILE.svg")]
     svg: Option<PathBuf>,
-    /// Draw time against m·k, with the line of proportional cost
+    /// Draw time against m·k
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
+    #[command(flatten)]
+    device: Device,
+    #[command(flatten)]
+    kernels: Kernels,
+    #[command(flatten)]
+    numbers: Numbers,
+    #[command(flatten)]
+    seed: Seed,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Rows and columns of a weight.
@@ -78,6 +91,8 @@ impl std::str::FromStr for Shape {
 const COMPUTE_BOUND: usize = 64;
 /// Rows of the weight that the check before the timing looks at.
 const CHECK_ROWS: usize = 256;
+/// Share of features that are outliers, as in the models that LLM.int8 is for.
+const OUTLIERS: f64 = 0.005;
 /// Seconds for the copy bandwidth, and for each figure of the ceilings of a roofline, at most.
 const PEAK_SECONDS: f64 = 0.3;
 
@@ -88,37 +103,144 @@ struct Ceilings {
     peak: Option<Peak>,
 }
 
+/// A weight to be measured, which is made when its turn comes.
+struct Weight {
+    name: String,
+    format: &'static Format,
+    shape: Shape,
+    /// How many such matrices a token of the model is multiplied by; none without a model.
+    count: Option<u64>,
+    /// The tensor of the model that stands for all of them.
+    tensor: Option<String>,
+}
+
+/// What all cases of a run have in common.
+struct Run<'a> {
+    common: &'a Common,
+    runtime: Option<&'a Runtime>,
+    model: Option<&'a Model>,
+    options: MatmulOptions,
+    earlier: Option<&'a Earlier>,
+    copy: Option<f64>,
+}
+
 impl Bench {
-    pub fn run(&self, common: &Common) -> Result<Verdict> {
+    pub fn run(&self) -> Result<Ending> {
+        let common = &self.common();
         peak::seconds(self.seconds)?;
-        let formats = formats(&self.types, common.activations)?;
-        let options = options(common, self.kernel.as_deref())?;
-        let shapes = self.shapes();
-        let most = self.n.0.iter().copied().max().unwrap_or(1);
-        for format in &formats {
-            shapes.iter().try_for_each(|Shape { m, k }| check_size(format, *m, *k, most))?;
+        if self.outliers.is_some() && !matches!(common.numbers.activations, Activations::Int8(_)) {
+            let message = "--outliers has no effect without `--activations int8`";
+            return Err(Error::Argument(message.into()));
         }
-        let earlier = self.compare.as_deref().map(Earlier::read).transpose()?;
-        if let Some(earlier) = earlier.as_ref().filter(|e| !e.origin.is_empty()) {
-            common.say(&format!("compared with: {}", earlier.origin));
-        }
-        if common.on_cpu() && self.svg.is_some() {
+        let on_cpu = common.on_cpu()?;
+        if on_cpu && self.svg.is_some() {
             return Err(Error::Argument("--svg needs a device, whose ceilings it draws".into()));
         }
-        let runtime = if common.on_cpu() { None } else { Some(common.runtime()?) };
-        let ceilings = runtime.as_ref().map_or(Ok(Ceilings::default()), |r| self.ceilings(r))?;
-        let cases = self.measure(common, runtime.as_ref(), &formats, &shapes, &options)?;
-        let printed = table(&cases, ceilings.copy, earlier.as_ref()).print(common.style);
-        let drawn = self.draw(&cases, runtime.as_ref(), &ceilings);
-        let passed = cases.iter().all(|case| case.comparison.passed);
-        Verdict::of(passed, [printed, drawn])
+        let model = self.file.as_ref().map(|file| common.open(file)).transpose()?;
+        let weights = match &model {
+            Some(model) => self.of_model(model)?,
+            None => self.random(common)?,
+        };
+        let options = options(common, model.as_ref(), self.kernel.as_deref())?;
+        let earlier = self.compare.as_deref().map(Earlier::read).transpose()?;
+        if let Some(earlier) = &earlier {
+            self.say_earlier(common, earlier, &weights, options.activations)?;
+        }
+        let runtime = if on_cpu { None } else { Some(common.runtime()?) };
+        let runtime = runtime.as_ref();
+        interrupt::stop_at_steps();
+        let ceilings = runtime.map_or(Ok(Ceilings::default()), |r| self.ceilings(r))?;
+        let run = Run {
+            common,
+            runtime,
+            model: model.as_ref(),
+            options,
+            earlier: earlier.as_ref(),
+            copy: ceilings.copy,
+        };
+        let mut results = Results::begin(&self.output, runtime.map(Runtime::adapter), measured::COLUMNS)?;
+        let measured = self.measure(&run, &weights, &mut results)?;
+        let verdict = run.verdict(&weights, &measured);
+        let rates = match &model {
+            Some(_) => run.rates(&weights, &measured, &self.n.0, &mut results),
+            None => Ok(()),
+        };
+        let cases: Vec<Measured> = measured.into_iter().map(|(_, case)| case).collect();
+        let drawn = self.draw(&cases, runtime, &ceilings);
+        let is_right = !verdict.is_wrong;
+        Ending::of(is_right, [rates.and_then(|()| results.end(&verdict)), drawn])
     }
 
-    fn shapes(&self) -> Vec<Shape> {
-        match self.shapes.is_empty() {
+    fn common(&self) -> Common {
+        Common {
+            device: self.device.clone(),
+            kernels: self.kernels.clone(),
+            numbers: self.numbers.clone(),
+            seed: self.seed.seed,
+            output: self.output.clone(),
+            ..Common::default()
+        }
+    }
+
+    /// Every format with every shape, of random numbers.
+    fn random(&self, common: &Common) -> Result<Vec<Weight>> {
+        let formats = formats(&self.types, common.numbers.activations)?;
+        let shapes = match self.shapes.is_empty() {
             true => self.m.0.iter().flat_map(|&m| self.k.0.iter().map(move |&k| Shape { m, k })).collect(),
             false => self.shapes.clone(),
+        };
+        let most = self.n.0.iter().copied().max().unwrap_or(1);
+        let weight = |(format, shape): (&'static Format, Shape)| {
+            check_size(format, shape.m, shape.k, most)?;
+            let name = format!("{} {} x {}", format.name, shape.m, shape.k);
+            Ok(Weight { name, format, shape, count: None, tensor: None })
+        };
+        formats.into_iter().flat_map(|format| shapes.iter().map(move |s| (format, *s))).map(weight).collect()
+    }
+
+    /// Every kind of matrix that a token of the model is multiplied by, once.
+    fn of_model(&self, model: &Model) -> Result<Vec<Weight>> {
+        let weight = |product: Product| {
+            let format = product.tensor.dtype.format()?;
+            let shape = Shape { m: usize::try_from(product.m).ok()?, k: usize::try_from(product.k).ok()? };
+            let name = format!("{} {} x {}", format.name, shape.m, shape.k);
+            let (count, tensor) = (product.per_token(), product.tensor.name.clone());
+            Some(Weight { name, format, shape, count: Some(count), tensor: Some(tensor) })
+        };
+        let weights: Vec<_> = model.products().into_iter().filter_map(weight).collect();
+        match weights.is_empty() {
+            true => {
+                let file = model.path().display();
+                Err(Error::Argument(format!("{file} holds no matrix in a supported format to multiply")))
+            }
+            false => Ok(weights),
         }
+    }
+
+    /// Says what is compared with what.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if no case of this run is one of the earlier.
+    fn say_earlier(
+        &self,
+        common: &Common,
+        earlier: &Earlier,
+        weights: &[Weight],
+        activations: Activations,
+    ) -> Result<()> {
+        let keys = weights.iter().flat_map(|w| self.n.0.iter().map(move |n| key(w, *n, activations)));
+        let (found, all) = keys
+            .fold((0, 0), |(found, all), key| (found + usize::from(earlier.was_us(&key).is_some()), all + 1));
+        if found == 0 {
+            let file = self.compare.as_deref().map(|file| file.display().to_string()).unwrap_or_default();
+            return Err(Error::Argument(format!(
+                "--compare {file}: none of its cases has format, activations, m, k and n of one of these {all}"
+            )));
+        }
+        let origin =
+            if earlier.origin.is_empty() { "a run that does not name its device" } else { &earlier.origin };
+        common.say(&format!("compared with: {origin}; {found} of {all} cases"));
+        Ok(())
     }
 
     fn ceilings(&self, runtime: &Runtime) -> Result<Ceilings> {
@@ -132,30 +254,30 @@ impl Bench {
         })
     }
 
+    /// The cases of all weights, each with the number of its weight, printed as they are known.
     fn measure(
         &self,
-        common: &Common,
-        runtime: Option<&Runtime>,
-        formats: &[&'static Format],
-        shapes: &[Shape],
-        options: &MatmulOptions,
-    ) -> Result<Vec<Measured>> {
-        let bar = progress::bar((formats.len() * shapes.len()) as u64, common.quiet);
-        let mut cases = vec![];
-        for format in formats {
-            for Shape { m, k } in shapes {
-                let name = format!("{} {m} x {k}", format.name);
-                bar.set_message(name.clone());
-                let packed = check::random_tensor(name, format, *m, *k, common.seed)?;
-                cases.append(&mut match runtime {
-                    Some(runtime) => self.shape(common, runtime, &packed, options)?,
-                    None => self.reference(common, &packed)?,
-                });
-                bar.inc(1);
+        run: &Run,
+        weights: &[Weight],
+        results: &mut Results,
+    ) -> Result<Vec<(usize, Measured)>> {
+        let bar = progress::bar(weights.len() as u64, run.common.output.quiet);
+        let mut all = vec![];
+        for (i, weight) in weights.iter().enumerate().take_while(|_| !interrupt::is_requested()) {
+            bar.set_message(weight.name.clone());
+            let packed = run.packed(weight)?;
+            let cases = match run.runtime {
+                Some(runtime) => self.shape(run.common, runtime, &packed, &run.options)?,
+                None => self.reference(run.common, &packed)?,
+            };
+            for case in cases {
+                results.row(case.cells(&run.beside(weight, &case)))?;
+                all.push((i, case));
             }
+            bar.inc(1);
         }
         bar.finish_and_clear();
-        Ok(cases)
+        Ok(all)
     }
 
     fn draw(&self, cases: &[Measured], runtime: Option<&Runtime>, ceilings: &Ceilings) -> Result<()> {
@@ -211,7 +333,8 @@ impl Bench {
         let mut x = check::activations(n * k, seed);
         if let Activations::Int8(_) = activations {
             x.iter_mut().for_each(|x| *x = x.clamp(-5.9, 5.9));
-            let count = (k as f64 * self.outliers.clamp(0.0, 1.0)).round() as usize;
+            let share = self.outliers.unwrap_or(OUTLIERS).clamp(0.0, 1.0);
+            let count = (k as f64 * share).round() as usize;
             (0..count).for_each(|i| x[i % n * k + i * k / count] = 8.0);
         }
         x
@@ -273,15 +396,101 @@ fn case(packed: &PackedTensor, n: usize, timing: Timing, comparison: Comparison)
     }
 }
 
-fn table(cases: &[Measured], copy: Option<f64>, earlier: Option<&Earlier>) -> Table {
-    let compared = if earlier.is_some() { compare::HEADERS } else { &[] };
-    let mut table = Table::new(&[measured::HEADERS, compared].concat());
-    for case in cases {
-        let mut cells = case.cells(copy);
-        cells.extend(earlier.iter().flat_map(|earlier| earlier.cells(case)));
-        table.push(cells);
+impl Run<'_> {
+    /// A tensor of the model, one expert of a stack; random numbers without a model.
+    fn packed(&self, weight: &Weight) -> Result<PackedTensor> {
+        let Shape { m, k } = weight.shape;
+        match (self.model, &weight.tensor) {
+            (Some(model), Some(tensor)) => model.rows(model.find(tensor)?, 0..m as u64),
+            _ => check::random_tensor(weight.name.clone(), weight.format, m, k, self.common.seed),
+        }
     }
-    table
+
+    fn beside(&self, weight: &Weight, case: &Measured) -> Beside {
+        let was_us = self.earlier.and_then(|e| e.was_us(&key(weight, case.n, case.activations)));
+        Beside { count: weight.count, copy_gb_per_s: self.copy, was_us }
+    }
+
+    /// For each batch size, how long all matrices of the model take.
+    fn rates(
+        &self,
+        weights: &[Weight],
+        measured: &[(usize, Measured)],
+        batches: &[usize],
+        results: &mut Results,
+    ) -> Result<()> {
+        if interrupt::is_requested() {
+            return Ok(());
+        }
+        self.common.say("tokens/s: of the matrices alone, without attention, norms and sampling");
+        results.section();
+        for (n, (seconds, bytes)) in sums(weights, measured, batches) {
+            results.row(whole_model(n, seconds, bytes, self.copy))?;
+        }
+        Ok(())
+    }
+
+    fn verdict(&self, weights: &[Weight], measured: &[(usize, Measured)]) -> Verdict {
+        let wrong = measured.iter().filter(|(_, case)| !case.comparison.passed).count();
+        let device = self.runtime.map_or("the CPU reference", |r| &r.adapter().name);
+        let ratios: Vec<f64> = measured
+            .iter()
+            .filter_map(|(i, case)| Some(self.beside(&weights[*i], case).was_us? / case.micros()))
+            .collect();
+        let batches: Vec<_> = measured.iter().map(|(_, case)| case.n).collect();
+        let sums = if self.model.is_some() { sums(weights, measured, &batches) } else { BTreeMap::new() };
+        let text = match (wrong, sums.first_key_value()) {
+            (1.., _) => format!("{wrong} of {} results", measured.len()),
+            (0, _) if !ratios.is_empty() => {
+                let mean = ratios.iter().map(|r| r.ln()).sum::<f64>() / ratios.len() as f64;
+                let [low, high] = [f64::min, f64::max].map(|pick| ratios.iter().copied().reduce(pick));
+                format!(
+                    "{:.2} times as fast ({:.2} to {:.2}) in {} cases",
+                    mean.exp(),
+                    low.unwrap_or(f64::NAN),
+                    high.unwrap_or(f64::NAN),
+                    ratios.len()
+                )
+            }
+            (0, Some((n, (seconds, _)))) => {
+                format!("{:.2} tokens/s by the matrices alone, n = {n}", *n as f64 / seconds)
+            }
+            (0, None) => format!("{} cases", measured.len()),
+        };
+        let checks = measured.iter().filter(|(_, case)| case.comparison.count > 0).count();
+        Verdict {
+            is_wrong: wrong > 0,
+            is_interrupted: interrupt::is_requested(),
+            checks: Some(checks),
+            ..Verdict::ok(format!("{text}: {device}"))
+        }
+    }
+}
+
+/// For each batch size the seconds and bytes of all matrices of a model, one after another.
+fn sums(
+    weights: &[Weight],
+    measured: &[(usize, Measured)],
+    batches: &[usize],
+) -> BTreeMap<usize, (f64, u64)> {
+    let of = |n: usize| {
+        let cases = measured.iter().filter(|(_, case)| case.n == n);
+        cases.fold((0.0, 0), |(seconds, bytes), (i, case)| {
+            let count = weights[*i].count.unwrap_or(1);
+            (seconds + count as f64 * case.timing.median(), bytes + count * case.packed)
+        })
+    };
+    batches.iter().map(|n| (*n, of(*n))).collect()
+}
+
+fn key(weight: &Weight, n: usize, activations: Activations) -> Key {
+    Key {
+        format: weight.format.name.into(),
+        activations: activations.name().into(),
+        m: weight.shape.m as u64,
+        k: weight.shape.k as u64,
+        n: n as u64,
+    }
 }
 
 /// The formats of a list, or all that activations of this kind can be multiplied by.
@@ -299,10 +508,11 @@ pub(super) fn formats(types: &str, activations: Activations) -> Result<Vec<&'sta
 }
 
 /// The activations of all verbs, and `kernel` or `kernel:variant`.
-fn options(common: &Common, kernel: Option<&str>) -> Result<MatmulOptions> {
-    let Some(kernel) = kernel else { return common.options(None) };
+fn options(common: &Common, model: Option<&Model>, kernel: Option<&str>) -> Result<MatmulOptions> {
+    let options = common.options(model)?;
+    let Some(kernel) = kernel else { return Ok(options) };
     let (name, variant) = kernel.split_once(':').map_or((kernel, None), |(k, v)| (k, Some(v.to_owned())));
-    Ok(MatmulOptions { kernel: Some(by_name(name)?), variant, ..common.options(None)? })
+    Ok(MatmulOptions { kernel: Some(by_name(name)?), variant, ..options })
 }
 
 fn by_name(name: &str) -> Result<&'static Kernel> {

@@ -4,10 +4,11 @@
 //! random weights takes: they get a device for each core. Only the first one decides anything: what
 //! another is lost with is left to it.
 
-use super::check;
+use super::checked;
+use super::options::Common;
 use super::output::plain;
 use super::subjects::Subject;
-use super::{Common, progress};
+use super::{interrupt, progress};
 use indicatif::ProgressBar;
 use qmatmul::check::Outcome;
 use qmatmul::error::{Error, Result};
@@ -31,9 +32,17 @@ fn is_gone(error: &Error) -> bool {
     matches!(error, Error::DeviceLost(_) | Error::TimedOut { .. })
 }
 
-/// Goes on after what could not be checked, until the device is gone: what is not reached then is
-/// nothing.
-pub fn check_all(common: &Common, runtime: &Runtime, subjects: &[Subject]) -> Vec<Option<Done>> {
+/// What is called with the outcomes of a subject as soon as they are known.
+pub type Known<'a> = dyn FnMut(&[Outcome]) + Send + 'a;
+
+/// Goes on after what could not be checked, until the device is gone or the user has enough: what is
+/// not reached then is nothing.
+pub fn check_all(
+    common: &Common,
+    runtime: &Runtime,
+    subjects: &[Subject],
+    known: &mut Known,
+) -> Vec<Option<Done>> {
     let groups = groups(subjects);
     // Files have few formats and large tensors: more devices would compile the same again, and hold
     // more.
@@ -42,15 +51,15 @@ pub fn check_all(common: &Common, runtime: &Runtime, subjects: &[Subject]) -> Ve
         true => (MOST_GROUPS, others(common, groups.len())),
         false => (usize::MAX, vec![]),
     };
-    check_on(common, (runtime, &others), most_groups, subjects, groups)
+    check_on(common, (runtime, &others), most_groups, (subjects, groups), known)
 }
 
 fn check_on(
     common: &Common,
     (first, others): (&Runtime, &[Runtime]),
     most_groups: usize,
-    subjects: &[Subject],
-    groups: Vec<Range<usize>>,
+    (subjects, groups): (&[Subject], Vec<Range<usize>>),
+    known: &mut Known,
 ) -> Vec<Option<Done>> {
     let work = Work {
         common,
@@ -58,7 +67,8 @@ fn check_on(
         groups: Mutex::new(groups.into_iter()),
         most_groups,
         is_over: AtomicBool::new(false),
-        bar: progress::bar(subjects.len() as u64, common.quiet),
+        bar: progress::bar(subjects.len() as u64, common.output.quiet),
+        told: Mutex::new(Told { wrong: 0, known }),
     };
     let done = thread::scope(|scope| {
         let threads: Vec<_> = others.iter().map(|other| scope.spawn(|| work.help(other))).collect();
@@ -102,9 +112,29 @@ struct Work<'a> {
     most_groups: usize,
     is_over: AtomicBool,
     bar: ProgressBar,
+    told: Mutex<Told<'a>>,
+}
+
+/// What the user was told so far.
+struct Told<'a> {
+    wrong: usize,
+    known: &'a mut Known<'a>,
 }
 
 impl Work<'_> {
+    /// True if the device is gone, or the user wants no more.
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed) || interrupt::is_requested()
+    }
+
+    /// Tells what is known of a subject.
+    fn tell(&self, outcomes: &[Outcome]) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        (told.known)(outcomes);
+        told.wrong += outcomes.iter().filter(|o| !o.comparison.passed).count();
+        progress::failures(&self.bar, told.wrong);
+    }
+
     /// Hands out groups until `check` returns false, with the device to check them on: this one,
     /// and new ones after it.
     fn share(&self, first: &Runtime, mut check: impl FnMut(&Runtime, Range<usize>) -> bool) {
@@ -128,7 +158,7 @@ impl Work<'_> {
         let mut done = vec![];
         self.share(runtime, |runtime, group| {
             done.extend(self.each(runtime, group));
-            !self.is_over.load(Ordering::Relaxed)
+            !self.is_over()
         });
         done
     }
@@ -136,11 +166,12 @@ impl Work<'_> {
     /// These, until all is over.
     fn each(&self, runtime: &Runtime, which: impl IntoIterator<Item = usize>) -> Vec<(usize, Done)> {
         let mut done = vec![];
-        for i in which.into_iter().take_while(|_| !self.is_over.load(Ordering::Relaxed)) {
+        for i in which.into_iter().take_while(|_| !self.is_over()) {
             let one = self.one(runtime, i);
             if one.1.as_ref().is_err_and(is_gone) {
                 self.is_over.store(true, Ordering::Relaxed);
             }
+            self.tell(&one.0);
             done.push((i, one));
         }
         done
@@ -151,12 +182,13 @@ impl Work<'_> {
         let mut done = vec![];
         self.share(runtime, |runtime, mut group| {
             group.all(|i| {
-                if self.is_over.load(Ordering::Relaxed) {
+                if self.is_over() {
                     return false;
                 }
                 let one = self.one(runtime, i);
-                let (is_gone, is_wrong) = (one.1.as_ref().is_err_and(is_gone), !check::right(&one.0));
+                let (is_gone, is_wrong) = (one.1.as_ref().is_err_and(is_gone), !checked::right(&one.0));
                 if !is_gone || is_wrong {
+                    self.tell(&one.0);
                     done.push((i, one));
                 }
                 !is_gone
@@ -176,16 +208,15 @@ impl Work<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Cli;
+    use crate::options::Output;
     use crate::subjects::Random;
-    use clap::Parser;
     use qmatmul::gpu::Point;
     use qmatmul::kernel::Activations;
 
     /// Checks four formats, each a group of nine submissions, on so many devices, of which one is
     /// lost at a submission; how each subject ended.
     fn ends(count: usize, (lost, at): (usize, usize), most_groups: usize) -> Vec<Option<bool>> {
-        let common = Cli::try_parse_from(["qmatmul", "-q", "check"]).expect("a command line").common;
+        let common = Common { output: Output { quiet: true, ..Output::default() }, ..Common::default() };
         let open = |_| Runtime::with_options(&common.gpu_options()).expect("an adapter");
         let devices: Vec<_> = (0..count).map(open).collect();
         let (device, submitted) = (devices[lost].device().clone(), std::sync::atomic::AtomicUsize::new(0));
@@ -196,8 +227,11 @@ mod tests {
         }));
         let random = Random::quick(&[1], Activations::F32).into_iter().take(12);
         let subjects: Vec<_> = random.map(Subject::Random).collect();
-        let done = check_on(&common, (&devices[0], &devices[1..]), most_groups, &subjects, groups(&subjects));
-        let end = |(outcomes, ended): Done| ended.is_ok() && outcomes.len() == 3 && check::right(&outcomes);
+        let (mut told, all) = (0, (&subjects[..], groups(&subjects)));
+        let mut known = |outcomes: &[Outcome]| told += outcomes.len();
+        let done = check_on(&common, (&devices[0], &devices[1..]), most_groups, all, &mut known);
+        assert_eq!(told, done.iter().flatten().map(|(outcomes, _)| outcomes.len()).sum::<usize>());
+        let end = |(outcomes, ended): Done| ended.is_ok() && outcomes.len() == 3 && checked::right(&outcomes);
         done.into_iter().map(|done| done.map(end)).collect()
     }
 

@@ -1,8 +1,6 @@
-//! An earlier run of `bench`, read back: as `benches/record.sh` writes it, or any output of
-//! `-o jsonl`, `json` or `csv`.
+//! An earlier run of `bench`, read back: any output of `-f jsonl`, `json` or `csv`, also of the
+//! versions before these had a schema, whose records `benches/record` holds.
 
-use super::measured::Measured;
-use super::output::Cell;
 use qmatmul::error::{Error, Result};
 use qmatmul::file::read_text;
 use serde_json::{Map, Value};
@@ -10,9 +8,17 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 
-type Key = (String, String, u64, u64, u64);
+/// What makes a case the same in both runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    pub format: String,
+    pub activations: String,
+    pub m: u64,
+    pub k: u64,
+    pub n: u64,
+}
 
-/// Times of an earlier run, in microseconds, by type, activations, m, k and n.
+/// Times of an earlier run, in microseconds.
 pub struct Earlier {
     micros: HashMap<Key, f64>,
     /// What the file says of its adapter and commit; empty if it says nothing.
@@ -21,8 +27,6 @@ pub struct Earlier {
 
 /// The longest file; a record of a whole evening has a tenth of a megabyte.
 const LONGEST: u64 = 64 << 20;
-
-pub const HEADERS: &[&str] = &["was µs", "ratio"];
 
 impl Earlier {
     pub fn read(path: &Path) -> Result<Self> {
@@ -46,29 +50,40 @@ impl Earlier {
             self.origin = origin(adapter, fields.get("commit"));
             return Ok(());
         }
+        if let Some(device) = fields.get("device").filter(|_| fields.contains_key("schema")) {
+            self.origin = origin(device, fields.get("qmatmul").and_then(|q| q.get("commit")));
+            return Ok(());
+        }
+        // The end of JSON lines, and the sum over all matrices of a model.
+        if fields.contains_key("verdict") || fields.get("op").is_some_and(|op| op == "all_matmuls") {
+            return Ok(());
+        }
+        let either = |name, old| if fields.contains_key(name) { name } else { old };
+        let (format, median) = (either("format", "type"), either("median_us", "µs"));
         let problem = |name: &str, what: &str| (place, format!("`{name}` is not {what}"));
         let whole = |name: &str| {
             fields.get(name).and_then(Value::as_u64).ok_or_else(|| problem(name, "a whole number"))
         };
-        let format = fields.get("type").and_then(Value::as_str).ok_or_else(|| problem("type", "a text"))?;
+        let format = fields.get(format).and_then(Value::as_str).ok_or_else(|| problem(format, "a text"))?;
         // Older runs knew no others.
         let activations = fields.get("activations").and_then(Value::as_str).unwrap_or("f32");
-        let key = (format.to_owned(), activations.to_owned(), whole("m")?, whole("k")?, whole("n")?);
-        let micros = fields.get("µs").and_then(Value::as_f64).filter(|t| t.is_finite() && *t > 0.0);
-        let micros = micros.ok_or_else(|| problem("µs", "a positive number"))?;
+        let key = Key {
+            format: format.to_owned(),
+            activations: activations.to_owned(),
+            m: whole("m")?,
+            k: whole("k")?,
+            n: whole("n")?,
+        };
+        let micros = fields.get(median).and_then(Value::as_f64).filter(|t| t.is_finite() && *t > 0.0);
+        let micros = micros.ok_or_else(|| problem(median, "a positive number"))?;
         let known = self.micros.entry(key).or_insert(micros);
         *known = known.min(micros);
         Ok(())
     }
 
-    /// Cells under [`HEADERS`]: the earlier time, and how many times as fast the case is now.
-    pub fn cells(&self, now: &Measured) -> Vec<Cell> {
-        let activations = now.activations.name().to_owned();
-        let key = (now.format.to_owned(), activations, now.m as u64, now.k as u64, now.n as u64);
-        match self.micros.get(&key) {
-            Some(was) => vec![Cell::Float(*was, 1), Cell::Float(was / now.micros(), 2)],
-            None => vec![Cell::Empty, Cell::Empty],
-        }
+    /// The earlier time of a case in microseconds.
+    pub fn was_us(&self, key: &Key) -> Option<f64> {
+        self.micros.get(key).copied()
     }
 }
 
@@ -90,7 +105,7 @@ fn malformed(file: &str, text: &str, place: Place, problem: String) -> Error {
             let before: usize = text.split_inclusive('\n').take(line - 1).map(str::len).sum();
             (format!("line {line}"), before)
         }
-        Place::Element(number) => (format!("row {number} of the array on line 1"), 0),
+        Place::Element(number) => (format!("row {number} of the results"), 0),
     };
     Error::Malformed { file: file.into(), what, offset: offset as u64, problem }
 }
@@ -98,9 +113,23 @@ fn malformed(file: &str, text: &str, place: Place, problem: String) -> Error {
 fn rows(file: &str, text: &str) -> Result<Vec<Row>> {
     match text.trim_start().chars().next() {
         Some('[') => array(file, text),
-        Some('{') => lines(file, text),
+        Some('{') => object(text).map_or_else(|| lines(file, text), Ok),
         _ => csv(file, text),
     }
+}
+
+/// The one object of `-f json`: its head, then its results; none if the text is something else.
+fn object(text: &str) -> Option<Vec<Row>> {
+    let mut head: Map<String, Value> = serde_json::from_str(text).ok()?;
+    let Some(Value::Array(results)) = head.remove("results") else { return None };
+    head.remove("verdict");
+    let fields = |value| match value {
+        Value::Object(fields) => Some(fields),
+        _ => None,
+    };
+    let results = results.into_iter().map(fields).collect::<Option<Vec<_>>>()?;
+    let rows = std::iter::once(head).chain(results).enumerate();
+    Some(rows.map(|(i, fields)| Row { place: Place::Element(i), fields }).collect())
 }
 
 fn array(file: &str, text: &str) -> Result<Vec<Row>> {
@@ -166,9 +195,6 @@ fn origin(adapter: &Value, commit: Option<&Value>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use qmatmul::check;
-    use qmatmul::gpu::Timing;
-    use qmatmul::kernel::Activations;
 
     fn read(text: &str) -> Result<Earlier> {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
@@ -176,24 +202,8 @@ mod tests {
         Earlier::read(file.path())
     }
 
-    fn now(format: &'static str, n: usize) -> Measured {
-        Measured {
-            format,
-            m: 64,
-            k: 256,
-            n,
-            activations: Activations::F32,
-            packed: 1,
-            kernel: "gemv".into(),
-            copies: 1,
-            timing: Timing { seconds: vec![20e-6], timestamps: true },
-            host_seconds: None,
-            comparison: check::Comparison::nothing(),
-        }
-    }
-
-    fn texts(earlier: &Earlier, now: &Measured) -> String {
-        format!("{:?}", earlier.cells(now))
+    fn was(earlier: &Earlier, format: &str, n: u64) -> Option<f64> {
+        earlier.was_us(&Key { format: format.into(), activations: "f32".into(), m: 64, k: 256, n })
     }
 
     #[test]
@@ -201,15 +211,22 @@ mod tests {
         let row = r#"{"type":"Q4_0","m":64,"k":256,"n":1,"µs":60.0,"kernel":"a"}"#;
         let faster = row.replace("60.0", "50");
         let head = r#"{"adapter":{"name":"GPU","driver":"1.2"},"commit":"abc","command":"bench"}"#;
+        let new = r#"{"format":"Q4_0","m":64,"k":256,"n":1,"median_us":50.0}"#;
+        let all = r#"{"format":null,"op":"all_matmuls","n":1,"median_us":50.0}"#;
+        let schema = r#""schema":1,"qmatmul":{"commit":"abc"},"device":{"name":"GPU","driver":"1.2"}"#;
         for text in [
             format!("{head}\n{row}\n\n{faster}\n"),
             format!("[{row},\n{faster}]"),
+            format!("{{{schema},\n\"results\":[{new},{all}],\"verdict\":{{}}}}"),
+            format!("{{{schema}}}\n{new}\n{all}\n{{\"verdict\":{{}}}}\n"),
+            "format,op,m,k,n,median_us\nQ4_0,gemv,64,256,1,50\n".into(),
             "type,kernel,m,k,n,µs\nQ4_0,\"a, \"\"b\"\"\",64,256,1,50.0\n".into(),
         ] {
             let earlier = read(&text).expect(&text);
-            assert_eq!(texts(&earlier, &now("Q4_0", 1)), "[Float(50.0, 1), Float(2.5, 2)]", "{text}");
-            assert_eq!(texts(&earlier, &now("Q4_0", 2)), "[Empty, Empty]");
-            assert_eq!(texts(&earlier, &now("Q4_1", 1)), "[Empty, Empty]");
+            assert_eq!(was(&earlier, "Q4_0", 1), Some(50.0), "{text}");
+            assert_eq!([was(&earlier, "Q4_0", 2), was(&earlier, "Q4_1", 1)], [None, None]);
+            let is_named = ["", "GPU (1.2), commit abc"].contains(&&*earlier.origin);
+            assert!(is_named && (earlier.origin.is_empty() != text.contains("abc")), "{}", earlier.origin);
         }
         assert_eq!(read(&format!("{head}\n{row}")).expect("a record").origin, "GPU (1.2), commit abc");
     }
@@ -221,7 +238,7 @@ mod tests {
             (format!("{good}\n{}", good.replace("60.0", "0")), "line 2 at byte 48: `µs` is not a positive"),
             (format!("{good}\n\n{}", good.replace("64", "6.4")), "line 3 at byte 49: `m` is not a whole"),
             (format!("{good}\n{{\"type\":"), "line 2"),
-            (format!("[{good}, {{}}]"), "row 2 of the array on line 1 at byte 0: `type`"),
+            (format!("[{good}, {{}}]"), "row 2 of the results at byte 0: `type`"),
             ("[\n{}\n".into(), "line 3"),
             ("type,m\nQ4_0\n".into(), "line 2 at byte 7: 1 fields under 2 headers"),
             ("type,m,k,n,µs\nQ4_0,1,1,1,nan\n".into(), "line 2"),

@@ -1,51 +1,81 @@
 //! `qmatmul devices`
 
-use super::output::{Table, human_bytes};
-use super::{Common, Verdict};
+use super::Ending;
+use super::options::Output;
+use super::output::{Cell, Column, Layout, Results, Verdict, column, human_bytes};
 use qmatmul::error::Result;
-use qmatmul::gpu;
+use qmatmul::gpu::{self, AdapterSummary};
+use serde_json::{Value, json};
 
-pub fn run(common: &Common) -> Result<Verdict> {
-    let adapters = gpu::adapters();
-    if adapters.is_empty() {
-        gpu::Runtime::new()?; // says what to install
+#[derive(clap::Args)]
+pub struct Devices {
+    #[command(flatten)]
+    output: Output,
+}
+
+const COLUMNS: &[Column] = &[
+    column("index", "device"),
+    column("name", "name"),
+    column("backend", "backend"),
+    column("driver", "driver"),
+    column("compiler", "compiler"),
+    column("kind", "kind"),
+    column("features", "features"),
+    column("limits", "limits"),
+];
+
+impl Devices {
+    pub fn run(&self) -> Result<Ending> {
+        let adapters = gpu::adapters();
+        if adapters.is_empty() {
+            gpu::Runtime::new()?; // says what to install
+        }
+        let mut results = Results::begin(&self.output, None, COLUMNS)?.layout(Layout::Cards);
+        for (index, adapter) in adapters.iter().enumerate() {
+            results.row([vec![index.into()], cells(adapter)].concat())?;
+        }
+        gpu::advice(&adapters).iter().for_each(|line| self.output.say(line));
+        let count = adapters.len();
+        let devices = if count == 1 { "device" } else { "devices" };
+        results.end(&Verdict::ok(format!("{count} {devices}; without --device, 0 is used")))?;
+        Ok(Ending::Fine)
     }
-    let mut table = Table::new(&[
-        "device",
-        "name",
-        "backend",
-        "kind",
-        "driver",
-        "compiler",
-        "subgroup",
-        "features",
-        "binding",
-        "buffer",
-        "workgroup memory",
-        "workgroup",
-    ]);
-    for (number, a) in adapters.iter().enumerate() {
-        let subgroup = match a.subgroup {
-            None => "none".to_owned(),
-            Some((min, max)) if min == max => min.to_string(),
-            Some((min, max)) => format!("{min}-{max}"),
-        };
-        table.push(vec![
-            number.into(),
-            a.name.clone().into(),
-            a.backend.clone().into(),
-            a.kind.clone().into(),
-            a.driver.clone().into(),
-            a.compiler.as_ref().map_or_else(|| "-".into(), ToString::to_string).into(),
-            subgroup.into(),
-            a.features.join(" ").into(),
-            human_bytes(a.max_binding).into(),
-            human_bytes(a.max_buffer).into(),
-            human_bytes(a.max_workgroup_memory.into()).into(),
-            (a.max_workgroup as usize).into(),
-        ]);
-    }
-    table.print(common.style)?;
-    gpu::advice(&adapters).iter().for_each(|line| common.say(line));
-    Ok(Verdict::Fine)
+}
+
+/// An adapter as the head of every output has it.
+pub fn object(adapter: &AdapterSummary) -> Value {
+    let fields = COLUMNS[1..].iter().zip(cells(adapter));
+    Value::Object(fields.map(|(column, cell)| (column.key.to_owned(), cell.json())).collect())
+}
+
+/// What an adapter is, under the columns after its number.
+fn cells(a: &AdapterSummary) -> Vec<Cell> {
+    let limits = json!({
+        "binding_bytes": a.max_binding,
+        "buffer_bytes": a.max_buffer,
+        "workgroup_memory_bytes": a.max_workgroup_memory,
+        "workgroup_invocations": a.max_workgroup,
+        "subgroup": a.subgroup.map(|(smallest, largest)| json!([smallest, largest])),
+    });
+    let subgroup = match a.subgroup {
+        None => "no subgroups".to_owned(),
+        Some((smallest, largest)) if smallest == largest => format!("subgroups of {smallest}"),
+        Some((smallest, largest)) => format!("subgroups of {smallest} to {largest}"),
+    };
+    let text = format!(
+        "{} in a binding, {} in a buffer, {} in a workgroup of {}, {subgroup}",
+        human_bytes(a.max_binding),
+        human_bytes(a.max_buffer),
+        human_bytes(a.max_workgroup_memory.into()),
+        a.max_workgroup
+    );
+    vec![
+        a.name.clone().into(),
+        a.backend.clone().into(),
+        a.driver.clone().into(),
+        a.compiler.as_ref().map(ToString::to_string).into(),
+        a.kind.clone().into(),
+        Cell::names(a.features.iter().copied()),
+        Cell::Json(limits, text),
+    ]
 }

@@ -1,7 +1,7 @@
 //! What to do about a wrong result: which switches of the command make it right, and a report to
 //! attach to a driver's bug.
 
-use super::output::plain;
+use super::output::{plain, without_home};
 use qmatmul::check::Outcome;
 use qmatmul::error::{Error, Result, shown};
 use qmatmul::file::output;
@@ -158,7 +158,7 @@ pub struct Report<'a> {
     /// Operating system and processor it was built for.
     pub platform: String,
     /// The command line.
-    pub command: Vec<String>,
+    pub command: String,
     pub adapter: &'a AdapterSummary,
     /// What was used, where the adapter has it.
     pub switches: serde_json::Map<String, serde_json::Value>,
@@ -170,7 +170,7 @@ pub struct Report<'a> {
     pub checks: usize,
     pub failed: usize,
     /// What was not checked, or not all of it, and why.
-    pub not_checked: BTreeMap<&'a str, String>,
+    pub not_checked: BTreeMap<String, String>,
     /// What switches do to what was wrong.
     pub findings: &'a [Finding],
     /// The wrong ones.
@@ -189,14 +189,27 @@ pub fn used(options: &Options) -> serde_json::Map<String, serde_json::Value> {
 }
 
 impl Report<'_> {
-    /// Writes it as JSON, whole or not at all.
+    /// Writes it as JSON, whole or not at all, without the path of the user's home.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)
+        let mut report = serde_json::to_value(self)
             .map_err(|e| Error::Argument(format!("the report cannot be written as JSON: {e}")))?;
+        hide_home(&mut report);
+        let text = format!("{report:#}");
         output::write(path, |sink| {
             sink.put(text.as_bytes())?;
             sink.put(b"\n")
         })
+    }
+}
+
+/// `~` for the user's home in every text.
+fn hide_home(value: &mut serde_json::Value) {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => *text = without_home(text),
+        Value::Array(all) => all.iter_mut().for_each(hide_home),
+        Value::Object(fields) => fields.values_mut().for_each(hide_home),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

@@ -1,24 +1,47 @@
 //! `qmatmul inspect FILE`
 
-use super::output::{Cell, Style, Table, human_bytes};
-use super::{Common, Verdict};
+use super::Ending;
+use super::options::{Common, Files, Output};
+use super::output::{Cell, Column, NotChecked, Results, Verdict, column, human_bytes};
 use globset::{Glob, GlobMatcher};
 use qmatmul::error::{Error, Result};
-use qmatmul::file::TensorInfo;
 use qmatmul::file::imatrix::{Imatrix, Importance};
+use qmatmul::file::{Kind, Model, TensorInfo};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Inspect {
-    /// A .gguf (any part of one in several files stands for all), a .safetensors, a
-    /// *.safetensors.index.json, or a directory with a checkpoint; or an importance matrix of
-    /// llama-imatrix (.gguf, .dat)
+    /// A .gguf, .safetensors, index, checkpoint folder or importance matrix
     file: PathBuf,
     /// Only tensors whose name matches, as in 'blk.0.*'
     #[arg(long, value_name = "GLOB", value_parser = glob)]
     tensors: Option<GlobMatcher>,
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    output: Output,
 }
+
+const COLUMNS: &[Column] = &[
+    column("tensor", "tensor"),
+    column("format", "format"),
+    column("shape", "shape"),
+    column("bytes", "size"),
+    column("bits_per_weight", "bits"),
+    column("supported", "supported"),
+    column("scheme", "scheme"),
+];
+/// Of an importance matrix.
+const IMATRIX_COLUMNS: &[Column] = &[
+    column("weight", "weight"),
+    column("matrices", "matrices"),
+    column("k", "k"),
+    column("count", "count"),
+    column("mean_square", "mean square"),
+    column("largest", "largest"),
+    column("usable", "usable"),
+];
 
 /// A glob over tensor names.
 pub fn glob(text: &str) -> Result<GlobMatcher, String> {
@@ -41,72 +64,77 @@ pub fn select<'a>(
 }
 
 impl Inspect {
-    pub fn run(&self, common: &Common) -> Result<Verdict> {
+    pub fn run(&self) -> Result<Ending> {
+        let common = Common { files: self.files.clone(), output: self.output.clone(), ..Common::default() };
         if Imatrix::is_dat(&self.file)? {
-            return self.imatrix(common, &Imatrix::open(&self.file, &common.open_options())?);
+            return self.imatrix(&Imatrix::open(&self.file, &common.open_options())?);
         }
         let model = common.open(&self.file)?;
         if Imatrix::is_one(&model) {
-            return self.imatrix(common, &Imatrix::from_model(&model)?);
+            return self.imatrix(&Imatrix::from_model(&model)?);
         }
         let tensors = select(model.tensors(), self.tensors.as_ref())?;
-        let mut table =
-            Table::new(&["tensor", "format", "shape", "bytes", "bits per weight", "supported", "scheme"]);
+        let mut results = Results::begin(&self.output, None, COLUMNS)?;
         for t in &tensors {
-            table.push(vec![
+            results.row(vec![
                 t.name.clone().into(),
                 t.dtype.name().into(),
-                shape(&t.shape).into(),
-                t.bytes.into(),
-                Cell::Float(t.bits_per_weight(), 4),
-                if t.dtype.format().is_some() { "yes" } else { "no" }.into(),
-                t.module.as_ref().map(|m| m.description()).unwrap_or_default().into(),
-            ]);
+                Cell::shape(&t.shape),
+                Cell::Bytes(t.bytes),
+                Cell::Float(t.bits_per_weight(), 3),
+                Cell::usual(t.dtype.format().is_some(), t.dtype.format().is_some(), "no"),
+                t.module.as_ref().map(|m| m.description()).into(),
+            ])?;
         }
-        table.print(common.style)?;
-        if common.style == Style::Md {
-            common.say(&summary(&tensors));
-        }
-        Ok(Verdict::Fine)
+        common.say(&self.hint(&model, &tensors));
+        results.end(&verdict(&tensors))?;
+        Ok(Ending::Fine)
     }
-}
 
-impl Inspect {
+    /// What can be done with such a file.
+    fn hint(&self, model: &Model, tensors: &[&TensorInfo]) -> String {
+        let file = self.file.display();
+        let is_plain = |t: &&TensorInfo| matches!(t.dtype.name(), "F32" | "F16" | "BF16");
+        if !tensors.iter().all(is_plain) {
+            return format!("next: `qmatmul check {file} --sample 2`, or `qmatmul bench {file}`");
+        }
+        match model.kind() {
+            Kind::Gguf(_) => format!("next: `qmatmul quantize {file} OUT.gguf --type q8_0` makes it smaller"),
+            _ => {
+                format!("next: `qmatmul quantize {file} OUT --type nf4` makes a checkpoint folder of 4 bits")
+            }
+        }
+    }
+
     /// One row a weight: how much its inputs vary, and whether the numbers can be used.
-    fn imatrix(&self, common: &Common, imatrix: &Imatrix) -> Result<Verdict> {
+    fn imatrix(&self, imatrix: &Imatrix) -> Result<Ending> {
         let wanted = |e: &&Importance| self.tensors.as_ref().is_none_or(|g| g.is_match(&e.name));
         let entries: Vec<_> = imatrix.entries().iter().filter(wanted).collect();
         if let (true, Some(glob)) = (entries.is_empty(), &self.tensors) {
             return Err(nothing_matches("weight", glob));
         }
-        let mut table = Table::new(&["weight", "matrices", "k", "count", "mean square", "largest", "usable"]);
+        let mut results = Results::begin(&self.output, None, IMATRIX_COLUMNS)?;
         for e in &entries {
             let values = || e.values.iter().map(|v| f64::from(*v));
-            table.push(vec![
+            results.row(vec![
                 e.name.clone().into(),
                 e.matrices.into(),
                 e.cols().into(),
                 Cell::Float(e.count.into(), 0),
                 Cell::Tiny(values().sum::<f64>() / e.values.len().max(1) as f64),
                 Cell::Tiny(values().reduce(f64::max).unwrap_or(0.0)),
-                if e.is_usable() { "yes" } else { "no" }.into(),
-            ]);
+                Cell::Bool(e.is_usable()),
+            ])?;
         }
-        table.print(common.style)?;
-        if common.style == Style::Md {
-            let chunks = imatrix.chunks.map_or("chunks not told".into(), |n| format!("{n} chunks"));
-            let unusable = entries.iter().filter(|e| !e.is_usable()).count();
-            common.say(&format!(
-                "{} weights, {unusable} of them not usable; {chunks} of {}",
-                entries.len(),
-                if imatrix.datasets.is_empty() {
-                    "no named data".into()
-                } else {
-                    imatrix.datasets.join(", ")
-                }
-            ));
-        }
-        Ok(Verdict::Fine)
+        let chunks = imatrix.chunks.map_or("chunks not told".into(), |n| format!("{n} chunks"));
+        let unusable = entries.iter().filter(|e| !e.is_usable()).count();
+        let data = match imatrix.datasets.is_empty() {
+            true => "no named data".into(),
+            false => imatrix.datasets.join(", "),
+        };
+        let text = format!("{} weights, {unusable} of them not usable; {chunks} of {data}", entries.len());
+        results.end(&Verdict { tensors: Some(entries.len()), ..Verdict::ok(text) })?;
+        Ok(Ending::Fine)
     }
 }
 
@@ -114,31 +142,31 @@ fn nothing_matches(what: &str, glob: &GlobMatcher) -> Error {
     Error::Argument(format!("no {what}'s name matches '{}'", glob.glob().glob()))
 }
 
-fn shape(dims: &[u64]) -> String {
-    match dims {
-        [] => "scalar".into(),
-        _ => dims.iter().map(u64::to_string).collect::<Vec<_>>().join(" x "),
-    }
-}
-
-/// One line: how many tensors, bytes and bits per weight, by format.
-fn summary(tensors: &[&TensorInfo]) -> String {
-    let mut by_format: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
+/// How many tensors, bytes and bits per weight, by format.
+fn verdict(tensors: &[&TensorInfo]) -> Verdict {
+    let mut by_format: BTreeMap<&str, usize> = BTreeMap::new();
     for t in tensors {
-        let entry = by_format.entry(t.dtype.name()).or_default();
-        *entry = (entry.0 + 1, entry.1 + t.bytes);
+        *by_format.entry(t.dtype.name()).or_default() += 1;
     }
-    let parts: Vec<_> = by_format
-        .iter()
-        .map(|(name, (count, bytes))| format!("{name} {count} ({})", human_bytes(*bytes)))
-        .collect();
+    let formats: Vec<_> = by_format.iter().map(|(name, count)| format!("{name} {count}")).collect();
     let bytes: u64 = tensors.iter().map(|t| t.bytes).sum();
     let weights: u64 = tensors.iter().map(|t| t.elements()).sum();
     let bits = bytes as f64 * 8.0 / weights.max(1) as f64;
-    format!(
-        "{} tensors, {weights} weights, {}, {bits:.3} bits per weight: {}",
+    let unsupported: Vec<_> = tensors.iter().filter(|t| t.dtype.format().is_none()).collect();
+    let not = match unsupported.len() {
+        0 => String::new(),
+        count => format!(", {count} NOT SUPPORTED"),
+    };
+    let text = format!(
+        "{} tensors{not}, {bits:.3} bits per weight, {}: {}",
         tensors.len(),
         human_bytes(bytes),
-        parts.join(", ")
-    )
+        formats.join(", ")
+    );
+    let reason = |t: &&&TensorInfo| NotChecked {
+        tensor: t.name.clone(),
+        reason: format!("{} is not supported", t.unsupported().unwrap_or_default()),
+    };
+    let not_checked = unsupported.iter().map(reason).collect();
+    Verdict { tensors: Some(tensors.len()), not_checked, ..Verdict::ok(text) }
 }

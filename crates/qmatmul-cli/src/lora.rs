@@ -1,6 +1,6 @@
 //! The adapters of `--lora`.
 
-use super::Common;
+use super::options::Common;
 use qmatmul::error::{Result, shown};
 use qmatmul::file::lora::{Adapter, Fit};
 use qmatmul::file::{Model, TensorInfo};

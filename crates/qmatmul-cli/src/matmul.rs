@@ -1,13 +1,17 @@
 //! `qmatmul matmul FILE TENSOR` and `qmatmul dequantize FILE TENSOR`
 
-use super::{Common, Verdict, lora};
+use super::options::{Common, Device, Files, Kernels, Numbers, Output};
+use super::output::{Cell, Column, Results, Verdict, column};
+use super::{Ending, lora};
+use qmatmul::PackedTensor;
 use qmatmul::error::{Error, Result, shown};
 use qmatmul::file::output::{self, refuse_input};
 use qmatmul::file::{Batch, Model, activations_from_stream, read_activations, write_f32, write_f32_to};
-use qmatmul::gpu::Upload;
+use qmatmul::gpu::{AdapterSummary, Upload};
 use qmatmul::kernel::reference;
 use qmatmul::linear::Linear;
 use qmatmul::tensor::check_finite;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -16,29 +20,56 @@ pub struct Matmul {
     file: PathBuf,
     /// Name of the tensor, or of the module without `.weight`
     tensor: String,
-    /// Safetensors file with one tensor, or one named `x`: [n, k] or [k] in f32, f16 or bf16; `-`
-    /// is standard input
+    /// Activations [n, k] or [k]: .npy, or .safetensors with one tensor or one named `x`; `-` is
+    /// standard input
     #[arg(short, long, value_name = "X")]
     input: PathBuf,
-    /// Safetensors file to write, with `y`: [n, m] in f32; `-` is standard output
-    #[arg(long, value_name = "Y")]
-    output: PathBuf,
-    /// Folder of an adapter as PEFT saves it, or one in GGUF, which adds s · (x · aᵀ) · bᵀ; may be
-    /// given several times
+    /// Safetensors file for `y` [n, m], f32; `-`: standard output
+    #[arg(short, long = "output", value_name = "Y")]
+    to: PathBuf,
+    /// A LoRA adapter to add, as PEFT saves it or as GGUF
     #[arg(long, value_name = "DIR|GGUF")]
     lora: Vec<PathBuf>,
-    /// Leave out the bias, the tensor `<module>.bias` of the same file
+    /// Leave out the tensor `<module>.bias`
     #[arg(long)]
     no_bias: bool,
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    device: Device,
+    #[command(flatten)]
+    kernels: Kernels,
+    #[command(flatten)]
+    numbers: Numbers,
+    #[command(flatten)]
+    output: Output,
 }
 
+/// Of the one row that says what was written.
+const COLUMNS: &[Column] = &[
+    column("tensor", "tensor"),
+    column("format", "format"),
+    column("shape", "shape"),
+    column("output", "output"),
+    column("output_shape", "output shape"),
+];
+
 impl Matmul {
-    pub fn run(&self, common: &Common) -> Result<Verdict> {
+    pub fn run(&self) -> Result<Ending> {
+        let common = &Common {
+            files: self.files.clone(),
+            device: self.device.clone(),
+            kernels: self.kernels.clone(),
+            numbers: self.numbers.clone(),
+            output: self.output.clone(),
+            ..Common::default()
+        };
+        let on_cpu = common.on_cpu()?;
         let model = common.open(&self.file)?;
-        model.refuse_as_output(&self.output)?;
-        refuse_input(&self.output, [&*self.input].into_iter().filter(|input| input.is_file()))?;
+        model.refuse_as_output(&self.to)?;
+        refuse_input(&self.to, [&*self.input].into_iter().filter(|input| input.is_file()))?;
         let linear = self.linear(common, &model)?;
-        probe(&self.output)?;
+        probe(&self.to)?;
         let options = common.options(Some(&model))?;
         let packed = linear.weight();
         let x = read(&self.input)?;
@@ -53,17 +84,20 @@ impl Matmul {
                 "tensor `{name}` has no columns, so there is nothing to multiply"
             )));
         }
-        let y: Vec<f32> = if common.on_cpu() {
+        let mut device = None;
+        let y: Vec<f32> = if on_cpu {
             check_finite(&format!("activations `{}`", self.input.display()), &x.data)?;
             linear.check_finite()?;
             reference::linear(&linear, &x.data, options.activations)?.into_iter().map(|y| y as f32).collect()
         } else {
             let runtime = common.runtime()?;
+            device = Some(runtime.adapter().clone());
             runtime.matmul_layer(&runtime.upload_layer(&linear)?, &x.data, &options)?
         };
         check_finite("the result, beyond what f32 holds,", &y)?;
-        write(&self.output, "y", &[x.n, packed.rows()], &y)?;
-        Ok(Verdict::Fine)
+        let written = Written { to: &self.to, name: "y", shape: [x.n, packed.rows()] };
+        written.write(&y)?;
+        written.say(common, device.as_ref(), packed)
     }
 
     /// The weight with its bias and what adapters add to it.
@@ -81,7 +115,7 @@ impl Matmul {
             common.say(&format!("with {count} columns of `{name}`"));
         }
         let adapters = lora::open(common, &self.lora)?;
-        adapters.iter().try_for_each(|adapter| adapter.refuse_as_output(&self.output))?;
+        adapters.iter().try_for_each(|adapter| adapter.refuse_as_output(&self.to))?;
         let adapters = lora::on(common, &adapters, model)?;
         adapters.iter().try_fold(linear, |linear, adapter| lora::add(linear, adapter, info))
     }
@@ -93,26 +127,42 @@ pub struct Dequantize {
     file: PathBuf,
     /// Name of the tensor, or of the module without `.weight`
     tensor: String,
-    /// Safetensors file to write, with `w`: [m, k] in f32; `-` is standard output
-    #[arg(long, value_name = "W")]
-    output: PathBuf,
+    /// Safetensors file for `w` [m, k], f32; `-`: standard output
+    #[arg(short, long = "output", value_name = "W")]
+    to: PathBuf,
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    device: Device,
+    #[command(flatten)]
+    output: Output,
 }
 
 impl Dequantize {
-    pub fn run(&self, common: &Common) -> Result<Verdict> {
+    pub fn run(&self) -> Result<Ending> {
+        let common = &Common {
+            files: self.files.clone(),
+            device: self.device.clone(),
+            output: self.output.clone(),
+            ..Common::default()
+        };
+        let on_cpu = common.on_cpu()?;
         let model = common.open(&self.file)?;
-        model.refuse_as_output(&self.output)?;
+        model.refuse_as_output(&self.to)?;
         let packed = model.tensor(model.find(&self.tensor)?)?;
-        probe(&self.output)?;
-        let w = if common.on_cpu() {
+        probe(&self.to)?;
+        let mut device = None;
+        let w = if on_cpu {
             packed.dequantize()
         } else {
             let runtime = common.runtime()?;
+            device = Some(runtime.adapter().clone());
             let options = Upload { allow_non_finite: true, ..Upload::default() };
             runtime.dequantize(&runtime.upload_with(&packed, options)?)?
         };
-        write(&self.output, "w", &[packed.rows(), packed.cols()], &w)?;
-        Ok(Verdict::Fine)
+        let written = Written { to: &self.to, name: "w", shape: [packed.rows(), packed.cols()] };
+        written.write(&w)?;
+        written.say(common, device.as_ref(), &packed)
     }
 }
 
@@ -126,14 +176,58 @@ fn read(path: &Path) -> Result<Batch> {
 
 /// Fails if the output cannot be written, before there is anything to write.
 fn probe(path: &Path) -> Result<()> {
-    if path == Path::new("-") { Ok(()) } else { output::probe(path) }
+    match path == Path::new("-") {
+        true if std::io::stdout().is_terminal() => Err(Error::Argument(
+            "`-o -` would write binary data to a terminal: name a file, or send it to a program".into(),
+        )),
+        true => Ok(()),
+        false => output::probe(path),
+    }
 }
 
-/// One f32 tensor to a file that appears whole or not at all, or to standard output if it is called
-/// `-`.
-fn write(path: &Path, name: &str, shape: &[usize], data: &[f32]) -> Result<()> {
-    match path == Path::new("-") {
-        true => write_f32_to("standard output", &mut std::io::stdout().lock(), name, shape, data),
-        false => write_f32(path, name, shape, data),
+/// One f32 tensor on its way to a file that appears whole or not at all, or to standard output if it
+/// is called `-`.
+struct Written<'a> {
+    to: &'a Path,
+    name: &'a str,
+    shape: [usize; 2],
+}
+
+impl Written<'_> {
+    fn is_stream(&self) -> bool {
+        self.to == Path::new("-")
+    }
+
+    /// True if standard output holds it, under whichever name, or may do so.
+    fn is_shown(&self) -> bool {
+        self.is_stream() || ["/dev", "/proc"].iter().any(|folder| self.to.starts_with(folder))
+    }
+
+    fn write(&self, data: &[f32]) -> Result<()> {
+        match self.is_stream() {
+            true => {
+                write_f32_to("standard output", &mut std::io::stdout().lock(), self.name, &self.shape, data)
+            }
+            false => write_f32(self.to, self.name, &self.shape, data),
+        }
+    }
+
+    /// Says what was written, where standard output does not hold it.
+    fn say(&self, common: &Common, device: Option<&AdapterSummary>, packed: &PackedTensor) -> Result<Ending> {
+        if self.is_shown() {
+            return Ok(Ending::Fine);
+        }
+        let (to, [rows, columns]) = (self.to.display().to_string(), self.shape);
+        let mut results = Results::begin(&common.output, device, COLUMNS)?;
+        results.row(vec![
+            packed.name().into(),
+            packed.format().name.into(),
+            Cell::shape(&[packed.rows() as u64, packed.cols() as u64]),
+            to.clone().into(),
+            Cell::shape(&[rows as u64, columns as u64]),
+        ])?;
+        let text = format!("{} [{rows}, {columns}] in {to}", self.name);
+        results.end(&Verdict { tensors: Some(1), ..Verdict::ok(text) })?;
+        Ok(Ending::Fine)
     }
 }

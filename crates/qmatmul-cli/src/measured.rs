@@ -1,6 +1,6 @@
 //! One measured case of `bench`: what it did, how long it took, and its row in the table.
 
-use super::output::Cell;
+use super::output::{Cell, Column, column, detail, machine};
 use qmatmul::check::Comparison;
 use qmatmul::gpu::Timing;
 use qmatmul::kernel::Activations;
@@ -23,25 +23,32 @@ pub struct Measured {
     pub comparison: Comparison,
 }
 
-pub const HEADERS: &[&str] = &[
-    "type",
-    "activations",
-    "op",
-    "m",
-    "k",
-    "n",
-    "µs",
-    "p20",
-    "p80",
-    "GB/s",
-    "% copy",
-    "TFLOP/s",
-    "kernel",
-    "copies",
-    "clock",
-    "host µs",
-    "nmse",
-    "check",
+pub const COLUMNS: &[Column] = &[
+    column("format", "format"),
+    column("activations", "activations"),
+    machine("op"),
+    column("m", "m"),
+    column("k", "k"),
+    column("n", "n"),
+    column("count", "count"),
+    column("median_us", "µs"),
+    detail("mean_us", "mean"),
+    column("deviation_us", "±"),
+    machine("p20_us"),
+    machine("p80_us"),
+    machine("samples"),
+    column("weight_gb_per_s", "GB/s"),
+    column("copy_fraction", "% copy"),
+    detail("tflop_per_s", "TFLOP/s"),
+    detail("host_us", "host µs"),
+    machine("clock"),
+    machine("copies"),
+    column("was_us", "was µs"),
+    column("ratio", "ratio"),
+    column("tokens_per_s", "tokens/s"),
+    column("kernel", "kernel"),
+    detail("nmse", "nmse"),
+    column("ok", "result"),
 ];
 
 impl Measured {
@@ -70,29 +77,89 @@ impl Measured {
         2.0 * self.m as f64 * self.k as f64 * self.n as f64
     }
 
-    /// The row under [`HEADERS`], with the device's copy bandwidth in GB/s if it is known.
-    pub fn cells(&self, copy: Option<f64>) -> Vec<Cell> {
+    /// The row under [`COLUMNS`].
+    pub fn cells(&self, beside: &Beside) -> Vec<Cell> {
         let micros = |seconds: f64| Cell::Float(seconds * 1e6, 1);
-        let known = |value: Option<f64>| value.map_or(Cell::Empty, |v| Cell::Float(v, 1));
+        let (mean, deviation) = spread(&self.timing.seconds);
+        let is_compared = self.comparison.count > 0;
+        let passed = self.comparison.passed;
         vec![
             self.format.into(),
-            self.activations.name().into(),
+            Cell::usual(
+                self.activations.name(),
+                self.activations == Activations::F32,
+                self.activations.name(),
+            ),
             if self.n == 1 { "gemv" } else { "gemm" }.into(),
             self.m.into(),
             self.k.into(),
             self.n.into(),
+            beside.count.into(),
             Cell::Float(self.micros(), 1),
+            micros(mean),
+            deviation.map_or(Cell::Empty, micros),
             micros(self.timing.quantile(0.2)),
             micros(self.timing.quantile(0.8)),
+            self.timing.seconds.len().into(),
             Cell::Float(self.gb_per_s(), 2),
-            known(copy.map(|copy| 100.0 * self.gb_per_s() / copy)),
+            beside.copy_gb_per_s.map_or(Cell::Empty, |copy| Cell::Share(self.gb_per_s() / copy)),
             Cell::Float(self.tera_flops(), 4),
-            self.kernel.as_str().into(),
+            self.host_seconds.map_or(Cell::Empty, micros),
+            if self.timing.timestamps { "gpu" } else { "host" }.into(),
             self.copies.into(),
-            if self.timing.timestamps { "gpu" } else { "wall" }.into(),
-            known(self.host_seconds.map(|seconds| seconds * 1e6)),
-            Cell::Tiny(self.comparison.nmse),
-            if self.comparison.passed { "ok" } else { "WRONG" }.into(),
+            beside.was_us.map_or(Cell::Empty, |was| Cell::Float(was, 1)),
+            beside.was_us.map_or(Cell::Empty, |was| Cell::Float(was / self.micros(), 2)),
+            Cell::Empty,
+            self.kernel.as_str().into(),
+            if is_compared { Cell::Tiny(self.comparison.nmse) } else { Cell::Empty },
+            Cell::usual(passed, passed, "WRONG"),
         ]
+    }
+}
+
+/// What is known beside a case.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside {
+    /// How many such matrices a token of the model is multiplied by.
+    pub count: Option<u64>,
+    /// The device's copy bandwidth.
+    pub copy_gb_per_s: Option<f64>,
+    /// The median of an earlier run.
+    pub was_us: Option<f64>,
+}
+
+/// All matrices of a model one after another, under [`COLUMNS`].
+pub fn whole_model(n: usize, seconds: f64, bytes: u64, copy_gb_per_s: Option<f64>) -> Vec<Cell> {
+    let gb_per_s = bytes as f64 / seconds * 1e-9;
+    let known = [
+        ("op", "all_matmuls".into()),
+        ("n", n.into()),
+        ("median_us", Cell::Float(seconds * 1e6, 1)),
+        ("weight_gb_per_s", Cell::Float(gb_per_s, 2)),
+        ("copy_fraction", copy_gb_per_s.map_or(Cell::Empty, |copy| Cell::Share(gb_per_s / copy))),
+        ("tokens_per_s", Cell::Float(n as f64 / seconds, 2)),
+    ];
+    let cell = |column: &Column| {
+        known.iter().find(|(key, _)| *key == column.key).map_or(Cell::Empty, |(_, cell)| cell.clone())
+    };
+    COLUMNS.iter().map(cell).collect()
+}
+
+/// Mean and standard deviation of a sample; none of a single value.
+fn spread(values: &[f64]) -> (f64, Option<f64>) {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+    (mean, (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spread;
+
+    #[test]
+    fn a_deviation_is_that_of_a_sample() {
+        assert_eq!(spread(&[1.0, 2.0, 3.0]), (2.0, Some(1.0)));
+        assert_eq!(spread(&[4.0]), (4.0, None));
     }
 }

@@ -1,36 +1,53 @@
 //! `qmatmul peak`: the ceilings of the device, measured.
 
-use super::output::{Cell, Table};
-use super::{Common, Verdict};
+use super::Ending;
+use super::options::{Common, Device, Output};
+use super::output::{Cell, Column, Results, Verdict, column};
 use qmatmul::error::{Error, Result};
 use qmatmul::gpu;
 
 #[derive(clap::Args)]
 pub struct Peak {
-    /// Seconds per figure
-    #[arg(long, default_value_t = 0.3)]
+    /// Seconds for each figure
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.3)]
     seconds: f64,
+    #[command(flatten)]
+    device: Device,
+    #[command(flatten)]
+    output: Output,
 }
 
+const COLUMNS: &[Column] =
+    &[column("figure", "figure"), column("mib", "MiB"), column("value", "value"), column("unit", "unit")];
+
 impl Peak {
-    pub fn run(self, common: &Common) -> Result<Verdict> {
+    pub fn run(&self) -> Result<Ending> {
         seconds(self.seconds)?;
+        let common = Common { device: self.device.clone(), output: self.output.clone(), ..Common::default() };
         let runtime = common.runtime()?;
         let clock = match runtime.has_timestamps() {
             true => "the device's timestamps; the host's for submit, readback and copies",
             false => "the host's: the device has no timestamps",
         };
         common.say(&format!("clock: {clock}"));
+        let mut results = Results::begin(&self.output, Some(runtime.adapter()), COLUMNS)?;
         let peak = runtime.peak(self.seconds)?;
-        let mut table = table(&peak);
+        rows(&peak, self.output.is_verbose()).into_iter().try_for_each(|row| results.row(row))?;
         if let Some(stated) = stated(&runtime.adapter().name) {
             let best = peak.copy_gb_per_s().max(peak.read_gb_per_s());
             let share = Cell::Float(100.0 * best / stated.gb_per_s, 1);
-            table.push(vec!["share of stated bandwidth".into(), Cell::Empty, share, "%".into()]);
+            results.row(vec!["share of stated bandwidth".into(), Cell::Empty, share, "%".into()])?;
             common.say(&format!("stated: {} GB/s by {}", stated.gb_per_s, stated.source));
         }
-        table.print(common.style)?;
-        Ok(Verdict::Fine)
+        let arithmetic = peak.arithmetic.first().map(|a| format!(", {} {:.3} Tops/s", a.kind, a.tera_ops));
+        results.end(&Verdict::ok(format!(
+            "copy {:.1} GB/s, read {:.1} GB/s{}: {}",
+            peak.copy_gb_per_s(),
+            peak.read_gb_per_s(),
+            arithmetic.unwrap_or_default(),
+            runtime.adapter().name
+        )))?;
+        Ok(Ending::Fine)
     }
 }
 
@@ -42,28 +59,31 @@ pub fn seconds(seconds: f64) -> Result<()> {
     }
 }
 
-fn table(peak: &gpu::Peak) -> Table {
-    let mut table = Table::new(&["figure", "MiB", "value", "unit"]);
-    for b in &peak.bandwidth {
-        table.push(vec![
-            b.operation.into(),
-            (b.bytes >> 20).into(),
-            Cell::Float(b.gb_per_s, 2),
-            "GB/s".into(),
-        ]);
-    }
-    let mut single = |figure: &str, value: f64, decimals, unit: &str| {
-        table.push(vec![figure.into(), Cell::Empty, Cell::Float(value, decimals), unit.into()]);
+/// One row a figure; the sweep over sizes only where every row was asked for.
+fn rows(peak: &gpu::Peak, every: bool) -> Vec<Vec<Cell>> {
+    let row = |figure: &str, value: f64, decimals, unit: &str| {
+        vec![figure.into(), Cell::Empty, Cell::Float(value, decimals), unit.into()]
     };
-    single("upload", peak.upload_gb_per_s, 2, "GB/s");
-    single("host copy", peak.host_copy_gb_per_s, 2, "GB/s");
-    for a in &peak.arithmetic {
-        single(a.kind, a.tera_ops, 4, "Tops/s");
+    let mut all = vec![];
+    for b in &peak.bandwidth {
+        let is_largest =
+            peak.bandwidth.iter().all(|other| other.operation != b.operation || other.bytes <= b.bytes);
+        if every || is_largest {
+            all.push(vec![
+                b.operation.into(),
+                if every { (b.bytes >> 20).into() } else { Cell::usual(b.bytes >> 20, true, "") },
+                Cell::Float(b.gb_per_s, 2),
+                "GB/s".into(),
+            ]);
+        }
     }
-    single("dispatch", peak.dispatch_seconds * 1e6, 2, "µs");
-    single("submit and wait", peak.submit_seconds * 1e6, 1, "µs");
-    single("readback 16 KiB", peak.readback_seconds * 1e6, 1, "µs");
-    table
+    all.push(row("upload", peak.upload_gb_per_s, 2, "GB/s"));
+    all.push(row("host copy", peak.host_copy_gb_per_s, 2, "GB/s"));
+    all.extend(peak.arithmetic.iter().map(|a| row(a.kind, a.tera_ops, 4, "Tops/s")));
+    all.push(row("dispatch", peak.dispatch_seconds * 1e6, 2, "µs"));
+    all.push(row("submit and wait", peak.submit_seconds * 1e6, 1, "µs"));
+    all.push(row("readback 16 KiB", peak.readback_seconds * 1e6, 1, "µs"));
+    all
 }
 
 /// A vendor's word on the memory bandwidth of an adapter.

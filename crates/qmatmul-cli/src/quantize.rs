@@ -1,65 +1,81 @@
 //! `qmatmul quantize IN OUT --type TYPE`
 
-use super::output::Table;
-use super::{Common, Verdict, progress};
+use super::options::{Common, Device, Files, Output, file_size, listed};
+use super::output::{Cell, Column, Results, Verdict, column, human_bytes};
+use super::{Ending, progress};
+use clap::builder::TypedValueParser;
 use qmatmul::error::{Error, Result, shown};
 use qmatmul::file::gguf_write::Destination;
 use qmatmul::file::{self, Captures, Keep, QuantizeOptions, Report, Target, output};
 use qmatmul::format::bnb4::is_four_bit;
 use qmatmul::format::recipe::FourBitConfig;
 use qmatmul::format::{self, Coding, FORMATS, Format};
-use qmatmul::gpu::Runtime;
+use qmatmul::gpu::{AdapterSummary, Runtime};
 use qmatmul::kernel::Threshold;
 use qmatmul::{PackedTensor, Recipe};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Quantize {
-    /// A model in F32, F16 or BF16: GGUF, or safetensors for NF4, FP4, INT8 and with `--bare`
+    /// A model in F32, F16 or BF16: a GGUF or a checkpoint
     input: PathBuf,
-    /// The GGUF file to write; for NF4, FP4 and INT8 the folder of a checkpoint as transformers and
-    /// bitsandbytes open it
+    /// A GGUF; for NF4, FP4 and INT8 a checkpoint folder
     output: PathBuf,
-    /// Format of the weight matrices; everything else is copied. `nf4-dq` and `fp4-dq` quantize the
-    /// scales, too
-    #[arg(long = "type", value_name = "TYPE")]
+    /// Format of the matrices, as q8_0 or nf4-dq
+    #[arg(long = "type", value_name = "TYPE", value_parser = types(), hide_possible_values = true)]
     format: String,
-    /// Weights that share a scale in NF4 and FP4: a power of two from 32 to 4096
-    #[arg(long, value_name = "WEIGHTS")]
+    /// NF4, FP4: weights that share a scale
+    #[arg(long, value_name = "N")]
     block: Option<usize>,
-    /// INT8: some input columns of each weight in 16 bits as well, which this command multiplies
-    /// instead of their codes (bitsandbytes does not read them). FILE: a safetensors file of
-    /// activations [n, k], named after modules (`<module>` or `<module>.x`), or one tensor or one
-    /// named `x` for all weights with its k; columns that reach the threshold in any row are kept.
-    /// COUNT: so many columns with the weights of largest magnitude, which is the weaker choice, as
-    /// outliers are a matter of activations
-    #[arg(long, value_name = "FILE|COUNT")]
+    /// INT8: size of outliers, 0 for none [default: 6]
+    #[arg(long, value_name = "X")]
+    int8_threshold: Option<f32>,
+    /// INT8: columns in 16 bits, too: so many, or those
+    /// with outliers in a file of activations
+    #[arg(long, value_name = "FILE|N")]
     keep_outliers: Option<String>,
-    /// GGUF: parts OUTPUT-00001-of-0000N.gguf of at most so many bytes, unless one tensor alone is
-    /// larger: a number, with K, M or G for powers of 1000, as in `4G`
-    #[arg(long, value_name = "SIZE", value_parser = super::decimal_size)]
+    /// GGUF: parts of at most this size, as in 4G
+    #[arg(long, value_name = "SIZE", value_parser = file_size)]
     split_max_size: Option<u64>,
-    /// GGUF: the output matrix in TYPE, too, and the embedding where it is both. Otherwise it
-    /// becomes Q8_0
+    /// GGUF: the output matrix in TYPE, not Q8_0
     #[arg(long)]
     pure: bool,
-    /// The weights alone, for this command: of a checkpoint as a GGUF, under the names that they
-    /// have there and without architecture and tokenizer; as NF4, FP4 or INT8, all matrices of a
-    /// model that transformers does not know
+    /// The weights alone, of any model, for qmatmul only
     #[arg(long)]
     bare: bool,
-    /// GGUF: encode weights that are packed already, from what they decode to; what both formats
-    /// lose adds up
+    /// GGUF: encode weights that are packed already
     #[arg(long)]
     allow_requantize: bool,
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    device: Device,
+    #[command(flatten)]
+    printed: Output,
 }
 
+/// A row for each tensor.
+const COLUMNS: &[Column] = &[
+    column("tensor", "tensor"),
+    column("from", "from"),
+    column("to", "to"),
+    column("error", "nmse"),
+    column("left_because", "left because"),
+];
+
 impl Quantize {
-    pub fn run(&self, common: &Common) -> Result<Verdict> {
+    pub fn run(&self) -> Result<Ending> {
+        let common = &Common {
+            files: self.files.clone(),
+            device: self.device.clone(),
+            output: self.printed.clone(),
+            ..Common::default()
+        };
         let (format, double) = self.format()?;
-        let target = self.target(common, format, double)?;
+        let target = self.target(format, double)?;
         let options =
             QuantizeOptions { pure: self.pure, bare: self.bare, allow_requantize: self.allow_requantize };
+        let encodes_on_device = self.encodes_on_device(common, target.as_ref())?;
         // Before hours of work, not after.
         match (&target, self.split_max_size) {
             (Some(_), _) => output::probe_folder(&self.output)?,
@@ -67,12 +83,12 @@ impl Quantize {
             (None, Some(_)) => output::probe_folder(self.output.parent().unwrap_or(Path::new("")))?,
         }
         let model = common.open(&self.input)?;
-        let bar = progress::bar(model.tensors().len() as u64, common.quiet);
+        let bar = progress::bar(model.tensors().len() as u64, common.output.quiet);
         let progress = |at: usize, tensor: &file::TensorInfo| {
             bar.set_position(at as u64);
             bar.set_message(shown(&tensor.name));
         };
-        let runtime = self.device(common, target.as_ref())?;
+        let runtime = if encodes_on_device { Some(common.runtime()?) } else { None };
         let report = match &target {
             None => {
                 let out = Destination::in_parts(&self.output, self.split_max_size);
@@ -87,26 +103,33 @@ impl Quantize {
             }
         };
         bar.finish_and_clear();
-        print(common, &report)?;
-        Ok(Verdict::Fine)
+        self.print(common, runtime.as_ref().map(Runtime::adapter), &report)?;
+        Ok(Ending::Fine)
     }
 
-    /// The device that encodes, where one is named and can.
-    fn device(&self, common: &Common, target: Option<&Target>) -> Result<Option<Runtime>> {
-        match &common.device {
-            Some(device) if !common.on_cpu() => match target {
-                Some(_) => common.runtime().map(Some),
-                None => Err(Error::Argument(format!(
-                    "`--device {device}` has no effect on `--type {}`: devices encode NF4, FP4 and INT8, the CPU all other types",
-                    self.format
-                ))),
-            },
-            _ => Ok(None),
+    /// True if a device was named that can encode.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if one was named that cannot, or something is said of none.
+    fn encodes_on_device(&self, common: &Common, target: Option<&Target>) -> Result<bool> {
+        if common.on_cpu()? {
+            return Ok(false);
+        }
+        match (&self.device.device, target, self.device.detail()) {
+            (Some(_), Some(_), _) => Ok(true),
+            (Some(device), None, _) => Err(Error::Argument(format!(
+                "`--device {device}` has no effect on `--type {}`: devices encode NF4, FP4 and INT8, the CPU all other types",
+                self.format
+            ))),
+            (None, _, Some(option)) => {
+                Err(Error::Argument(format!("{option} has no effect without `--device`: the CPU encodes")))
+            }
+            (None, _, None) => Ok(false),
         }
     }
 
     /// What becomes of a checkpoint; none for GGUF.
-    fn target(&self, common: &Common, format: &'static Format, double: bool) -> Result<Option<Target>> {
+    fn target(&self, format: &'static Format, double: bool) -> Result<Option<Target>> {
         let int8 = is_int8(format);
         let refuse = |what| Err(Error::Argument(format!("{what} {}", format.name)));
         if self.block.is_some() && (int8 || format.blocks().is_some()) {
@@ -115,7 +138,7 @@ impl Quantize {
         if self.split_max_size.is_some() && matches!(format.coding, Coding::Parts(_)) {
             return refuse("--split-max-size is for GGUF files, which cannot hold");
         }
-        if (common.int8_threshold.is_some() || self.keep_outliers.is_some()) && !int8 {
+        if (self.int8_threshold.is_some() || self.keep_outliers.is_some()) && !int8 {
             return refuse("--int8-threshold and --keep-outliers are for INT8, not for");
         }
         if format.blocks().is_none() && (self.pure || self.allow_requantize) {
@@ -124,16 +147,15 @@ impl Quantize {
         let block = self.block.unwrap_or(FourBitConfig::default().block);
         Ok(match format.coding {
             Coding::Blocks(_) => None,
-            Coding::Parts(_) if int8 => Some(self.int8(common)?),
+            Coding::Parts(_) if int8 => Some(self.int8()?),
             Coding::Parts(_) => {
                 Some(Target::FourBit(format, FourBitConfig { block, double, ..FourBitConfig::default() }))
             }
         })
     }
 
-    fn int8(&self, common: &Common) -> Result<Target> {
-        let threshold =
-            Threshold::new(common.int8_threshold.unwrap_or(Threshold::default().value()))?.value();
+    fn int8(&self) -> Result<Target> {
+        let threshold = Threshold::new(self.int8_threshold.unwrap_or(Threshold::default().value()))?.value();
         let keep = match &self.keep_outliers {
             None => Keep::Nothing,
             Some(text) => match text.parse() {
@@ -142,6 +164,34 @@ impl Quantize {
             },
         };
         Ok(Target::Int8 { threshold, keep })
+    }
+
+    fn print(&self, common: &Common, device: Option<&AdapterSummary>, report: &Report) -> Result<()> {
+        let mut results = Results::begin(&common.output, device, COLUMNS)?;
+        for t in &report.tensors {
+            results.row(vec![
+                t.name.clone().into(),
+                t.from.name().into(),
+                t.to.name().into(),
+                Cell::Empty,
+                t.why_not.clone().into(),
+            ])?;
+        }
+        let kept = report.tensors.iter().map(|t| t.kept_columns).filter(|columns| *columns > 0);
+        if let count @ 1.. = kept.clone().count() {
+            let columns = kept.sum::<usize>();
+            common.say(&format!("{columns} columns of {count} weights are in 16 bits as well"));
+        }
+        report.warnings.iter().for_each(|warning| common.say(&format!("warning: {warning}")));
+        let encoded = report.tensors.iter().filter(|t| t.why_not.is_none()).count();
+        let text = format!(
+            "{encoded} of {} tensors encoded, {} -> {}: {}",
+            report.tensors.len(),
+            human_bytes(report.bytes_before),
+            human_bytes(report.bytes_after),
+            self.output.display()
+        );
+        results.end(&Verdict { tensors: Some(report.tensors.len()), ..Verdict::ok(text) })
     }
 
     /// The format, and whether its scales are to be quantized.
@@ -163,6 +213,13 @@ impl Quantize {
     }
 }
 
+/// The types that there is an encoder and a file for, as completions list them; others are an error
+/// that names them all.
+fn types() -> impl TypedValueParser<Value = String> {
+    let names = FORMATS.iter().filter(|f| writable(f)).map(|f| f.name).chain(["NF4-DQ", "FP4-DQ"]);
+    listed(names.map(str::to_owned).collect())
+}
+
 fn is_int8(format: &Format) -> bool {
     format.name == "INT8"
 }
@@ -170,20 +227,4 @@ fn is_int8(format: &Format) -> bool {
 /// True if there is an encoder, and a file to put its bytes into.
 fn writable(format: &Format) -> bool {
     is_four_bit(format) || is_int8(format) || format.gguf_type.is_some() && format.has_encoder()
-}
-
-fn print(common: &Common, report: &Report) -> Result<()> {
-    let mut table = Table::new(&["tensor", "from", "to", "why not"]);
-    for t in &report.tensors {
-        let why = t.why_not.clone().unwrap_or_default();
-        table.push(vec![t.name.clone().into(), t.from.name().into(), t.to.name().into(), why.into()]);
-    }
-    table.print(common.style)?;
-    let kept = report.tensors.iter().map(|t| t.kept_columns).filter(|columns| *columns > 0);
-    if let count @ 1.. = kept.clone().count() {
-        common.say(&format!("{} columns of {count} weights are in 16 bits as well", kept.sum::<usize>()));
-    }
-    report.warnings.iter().for_each(|warning| common.say(&format!("warning: {warning}")));
-    common.say(&format!("tensors: {} bytes before, {} after", report.bytes_before, report.bytes_after));
-    Ok(())
 }

@@ -1,6 +1,8 @@
 //! `qmatmul shader FORMAT KERNEL`: the composed WGSL, or what naga makes of it for a backend.
 
-use super::{Common, Verdict, output};
+use super::options::{Numbers, formats, listed};
+use super::switches::Switches;
+use super::{Ending, output};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use qmatmul::error::{Error, Result};
 use qmatmul::format::{self, Layout};
@@ -13,12 +15,13 @@ use qmatmul::translate::{Target, translate};
 #[derive(clap::Args)]
 pub struct Shader {
     /// Format, as in Q4_0
+    #[arg(value_parser = formats(), hide_possible_values = true)]
     format: String,
     /// Kernel: dequantize, get_rows, gemv, gemm, gemm_q8, gemm_coop, matmul_software, …
+    #[arg(value_parser = kernels(), hide_possible_values = true)]
     kernel: String,
-    /// What to print: the shader as composed, SPIR-V 1.3, Metal's language 3.1, HLSL for shader
-    /// model 6.2 (DXC), or HLSL for shader model 5.1 as wgpu hands it to FXC
-    #[arg(long, default_value = "wgsl", value_parser = targets())]
+    /// The shader as composed, as SPIR-V 1.3, Metal 3.1, HLSL 6.2 (DXC) or 5.1 (FXC)
+    #[arg(long, value_name = "LANGUAGE", default_value = "wgsl", value_parser = targets())]
     emit: Target,
     /// Batch columns to configure for
     #[arg(short, default_value_t = 1)]
@@ -36,8 +39,17 @@ pub struct Shader {
     #[arg(short, default_value_t = 4096)]
     k: u32,
     /// Size of a subgroup
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(..=128))]
+    #[arg(long, value_name = "LANES", default_value_t = 32, value_parser = clap::value_parser!(u32).range(..=128))]
     subgroup: u32,
+    #[command(flatten, next_help_heading = "Device")]
+    switches: Switches,
+    #[command(flatten)]
+    numbers: Numbers,
+}
+
+/// The names of all kernels, as completions list them.
+fn kernels() -> impl TypedValueParser<Value = String> {
+    listed(kernel::KERNELS.iter().map(|kernel| kernel.name.to_owned()).collect())
 }
 
 /// A language by its name.
@@ -47,7 +59,7 @@ fn targets() -> impl TypedValueParser<Value = Target> {
 }
 
 impl Shader {
-    pub fn run(&self, common: &Common) -> Result<Verdict> {
+    pub fn run(&self) -> Result<Ending> {
         let format = format::by_name(&self.format).ok_or_else(|| {
             Error::Argument(format!("no format is called `{}`; there are: {}", self.format, format::names()))
         })?;
@@ -56,22 +68,22 @@ impl Shader {
             Error::Argument(format!("no kernel is called `{}`; there are: {}", self.kernel, names.join(", ")))
         })?;
         let layout = format.layout(self.k as usize);
-        let config = self.config(common, kernel, &layout)?;
+        let config = self.config(kernel, &layout)?;
         let source = compose::compose(kernel, &config, &layout.into());
         output::write_stdout(&translate(&source, self.emit)?)?;
-        Ok(Verdict::Fine)
+        Ok(Ending::Fine)
     }
 
     /// The configuration of the variant that was asked for, or the first.
-    fn config(&self, common: &Common, kernel: &'static Kernel, layout: &Layout) -> Result<KernelConfig> {
-        let activations = match (common.activations, kernel.activations) {
+    fn config(&self, kernel: &'static Kernel, layout: &Layout) -> Result<KernelConfig> {
+        let activations = match (self.numbers.activations, kernel.activations) {
             (Activations::F32, [first, ..]) => *first,
             (asked, _) => asked,
         };
         let (rows, cols, batch) = (self.m as usize, self.k as usize, self.n as usize);
         let experts = self.experts;
         let request = Problem { activations, experts, ..Problem::of(layout, rows, cols, batch) };
-        let caps = self.caps(common);
+        let caps = self.caps();
         if kernel.operation != Operation::Matmul {
             return Ok((kernel.configs)(&caps, &request).swap_remove(0));
         }
@@ -80,7 +92,7 @@ impl Shader {
     }
 
     /// A device that only the shader's configuration looks at, less what is switched off.
-    fn caps(&self, common: &Common) -> Caps {
+    fn caps(&self) -> Caps {
         let mut caps = Caps {
             subgroup: Some((self.subgroup, self.subgroup)),
             max_workgroup_memory: 32 << 10,
@@ -90,7 +102,7 @@ impl Shader {
         if self.subgroup == 0 {
             Capability::Subgroups.take_out(&mut caps);
         }
-        common.switches.without.iter().for_each(|capability| capability.take_out(&mut caps));
+        self.switches.without.iter().for_each(|capability| capability.take_out(&mut caps));
         caps
     }
 }

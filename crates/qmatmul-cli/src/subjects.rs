@@ -1,6 +1,7 @@
 //! What `qmatmul check` checks at a time: a tensor of a file, or random weights of a format.
 
-use super::{Common, lora};
+use super::lora;
+use super::options::Common;
 use qmatmul::check::{self, Outcome};
 use qmatmul::error::Result;
 use qmatmul::file::lora::Fit;
@@ -21,7 +22,19 @@ pub struct Stored<'a> {
     pub model: &'a Model,
     pub info: &'a TensorInfo,
     pub adapters: &'a [Fit<'a>],
-    pub batches: &'a [usize],
+    /// True if the model multiplies it, so that products are checked, too.
+    pub is_multiplied: bool,
+    pub products: Products<'a>,
+}
+
+/// How weights of a file are multiplied.
+#[derive(Clone, Copy)]
+pub enum Products<'a> {
+    /// With so many tokens, by the kernels that the device would be given.
+    Chosen { batches: &'a [usize], activations: Activations },
+    /// By each kernel that the device could be given, with these activations and, where they are
+    /// exact, all others that the weights take.
+    Every(Activations),
 }
 
 /// Random weights `[m, k]`.
@@ -114,36 +127,75 @@ fn grid(shapes: &[(usize, usize)], batches: &[usize], how: How) -> Vec<Random> {
 
 impl Stored<'_> {
     fn check(&self, common: &Common, runtime: &Runtime, outcomes: &mut Vec<Outcome>) -> Result<()> {
-        let packed = self.model.tensor(self.info)?;
-        let options = common.options(Some(self.model))?;
-        check::tensor_into(outcomes, runtime, &packed, self.batches, &options, common.seed)?;
-        self.experts(common, runtime, &packed, outcomes)?;
-        self.layer(common, runtime, outcomes)
+        let (packed, seed) = (self.model.tensor(self.info)?, common.seed);
+        let is_multiplied = self.is_multiplied;
+        let (batches, activations) = match self.products {
+            Products::Chosen { batches, activations } => (batches, activations),
+            Products::Every(activations) => (FEW_BATCHES, activations),
+        };
+        let (options, none) = (MatmulOptions::with(activations), &[][..]);
+        let chosen = if is_multiplied { batches } else { none };
+        check::tensor_into(outcomes, runtime, &packed, chosen, &options, seed)?;
+        if !is_multiplied {
+            return Ok(());
+        }
+        if let Products::Every(asked) = self.products {
+            self.every(runtime, &packed, asked, seed, outcomes)?;
+        }
+        self.experts(runtime, &packed, batches, seed, outcomes)?;
+        self.layer(runtime, batches, &options, seed, outcomes)
+    }
+
+    /// Products by each kernel, with each kind of activations that the weight takes.
+    fn every(
+        &self,
+        runtime: &Runtime,
+        packed: &PackedTensor,
+        asked: Activations,
+        seed: u64,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<()> {
+        if packed.check_finite().is_err() {
+            return Ok(());
+        }
+        let kinds = Activations::ALL.into_iter().filter(|a| asked == Activations::F32 || *a == asked);
+        for activations in kinds.filter(|a| a.suit(&packed.layout())) {
+            check::candidates_into(outcomes, runtime, packed, FEW_BATCHES, activations, seed)?;
+        }
+        Ok(())
     }
 
     /// A tensor of three dimensions is a stack of experts, unless there is but one: checked as such
     /// too.
     fn experts(
         &self,
-        common: &Common,
         runtime: &Runtime,
         packed: &PackedTensor,
+        batches: &[usize],
+        seed: u64,
         outcomes: &mut Vec<Outcome>,
     ) -> Result<()> {
-        let options = common.options(None)?;
+        let exact = MatmulOptions::default();
         let [stack, m, k] = self.info.shape[..] else { return Ok(()) };
         if stack < 2 || m * k == 0 || packed.check_finite().is_err() {
             return Ok(());
         }
-        for n in self.batches.iter().filter(|n| **n > 0) {
-            outcomes.push(check::experts(runtime, packed, (stack as usize, *n), &options, common.seed)?);
+        for n in batches.iter().filter(|n| **n > 0) {
+            outcomes.push(check::experts(runtime, packed, (stack as usize, *n), &exact, seed)?);
         }
         Ok(())
     }
 
     /// A tensor with all that adapters add to it, and with the columns that its file keeps in 16
     /// bits.
-    fn layer(&self, common: &Common, runtime: &Runtime, outcomes: &mut Vec<Outcome>) -> Result<()> {
+    fn layer(
+        &self,
+        runtime: &Runtime,
+        batches: &[usize],
+        options: &MatmulOptions,
+        seed: u64,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<()> {
         let (model, info) = (self.model, self.info);
         let kept = info.module.as_ref().is_some_and(|module| module.has_kept_columns());
         if self.adapters.is_empty() && !kept {
@@ -151,8 +203,7 @@ impl Stored<'_> {
         }
         let mut concerned = self.adapters.iter().filter(|adapter| adapter.adds_to(info));
         let linear = concerned.try_fold(model.linear(info)?, |linear, a| lora::add(linear, a, info))?;
-        let options = common.options(Some(model))?;
-        check::lora_into(outcomes, runtime, &linear, self.batches, &options, common.seed)
+        check::lora_into(outcomes, runtime, &linear, batches, options, seed)
     }
 }
 
@@ -165,11 +216,11 @@ impl Subject<'_> {
         }
     }
 
-    /// The files of the model that it is of; none of random weights.
-    pub fn files(&self) -> usize {
+    /// True if it should be multiplied, not only decoded.
+    pub fn is_multiplied(&self) -> bool {
         match self {
-            Self::Stored(stored) => stored.model.files().len(),
-            Self::Random(_) => 0,
+            Self::Stored(stored) => stored.is_multiplied,
+            Self::Random(_) => true,
         }
     }
 

@@ -4,17 +4,25 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use qmatmul::gpu::Capability;
 
 /// The capabilities whose arguments were given.
+#[derive(Clone, Default)]
 pub struct Switches {
     pub without: Vec<Capability>,
 }
 
 /// Its argument, whose id is the argument itself: `shader` has one for the size of a subgroup.
+/// The first stands for all in the help, which is to fit a screen.
 fn argument(capability: Capability) -> Arg {
+    let is_first = capability == Capability::ALL[0];
+    let others = || Capability::ALL[1..].iter().map(|other| other.argument()).collect::<Vec<_>>().join(", ");
+    let help = match is_first {
+        true => format!("{}; as well {}", capability.help(), others()),
+        false => capability.help().to_owned(),
+    };
     Arg::new(capability.argument())
         .long(capability.argument().trim_start_matches("--"))
-        .help(capability.help())
+        .help(help)
+        .hide(!is_first)
         .action(ArgAction::SetTrue)
-        .global(true)
 }
 
 impl Args for Switches {

@@ -1,10 +1,12 @@
-//! Activations and results as safetensors files or streams of one f32 matrix.
+//! Activations and results as safetensors files or streams of one f32 matrix; activations also as
+//! NumPy's `.npy`.
 
 use crate::error::{Error, Result};
+use crate::file::container::npy;
 use crate::file::container::output::{self, Sink};
 use crate::file::container::safetensors;
 use crate::file::container::safetensors_write::{self, NewTensor};
-use crate::file::container::source::OpenOptions;
+use crate::file::container::source::{OpenOptions, Source, read_up_to};
 use crate::file::container::tensors::TensorInfo;
 use crate::file::model::Model;
 use bytes::Bytes;
@@ -23,12 +25,30 @@ pub struct Batch {
 }
 
 /// Reads activations from a safetensors file with one tensor, or one named `x`: F32, F16 or BF16,
-/// `[n, k]` or `[k]`.
+/// `[n, k]` or `[k]`; or from an array of float32 or float16 that NumPy saved as `.npy`, which its
+/// first bytes tell.
+///
+/// ```
+/// # fn main() -> qmatmul::Result<()> {
+/// # let folder = tempfile::tempdir().expect("a folder");
+/// # let path = folder.path().join("x.safetensors");
+/// qmatmul::file::write_f32(&path, "x", &[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
+/// let x = qmatmul::file::read_activations(&path)?;
+/// assert_eq!((x.n, x.k, x.data[3]), (2, 3, 4.0));
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// [`Error::NotFound`] without such a tensor, [`Error::UnsupportedFormat`] and [`Error::Shape`] for
-/// another type or number of dimensions, and those of [`Model::open`].
+/// another type, order or number of dimensions, and those of [`Model::open`].
 pub fn read_activations(path: &Path) -> Result<Batch> {
+    if !path.is_dir() {
+        let source = Source::open(path, false)?;
+        if npy::is_one(&source)? {
+            return from_npy(&source);
+        }
+    }
     from_model(&Model::open(path, &OpenOptions { mmap: false })?)
 }
 
@@ -37,6 +57,10 @@ pub fn read_activations(path: &Path) -> Result<Batch> {
 /// # Errors
 /// As [`read_activations`].
 pub fn activations_from_bytes(label: &str, bytes: impl Into<Bytes>) -> Result<Batch> {
+    let bytes = bytes.into();
+    if bytes.starts_with(npy::MAGIC) {
+        return from_npy(&Source::from_bytes(Path::new(label), bytes));
+    }
     from_model(&Model::from_bytes(label, bytes)?)
 }
 
@@ -46,7 +70,28 @@ pub fn activations_from_bytes(label: &str, bytes: impl Into<Bytes>) -> Result<Ba
 /// # Errors
 /// As [`read_activations`].
 pub fn activations_from_stream(label: &str, from: &mut dyn Read) -> Result<Batch> {
-    activations_from_bytes(label, safetensors::read_stream(Path::new(label), from)?)
+    let path = Path::new(label);
+    let mut head = vec![];
+    read_up_to(path, from, &mut head, npy::MAGIC.len() as u64)?;
+    let mut whole = head.as_slice().chain(from);
+    let bytes = if head == npy::MAGIC {
+        npy::read_stream(path, &mut whole)?
+    } else {
+        safetensors::read_stream(path, &mut whole)?
+    };
+    activations_from_bytes(label, bytes)
+}
+
+fn from_npy(source: &Source) -> Result<Batch> {
+    let npy::Array { shape, data } = npy::read(source)?;
+    match shape[..] {
+        [k] => Ok(Batch { n: 1, k, data }),
+        [n, k] => Ok(Batch { n, k, data }),
+        _ => {
+            let what = format!("{}: activations", source.label());
+            Err(Error::shape(what, "[n, k] or [k]", format!("{shape:?}")))
+        }
+    }
 }
 
 fn from_model(model: &Model) -> Result<Batch> {

@@ -105,6 +105,52 @@ impl<'a> Folder<'a> {
     }
 }
 
+/// A folder that is looked into long after what lies in it was opened, and then as far as it can
+/// be.
+#[derive(Debug)]
+pub(crate) enum Beside {
+    /// What lies there when it is looked into.
+    Disk(PathBuf),
+    /// Files by name.
+    Memory(Vec<(String, Bytes)>),
+}
+
+impl Beside {
+    /// Of a folder in memory the small files: all but those that hold tensors.
+    pub fn of(folder: &Folder) -> Self {
+        match folder {
+            Folder::Disk { path, .. } => Self::Disk(path.clone()),
+            Folder::Memory { files, .. } => {
+                let others = files.iter().filter(|(name, _)| !name.ends_with(".safetensors"));
+                Self::Memory(others.map(|(name, bytes)| ((*name).into(), bytes.clone())).collect())
+            }
+        }
+    }
+
+    /// True if there is a file of this name.
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Disk(path) => path.join(name).is_file(),
+            Self::Memory(files) => files.iter().any(|(other, _)| other == name),
+        }
+    }
+
+    /// The text of a file of at most `limit` bytes; `None` where there is none that can be read.
+    pub fn text(&self, name: &str, limit: u64) -> Option<String> {
+        match self {
+            Self::Disk(path) if self.has(name) => {
+                let path = path.join(name);
+                read_text(&path, open_regular(&path).ok()?, limit).ok()
+            }
+            Self::Disk(_) => None,
+            Self::Memory(files) => {
+                let (_, bytes) = files.iter().find(|(other, _)| other == name)?;
+                (bytes.len() as u64 <= limit).then(|| String::from_utf8(bytes.to_vec()).ok())?
+            }
+        }
+    }
+}
+
 /// The text that an open file holds, of at most so many bytes.
 ///
 /// # Errors

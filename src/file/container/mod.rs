@@ -1,4 +1,4 @@
-//! Where bytes come from and go to: GGUF and safetensors, sources of bytes, JSON within bounds,
+//! Where bytes come from and go to: GGUF, safetensors and NumPy's arrays, sources of bytes, JSON within bounds,
 //! outputs that appear whole.
 
 pub(crate) mod folder;
@@ -7,6 +7,7 @@ pub(crate) mod gguf_split;
 pub(crate) mod gguf_value;
 pub mod gguf_write;
 pub(crate) mod json;
+pub(crate) mod npy;
 pub mod output;
 mod partial;
 pub mod safetensors;

@@ -9,7 +9,7 @@ pub use crate::file::container::json::TextMap;
 
 use crate::error::{Error, Result};
 use crate::file::container::json::{self, Compound, Count};
-use crate::file::container::source::Source;
+use crate::file::container::source::{Source, read_up_to};
 use crate::file::container::stored::DType;
 use crate::file::container::tensors::{MAX_TENSORS, TensorInfo, TensorTable};
 use crate::file::names::shown;
@@ -54,15 +54,11 @@ pub(crate) fn open(source: &Source) -> Result<Header> {
 /// there is more: a stream may have no end.
 pub(crate) fn read_stream(label: &Path, from: &mut dyn Read) -> Result<Bytes> {
     let mut bytes = Vec::new();
-    let mut read_up_to = |bytes: &mut Vec<u8>, end: u64| {
-        let missing = end.saturating_sub(bytes.len() as u64);
-        Read::take(&mut *from, missing).read_to_end(bytes).map_err(Error::io("reading", label))
-    };
-    read_up_to(&mut bytes, 8)?;
+    read_up_to(label, from, &mut bytes, 8)?;
     let length = bytes.first_chunk().map(|length| u64::from_le_bytes(*length));
-    read_up_to(&mut bytes, 8 + length.filter(|length| *length <= MAX_HEADER).unwrap_or(0))?;
+    read_up_to(label, from, &mut bytes, 8 + length.filter(|length| *length <= MAX_HEADER).unwrap_or(0))?;
     let end = Text::read(&Source::from_bytes(label, bytes.clone().into()))?.claimed_end()?;
-    read_up_to(&mut bytes, end.saturating_add(1))?;
+    read_up_to(label, from, &mut bytes, end.saturating_add(1))?;
     Ok(bytes.into())
 }
 

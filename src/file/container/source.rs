@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
@@ -35,6 +35,13 @@ impl Default for OpenOptions {
     fn default() -> Self {
         Self { mmap: true }
     }
+}
+
+/// Reads on from a stream until `bytes` are `end` bytes, or the stream ends.
+pub(crate) fn read_up_to(label: &Path, from: &mut dyn Read, bytes: &mut Vec<u8>, end: u64) -> Result<()> {
+    let missing = end.saturating_sub(bytes.len() as u64);
+    from.take(missing).read_to_end(bytes).map_err(Error::io("reading", label))?;
+    Ok(())
 }
 
 /// A file whose length is known and whose bytes come as [`Bytes`]: slices of the map where there is

@@ -1,0 +1,234 @@
+//! The results of a verb in the form that was asked for. `docs/json.md` and its schema say what the
+//! machine forms hold.
+
+use super::{Cell, Style, Verdict, command_line, table, write_stdout};
+use crate::devices;
+use crate::options::Output;
+use qmatmul::error::Result;
+use qmatmul::gpu::AdapterSummary;
+use serde_json::{Map, Value, json};
+use std::time::SystemTime;
+
+/// The number of the schema, which changes with what keys mean.
+const SCHEMA: u32 = 1;
+
+/// What a field of every row is.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// Its name for programs, with a unit.
+    pub key: &'static str,
+    /// Its name for people; none if they do not see it.
+    pub title: Option<&'static str>,
+    /// True if people see it with `-v` alone.
+    pub is_detail: bool,
+}
+
+/// A field for programs and people.
+pub const fn column(key: &'static str, title: &'static str) -> Column {
+    Column { key, title: Some(title), is_detail: false }
+}
+
+/// A field for programs, and with `-v` for people.
+pub const fn detail(key: &'static str, title: &'static str) -> Column {
+    Column { key, title: Some(title), is_detail: true }
+}
+
+/// A field for programs.
+pub const fn machine(key: &'static str) -> Column {
+    Column { key, title: None, is_detail: false }
+}
+
+impl Column {
+    fn shown(self, verbose: bool) -> Self {
+        Self { title: self.title.filter(|_| verbose || !self.is_detail), ..self }
+    }
+}
+
+/// How rows lie on a terminal.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Layout {
+    /// A line a row.
+    Columns,
+    /// A block a row, a line a field.
+    Cards,
+}
+
+/// Results on their way out: JSON lines and CSV as soon as they are known, the other forms in the
+/// end.
+pub struct Results {
+    style: Style,
+    quiet: bool,
+    layout: Layout,
+    columns: Vec<Column>,
+    /// What is known before the first result.
+    head: Map<String, Value>,
+    /// Rows that are not printed yet, one list for each table.
+    tables: Vec<Vec<Vec<Cell>>>,
+}
+
+impl Results {
+    /// Begins the output: the first line of JSON lines and CSV is written at once.
+    pub fn begin(output: &Output, device: Option<&AdapterSummary>, columns: &[Column]) -> Result<Self> {
+        let results = Self {
+            style: output.style,
+            quiet: output.quiet,
+            layout: Layout::Columns,
+            columns: columns.iter().map(|column| column.shown(output.is_verbose())).collect(),
+            head: head(device),
+            tables: vec![vec![]],
+        };
+        match results.style {
+            Style::Jsonl => write_line(&Value::Object(results.head.clone()))?,
+            Style::Csv => {
+                write_csv(results.columns.iter().map(|c| c.key.to_owned()))?;
+            }
+            Style::Table | Style::Md | Style::Json => {}
+        }
+        Ok(results)
+    }
+
+    /// How rows lie on a terminal.
+    pub fn layout(self, layout: Layout) -> Self {
+        Self { layout, ..self }
+    }
+
+    /// True if rows are printed as soon as they are known.
+    pub fn streams(&self) -> bool {
+        matches!(self.style, Style::Jsonl | Style::Csv)
+    }
+
+    /// Adds a row with one cell for each column.
+    pub fn row(&mut self, row: Vec<Cell>) -> Result<()> {
+        assert_eq!(row.len(), self.columns.len(), "a row has one cell for each column");
+        match self.style {
+            Style::Jsonl => write_line(&self.object(&row)),
+            Style::Csv => write_csv(row.iter().map(Cell::csv)),
+            Style::Table | Style::Md | Style::Json => {
+                self.tables.last_mut().expect("there is one from the beginning").push(row);
+                Ok(())
+            }
+        }
+    }
+
+    /// Rows from here on are another table for people.
+    pub fn section(&mut self) {
+        if self.tables.last().is_some_and(|table| !table.is_empty()) {
+            self.tables.push(vec![]);
+        }
+    }
+
+    /// Prints what is not printed yet, and the verdict: the last line of standard output, in CSV on
+    /// standard error.
+    pub fn end(self, verdict: &Verdict) -> Result<()> {
+        match self.style {
+            Style::Table | Style::Md => {
+                if !self.quiet {
+                    write_stdout(self.tables_for_people().as_bytes())?;
+                }
+                verdict.print()
+            }
+            Style::Csv => {
+                verdict.complain();
+                Ok(())
+            }
+            Style::Jsonl => write_line(&json!({ "verdict": verdict.json() })),
+            Style::Json => {
+                let rows = self.tables.iter().flatten().map(|row| self.object(row)).collect();
+                let mut whole = self.head.clone();
+                whole.insert("results".into(), Value::Array(rows));
+                whole.insert("verdict".into(), verdict.json());
+                write_stdout(format!("{:#}\n", Value::Object(whole)).as_bytes())
+            }
+        }
+    }
+
+    fn tables_for_people(&self) -> String {
+        let width = table::width();
+        let render = |rows: &Vec<Vec<Cell>>| match (self.style, self.layout) {
+            (Style::Md, _) => table::markdown(&self.columns, rows),
+            (_, Layout::Columns) => table::columns(&self.columns, rows, width),
+            (_, Layout::Cards) => table::cards(&self.columns, rows, width),
+        };
+        let tables = self.tables.iter().filter(|rows| !rows.is_empty());
+        tables.map(|rows| render(rows) + "\n").collect()
+    }
+
+    fn object(&self, row: &[Cell]) -> Value {
+        let fields = self.columns.iter().zip(row).map(|(column, cell)| (column.key.to_owned(), cell.json()));
+        Value::Object(fields.collect())
+    }
+}
+
+/// What every output begins with.
+fn head(device: Option<&AdapterSummary>) -> Map<String, Value> {
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let head = json!({
+        "schema": SCHEMA,
+        "qmatmul": {
+            "version": env!("CARGO_PKG_VERSION"),
+            "commit": option_env!("QMATMUL_COMMIT"),
+            "wgpu": option_env!("QMATMUL_WGPU"),
+        },
+        "device": device.map(devices::object),
+        "command": command_line(),
+        "date": now,
+    });
+    let Value::Object(head) = head else { unreachable!("an object was written") };
+    head
+}
+
+fn write_line(value: &Value) -> Result<()> {
+    write_stdout(format!("{value}\n").as_bytes())
+}
+
+fn write_csv(fields: impl Iterator<Item = String>) -> Result<()> {
+    let fields: Vec<_> = fields.map(|field| quoted(&field)).collect();
+    write_stdout((fields.join(",") + "\n").as_bytes())
+}
+
+/// Readers of CSV end a row at any end of a line that is not quoted.
+fn quoted(field: &str) -> String {
+    match field.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", field.replace('"', "\"\"")),
+        false => field.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_quoted_where_they_must_be() {
+        assert_eq!(quoted("a b"), "a b");
+        assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
+        for field in ["a\rb", "a\nb", "a\r\nb"] {
+            assert_eq!(quoted(field), format!("\"{field}\""));
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_told_in_every_form() {
+        for (cell, json, csv) in [
+            (Cell::Tiny(f64::INFINITY), "\"inf\"", "inf"),
+            (Cell::Float(f64::NAN, 1), "\"NaN\"", "NaN"),
+            (Cell::Float(1.25, 1), "1.25", "1.25"),
+            (Cell::Tiny(7.3e-14), "7.3e-14", "7.3e-14"),
+            (Cell::Right(false), "false", "false"),
+            (Cell::shape(&[3, 4]), "[3,4]", "3 x 4"),
+            (Cell::Empty, "null", ""),
+        ] {
+            assert_eq!((cell.json().to_string(), cell.csv()), (json.into(), csv.into()));
+        }
+    }
+
+    #[test]
+    fn every_output_begins_with_what_it_is_of() {
+        let head = head(None);
+        let keys: Vec<_> = head.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["schema", "qmatmul", "device", "command", "date"]);
+        assert!(
+            head["qmatmul"]["wgpu"].is_string() && head["date"].as_str().is_some_and(|d| d.ends_with('Z'))
+        );
+    }
+}
