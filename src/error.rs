@@ -5,10 +5,29 @@ use std::fmt::{self, Write};
 use std::path::PathBuf;
 
 /// `Result` with this crate's [`Error`].
+///
+/// ```
+/// fn tokens(text: &str) -> qmatmul::Result<usize> {
+///     text.parse().map_err(|e| qmatmul::Error::Argument(format!("tokens `{text}`: {e}")))
+/// }
+/// assert_eq!(tokens("8").ok(), Some(8));
+/// assert!(tokens("many").unwrap_err().to_string().starts_with("tokens `many`: "));
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Every failure of this crate. Each message names the thing and, where there are two, both
 /// numbers. Names come from files: control characters in them are printed as escapes.
+///
+/// ```
+/// use qmatmul::{Error, PackedTensor, format};
+///
+/// let error = PackedTensor::new("w", format::Q4_0, 2, 64, vec![0u8; 71]).unwrap_err();
+/// assert!(matches!(error, Error::Shape { .. }));
+/// assert_eq!(
+///     error.to_string(),
+///     "tensor `w`: 2 x 64 weights in Q4_0: wanted 72 bytes, got 71 bytes"
+/// );
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -1,7 +1,7 @@
 //! Quantized matmul on any GPU.
 //!
 //! Weights stay packed (4-bit and relatives) in GPU memory, are multiplied by WGSL compute shaders
-//! through wgpu (Vulkan, Metal, DX12), and every answer can be proved against a CPU reference.
+//! through wgpu (Vulkan, Metal, DX12), and every answer can be checked against a CPU reference.
 //!
 //! Data flows one way:
 //!
@@ -11,10 +11,10 @@
 //!    [`Weights`];
 //! 4. [`Runtime::matmul`] computes `y[n, m] = x[n, k] · w[m, k]ᵀ` with a kernel chosen by
 //!    [`kernel`];
-//! 5. [`check`] holds the result against [`kernel::reference`].
+//! 5. [`check`] compares the result with [`kernel::reference`].
 //!
-//! A [`Linear`] is a weight with its bias and with adapters of low rank (LoRA); it goes the same
-//! way, as a [`Layer`].
+//! A [`Linear`] is a weight with its bias and with LoRA adapters; it goes the same way, as a
+//! [`Layer`].
 //!
 //! ```no_run
 //! use qmatmul::{Runtime, file::{Model, OpenOptions}};
@@ -22,13 +22,102 @@
 //! # fn main() -> qmatmul::Result<()> {
 //! let model = Model::open("model-Q4_0.gguf", &OpenOptions::default())?;
 //! let packed = model.tensor(model.find("blk.0.ffn_up.weight")?)?; // [m, k], still in the mapped file
-//! let gpu = Runtime::new()?;                         // the best adapter
+//! let gpu = Runtime::new()?;                         // the best GPU adapter
 //! let weights = gpu.upload(&packed)?;                // packed in device memory
 //! let x = vec![1.0f32; 8 * weights.cols()];          // [n, k]
 //! let y = gpu.matmul(&weights, &x)?;                 // [n, m]
 //! assert_eq!(y.len(), 8 * weights.rows());
 //! # Ok(())
 //! # }
+//! ```
+//!
+//! The same without a device, by the reference that all devices are compared with:
+//!
+//! ```
+//! use qmatmul::{PackedTensor, Recipe, format, kernel::reference};
+//!
+//! # fn main() -> qmatmul::Result<()> {
+//! let weights: Vec<f32> = (0..2 * 32).map(|i| i as f32 / 64.0).collect(); // [m, k]
+//! let packed = PackedTensor::encode("w", [2, 32], &weights, &Recipe::new(format::Q8_0))?;
+//! let y = reference::matmul(&packed, &[1.0; 3 * 32])?; // three tokens, [n, m]
+//! assert_eq!(y.len(), 3 * 2);
+//! assert!((y[0] - 7.75).abs() < 0.01); // the sum of 0/64 to 31/64
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Embedding
+//!
+//! An engine brings its own device ([`Runtime::with_device`]) and records products into its own
+//! command encoder, without a readback:
+//!
+//! ```no_run
+//! use qmatmul::{Result, Runtime, Weights, wgpu};
+//!
+//! /// One token: x is [1, k], y is [1, m], both f32 with the usage `STORAGE`.
+//! fn decode(gpu: &Runtime, w: &Weights, x: &wgpu::Buffer, y: &wgpu::Buffer) -> Result<()> {
+//!     let mut encoder = gpu.device().create_command_encoder(&Default::default());
+//!     gpu.record_matmul(&mut encoder, w, x, y, 1)?;
+//!     gpu.queue().submit([encoder.finish()]);
+//!     gpu.wait()
+//! }
+//! ```
+//!
+//! # Choosing options
+//!
+//! The defaults are exact: activations and sums in f32. [`MatmulOptions`] trade that for speed, one
+//! product at a time. [`Options`] choose the GPU adapter, cap its memory and switch capabilities off:
+//!
+//! ```
+//! use qmatmul::{Activations, MatmulOptions, Options};
+//!
+//! let rounded = MatmulOptions::with(Activations::Q8); // eight bits, a scale for each 32 features
+//! let mut options = Options::default();
+//! options.select = "vulkan".parse().unwrap(); // or an index of gpu::adapters(), or part of a name
+//! options.memory_limit = Some(4 << 30);       // more is Error::OutOfMemory
+//! # assert_eq!(rounded.activations.name(), "q8");
+//! ```
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! - `translate`: composed shaders as SPIR-V, HLSL and MSL, by naga's translators.
+//! - `gl`: wgpu's OpenGL backend, used only with `WGPU_BACKEND=gl`.
+//!
+//! ```
+//! #[cfg(feature = "translate")]
+//! assert!(qmatmul::translate::Target::by_name("spirv").is_some());
+//! ```
+//!
+//! # wgpu compatibility
+//!
+//! This version works with wgpu 30, whose types are part of its interface. The crate re-exports it:
+//! name it through `qmatmul::wgpu`, and the two cannot differ. A host that opens the device itself
+//! asks for the features that its GPU adapter has of these:
+//!
+//! ```
+//! use qmatmul::wgpu::Features;
+//!
+//! let used = Features::SUBGROUP | Features::SHADER_F16 | Features::SHADER_INT64
+//!     | Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+//!     | Features::TIMESTAMP_QUERY | Features::PIPELINE_CACHE;
+//! // required_features: adapter.features() & used, required_limits: adapter.limits()
+//! ```
+//!
+//! # Errors
+//!
+//! Every function that can fail returns [`Error`]: the thing by name, what was expected, what was
+//! found. Nothing that a file holds can make it panic. What a lost, full or hung device means for a
+//! host is in `docs/failures.md`.
+//!
+//! ```
+//! use qmatmul::{Error, file::{Model, OpenOptions}};
+//!
+//! match Model::open("no-such.gguf", &OpenOptions::default()) {
+//!     Err(Error::Io { path, .. }) => assert_eq!(path.to_str(), Some("no-such.gguf")),
+//!     other => panic!("{other:?}"),
+//! }
 //! ```
 
 #![warn(missing_docs)]
@@ -52,3 +141,16 @@ pub use kernel::{Activations, MatmulOptions};
 pub use linear::{Linear, Lora, OutlierColumns};
 pub use tensor::PackedTensor;
 pub use wgpu;
+
+/// The examples of the pages, as tests.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/adapters.md")]
+    struct Adapters;
+    #[doc = include_str!("../docs/engines.md")]
+    struct Engines;
+    #[doc = include_str!("../docs/llm-int8.md")]
+    struct LlmInt8;
+}

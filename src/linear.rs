@@ -10,6 +10,21 @@ use crate::format::{self, Recipe};
 use crate::tensor::PackedTensor;
 
 /// What an adapter adds to one weight: `s · (x · aᵀ) · bᵀ`.
+///
+/// ```
+/// use qmatmul::{Linear, Lora, PackedTensor, Recipe, format, kernel::reference};
+///
+/// # fn main() -> qmatmul::Result<()> {
+/// let f32s = |name, shape: [usize; 2]| {
+///     PackedTensor::encode(name, shape, &vec![1.0; shape[0] * shape[1]], &Recipe::new(format::F32))
+/// };
+/// let lora = Lora::new(f32s("a", [1, 3])?, f32s("b", [2, 1])?, 0.5)?; // rank 1, scale 0.5
+/// let layer = Linear::new(f32s("w", [2, 3])?).with_adapter(lora)?;
+/// let y = reference::linear(&layer, &[1.0, 2.0, 3.0], Default::default())?;
+/// assert_eq!(y, [9.0, 9.0]); // 6 of the weight, 0.5 · 6 of the LoRA adapter
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Lora {
     a: PackedTensor,
@@ -61,6 +76,20 @@ impl Lora {
 }
 
 /// Columns of a weight in a wider format than the others, multiplied by themselves.
+///
+/// ```
+/// use qmatmul::{Linear, OutlierColumns, PackedTensor, Recipe, format, kernel::reference};
+///
+/// # fn main() -> qmatmul::Result<()> {
+/// let weights: Vec<f32> = (0..8).map(|w| w as f32).collect(); // [2, 4]
+/// let int8 = PackedTensor::encode("w", [2, 4], &weights, &Recipe::new(format::INT8))?;
+/// let wide = PackedTensor::encode("w, feature 3", [2, 1], &[3.0, 7.0], &Recipe::new(format::F16))?;
+/// let layer = Linear::new(int8).with_kept(OutlierColumns::new(vec![3], wide)?)?;
+/// let y = reference::linear(&layer, &[0.0, 0.0, 0.0, 100.0], Default::default())?;
+/// assert_eq!(y, [300.0, 700.0]); // feature 3 by its f16 weights, not by codes of eight bits
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct OutlierColumns {
     columns: Vec<u32>,
@@ -124,6 +153,22 @@ pub(crate) fn not_rising(columns: &[u32]) -> Option<String> {
 }
 
 /// A weight with all that is added to its product.
+///
+/// ```
+/// use qmatmul::{Linear, PackedTensor, Recipe, format, kernel::reference};
+///
+/// # fn main() -> qmatmul::Result<()> {
+/// let f32s = |name, shape, values: &[f32]| {
+///     PackedTensor::encode(name, shape, values, &Recipe::new(format::F32))
+/// };
+/// let layer = Linear::new(f32s("w", [2, 2], &[1.0, 2.0, 3.0, 4.0])?)
+///     .with_bias(f32s("bias", [1, 2], &[10.0, 20.0])?)?;
+/// let y = reference::linear(&layer, &[1.0, 1.0], Default::default())?;
+/// assert_eq!(y, [13.0, 27.0]);
+/// # Ok(())
+/// # }
+/// ```
+/// [`Runtime::upload_layer`](crate::Runtime::upload_layer) takes it to a device.
 #[derive(Clone, Debug)]
 pub struct Linear {
     weight: PackedTensor,

@@ -13,6 +13,21 @@ use std::sync::Arc;
 /// of a mapped file).
 ///
 /// `rows` are the outputs (`m`), `cols` the inputs (`k`) of `y = x · wᵀ`.
+///
+/// ```
+/// use qmatmul::{PackedTensor, format};
+///
+/// # fn main() -> qmatmul::Result<()> {
+/// let bytes: Vec<u8> = [1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0].iter().flat_map(|w| w.to_le_bytes()).collect();
+/// let w = PackedTensor::new("w", format::F32, 2, 3, bytes)?; // from a file of one's own
+/// assert_eq!((w.rows(), w.cols(), w.format().name), (2, 3, "F32"));
+/// assert_eq!(w.dequantize(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+/// assert_eq!(w.select_rows(&[1])?.dequantize(), [4.0, 5.0, 6.0]);
+/// let both = PackedTensor::stack("both", &[&w, &w])?; // one product for both
+/// assert_eq!(both.rows(), 4);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct PackedTensor {
     name: String,

@@ -41,6 +41,23 @@ impl fmt::Display for Kind {
 }
 
 /// An opened model file or checkpoint: its tensors by name, and their bytes on demand.
+///
+/// ```
+/// use qmatmul::file::Model;
+///
+/// # fn main() -> qmatmul::Result<()> {
+/// let header = br#"{"up.weight":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}"#;
+/// let file = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 24]].concat();
+/// let model = Model::from_bytes("up.safetensors", file)?;
+/// let info = model.find("up")?; // `.weight` may be left out
+/// assert_eq!((&*info.name, info.rows(), info.cols(), info.bytes), ("up.weight", 2, 3, 24));
+/// assert_eq!(model.tensor(info)?.dequantize(), [0.0; 6]);
+/// assert_eq!(model.rows(info, 1..2)?.rows(), 1);
+/// assert_eq!(model.bytes(info)?.len(), 24);
+/// assert_eq!(model.find("down").unwrap_err().to_string(), "up.safetensors holds no tensor `down`");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Model {
     path: PathBuf,
@@ -67,6 +84,18 @@ impl Model {
     /// first bytes decide. A part of a GGUF in several files stands for all of them, which lie
     /// beside it.
     ///
+    /// ```no_run
+    /// use qmatmul::file::{Model, OpenOptions};
+    ///
+    /// # fn main() -> qmatmul::Result<()> {
+    /// let model = Model::open("Llama-3.2-1B-Q4_K_M.gguf", &OpenOptions::default())?;
+    /// for tensor in model.tensors() {
+    ///     println!("{} {} {:?}", tensor.name, tensor.dtype, tensor.shape);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Malformed`] where a file contradicts its format or the other parts;
     /// [`Error::NotFound`] or [`Error::Argument`] if a folder holds none or several, or lacks a
@@ -82,6 +111,19 @@ impl Model {
 
     /// Opens a checkpoint whose files are in memory, by name, as [`Model::open`] opens a folder:
     /// with its index, its `config.json` and the like. `label` stands for the folder in errors.
+    ///
+    /// ```
+    /// use qmatmul::file::Model;
+    ///
+    /// # fn main() -> qmatmul::Result<()> {
+    /// let header = br#"{"w":{"dtype":"BF16","shape":[1,2],"data_offsets":[0,4]}}"#;
+    /// let weights = [&(header.len() as u64).to_le_bytes()[..], header, &[0x80, 0x3f, 0, 0]].concat();
+    /// let files = [("model.safetensors", weights.into()), ("config.json", "{}".into())];
+    /// let model = Model::from_files("checkpoint", &files)?;
+    /// assert_eq!(model.tensor(model.find("w")?)?.dequantize(), [1.0, 0.0]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Model::open`].
@@ -266,6 +308,8 @@ impl Model {
     /// beside `weight`, where there is one and the weight has two dimensions (a norm's bias is none
     /// of a matmul). Columns that [`quantize_checkpoint`](super::quantize_checkpoint()) kept in 16
     /// bits are taken from there.
+    ///
+    /// [`Layer`](crate::Layer) has an example.
     ///
     /// # Errors
     /// As [`Model::tensor`], [`Error::Shape`] if the bias has not as many values as the weight has

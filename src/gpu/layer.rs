@@ -26,6 +26,20 @@ use crate::linear::{Linear, OutlierColumns};
 
 /// A [`Linear`] that lies in device memory. Cheap to clone; the memory is freed with the last
 /// clone.
+///
+/// ```no_run
+/// use qmatmul::{MatmulOptions, Runtime, file::{Model, OpenOptions}};
+///
+/// # fn main() -> qmatmul::Result<()> {
+/// let model = Model::open("checkpoint", &OpenOptions::default())?;
+/// let linear = model.linear(model.find("model.layers.0.self_attn.q_proj")?)?; // with its bias
+/// let gpu = Runtime::new()?;
+/// let layer = gpu.upload_layer(&linear)?;
+/// let x = vec![1.0; layer.weight().cols()];
+/// let y = gpu.matmul_layer(&layer, &x, &MatmulOptions::default())?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Layer {
     weight: Weights,

@@ -20,6 +20,20 @@ use std::sync::Arc;
 
 /// A device and everything compiled for it. Cheap to clone, `Send` and `Sync`; all methods may be
 /// called from several threads.
+///
+/// ```no_run
+/// use qmatmul::{PackedTensor, Recipe, Runtime, format};
+///
+/// # fn main() -> qmatmul::Result<()> {
+/// let gpu = Runtime::new()?;
+/// println!("{}", gpu.adapter());
+/// let packed = PackedTensor::encode("w", [2, 32], &[0.5; 64], &Recipe::new(format::Q4_0))?;
+/// let w = gpu.upload(&packed)?;
+/// let y = gpu.matmul(&w, &[1.0; 3 * 32])?; // three tokens, [n, m]
+/// assert_eq!(y.len(), 3 * 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Runtime {
     context: Context,
@@ -40,6 +54,16 @@ impl Runtime {
     }
 
     /// Opens the adapter that `options` select.
+    ///
+    /// ```no_run
+    /// use qmatmul::{Options, Runtime};
+    ///
+    /// # fn main() -> qmatmul::Result<()> {
+    /// let select = "dx12:radeon".parse().unwrap_or_default();
+    /// let gpu = Runtime::with_options(&Options { select, ..Options::default() })?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Runtime::new`].
@@ -64,6 +88,14 @@ impl Runtime {
     /// `TIMESTAMP_QUERY` and `PIPELINE_CACHE`; ask for the adapter's limits, or matrices are split
     /// at WebGPU's defaults.
     ///
+    /// ```no_run
+    /// use qmatmul::{Options, Result, Runtime, wgpu};
+    ///
+    /// fn attach(device: &wgpu::Device, queue: &wgpu::Queue, adapter: &wgpu::Adapter) -> Result<Runtime> {
+    ///     Runtime::with_device(device.clone(), queue.clone(), adapter, &Options::default())
+    /// }
+    /// ```
+    ///
     /// Under DirectX 12 the shader compiler is the one that the host's `wgpu::Instance` was made
     /// with (`Dx12BackendOptions::shader_compiler`): with FXC the device has none of the first
     /// three features.
@@ -87,6 +119,20 @@ impl Runtime {
     /// runtime that they were uploaded to: calls with them name the tensor and refuse it, and it is
     /// uploaded anew from the [`PackedTensor`], which is still on the host. The same calls then
     /// give the same bits. The old runtime and its weights may be dropped in any order.
+    ///
+    /// ```no_run
+    /// use qmatmul::{Error, PackedTensor, Result, Runtime};
+    ///
+    /// fn product(gpu: &mut Runtime, packed: &PackedTensor, x: &[f32]) -> Result<Vec<f32>> {
+    ///     match gpu.upload(packed).and_then(|w| gpu.matmul(&w, x)) {
+    ///         Err(Error::DeviceLost(_)) => {
+    ///             *gpu = gpu.rebuild()?;
+    ///             gpu.matmul(&gpu.upload(packed)?, x)
+    ///         }
+    ///         done => done,
+    ///     }
+    /// }
+    /// ```
     ///
     /// # Errors
     /// As [`Runtime::with_options`]; [`Error::NoAdapter`] if the adapter is gone, even if there is
@@ -153,6 +199,15 @@ impl Runtime {
 
     /// [`Runtime::upload`] with a progress callback and switches.
     ///
+    /// ```no_run
+    /// use qmatmul::{PackedTensor, Result, Runtime, Weights, gpu::Upload};
+    ///
+    /// fn upload(gpu: &Runtime, packed: &PackedTensor) -> Result<Weights> {
+    ///     let mut show = |done: u64, all: u64| eprint!("\r{done} of {all} bytes");
+    ///     gpu.upload_with(packed, Upload { progress: Some(&mut show), ..Upload::default() })
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// As [`Runtime::upload`].
     pub fn upload_with(&self, tensor: &PackedTensor, options: Upload) -> Result<Weights> {
@@ -170,6 +225,14 @@ impl Runtime {
 
     /// [`Runtime::matmul`] with activations or a kernel of the caller's choice.
     ///
+    /// ```no_run
+    /// use qmatmul::{Activations, MatmulOptions, Result, Runtime, Weights};
+    ///
+    /// fn rounded(gpu: &Runtime, w: &Weights, x: &[f32]) -> Result<Vec<f32>> {
+    ///     gpu.matmul_with(w, x, &MatmulOptions::with(Activations::F16))
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// As [`Runtime::matmul`], and [`Error::Argument`] if the kernel does not apply.
     pub fn matmul_with(&self, w: &Weights, x: &[f32], options: &MatmulOptions) -> Result<Vec<f32>> {
@@ -184,6 +247,16 @@ impl Runtime {
     /// numbers of `per` experts for each, `experts[n, per]`; y is
     /// `[n, per, m / Weights::experts()]`. Every expert's weights are read once for all of its
     /// columns.
+    ///
+    /// ```no_run
+    /// use qmatmul::{MatmulOptions, PackedTensor, Result, Runtime, gpu::Upload};
+    ///
+    /// /// A stack of 8 experts; two tokens, each sent to two of them.
+    /// fn mixture(gpu: &Runtime, stack: &PackedTensor, x: &[f32]) -> Result<Vec<f32>> {
+    ///     let w = gpu.upload_with(stack, Upload { experts: 8, ..Upload::default() })?;
+    ///     gpu.matmul_experts(&w, x, &[0, 5, 3, 7], &MatmulOptions::default())
+    /// }
+    /// ```
     ///
     /// # Errors
     /// As [`Runtime::matmul`], and [`Error::Shape`] if an expert does not exist or their count is
@@ -216,6 +289,8 @@ impl Runtime {
     /// Adds `y[n, m] = x[n, k] · w[m, k]ᵀ` to the caller's encoder: f32 buffers, densely packed,
     /// no readback. Both need the usage `STORAGE`. The caller vouches for finite activations.
     ///
+    /// The [front page](crate#embedding) has an example.
+    ///
     /// # Errors
     /// [`Error::Shape`] if a buffer is too small, [`Error::Argument`] if x and y are the same, and
     /// the device's errors.
@@ -233,6 +308,17 @@ impl Runtime {
     /// [`Runtime::record_matmul`] for several weights that share their activations, as the
     /// projections of an attention do, in one pass without a barrier between them. Weights of one
     /// format can go further and be one dispatch: see [`PackedTensor::stack`].
+    ///
+    /// ```no_run
+    /// # use qmatmul::{MatmulOptions, Result, Runtime, Weights, wgpu};
+    /// # fn record(
+    /// #     gpu: &Runtime, encoder: &mut wgpu::CommandEncoder,
+    /// #     [q, k, v]: [&Weights; 3], x: &wgpu::Buffer, [q_out, k_out, v_out]: [&wgpu::Buffer; 3],
+    /// # ) -> Result<()> {
+    /// let outputs = [(q, q_out), (k, k_out), (v, v_out)];
+    /// gpu.record_matmuls(encoder, &outputs, x, 1, &MatmulOptions::default())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Runtime::record_matmul`].
@@ -333,6 +419,13 @@ impl Runtime {
 
     /// Rows `rows[i]` of `w` as f32 `[rows.len(), k]`: the look-up of token embeddings.
     ///
+    /// ```no_run
+    /// # use qmatmul::{Result, Runtime, Weights};
+    /// fn embed(gpu: &Runtime, embedding: &Weights, tokens: &[u32]) -> Result<Vec<f32>> {
+    ///     gpu.get_rows(embedding, tokens) // [tokens, k]
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Shape`] if a row number is not below `m`, and the device's errors.
     pub fn get_rows(&self, w: &Weights, rows: &[u32]) -> Result<Vec<f32>> {
@@ -357,6 +450,14 @@ impl Runtime {
 
     /// Times a matmul with `n` columns over `weights` in turn, for at least `least` seconds (an
     /// hour at most). All columns must fit one buffer.
+    ///
+    /// ```no_run
+    /// # use qmatmul::{MatmulOptions, Result, Runtime, Weights};
+    /// fn decode_speed(gpu: &Runtime, w: &[Weights]) -> Result<f64> {
+    ///     let timing = gpu.time_matmul(w, 1, &MatmulOptions::default(), 0.5)?;
+    ///     Ok(w[0].device_bytes() as f64 / timing.median()) // bytes per second
+    /// }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Argument`] without weights, [`Error::LimitExceeded`], and the device's errors.

@@ -7,6 +7,15 @@ use crate::kernel::shard::{DeviceLayout, Shard, Weight};
 
 /// A weight `[rows, cols]` that lies packed in device memory. Cheap to clone; the memory is freed
 /// with the last clone.
+///
+/// ```no_run
+/// # use qmatmul::{PackedTensor, Result, Runtime};
+/// # fn upload(gpu: &Runtime, packed: &PackedTensor) -> Result<()> {
+/// let w = gpu.upload(packed)?;
+/// println!("{}: {} x {}, {} bytes of {}", w.name(), w.rows(), w.cols(), w.device_bytes(), w.format().name);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Weights {
     /// Which runtime the buffers belong to.

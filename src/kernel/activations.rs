@@ -4,6 +4,16 @@ use crate::error::{Error, Result};
 use crate::format::{Codes, Format, Layout};
 
 /// How a matmul takes its activations. Sums are in f32, or in i32 within 32 products of codes.
+///
+/// ```
+/// use qmatmul::{Activations, format};
+///
+/// let activations: Activations = "q8".parse()?;
+/// assert!(activations.suit_format(format::Q4_K)); // integer codes with scales
+/// assert!(!activations.suit_format(format::NF4)); // a codebook of floats
+/// assert_eq!(Activations::default(), Activations::F32);
+/// # Ok::<(), qmatmul::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]

@@ -260,6 +260,17 @@ impl Caps {
 
 /// How a matmul is carried out. The default: exact activations, and the kernel that is best for the
 /// device.
+///
+/// ```
+/// use qmatmul::{Activations, MatmulOptions, kernel};
+///
+/// let exact = MatmulOptions::default();
+/// let rounded = MatmulOptions::with(Activations::Q8);
+/// let mut this_one = MatmulOptions::with(Activations::F16);
+/// this_one.kernel = kernel::by_name("gemv"); // no other, whatever was measured
+/// assert_eq!(exact.activations, Activations::F32);
+/// # assert!(rounded.kernel.is_none() && this_one.kernel.is_some());
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct MatmulOptions {
     /// How the activations are taken.

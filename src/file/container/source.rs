@@ -9,6 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 /// How to open a file.
+///
+/// ```no_run
+/// use qmatmul::file::{Model, OpenOptions};
+///
+/// # fn main() -> qmatmul::Result<()> {
+/// let model = Model::open("model.gguf", &OpenOptions { mmap: false })?; // a file that others write to
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct OpenOptions {
     /// Map the file into memory, so that tensors are slices of it. Without, a tensor is read when
