@@ -199,8 +199,8 @@ fn check_takes_a_sample() {
 /// Every kernel that the device could be given with these activations.
 #[test]
 fn check_tries_everything_on_a_file() {
-    let some = ["--full", "--tensors", "blk.0.attn_k*", "--activations", "q8"];
-    let args = [&["check", &model(), "-f", "jsonl", "-v"][..], &some].concat();
+    let (model, some) = (model(), ["--full", "--tensors", "blk.0.attn_k*", "--activations", "q8"]);
+    let args = [&["check", &model, "-f", "jsonl", "-v"][..], &some].concat();
     let rows = json_lines(&output(&args));
     let count =
         |key: &str| rows.iter().map(|row| row[key].to_string()).collect::<std::collections::BTreeSet<_>>();
