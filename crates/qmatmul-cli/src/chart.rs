@@ -225,7 +225,8 @@ impl Chart {
         }
         for dot in dots().filter(|dot| !dot.label.is_empty()) {
             if let Some(area) = places.beside(plot.at(dot.at), width(&dot.label, SMALL)) {
-                svg += &text((area.x, area.y + 13.0), SMALL, "class=\"label\"", &dot.label);
+                let class = format!("class=\"label\" style=\"fill: {}\"", keys.colour(&dot.format));
+                svg += &text((area.x, area.y + 13.0), SMALL, &class, &dot.label);
             }
         }
         svg
@@ -533,7 +534,8 @@ fn fitted(at: (f64, f64), class: &str, size: f64, content: &str) -> String {
     let room = WIDTH - 12.0 - at.0;
     // Bold letters are wider.
     let wide = |content: &str, size: f64| width(content, size) * if class == "title" { 1.12 } else { 1.0 };
-    let size = (size * room / wide(content, size).max(1.0)).clamp(LEAST, size);
+    // A little smaller than what just fits, as sums of widths are rounded.
+    let size = (0.999 * size * room / wide(content, size).max(1.0)).clamp(LEAST, size);
     let mut content = content.to_owned();
     while wide(&content, size) > room {
         content = content.chars().take(content.chars().count().saturating_sub(2)).chain(['…']).collect();

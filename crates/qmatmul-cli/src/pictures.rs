@@ -44,39 +44,35 @@ fn one_shape(cases: &[Measured]) -> Option<(usize, usize)> {
 }
 
 /// Memory's slopes up to the highest arithmetic, and arithmetic's levels from where memory can feed
-/// them. What a case reached is no less than what the device can: the highest of each kind goes
-/// through the best case, if that is above it.
+/// them. What a case reached is no less than what the device can: memory's slopes and the highest
+/// level go through the best case where that is above them.
 fn ceilings(peak: &Peak, dots: &[Dot]) -> Vec<Line> {
     let best = |of: fn(&Dot) -> f64| dots.iter().map(of).filter(|v| v.is_finite()).fold(0.0, f64::max);
-    let named = |(name, value): (&str, f64), unit: &str, reached: bool| Ceiling {
-        label: format!("{name} {} {unit}{}", digits(value), if reached { ", by a case" } else { "" }),
-        value,
-    };
-    let raised = |mut figures: Vec<(&'static str, f64)>, best: f64, unit: &str| -> Vec<Ceiling> {
-        let highest = figures.iter().map(|f| f.1).fold(0.0, f64::max);
-        let mut reached = vec![false; figures.len()];
-        if let Some(at) = figures.iter().position(|f| f.1 == highest).filter(|_| best > highest) {
-            (figures[at].1, reached[at]) = (best, true);
-        }
-        figures.into_iter().zip(reached).map(|(figure, reached)| named(figure, unit, reached)).collect()
-    };
-    let slopes = vec![("copy", peak.copy_gb_per_s()), ("read", peak.read_gb_per_s())];
-    let slopes = raised(slopes, best(|dot| dot.at.1 * 1e3 / dot.at.0), "GB/s");
-    let levels = peak.arithmetic.iter().map(|a| (a.kind, a.tera_ops)).collect();
-    let levels = raised(levels, best(|dot| dot.at.1), "Tops/s");
     let highest = |all: &[Ceiling]| all.iter().map(|c| c.value).fold(0.0, f64::max);
+    let (by_memory, by_arithmetic) = (best(|dot| dot.at.1 * 1e3 / dot.at.0), best(|dot| dot.at.1));
+    let measured = [("copy", peak.copy_gb_per_s()), ("read", peak.read_gb_per_s())];
+    let slopes = match measured.iter().all(|(_, gb_per_s)| *gb_per_s < by_memory) {
+        true => vec![Ceiling::by_a_case("copy, read", by_memory, "GB/s")],
+        false => measured.map(|(name, value)| Ceiling::of(name, value, by_memory, "GB/s")).into(),
+    };
+    let top = peak.arithmetic.iter().map(|a| a.tera_ops).fold(0.0, f64::max);
+    let level = |a: &qmatmul::gpu::Arithmetic| {
+        let least = if a.tera_ops == top { by_arithmetic } else { 0.0 };
+        Ceiling::of(a.kind, a.tera_ops, least, "Tops/s")
+    };
+    let levels: Vec<_> = peak.arithmetic.iter().map(level).collect();
     let (steepest, highest) = (highest(&slopes), highest(&levels));
     // Where a slope of so many GB/s reaches so many TFLOP/s.
     let ridge = |tera_ops: f64, gb_per_s: f64| tera_ops * 1e3 / gb_per_s;
     let intensities = dots.iter().map(|dot| dot.at.0);
     let (low, high) =
         intensities.fold((1.0_f64, 2.0 * ridge(highest, steepest)), |(l, h), x| (l.min(x), h.max(2.0 * x)));
-    let slope = |Ceiling { label, value }: Ceiling| {
+    let slope = |Ceiling { label, value }| {
         let end = ridge(highest, value).min(high);
         let at = |x: f64| (x, x * value * 1e-3);
         Line { label, from: at(low), to: at(end), format: None }
     };
-    let level = |Ceiling { label, value }: Ceiling| Line {
+    let level = |Ceiling { label, value }| Line {
         label,
         from: (ridge(value, steepest).max(low), value),
         to: (high, value),
@@ -89,6 +85,20 @@ fn ceilings(peak: &Peak, dots: &[Dot]) -> Vec<Line> {
 struct Ceiling {
     label: String,
     value: f64,
+}
+
+impl Ceiling {
+    /// What was measured, or what a case reached if that is more.
+    fn of(name: &str, measured: f64, reached: f64, unit: &str) -> Self {
+        match measured < reached {
+            true => Self::by_a_case(name, reached, unit),
+            false => Self { label: format!("{name} {} {unit}", digits(measured)), value: measured },
+        }
+    }
+
+    fn by_a_case(name: &str, value: f64, unit: &str) -> Self {
+        Self { label: format!("{name} {} {unit}, by a case", digits(value)), value }
+    }
 }
 
 /// Three digits, as many as such figures are worth.
@@ -184,12 +194,15 @@ mod tests {
     /// A case may be faster than what was measured for a moment.
     #[test]
     fn no_dot_lies_above_the_ceilings() {
-        let lines = ceilings(&peak(), &[dot(2.0, 3.0), dot(500.0, 120.0), dot(3.0, f64::NAN)]);
-        assert_eq!(lines[0].label, "copy 1500 GB/s, by a case");
-        assert_near(lines[0].from, (1.0, 1.5));
-        assert_eq!(lines[1].label, "read 800 GB/s");
-        assert_eq!(lines[3].label, "f16 fma 120 Tops/s, by a case");
+        let lines = ceilings(&peak(), &[dot(2.0, 1.8), dot(500.0, 120.0), dot(3.0, f64::NAN)]);
+        let labels: Vec<_> = lines.iter().map(|line| &*line.label).collect();
+        let by_a_case = ["read 900 GB/s, by a case", "f16 fma 120 Tops/s, by a case"];
+        assert_eq!(labels, ["copy 1000 GB/s", by_a_case[0], "f32 fma 50.0 Tops/s", by_a_case[1]]);
+        assert_near(lines[1].from, (1.0, 0.9));
         assert_near(lines[3].to, (1000.0, 120.0));
+        let lines = ceilings(&peak(), &[dot(2.0, 3.0)]);
+        assert_eq!((lines.len(), &*lines[0].label), (3, "copy, read 1500 GB/s, by a case"));
+        assert_near(lines[0].from, (1.0, 1.5));
     }
 
     #[test]
