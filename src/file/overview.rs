@@ -293,7 +293,7 @@ fn of_checkpoint(model: &Model) -> Overview {
     });
     let class = config["architectures"][0].as_str();
     let settings = SETTINGS_FILES.iter().find_map(|name| json(name));
-    let quantizer = quantizer(config, settings.as_ref());
+    let quantizer = Quantizer::of(config, settings.as_ref()).unwrap_or_default();
     let heads = number(&["num_attention_heads", "n_head", "n_heads", "num_heads"]);
     let mut entries = vec![];
     flatten("", config, &mut entries);
@@ -330,8 +330,8 @@ fn of_checkpoint(model: &Model) -> Overview {
         has_chat_template: TEMPLATE_FILES.iter().any(|name| model.beside().has(name))
             || !tokenizer_config["chat_template"].is_null(),
         licence: text("license").or_else(|| beside(PAGE).and_then(|page| licence(&page))),
-        quantizer: quantizer.as_ref().and_then(|(method, _)| method.clone()),
-        quantization: quantizer.map(|(_, settings)| settings).unwrap_or_default(),
+        quantizer: quantizer.method,
+        quantization: quantizer.settings,
         entries,
         parameters: 0,
     }
@@ -342,25 +342,33 @@ fn largest(value: &Json) -> Option<u64> {
     value.as_u64().or_else(|| value.as_array()?.iter().filter_map(Json::as_u64).max())
 }
 
-/// The method of a quantizer and its settings, from a config.json or a file of their own.
-fn quantizer(config: &Json, settings: Option<&Json>) -> Option<(Option<String>, Vec<(String, String)>)> {
-    let of_config = ["quantization_config", "compression_config"].map(|key| &config[key]);
-    let of_tool = of_config.into_iter().find(|value| value.is_object());
-    let of_mlx = Some(&config["quantization"]).filter(|value| value.is_object());
-    let (found, method) = match (of_tool, of_mlx, settings) {
-        (_, Some(mlx), _) => (mlx, Some("mlx")),
-        (Some(tool), None, _) => (tool, None),
-        (None, None, Some(file)) if file["quantization"].is_object() => (&file["quantization"], None),
-        (None, None, file) => (file?, None),
-    };
-    let named = ["quant_method", "quant_algo", "checkpoint_format"];
-    let named = named.iter().find_map(|key| found[*key].as_str());
-    let fields = found.as_object()?.iter().filter(|(key, value)| {
-        let is_set = value.is_number() || value.is_boolean() || value.is_string();
-        is_set && *key != "quant_method"
-    });
-    let settings = fields.map(|(key, value)| (key.clone(), shown_json(value))).collect();
-    Some((method.or(named).map(Into::into), settings))
+/// What quantized a checkpoint, as far as it is told.
+#[derive(Default)]
+struct Quantizer {
+    method: Option<String>,
+    settings: Vec<(String, String)>,
+}
+
+impl Quantizer {
+    /// From a config.json or a file of their own.
+    fn of(config: &Json, file: Option<&Json>) -> Option<Self> {
+        let of_config = ["quantization_config", "compression_config"].map(|key| &config[key]);
+        let of_tool = of_config.into_iter().find(|value| value.is_object());
+        let of_mlx = Some(&config["quantization"]).filter(|value| value.is_object());
+        let found = of_mlx.or(of_tool).or_else(|| {
+            let nested = file.map(|file| &file["quantization"]);
+            nested.filter(|value| value.is_object()).or(file)
+        });
+        let found = found?;
+        let named = ["quant_method", "quant_algo", "checkpoint_format"];
+        let named = named.iter().find_map(|key| found[*key].as_str());
+        let is_set = |value: &Json| value.is_number() || value.is_boolean() || value.is_string();
+        let fields = found.as_object()?.iter().filter(|(key, value)| is_set(value) && *key != "quant_method");
+        Some(Self {
+            method: of_mlx.map(|_| "mlx").or(named).map(Into::into),
+            settings: fields.map(|(key, value)| (key.clone(), shown_json(value))).collect(),
+        })
+    }
 }
 
 /// How the tokenizer of a tokenizer.json cuts words.

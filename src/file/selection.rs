@@ -300,13 +300,9 @@ pub(crate) fn is_matrix_in_checkpoint(tensor: &TensorInfo, known: Option<&Archit
         _ => name.ends_with("weight"),
     };
     let layer = layer(&name);
-    let is_integers = ["I8", "I16", "I32", "I64"].contains(&tensor.dtype.name());
-    is_weight
-        && !(is_integers && tensor.is_stored_alone())
-        && !is_convolution(&name)
-        && !layer.contains("norm")
-        && !(layer == "ln" || layer.starts_with("ln_"))
-        && !is_table(layer)
+    let is_norm = layer.contains("norm") || layer == "ln" || layer.starts_with("ln_");
+    let is_integers = ["I8", "I16", "I32", "I64"].contains(&tensor.dtype.name()) && tensor.is_stored_alone();
+    is_weight && !is_integers && !is_norm && !is_convolution(&name) && !is_table(layer)
 }
 
 /// True for a layer of which rows are looked up or added: embeddings of tokens, positions and

@@ -106,6 +106,19 @@ impl Runtime {
 
     /// [`Peak::copy_gb_per_s`] alone, measured for about `seconds`.
     ///
+    /// A ceiling is the best that was seen. Where others use the machine, too, measure it before
+    /// and after what is held against it, and take the larger:
+    ///
+    /// ```no_run
+    /// # fn main() -> qmatmul::Result<()> {
+    /// let runtime = qmatmul::Runtime::new()?;
+    /// let before = runtime.copy_gb_per_s(0.3)?;
+    /// // … whatever is measured …
+    /// let ceiling = runtime.copy_gb_per_s(0.3)?.max(before);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Runtime::peak`].
     pub fn copy_gb_per_s(&self, seconds: f64) -> Result<f64> {

@@ -15,17 +15,20 @@ pub fn write(path: &Path, chart: &Chart) -> Result<()> {
 
 /// Speed against arithmetic intensity, under the ceilings that `peak` measured.
 pub fn roofline(cases: &[Measured], peak: &Peak, adapter: &AdapterSummary) -> Chart {
+    let one_shape = one_shape(cases);
     let dots: Vec<Dot> = cases
         .iter()
         .map(|case| Dot {
-            series: case.format.into(),
-            label: format!("{}×{} n={}", case.m, case.k, case.n),
+            format: case.format.into(),
+            n: case.n,
+            label: if one_shape.is_some() { String::new() } else { format!("{}×{}", case.m, case.k) },
             at: (case.intensity(), case.tera_flops()),
         })
         .collect();
-    let lines = ceilings(peak, dots.iter().map(|d| d.at.0));
+    let lines = ceilings(peak, &dots);
+    let of = one_shape.map(|(m, k)| format!(" of {m}×{k}")).unwrap_or_default();
     Chart {
-        title: format!("Roofline of {}", adapter.name),
+        title: format!("Matmuls{of} on {}", adapter.name),
         subtitle: format!("{}, {}; ceilings measured in the same run", adapter.backend, adapter.driver),
         x_label: "FLOP per byte of packed weights, activations and result",
         y_label: "TFLOP/s",
@@ -34,38 +37,91 @@ pub fn roofline(cases: &[Measured], peak: &Peak, adapter: &AdapterSummary) -> Ch
     }
 }
 
-/// Memory's slopes up to the highest arithmetic, and arithmetic's levels from where memory can feed
-/// them.
-fn ceilings(peak: &Peak, intensities: impl Iterator<Item = f64>) -> Vec<Line> {
-    let slopes = [("copy", peak.copy_gb_per_s()), ("read", peak.read_gb_per_s())];
-    let steepest = slopes[0].1.max(slopes[1].1);
-    let highest = peak.arithmetic.iter().map(|a| a.tera_ops).fold(0.0, f64::max);
-    // Where a slope of so many GB/s reaches so many TFLOP/s.
-    let ridge = |tera_ops: f64, gb_per_s: f64| tera_ops * 1e3 / gb_per_s;
-    let (low, high) =
-        intensities.fold((1.0_f64, 2.0 * ridge(highest, steepest)), |(l, h), x| (l.min(x), h.max(2.0 * x)));
-    let slope = |(name, gb_per_s): (&str, f64)| {
-        let end = ridge(highest, gb_per_s).min(high);
-        let at = |x: f64| (x, x * gb_per_s * 1e-3);
-        Line { label: format!("{name} {gb_per_s:.1} GB/s"), from: at(low), to: at(end) }
-    };
-    let level = |a: &qmatmul::gpu::Arithmetic| Line {
-        label: format!("{} {:.3} Tops/s", a.kind, a.tera_ops),
-        from: (ridge(a.tera_ops, steepest).max(low), a.tera_ops),
-        to: (high, a.tera_ops),
-    };
-    slopes.into_iter().map(slope).chain(peak.arithmetic.iter().map(level)).collect()
+/// The shape of all cases, where it is the same.
+fn one_shape(cases: &[Measured]) -> Option<(usize, usize)> {
+    let first = cases.first().map(|case| (case.m, case.k))?;
+    cases.iter().all(|case| (case.m, case.k) == first).then_some(first)
 }
 
-/// Time against m·k, with the line of proportional cost through the largest case of each series.
+/// Memory's slopes up to the highest arithmetic, and arithmetic's levels from where memory can feed
+/// them. What a case reached is no less than what the device can: memory's slopes and the highest
+/// level go through the best case where that is above them.
+fn ceilings(peak: &Peak, dots: &[Dot]) -> Vec<Line> {
+    let best = |of: fn(&Dot) -> f64| dots.iter().map(of).filter(|v| v.is_finite()).fold(0.0, f64::max);
+    let highest = |all: &[Ceiling]| all.iter().map(|c| c.value).fold(0.0, f64::max);
+    let (by_memory, by_arithmetic) = (best(|dot| dot.at.1 * 1e3 / dot.at.0), best(|dot| dot.at.1));
+    let measured = [("copy", peak.copy_gb_per_s()), ("read", peak.read_gb_per_s())];
+    let slopes = match measured.iter().all(|(_, gb_per_s)| *gb_per_s < by_memory) {
+        true => vec![Ceiling::by_a_case("copy, read", by_memory, "GB/s")],
+        false => measured.map(|(name, value)| Ceiling::of(name, value, by_memory, "GB/s")).into(),
+    };
+    let top = peak.arithmetic.iter().map(|a| a.tera_ops).fold(0.0, f64::max);
+    let level = |a: &qmatmul::gpu::Arithmetic| {
+        let least = if a.tera_ops == top { by_arithmetic } else { 0.0 };
+        Ceiling::of(a.kind, a.tera_ops, least, "Tops/s")
+    };
+    let levels: Vec<_> = peak.arithmetic.iter().map(level).collect();
+    let (steepest, highest) = (highest(&slopes), highest(&levels));
+    // Where a slope of so many GB/s reaches so many TFLOP/s.
+    let ridge = |tera_ops: f64, gb_per_s: f64| tera_ops * 1e3 / gb_per_s;
+    let intensities = dots.iter().map(|dot| dot.at.0);
+    let (low, high) =
+        intensities.fold((1.0_f64, 2.0 * ridge(highest, steepest)), |(l, h), x| (l.min(x), h.max(2.0 * x)));
+    let slope = |Ceiling { label, value }| {
+        let end = ridge(highest, value).min(high);
+        let at = |x: f64| (x, x * value * 1e-3);
+        Line { label, from: at(low), to: at(end), format: None }
+    };
+    let level = |Ceiling { label, value }| Line {
+        label,
+        from: (ridge(value, steepest).max(low), value),
+        to: (high, value),
+        format: None,
+    };
+    slopes.into_iter().map(slope).chain(levels.into_iter().map(level)).collect()
+}
+
+/// A figure of the device, in GB/s or TFLOP/s.
+struct Ceiling {
+    label: String,
+    value: f64,
+}
+
+impl Ceiling {
+    /// What was measured, or what a case reached if that is more.
+    fn of(name: &str, measured: f64, reached: f64, unit: &str) -> Self {
+        match measured < reached {
+            true => Self::by_a_case(name, reached, unit),
+            false => Self { label: format!("{name} {} {unit}", digits(measured)), value: measured },
+        }
+    }
+
+    fn by_a_case(name: &str, value: f64, unit: &str) -> Self {
+        Self { label: format!("{name} {} {unit}, by a case", digits(value)), value }
+    }
+}
+
+/// Three digits, as many as such figures are worth.
+fn digits(value: f64) -> String {
+    match value {
+        v if v >= 99.95 => format!("{v:.0}"),
+        v if v >= 9.995 => format!("{v:.1}"),
+        v if v >= 0.9995 => format!("{v:.2}"),
+        v => format!("{v:.3}"),
+    }
+}
+
+/// Time against m·k, with the line of proportional cost through the largest case of each format and
+/// number of tokens.
 pub fn growth(cases: &[Measured], device: &str) -> Chart {
     let dot = |case: &Measured| Dot {
-        series: format!("{} n={}", case.format, case.n),
+        format: case.format.into(),
+        n: case.n,
         label: format!("{}×{}", case.m, case.k),
         at: (case.m as f64 * case.k as f64, case.micros()),
     };
-    let mut dots: Vec<Dot> = cases.iter().map(dot).collect();
-    let lines = proportional(&mut dots);
+    let dots: Vec<Dot> = cases.iter().map(dot).collect();
+    let lines = proportional(&dots);
     Chart {
         title: format!("Time against size on {device}"),
         subtitle: "median of a matmul; lines: cost proportional to m·k, through the largest case".into(),
@@ -76,27 +132,22 @@ pub fn growth(cases: &[Measured], device: &str) -> Chart {
     }
 }
 
-/// The lines, whose slope becomes part of the series' names: dots leave no room for it beside a
-/// line.
-fn proportional(dots: &mut [Dot]) -> Vec<Line> {
+/// The lines, with their slopes.
+fn proportional(dots: &[Dot]) -> Vec<Line> {
     let smallest = dots.iter().map(|d| d.at.0).fold(f64::MAX, f64::min);
-    let mut largest: Vec<(String, (f64, f64))> = vec![];
-    for dot in dots.iter() {
-        match largest.iter_mut().find(|(series, _)| *series == dot.series) {
-            Some((_, at)) if at.0 < dot.at.0 => *at = dot.at,
+    let mut largest: Vec<&Dot> = vec![];
+    for dot in dots {
+        match largest.iter_mut().find(|other| (&other.format, other.n) == (&dot.format, dot.n)) {
+            Some(other) if other.at.0 < dot.at.0 => *other = dot,
             Some(_) => {}
-            None => largest.push((dot.series.clone(), dot.at)),
+            None => largest.push(dot),
         }
     }
-    for dot in dots.iter_mut() {
-        if let Some((_, (weights, micros))) = largest.iter().find(|(series, _)| *series == dot.series) {
-            dot.series = format!("{}, {:.1} ps/weight", dot.series, micros * 1e6 / weights);
-        }
-    }
-    let line = |(_, to): (String, (f64, f64))| Line {
-        label: String::new(),
-        from: (smallest, to.1 * smallest / to.0),
-        to,
+    let line = |&Dot { ref format, n, at: (weights, micros), .. }: &Dot| Line {
+        label: format!("{format} n={n}, {} ps/weight", digits(micros * 1e6 / weights)),
+        from: (smallest, micros * smallest / weights),
+        to: (weights, micros),
+        format: Some(format.clone()),
     };
     largest.into_iter().map(line).collect()
 }
@@ -120,26 +171,47 @@ mod tests {
         }
     }
 
+    fn dot(x: f64, y: f64) -> Dot {
+        Dot { format: "Q4_0".into(), n: 1, label: String::new(), at: (x, y) }
+    }
+
+    fn assert_near((x, y): (f64, f64), (u, v): (f64, f64)) {
+        assert!((x / u - 1.0).abs() + (y / v - 1.0).abs() < 1e-9, "{x} {y}");
+    }
+
     #[test]
     fn slopes_end_at_the_highest_level_and_levels_begin_at_the_steepest_slope() {
-        let lines = ceilings(&peak(), [3.5, 120.0].into_iter());
-        let near = |(x, y): (f64, f64), (u, v): (f64, f64)| {
-            assert!((x / u - 1.0).abs() + (y / v - 1.0).abs() < 1e-9, "{x} {y}")
-        };
-        near(lines[0].from, (1.0, 1.0));
-        near(lines[0].to, (100.0, 100.0));
-        near(lines[1].to, (125.0, 100.0));
-        near(lines[2].from, (50.0, 50.0));
-        near(lines[2].to, (240.0, 50.0));
-        assert_eq!(lines[3].label, "f16 fma 100.000 Tops/s");
+        let lines = ceilings(&peak(), &[dot(3.5, 1.0), dot(120.0, 1.0)]);
+        assert_near(lines[0].from, (1.0, 1.0));
+        assert_near(lines[0].to, (100.0, 100.0));
+        assert_near(lines[1].to, (125.0, 100.0));
+        assert_near(lines[2].from, (50.0, 50.0));
+        assert_near(lines[2].to, (240.0, 50.0));
+        assert_eq!(lines[3].label, "f16 fma 100 Tops/s");
+        assert_eq!(lines[0].label, "copy 1000 GB/s");
+    }
+
+    /// A case may be faster than what was measured for a moment.
+    #[test]
+    fn no_dot_lies_above_the_ceilings() {
+        let lines = ceilings(&peak(), &[dot(2.0, 1.8), dot(500.0, 120.0), dot(3.0, f64::NAN)]);
+        let labels: Vec<_> = lines.iter().map(|line| &*line.label).collect();
+        let by_a_case = ["read 900 GB/s, by a case", "f16 fma 120 Tops/s, by a case"];
+        assert_eq!(labels, ["copy 1000 GB/s", by_a_case[0], "f32 fma 50.0 Tops/s", by_a_case[1]]);
+        assert_near(lines[1].from, (1.0, 0.9));
+        assert_near(lines[3].to, (1000.0, 120.0));
+        let lines = ceilings(&peak(), &[dot(2.0, 3.0)]);
+        assert_eq!((lines.len(), &*lines[0].label), (3, "copy, read 1500 GB/s, by a case"));
+        assert_near(lines[0].from, (1.0, 1.5));
     }
 
     #[test]
     fn the_line_of_proportional_cost_goes_through_the_largest() {
-        let dot = |x, y| Dot { series: "Q4_0 n=1".into(), label: String::new(), at: (x, y) };
-        let mut dots = [dot(100.0, 9.0), dot(10_000.0, 50.0), dot(1000.0, 10.0)];
-        let lines = proportional(&mut dots);
-        assert_eq!((lines.len(), lines[0].from, lines[0].to), (1, (100.0, 0.5), (10_000.0, 50.0)));
-        assert!(dots.iter().all(|d| d.series == "Q4_0 n=1, 5000.0 ps/weight"));
+        let other = Dot { n: 8, ..dot(400.0, 2.0) };
+        let dots = [dot(100.0, 9.0), dot(10_000.0, 50.0), dot(1000.0, 10.0), other];
+        let lines = proportional(&dots);
+        assert_eq!((lines.len(), lines[0].from, lines[0].to), (2, (100.0, 0.5), (10_000.0, 50.0)));
+        assert_eq!(lines[0].label, "Q4_0 n=1, 5000 ps/weight");
+        assert_eq!((&*lines[1].label, lines[1].to), ("Q4_0 n=8, 5000 ps/weight", (400.0, 2.0)));
     }
 }

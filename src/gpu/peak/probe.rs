@@ -4,8 +4,10 @@
 use crate::error::Result;
 use crate::gpu::bind::{self, Binding};
 use crate::gpu::context::Context;
+use crate::gpu::memory::Buffer;
 use crate::gpu::time::Clock;
 use crate::gpu::transfer;
+use std::ops::Range;
 use std::time::Instant;
 
 /// Parameters of a probe, as `shaders/peak/params.wgsl` declares and explains them.
@@ -43,7 +45,9 @@ impl Shader<'_> {
 
 /// A probe that can be recorded. One unit of work is `groups` workgroups.
 pub struct Work {
+    name: &'static str,
     pipeline: wgpu::ComputePipeline,
+    params: Buffer,
     bindings: wgpu::BindGroup,
     groups: u32,
 }
@@ -103,11 +107,41 @@ impl<'r> Lab<'r> {
             || {
                 let pipeline = self.compile(shader);
                 self.context.queue().write_buffer(&buffer, 0, bytemuck::bytes_of(&params));
-                let resources = [buffer.as_entire_binding(), a.as_entire_binding(), b.as_entire_binding()];
-                let bindings = bind::group(self.context.device(), shader.name, &self.bindings, resources);
-                Work { pipeline, bindings, groups }
+                let bindings =
+                    self.bind(shader.name, &buffer, (a.as_entire_binding(), b.as_entire_binding()));
+                Work { name: shader.name, pipeline, params: buffer.clone(), bindings, groups }
             },
         )
+    }
+
+    /// The same work on a part of both buffers.
+    pub fn on_part(
+        &self,
+        work: &Work,
+        (a, b): (&wgpu::Buffer, &wgpu::Buffer),
+        part: Range<u64>,
+    ) -> Result<Work> {
+        let size = wgpu::BufferSize::new(part.end - part.start);
+        let of =
+            |buffer| wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: part.start, size });
+        self.context.catch_errors(
+            || format!("binding the probe {}", work.name),
+            0,
+            || {
+                let (pipeline, params) = (work.pipeline.clone(), work.params.clone());
+                let bindings = self.bind(work.name, &params, (of(a), of(b)));
+                Work { name: work.name, pipeline, params, bindings, groups: work.groups }
+            },
+        )
+    }
+
+    fn bind(
+        &self,
+        name: &str,
+        params: &wgpu::Buffer,
+        (a, b): (wgpu::BindingResource<'_>, wgpu::BindingResource<'_>),
+    ) -> wgpu::BindGroup {
+        bind::group(self.context.device(), name, &self.bindings, [params.as_entire_binding(), a, b])
     }
 
     fn compile(&self, shader: &Shader) -> wgpu::ComputePipeline {
