@@ -24,6 +24,7 @@ demo:
 test:
 	cargo build
 	scripts/vulkan.sh target/debug/qmatmul
+	scripts/tools.sh
 	cargo test --no-fail-fast
 
 test-full: test
