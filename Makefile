@@ -17,9 +17,9 @@ demo:
 	cargo build --profile $(PROFILE)
 	scripts/vulkan.sh $(QMATMUL)
 	$(QMATMUL) devices
-	$(QMATMUL) inspect $(MODEL)
+	$(QMATMUL) inspect $(MODEL) --tensors 'blk.0.*'
 	$(QMATMUL) check $(MODEL) -n 1,8
-	$(QMATMUL) bench -t q4_k -m 4096 -k 4096 -n 1,8
+	$(QMATMUL) bench -t q4_k -m 1024 -k 1024 -n 1,8 --seconds 0.2
 
 test:
 	cargo build
@@ -33,7 +33,7 @@ test-full: test
 	QMATMUL_LANE=full cargo test --test gpu
 	cargo test --test full
 	QMATMUL_SOAK=long cargo test --release --test gpu soak::
-	$(QMATMUL) check --full -o csv >target/check-full.csv
+	$(QMATMUL) check --full -v -f csv >target/check-full.csv
 	$(MAKE) test-drivers
 
 test-drivers:
