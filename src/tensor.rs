@@ -260,6 +260,36 @@ impl PackedTensor {
         out
     }
 
+    /// How far the weights are from those that they were encoded from, `[rows, cols]`.
+    ///
+    /// ```
+    /// # fn main() -> qmatmul::Result<()> {
+    /// use qmatmul::{PackedTensor, Recipe, format};
+    /// let weights: Vec<f32> = (0..64).map(|i| (i as f32).sin()).collect();
+    /// let packed = PackedTensor::encode("w", [2, 32], &weights, &Recipe::new(format::Q8_0))?;
+    /// assert!(packed.error(&weights)?.nmse() < 1e-4);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `weights` has another length.
+    pub fn error(&self, weights: &[f32]) -> Result<SquaredError> {
+        check_count(&self.name, [self.rows, self.cols], weights.len())?;
+        if weights.is_empty() {
+            return Ok(SquaredError::default());
+        }
+        let rows = weights.par_chunks(self.cols).enumerate();
+        let of_row = |decoded: &mut Vec<f32>, (row, weights): (usize, &[f32])| {
+            decoded.resize(self.cols, 0.0);
+            self.decode_row(row, decoded);
+            SquaredError::of(decoded, weights)
+        };
+        // The sum of all rows in their order is the same on every machine.
+        let rows: Vec<_> = rows.map_init(Vec::new, of_row).collect();
+        Ok(rows.into_iter().fold(SquaredError::default(), SquaredError::and))
+    }
+
     /// Refuses NaN and infinite scales: a shader may fold `x * 0`, so they cannot be trusted to
     /// show in a result.
     ///
@@ -281,6 +311,48 @@ impl PackedTensor {
         }
     }
 }
+
+/// Sums of squares over weights: of what encoding changed, and of what was encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SquaredError {
+    /// Σ (ŵ − w)²
+    pub error: f64,
+    /// Σ w²
+    pub power: f64,
+}
+
+impl SquaredError {
+    /// Of a row.
+    fn of(decoded: &[f32], weights: &[f32]) -> Self {
+        let (mut error, mut power) = ([0f64; LANES], [0f64; LANES]);
+        // Sums side by side over chunks of a known size are vectors.
+        let mut add = |got: &[f32; LANES], want: &[f32; LANES]| {
+            for lane in 0..LANES {
+                let (got, want) = (f64::from(got[lane]), f64::from(want[lane]));
+                error[lane] += (got - want) * (got - want);
+                power[lane] += want * want;
+            }
+        };
+        let ((decoded, last_decoded), (weights, last_weights)) = (decoded.as_chunks(), weights.as_chunks());
+        decoded.iter().zip(weights).for_each(|(got, want)| add(got, want));
+        // Zeros add nothing.
+        let padded = |last: &[f32]| std::array::from_fn(|lane| last.get(lane).copied().unwrap_or(0.0));
+        add(&padded(last_decoded), &padded(last_weights));
+        Self { error: error.iter().sum(), power: power.iter().sum() }
+    }
+
+    /// The sums with those of other weights.
+    pub fn and(self, other: Self) -> Self {
+        Self { error: self.error + other.error, power: self.power + other.power }
+    }
+
+    /// Σ (ŵ − w)² / Σ w²: 0 if nothing was changed, infinite where zeros were.
+    pub fn nmse(self) -> f64 {
+        if self.error == 0.0 { 0.0 } else { self.error / self.power }
+    }
+}
+
+const LANES: usize = 8;
 
 pub(crate) fn check_count(name: &str, [rows, cols]: [usize; 2], weights: usize) -> Result<()> {
     if rows.checked_mul(cols) != Some(weights) {

@@ -11,7 +11,7 @@ use crate::file::selection::{self, Fate, OutputMatrix};
 use crate::file::transformers::model_type;
 use crate::file::{DType, Kind, Model, TensorInfo};
 use crate::format::Recipe;
-use crate::tensor::PackedTensor;
+use crate::tensor::{PackedTensor, SquaredError};
 use std::ops::Range;
 
 /// Values decoded at a time: a row of any model, and 16 MiB of f32.
@@ -61,7 +61,11 @@ pub struct TensorReport {
     pub kept_columns: usize,
     /// Why it is not in the format that was asked for: "172 columns are not a multiple of 32".
     /// `None` if it was encoded.
-    pub why_not: Option<String>,
+    pub left_because: Option<String>,
+    /// What encoding changed: Σ (ŵ − w)² / Σ w² of the weights as the new bytes decode, ŵ, and as
+    /// the old ones do, w; columns that are written in 16 bits besides count as they are encoded.
+    /// `None` if it was copied.
+    pub error: Option<f64>,
 }
 
 /// Writes `model` to the GGUF file `out`, or to parts of it, with its weight matrices encoded by
@@ -97,7 +101,8 @@ pub fn quantize<'a>(
     let written = written(model);
     let new: Vec<_> = written.iter().map(|part| part.new_tensor(model, &plan)).collect();
     let entries = job.entries(&plan, output.as_ref());
-    let report = job.report(plan, output.as_ref());
+    let mut report = job.report(plan, output.as_ref());
+    let mut errors = vec![None; report.tensors.len()];
     let out = out.into();
     out.files(&entries, &new)?.iter().try_for_each(|file| model.refuse_as_output(file))?;
     gguf_write::write(out, &entries, &new, |i, sink| {
@@ -110,11 +115,14 @@ pub fn quantize<'a>(
         if is_copied(tensor, plan) {
             return copy(model, model.stored(tensor), sink);
         }
-        match plan.to.format() {
-            Some(to) if to != recipe.format() => encode(model, tensor, &Recipe::new(to), sink),
-            _ => encode(model, tensor, recipe, sink),
-        }
+        let error = match plan.to.format() {
+            Some(to) if to != recipe.format() => encode(model, tensor, &Recipe::new(to), sink)?,
+            _ => encode(model, tensor, recipe, sink)?,
+        };
+        errors[at] = Some(error.nmse());
+        Ok(())
     })?;
+    report.tensors.iter_mut().zip(errors).for_each(|(tensor, error)| tensor.error = error);
     Ok(report)
 }
 
@@ -202,7 +210,7 @@ impl Job<'_> {
             format => format,
         };
         let fate = selection::in_gguf(tensor, format, self.options.allow_requantize)?;
-        let (to, why_not) = match fate {
+        let (to, left_because) = match fate {
             Fate::Encoded => (DType::Supported(format), None),
             Fate::Instead(format, reason) => (DType::Supported(format), Some(reason)),
             Fate::Copied(reason) => (tensor.dtype, Some(reason)),
@@ -215,7 +223,14 @@ impl Job<'_> {
             });
         }
         self.check_kept(tensor)?;
-        Ok(TensorReport { name: tensor.name.clone(), from: tensor.dtype, to, kept_columns: 0, why_not })
+        Ok(TensorReport {
+            name: tensor.name.clone(),
+            from: tensor.dtype,
+            to,
+            kept_columns: 0,
+            left_because,
+            error: None,
+        })
     }
 
     /// Refuses a weight some of whose columns lie beside it: they would be lost.
@@ -235,13 +250,13 @@ impl Job<'_> {
         let wanted = DType::Supported(self.recipe.format());
         let mut all = self.model.tensors().iter().zip(plan);
         let is_matrix = |tensor: &TensorInfo| self.options.bare && tensor.shape.len() > 1;
-        if all.any(|(tensor, t)| t.why_not.is_none() || t.to == wanted && is_matrix(tensor)) {
+        if all.any(|(tensor, t)| t.left_because.is_none() || t.to == wanted && is_matrix(tensor)) {
             return Ok(());
         }
         let format = self.recipe.format().name;
         let why = plan.iter().find(|t| t.to != t.from || t.from == wanted);
         let why = why.or(plan.first()).map_or("it has no tensors".into(), |t| {
-            let why = t.why_not.as_deref().unwrap_or_default();
+            let why = t.left_because.as_deref().unwrap_or_default();
             format!("`{}`, for example: {why}", shown(&t.name))
         });
         let path = self.model.path().display();
@@ -321,23 +336,25 @@ fn chunk_rows(tensor: &TensorInfo) -> u64 {
     (CHUNK / tensor.cols().max(1)).max(1)
 }
 
-fn encode(model: &Model, tensor: &TensorInfo, recipe: &Recipe, sink: &mut Sink<'_>) -> Result<()> {
+/// Writes a tensor encoded; what that changed.
+fn encode(model: &Model, tensor: &TensorInfo, recipe: &Recipe, sink: &mut Sink<'_>) -> Result<SquaredError> {
     // What lies in several tensors is read as a whole, once.
     let whole = if tensor.is_stored_alone() { None } else { Some(model.tensor(tensor)?) };
-    let mut start = 0;
+    let (mut start, mut error) = (0, SquaredError::default());
     while start < tensor.rows() {
         let end = tensor.rows().min(start + chunk_rows(tensor));
         let rows = match &whole {
             Some(whole) => whole.select_rows(&(start as usize..end as usize).collect::<Vec<_>>())?,
             None => rows(model, tensor, start..end)?,
         };
-        let packed =
-            PackedTensor::encode(rows.name(), [rows.rows(), rows.cols()], &rows.dequantize(), recipe)
-                .map_err(|error| shift(error, start * tensor.cols()))?;
+        let weights = rows.dequantize();
+        let packed = PackedTensor::encode(rows.name(), [rows.rows(), rows.cols()], &weights, recipe)
+            .map_err(|error| shift(error, start * tensor.cols()))?;
+        error = error.and(packed.error(&weights)?);
         sink.put(&packed.data())?;
         start = end;
     }
-    Ok(())
+    Ok(error)
 }
 
 /// Some rows as the file has them. A scale that a GGUF holds in a tensor beside them stays there,

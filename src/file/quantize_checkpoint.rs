@@ -67,9 +67,9 @@ pub fn quantize_checkpoint(
     let (weights, waits_in) = (out.join(WEIGHTS), output::nearest_folder(out));
     let to = NewFile { waits_in: Some(waits_in), ..NewFile::from(&weights) };
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
-    let mut is_new = false;
+    let (mut is_new, mut errors) = (false, vec![]);
     let written = safetensors_write::write(to, Some(metadata), &tensors, |sink| {
-        job.fill(sink, &plan, &mut progress, waits_in)?;
+        errors = job.fill(sink, &plan, &mut progress, waits_in)?;
         is_new = make_folder(model, out, &others, &config)?;
         copy_others(model, &others, out)?;
         output::write(&out.join(CONFIG), |sink| sink.put(config.as_bytes()))
@@ -78,7 +78,7 @@ pub fn quantize_checkpoint(
         clear(out, &others);
     }
     written?;
-    Ok(report(&job, &plan))
+    Ok(report(&job, &plan, &errors))
 }
 
 /// Makes the folder and those above it; true if it was not there, and may be taken away again. A
@@ -125,9 +125,9 @@ const CONFIG: &str = "config.json";
 struct Item<'a> {
     info: &'a TensorInfo,
     tensors: Vec<NewTensor>,
-    /// What it becomes, and what is kept of it besides; `why_not` otherwise.
+    /// What it becomes, and what is kept of it besides; `left_because` otherwise.
     target: Option<(Target, Chosen)>,
-    why_not: Option<String>,
+    left_because: Option<String>,
 }
 
 impl Item<'_> {
@@ -209,15 +209,15 @@ impl<'a> Job<'a> {
     }
 
     fn item<'t>(&self, info: &'t TensorInfo) -> Result<Item<'t>> {
-        let why_not = selection::plain_in_checkpoint(info, self.known.as_ref());
-        if why_not.is_some() {
+        let left_because = selection::plain_in_checkpoint(info, self.known.as_ref());
+        if left_because.is_some() {
             let copied = |t: &TensorInfo| NewTensor {
                 name: t.name.clone(),
                 dtype: t.dtype.name().into(),
                 shape: t.shape.iter().map(|d| *d as usize).collect(),
             };
             let tensors = self.model.parts(info).into_iter().map(copied).collect();
-            return Ok(Item { info, tensors, target: None, why_not });
+            return Ok(Item { info, tensors, target: None, left_because });
         }
         let target = self.target.of(info);
         let new = |part: &Part| NewTensor {
@@ -229,45 +229,48 @@ impl<'a> Job<'a> {
         let chosen = self.target.chosen(self.model, info)?;
         let headers = target.headers([rows, cols]).into_iter().chain(chosen.headers(rows));
         let tensors = headers.map(|part| new(&part)).collect();
-        Ok(Item { info, tensors, target: Some((target, chosen)), why_not })
+        Ok(Item { info, tensors, target: Some((target, chosen)), left_because })
     }
 
     /// The bytes of the file in its order: all parts of a weight come in one go, so those that
-    /// belong further behind wait in files of their own.
+    /// belong further behind wait in files of their own. What encoding changed, for each item.
     fn fill(
         &self,
         sink: &mut Sink<'_>,
         plan: &[Item],
         progress: &mut impl FnMut(usize, &TensorInfo),
         folder: &Path,
-    ) -> Result<()> {
-        let mut later = Later::new(folder)?;
+    ) -> Result<Vec<Option<f64>>> {
+        let (mut later, mut errors) = (Later::new(folder)?, vec![None; plan.len()]);
         self.copy(sink, plan, 8)?;
         for (i, item) in plan.iter().enumerate() {
             progress(i, item.info);
             if let Some(target) = &item.target {
-                self.encode(sink, &mut later, item, target)?;
+                errors[i] = Some(self.encode(sink, &mut later, item, target)?);
             }
         }
         self.copy(sink, plan, 4)?;
         append(sink, &mut later.halves, folder)?;
         self.copy(sink, plan, 2)?;
         append(sink, &mut later.bytes, folder)?;
-        self.copy(sink, plan, 1)
+        self.copy(sink, plan, 1)?;
+        Ok(errors)
     }
 
-    /// Four-byte parts into the file, the others to those that wait.
+    /// Four-byte parts into the file, the others to those that wait; what encoding changed.
     fn encode(
         &self,
         sink: &mut Sink<'_>,
         later: &mut Later,
         item: &Item,
         (target, chosen): &(Target, Chosen),
-    ) -> Result<()> {
+    ) -> Result<f64> {
         let tensor = self.model.tensor(item.info)?;
         let shape = (tensor.rows(), tensor.cols());
         let weights = tensor.dequantize();
-        let mut parts = (self.encode)(tensor.name(), [shape.0, shape.1], &weights, &target.recipe())?.parts();
+        let packed = (self.encode)(tensor.name(), [shape.0, shape.1], &weights, &target.recipe())?;
+        let error = packed.error(&weights)?.nmse();
+        let mut parts = packed.parts();
         parts.extend(chosen.parts(&weights, shape));
         for (part, new) in parts.iter().zip(&item.tensors) {
             let waits = match class(new)? {
@@ -280,7 +283,7 @@ impl<'a> Job<'a> {
             };
             waits.write_all(&part.bytes).map_err(Error::output("writing", "a temporary file"))?;
         }
-        Ok(())
+        Ok(error)
     }
 
     /// The tensors of this alignment that stay as they are.
@@ -546,13 +549,14 @@ fn is_skipped(module: &str, skip: &str) -> bool {
     module.ends_with(skip) || module.strip_prefix(skip).is_some_and(|rest| rest.starts_with('.'))
 }
 
-fn report(job: &Job, plan: &[Item]) -> Report {
-    let tensors = plan.iter().map(|item| TensorReport {
+fn report(job: &Job, plan: &[Item], errors: &[Option<f64>]) -> Report {
+    let tensors = plan.iter().zip(errors).map(|(item, error)| TensorReport {
         name: item.info.name.clone(),
         from: item.info.dtype,
         to: item.target.as_ref().map_or(item.info.dtype, |(t, _)| DType::Supported(t.format())),
         kept_columns: item.kept_columns(),
-        why_not: item.why_not.clone(),
+        left_because: item.left_because.clone(),
+        error: *error,
     });
     let bytes_after = plan.iter().flat_map(|i| &i.tensors).filter_map(|t| t.bytes().ok()).sum::<usize>();
     Report {

@@ -283,7 +283,8 @@ fn quantize_writes_what_bitsandbytes_would() {
     let target = Target::FourBit(nf4, config);
     let report =
         quantize_checkpoint(&model, &to, &target, &PLAIN, &encode_on_cpu, |_, _| ()).expect("written");
-    let encoded: Vec<_> = report.tensors.iter().filter(|t| t.why_not.is_none()).map(|t| &*t.name).collect();
+    let encoded: Vec<_> =
+        report.tensors.iter().filter(|t| t.left_because.is_none()).map(|t| &*t.name).collect();
     assert_eq!(encoded.len(), 2, "{encoded:?}");
     let written = Model::open(&to, &OpenOptions::default()).expect("a checkpoint again");
     // Byte for byte what bitsandbytes made of the same weights, but for the spaces behind its text.

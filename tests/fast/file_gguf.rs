@@ -719,7 +719,7 @@ fn quantize_copies_what_is_empty() {
         .tensor("c.weight", &[32, 2], F32, 0);
     let (model, recipe) = (file.data(32, 256).open(), Recipe::new(format::Q8_0));
     let report = quantize(&model, &out, &recipe, &QuantizeOptions::default(), |_, _| ()).unwrap();
-    let why: Vec<_> = report.tensors.iter().map(|t| t.why_not.as_deref()).collect();
+    let why: Vec<_> = report.tensors.iter().map(|t| t.left_because.as_deref()).collect();
     assert_eq!(why, [Some("it is empty"), Some("it is empty"), None]);
     let written = Model::open(&out, &OpenOptions::default()).unwrap();
     assert_eq!(written.find("a").unwrap().shape, [1 << 62, 0]);

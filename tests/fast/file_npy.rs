@@ -75,7 +75,7 @@ fn what_cannot_be_taken_is_an_error_with_its_numbers() {
         (typed("[["), "a type belongs where `[["),
         ("{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3)}".into(), "Fortran's order"),
         ("{'descr': '<f4', 'fortran_order': 1, 'shape': (2, 3)}".into(), "`True` or `False` belongs"),
-        (shaped("(1, 2, 3)"), "expected [n, k] or [k], got [1, 2, 3]"),
+        (shaped("(1, 2, 3)"), "wanted [n, k] or [k], got [1, 2, 3]"),
         (shaped("(2, 4)"), "its header describes 32 bytes of data, 24 follow: it is truncated"),
         (shaped("(5,)"), "its header describes 20 bytes of data, 24 follow"),
         (shaped("(0, 18446744073709551615)"), "larger than any file"),
@@ -92,7 +92,7 @@ fn what_cannot_be_taken_is_an_error_with_its_numbers() {
         assert!(error.contains(problem) && error.contains("x.npy"), "{header}: {error}");
     }
     let scalar = of(&shaped("()"), 4).expect_err("a scalar").to_string();
-    assert!(scalar.contains("expected [n, k] or [k], got []"), "{scalar}");
+    assert!(scalar.contains("wanted [n, k] or [k], got []"), "{scalar}");
     let mut later = F32.to_vec();
     later[6] = 4;
     assert!(read(&later).expect_err("version 4").to_string().contains("its version 4.0 is unknown"));

@@ -5,10 +5,11 @@ use qmatmul::Error;
 use qmatmul::file::gguf::Value;
 use qmatmul::file::gguf_write::{self, Entries, NewTensor};
 use qmatmul::file::{
-    DType, Model, OpenOptions, QuantizeOptions, Report, Target, quantize, quantize_checkpoint,
+    DType, Keep, Model, OpenOptions, QuantizeOptions, Report, Target, quantize, quantize_checkpoint,
 };
 use qmatmul::format::recipe::FourBitConfig;
 use qmatmul::format::{self, Format, Recipe};
+use qmatmul::tensor::PackedTensor;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -201,7 +202,7 @@ fn tensors_that_llama_cpp_needs_plain_stay_so() {
     let got: Vec<_> = run.types().into_iter().filter(|(_, to)| *to == "Q8_0").map(|(name, _)| name).collect();
     assert_eq!(got, encoded);
     for tensor in &run.report.tensors {
-        assert_eq!(tensor.why_not.is_none(), encoded.contains(&&*tensor.name), "{tensor:?}");
+        assert_eq!(tensor.left_because.is_none(), encoded.contains(&&*tensor.name), "{tensor:?}");
         assert!(tensor.to == tensor.from || encoded.contains(&&*tensor.name), "{tensor:?}");
     }
 }
@@ -226,7 +227,7 @@ fn rows_that_no_block_fits_become_f16() {
     let done = run(&model, format::Q4_0, &PLAIN).expect("written");
     let types: Vec<_> = done.types().into_iter().map(|(_, to)| to).collect();
     assert_eq!(types, ["F16", "F16", "F16", "F16", "Q4_0"]);
-    let why = done.report.tensors[1].why_not.as_deref();
+    let why = done.report.tensors[1].left_because.as_deref();
     assert_eq!(why, Some("40 columns are not a multiple of 32"));
     // Most of the file is F16, so it is no Q4_0 file.
     assert_eq!(done.file_type(), Some(1));
@@ -399,7 +400,7 @@ fn nf4_of(model_type: &str, modules: &[&str]) -> Result<Quantized, Error> {
         qmatmul::PackedTensor::encode(name, shape, weights, recipe)
     };
     let report = quantize_checkpoint(&model, &to, &target, &PLAIN, &encode, |_, _| ())?;
-    let encoded = report.tensors.iter().filter(|t| t.why_not.is_none());
+    let encoded = report.tensors.iter().filter(|t| t.left_because.is_none());
     let mut encoded: Vec<_> = encoded.map(|t| t.name.trim_end_matches(".weight").to_owned()).collect();
     encoded.sort_unstable();
     let config = std::fs::read_to_string(to.join("config.json")).expect("written");
@@ -562,4 +563,78 @@ fn what_transformers_does_is_never_guessed() {
     let vit = "vit.encoder.layer.0.attention.attention.query";
     assert_eq!(nf4_of("vit", &[vit]).expect("written").encoded, [vit]);
     refused("vit", &[vit, "vit.new.layer"], &["`vit.new.layer`", "`vit`", "not known"]);
+}
+
+/// What encoding changed, by hand: the largest of a block is its scale times 127, so that 127 is
+/// kept and 0.4 becomes 0.
+#[test]
+fn the_error_of_each_encoded_tensor_is_told() {
+    let folder = TempDir::new().expect("a folder");
+    let values = |first: &[f32]| {
+        let mut values = vec![0.0; 64];
+        values[..first.len()].copy_from_slice(first);
+        values
+    };
+    let file = folder.path().join("model.safetensors");
+    write_tensors(
+        &file,
+        &[
+            f32_tensor("a.weight", &[2, 32], &values(&[127.0, 0.4])),
+            f32_tensor("exact.weight", &[2, 32], &values(&[127.0, 3.0, -5.0])),
+            f32_tensor("norm.bias", &[64], &values(&[1.0])),
+            f32_tensor("odd.weight", &[8, 8], &values(&[1.0, 0.1])),
+            f32_tensor("zeros.weight", &[2, 32], &values(&[])),
+        ],
+    );
+    let model = Model::open(&file, &OpenOptions::default()).expect("our own");
+    let Run { report, .. } = run(&model, format::Q8_0, &BARE).expect("written");
+    let of = |name: &str| report.tensors.iter().find(|t| t.name == name).expect("reported").error;
+    let rounded = f64::from(0.4f32);
+    let by_hand = rounded * rounded / (127.0 * 127.0 + rounded * rounded);
+    assert!((of("a.weight").expect("encoded") / by_hand - 1.0).abs() < 1e-12, "{report:?}");
+    assert_eq!([of("exact.weight"), of("zeros.weight")], [Some(0.0); 2]);
+    assert_eq!(of("norm.bias"), None);
+    // Rows that no block fits become F16, which is encoding, too.
+    let half = f64::from(half::f16::from_f32(0.1).to_f32()) - f64::from(0.1f32);
+    let by_hand = half * half / (1.0 + f64::from(0.1f32) * f64::from(0.1f32));
+    assert!((of("odd.weight").expect("encoded") / by_hand - 1.0).abs() < 1e-12, "{report:?}");
+}
+
+/// The error is that of the file that was written, as it is read again.
+#[test]
+fn the_error_is_that_of_what_was_written() {
+    let folder = TempDir::new().expect("a folder");
+    let weights = qmatmul::check::activations(96 * 128, 7);
+    let file = folder.path().join("model.safetensors");
+    write_tensors(&file, &[f32_tensor("layers.0.q_proj.weight", &[96, 128], &weights)]);
+    let model = Model::open(&file, &OpenOptions::default()).expect("our own");
+    let nmse = |written: &Model| {
+        let decoded = written.tensor(&written.tensors()[0]).expect("readable").dequantize();
+        let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
+        let changed = &mut decoded.iter().zip(&weights).map(|(a, b)| f64::from(*a) - f64::from(*b));
+        squares(changed) / squares(&mut weights.iter().map(|w| f64::from(*w)))
+    };
+    let assert_told = |report: &Report, written: &Model| {
+        let [told, found] = [report.tensors[0].error.expect("encoded"), nmse(written)];
+        assert!(found > 1e-6 && (told / found - 1.0).abs() < 1e-9, "{told} {found}");
+    };
+    for format in [format::Q4_0, format::Q8_0, format::BF16] {
+        let run = run(&model, format, &BARE).expect("written");
+        assert_told(&run.report, &run.model);
+    }
+    let four_bit = |double| FourBitConfig { double, ..FourBitConfig::default() };
+    let targets = [
+        Target::FourBit(format::NF4, four_bit(false)),
+        Target::FourBit(format::FP4, four_bit(true)),
+        Target::Int8 { threshold: 6.0, keep: Keep::Largest(3) },
+    ];
+    for (number, target) in targets.iter().enumerate() {
+        let out = folder.path().join(number.to_string());
+        let encode = |name: &str, shape, weights: &[f32], recipe: &Recipe| {
+            PackedTensor::encode(name, shape, weights, recipe)
+        };
+        let report = quantize_checkpoint(&model, &out, target, &BARE, &encode, |_, _| ()).expect("written");
+        let written = Model::open(&out, &OpenOptions { mmap: false }).expect("our own");
+        assert_told(&report, &written);
+    }
 }

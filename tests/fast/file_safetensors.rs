@@ -868,7 +868,7 @@ fn quantize_encodes_weights_and_copies_the_rest() {
     let reasons: Vec<_> = report
         .tensors
         .iter()
-        .map(|t| (&*t.name, t.from.name(), t.to.name(), t.why_not.as_deref().unwrap_or("-")))
+        .map(|t| (&*t.name, t.from.name(), t.to.name(), t.left_because.as_deref().unwrap_or("-")))
         .collect();
     assert_eq!(
         reasons,

@@ -17,6 +17,9 @@ pub struct Inspect {
     /// Only tensors whose name matches, as in 'blk.0.*'
     #[arg(long, value_name = "GLOB", value_parser = glob)]
     tensors: Option<GlobMatcher>,
+    /// What the files say of the model, in place of its tensors; all of it with -v
+    #[arg(long, conflicts_with = "tensors")]
+    metadata: bool,
     #[command(flatten)]
     files: Files,
     #[command(flatten)]
@@ -32,6 +35,10 @@ const COLUMNS: &[Column] = &[
     column("supported", "supported"),
     column("scheme", "scheme"),
 ];
+/// Of what the files say of a model.
+const METADATA_COLUMNS: &[Column] = &[column("key", "key"), column("value", "value")];
+/// Characters of a value that people see: a template of conversations has thousands.
+const LONGEST_VALUE: usize = 200;
 /// Of an importance matrix.
 const IMATRIX_COLUMNS: &[Column] = &[
     column("weight", "weight"),
@@ -74,6 +81,9 @@ impl Inspect {
             return self.imatrix(&Imatrix::from_model(&model)?);
         }
         let tensors = select(model.tensors(), self.tensors.as_ref())?;
+        if self.metadata {
+            return self.metadata(&model, &verdict(&tensors));
+        }
         let mut results = Results::begin(&self.output, None, COLUMNS)?;
         for t in &tensors {
             results.row(vec![
@@ -88,6 +98,24 @@ impl Inspect {
         }
         common.say(&self.hint(&model, &tensors));
         results.end(&verdict(&tensors))?;
+        Ok(Ending::Fine)
+    }
+
+    /// What is known of the model, then, where every row was asked for, all keys of its files.
+    fn metadata(&self, model: &Model, verdict: &Verdict) -> Result<Ending> {
+        let overview = model.overview();
+        let mut results = Results::begin(&self.output, None, METADATA_COLUMNS)?;
+        for (what, value) in overview.rows() {
+            let key = Cell::Json(what.replace(' ', "_").into(), what.into());
+            results.row(vec![key, metadata_value(&value)])?;
+        }
+        if self.output.is_verbose() {
+            results.section();
+            for (key, value) in &overview.entries {
+                results.row(vec![key.clone().into(), metadata_value(value)])?;
+            }
+        }
+        results.end(verdict)?;
         Ok(Ending::Fine)
     }
 
@@ -136,6 +164,21 @@ impl Inspect {
         results.end(&Verdict { tensors: Some(entries.len()), ..Verdict::ok(text) })?;
         Ok(Ending::Fine)
     }
+}
+
+/// A number or a truth as such, any other text as a text, which people see the beginning of.
+fn metadata_value(text: &str) -> Cell {
+    let value = match (serde_json::from_str::<serde_json::Number>(text), text) {
+        (Ok(number), _) => number.into(),
+        (_, "yes" | "true") => true.into(),
+        (_, "no" | "false") => false.into(),
+        _ => text.into(),
+    };
+    let shown = match text.char_indices().nth(LONGEST_VALUE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into(),
+    };
+    Cell::Json(value, shown)
 }
 
 fn nothing_matches(what: &str, glob: &GlobMatcher) -> Error {

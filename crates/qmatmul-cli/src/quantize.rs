@@ -173,8 +173,8 @@ impl Quantize {
                 t.name.clone().into(),
                 t.from.name().into(),
                 t.to.name().into(),
-                Cell::Empty,
-                t.why_not.clone().into(),
+                t.error.map_or(Cell::Empty, Cell::Tiny),
+                t.left_because.clone().into(),
             ])?;
         }
         let kept = report.tensors.iter().map(|t| t.kept_columns).filter(|columns| *columns > 0);
@@ -183,7 +183,7 @@ impl Quantize {
             common.say(&format!("{columns} columns of {count} weights are in 16 bits as well"));
         }
         report.warnings.iter().for_each(|warning| common.say(&format!("warning: {warning}")));
-        let encoded = report.tensors.iter().filter(|t| t.why_not.is_none()).count();
+        let encoded = report.tensors.iter().filter(|t| t.left_because.is_none()).count();
         let text = format!(
             "{encoded} of {} tensors encoded, {} -> {}: {}",
             report.tensors.len(),

@@ -172,7 +172,7 @@ fn check_passes_on_the_real_file() {
     assert_eq!(products.iter().filter(is_norm).count(), 0);
     // Summed up: the same cases.
     let groups = json_lines(&output(&["check", &model(), "-n", "1,8", "-f", "jsonl"]));
-    assert_eq!(groups.len(), 8, "F32, Q4_K and Q6_K: decoded, and two of them multiplied");
+    assert_eq!(groups.len(), 8, "F32, Q4_0 and Q6_K: decoded, and two of them multiplied");
     assert_eq!(groups.iter().filter_map(|row| row["cases"].as_u64()).sum::<u64>(), 134);
     assert!(groups.iter().all(|row| row["ok"] == true && row["tensor"].is_null()), "{groups:?}");
     for quiet in [&[][..], &["-q"]] {
@@ -189,7 +189,7 @@ fn check_takes_a_sample() {
     let text = output(&["check", &model(), "--sample", "2", "-f", "jsonl", "-v", "-n", "1"]);
     let rows = json_lines(&text);
     let names: std::collections::BTreeSet<_> = rows.iter().map(|row| row["tensor"].to_string()).collect();
-    assert_eq!(names.len(), 5, "two of F32 and Q4_K, and the one of Q6_K: {names:?}");
+    assert_eq!(names.len(), 5, "two of F32 and Q4_0, and the one of Q6_K: {names:?}");
     let text = output(&["check", &model(), "--sample", "1", "-n", "1"]);
     assert!(verdict(&text).contains("on 3 of 38 tensors"), "{text}");
     assert_eq!(failure(&["check", "--sample", "1"]).0, 2, "no file to take one of");
@@ -199,8 +199,8 @@ fn check_takes_a_sample() {
 /// Every kernel that the device could be given with these activations.
 #[test]
 fn check_tries_everything_on_a_file() {
-    let some = ["--full", "--tensors", "blk.0.attn_k*", "--activations", "q8"];
-    let args = [&["check", &model(), "-f", "jsonl", "-v"][..], &some].concat();
+    let (model, some) = (model(), ["--full", "--tensors", "blk.0.attn_k*", "--activations", "q8"]);
+    let args = [&["check", &model, "-f", "jsonl", "-v"][..], &some].concat();
     let rows = json_lines(&output(&args));
     let count =
         |key: &str| rows.iter().map(|row| row[key].to_string()).collect::<std::collections::BTreeSet<_>>();
