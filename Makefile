@@ -1,4 +1,5 @@
-# make demo    a real model file on the GPU, every tensor checked (builds, installs a software Vulkan driver if none is there)
+# make demo    a real model file on the GPU, every tensor checked (builds, installs a software Vulkan driver if none is there);
+#              a minute and two screens after the build
 # make test    the fast lane and the gpu lane (docs/testing.md)
 # make test-full    hours: those tests, the library without the command, ten million mutations of
 #                   each kind of file, the long soak, every check, every driver
@@ -17,7 +18,7 @@ demo:
 	cargo build --profile $(PROFILE)
 	scripts/vulkan.sh $(QMATMUL)
 	$(QMATMUL) devices
-	$(QMATMUL) inspect $(MODEL) --tensors 'blk.0.*'
+	$(QMATMUL) inspect $(MODEL) --tensors 'blk.0.attn*'
 	$(QMATMUL) check $(MODEL) -n 1,8
 	$(QMATMUL) bench -t q4_k -m 1024 -k 1024 -n 1,8 --seconds 0.2
 
