@@ -16,9 +16,9 @@ QMATMUL := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/qmatmul
 
 demo:
 	cargo build --profile $(PROFILE)
-	scripts/vulkan.sh $(QMATMUL)
+	@scripts/vulkan.sh $(QMATMUL)
 	$(QMATMUL) devices
-	$(QMATMUL) inspect $(MODEL) --tensors 'blk.0.attn*'
+	$(QMATMUL) inspect $(MODEL) --tensors 'blk.0.attn_?.weight'
 	$(QMATMUL) check $(MODEL) -n 1,8
 	$(QMATMUL) bench -t q4_k -m 1024 -k 1024 -n 1,8 --seconds 0.2
 
