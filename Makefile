@@ -1,4 +1,5 @@
-# make demo    a real model file on the GPU, every tensor checked (builds, installs a software Vulkan driver if none is there)
+# make demo    a real model file on the GPU, every tensor checked (builds, installs a software Vulkan driver if none is there);
+#              a minute and two screens after the build
 # make test    the fast lane and the gpu lane (docs/testing.md)
 # make test-full    hours: those tests, the library without the command, ten million mutations of
 #                   each kind of file, the long soak, every check, every driver
@@ -15,11 +16,11 @@ QMATMUL := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/qmatmul
 
 demo:
 	cargo build --profile $(PROFILE)
-	scripts/vulkan.sh $(QMATMUL)
+	@scripts/vulkan.sh $(QMATMUL)
 	$(QMATMUL) devices
-	$(QMATMUL) inspect $(MODEL)
+	$(QMATMUL) inspect $(MODEL) --tensors 'blk.0.attn_?.weight'
 	$(QMATMUL) check $(MODEL) -n 1,8
-	$(QMATMUL) bench -t q4_k -m 4096 -k 4096 -n 1,8
+	$(QMATMUL) bench -t q4_k -m 1024 -k 1024 -n 1,8 --seconds 0.2
 
 test:
 	cargo build
@@ -34,7 +35,7 @@ test-full: test
 	QMATMUL_LANE=full cargo test --test gpu
 	cargo test --test full
 	QMATMUL_SOAK=long cargo test --release --test gpu soak::
-	$(QMATMUL) check --full -o csv >target/check-full.csv
+	$(QMATMUL) check --full -v -f csv >target/check-full.csv
 	$(MAKE) test-drivers
 
 test-drivers:

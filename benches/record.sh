@@ -1,5 +1,5 @@
 #!/bin/sh
-# Records a bench run: the adapter, the commit and the command on the first line, then one JSON line a row.
+# Records a bench run: the device, the commit and the command on the first line, then a JSON line for each case, then the verdict.
 #   benches/record.sh FOLDER [NAME [BENCH ARGUMENTS]]      writes benches/record/FOLDER/<date>[-NAME].jsonl
 # QMATMUL is the binary (target/release/qmatmul), DEVICE its number; a prefix such as another dynamic loader may stand in RUNNER.
 set -eu
@@ -11,8 +11,6 @@ device=${DEVICE:-0}
 qmatmul="${RUNNER:-} ${QMATMUL:-target/release/qmatmul}"
 out=$folder/$(date -u +%Y-%m-%d)$name.jsonl
 mkdir -p "$folder"
-adapter=$($qmatmul devices -o jsonl | sed -n "$((device + 1))p")
-printf '{"adapter":%s,"commit":"%s","command":"bench %s"}\n' "$adapter" "$(git rev-parse --short HEAD)" "$*" >"$out.part"
-$qmatmul bench -q "$@" --seconds 0.6 --device "$device" -o jsonl >>"$out.part"
+$qmatmul bench -q "$@" --seconds 0.6 --device "$device" -f jsonl >"$out.part"
 mv "$out.part" "$out"
 echo "$out"

@@ -198,7 +198,7 @@ run_tests() {
     : >"$results/$run.lines"
     : >"$log"
     driver "$run"
-    "${on[@]}" "$target/debug/qmatmul" devices -o csv >"$results/$run.device" 2>>"$log" || { cannot "$run" "no adapter"; return; }
+    "${on[@]}" "$target/debug/qmatmul" devices -f jsonl >"$results/$run.device" 2>>"$log" || { cannot "$run" "no adapter"; return; }
     for file in "$@"; do
         case $file in
         full) timeout "$limit" "${on[@]}" "$(binary full)" --show-output >"$results/$run.out" 2>&1 ;;
@@ -379,9 +379,12 @@ row() {
 
 # The first adapter of `qmatmul devices`, which is the one that tests take.
 device() {
-    awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
-        { for (i = 1; i <= NF; i++) field[i] = $i; print field[at["driver"]] "|" field[at["subgroup"]] "|" field[at["features"]]; exit }' \
-        < <(sed -E 's/"([^",]*),([^"]*)"/\1;\2/g; s/"//g' "$results/$1.device")
+    local driver subgroup features
+    driver=$(sed -nE '2 s/.*"driver":"([^"]*)".*/\1/p' "$results/$1.device")
+    # [8,8] as 8, [4,8] as 4 to 8.
+    subgroup=$(sed -nE '2 s/.*"subgroup":(null|\[[0-9,]*\]).*/\1/p' "$results/$1.device" | sed -E 's/null/none/; s/\[([0-9]+),\1\]/\1/; s/\[([0-9]+),([0-9]+)\]/\1 to \2/')
+    features=$(sed -nE '2 s/.*"features":\[([^]]*)\].*/\1/p' "$results/$1.device" | tr -d '"' | tr ',' ' ')
+    echo "$driver|$subgroup|$features"
 }
 
 cannot() {

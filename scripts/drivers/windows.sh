@@ -84,12 +84,12 @@ build_for_windows() {
 
 qmatmul_exe() { wine_of_sid wine /windows/bin/qmatmul.exe "$@" | sed -u 's/\r$//'; }
 
-# check_to_lines NAME: rows of `check -o csv` to `pass` and `FAIL` lines, one for a format (or tensor), operation and number of tokens.
+# check_to_lines NAME: rows of `check -v -f csv` to `pass` and `FAIL` lines, one for a format (or tensor), operation and number of tokens.
 check_to_lines() {
     awk -v name="$1" '
         { line = $0; gsub(/"[^"]*"/, "q"); split($0, field, ",") }
-        NR == 1 { if (line !~ /^tensor,format,.*,result$/) bad = line; next }
-        /,ok$/ { print "pass " name "::" field[1] "::" field[5] "::" field[6]; passed++; next }
+        NR == 1 { if (line !~ /^tensor,format,shape,op,activations,n,.*,ok,problem$/) bad = line; next }
+        /,true,$/ { print "pass " name "::" field[1] "::" field[4] "::" field[6]; passed++; next }
         { print "FAIL " name "::" field[1] ": " line }
         END {
             if (NR < 2) print "FAIL " name ": no rows"
@@ -104,14 +104,14 @@ run_dx12() {
     local run=$1 start=$SECONDS activations file debug
     start_windows && build_for_windows "$run" || { cannot "$run" "Wine or the build for Windows failed (target/drivers/setup.log, results/$run.build)"; return; }
     sed -n 's/^warning: \(.*\)/FAIL build: \1/p' "$results/$run.build" >"$results/$run.lines"
-    qmatmul_exe devices -o csv >"$results/$run.device" || { cannot "$run" "no adapter"; return; }
+    qmatmul_exe devices -f jsonl >"$results/$run.device" || { cannot "$run" "no adapter"; return; }
     for activations in f32 f16 q8 int8; do
-        qmatmul_exe check -n 1,3,8,64 --activations $activations -o csv -q | check_to_lines "$activations" >>"$results/$run.lines"
+        qmatmul_exe check -n 1,3,8,64 --activations $activations -v -f csv 2>>"$results/$run.log" | check_to_lines "$activations" >>"$results/$run.lines"
     done
-    WGPU_DEBUG=1 qmatmul_exe check -n 1,8 -o csv -q | check_to_lines "unoptimized" >>"$results/$run.lines"
+    WGPU_DEBUG=1 qmatmul_exe check -n 1,8 -v -f csv 2>>"$results/$run.log" | check_to_lines "unoptimized" >>"$results/$run.lines"
     for file in tests/data/*.gguf tests/golden/checkpoints/*; do
         case $file in */lora) continue ;; esac # an adapter, not a model
-        qmatmul_exe check "/project/$file" -n 1,8 -o csv -q | check_to_lines "$(basename "$file")" >>"$results/$run.lines"
+        qmatmul_exe check "/project/$file" -n 1,8 -v -f csv 2>>"$results/$run.log" | check_to_lines "$(basename "$file")" >>"$results/$run.lines"
     done
     stop_windows
     row "$run" $((SECONDS - start))

@@ -25,7 +25,7 @@ pub struct Matmul {
     #[arg(short, long, value_name = "X")]
     input: PathBuf,
     /// Safetensors file for `y` [n, m], f32; `-`: standard output
-    #[arg(short, long = "output", value_name = "Y")]
+    #[arg(short = 'o', long = "output", value_name = "Y")]
     to: PathBuf,
     /// A LoRA adapter to add, as PEFT saves it or as GGUF
     #[arg(long, value_name = "DIR|GGUF")]
@@ -128,7 +128,7 @@ pub struct Dequantize {
     /// Name of the tensor, or of the module without `.weight`
     tensor: String,
     /// Safetensors file for `w` [m, k], f32; `-`: standard output
-    #[arg(short, long = "output", value_name = "W")]
+    #[arg(short = 'o', long = "output", value_name = "W")]
     to: PathBuf,
     #[command(flatten)]
     files: Files,
