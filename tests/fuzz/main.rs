@@ -17,7 +17,7 @@ use mutate::{below, safetensors};
 use qmatmul::check::Random;
 use qmatmul::file::imatrix::Imatrix;
 use qmatmul::file::lora::Adapter;
-use qmatmul::file::{Captures, Model, OpenOptions, TensorInfo, activations_from_bytes};
+use qmatmul::file::{Captures, Model, OpenOptions, TensorInfo, activations_from_bytes, read_activations};
 use qmatmul::{Error, Result};
 use rayon::prelude::*;
 use seeds::Checkpoint;
@@ -458,6 +458,11 @@ fn mutated_activations() {
 }
 
 #[test]
+fn mutated_npy_files() {
+    fuzz("npy");
+}
+
+#[test]
 fn mutated_importance_matrices() {
     fuzz("imatrix");
 }
@@ -551,6 +556,8 @@ fn seeds_are_accepted() {
         open_activations(&folder(&checkpoint, [CONFIG, ACTIVATIONS])[1..].to_vec())
             .unwrap_or_else(|e| panic!("{e}"));
     }
+    let (header, data) = seeds::npy();
+    open_npy(&vec![(NPY, common::npy(&header, &data))]).unwrap_or_else(|e| panic!("{e}"));
     for seed in [seeds::imatrix(), include_bytes!("../golden/imatrix/stories260K.gguf").to_vec()] {
         open_imatrix(&vec![(IMATRIX, seed)]).unwrap_or_else(|e| panic!("{e}"));
     }
@@ -562,17 +569,19 @@ fn seeds_are_accepted() {
 fn open_folder(folder: &Path) -> Vec<Result<bool, String>> {
     let has = |name: &&str| folder.join(name).is_file();
     let read = |name| (name, fs::read(folder.join(name)).expect("readable"));
-    let names = [ADAPTER[0], ADAPTER[1], INDEX, "1", "2", CONFIG, MODEL, GGUF, ACTIVATIONS, IMATRIX];
+    let names = [ADAPTER[0], ADAPTER[1], INDEX, "1", "2", CONFIG, MODEL, GGUF, ACTIVATIONS, NPY, IMATRIX];
     let files: Files = names.into_iter().filter(has).map(read).collect();
     let (size, adapter) = (files.iter().map(|(_, bytes)| bytes.len()).sum(), has(&ADAPTER[0]));
     let on_disk = |mmap| match adapter {
         _ if has(&IMATRIX) => Imatrix::open(folder.join(IMATRIX), &OpenOptions { mmap }).map(drop),
+        _ if has(&NPY) => read_activations(&folder.join(NPY)).map(drop),
         true => Adapter::open(folder, &OpenOptions { mmap }).map(drop),
         false => Model::open(folder, &OpenOptions { mmap }).and_then(|model| look_at(&model)),
     };
     let in_memory = || match () {
         _ if adapter => open_adapter(&files),
         _ if has(&ACTIVATIONS) => open_activations(&files),
+        _ if has(&NPY) => open_npy(&files),
         _ if has(&IMATRIX) => open_imatrix(&files),
         _ => open_model(&files),
     };
