@@ -30,7 +30,7 @@ pub const COLUMNS: &[Column] = &[
     column("m", "m"),
     column("k", "k"),
     column("n", "n"),
-    column("count", "count"),
+    column("count", "×"),
     column("median_us", "µs"),
     detail("mean_us", "mean"),
     column("deviation_us", "±"),

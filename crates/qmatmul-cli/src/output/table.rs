@@ -45,8 +45,8 @@ pub fn columns(columns: &[Column], rows: &[Vec<Cell>], width: Option<u16>) -> St
     if let Some(width) = width {
         table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width.max(20));
     }
-    for (column, right) in table.column_iter_mut().zip(&shown.right) {
-        column.set_padding((0, 2));
+    for (i, (column, right)) in table.column_iter_mut().zip(&shown.right).enumerate() {
+        column.set_padding((0, if i + 1 == shown.right.len() { 0 } else { 2 }));
         if *right {
             // Numbers are not broken.
             column.set_constraint(ColumnConstraint::ContentWidth).set_cell_alignment(CellAlignment::Right);
@@ -72,7 +72,7 @@ pub fn cards(columns: &[Column], rows: &[Vec<Cell>], width: Option<u16>) -> Stri
         let widest =
             columns.iter().filter_map(|c| c.title).map(|title| title.chars().count()).max().unwrap_or(0);
         for (i, column) in table.column_iter_mut().enumerate() {
-            column.set_padding((0, 2));
+            column.set_padding((0, if i == 0 { 2 } else { 0 }));
             if i == 0 {
                 let width = comfy_table::Width::Fixed(widest as u16 + 2);
                 column.set_constraint(ColumnConstraint::Absolute(width));
