@@ -117,7 +117,7 @@ impl Check {
         }
         let activations = common.activations(Some(&model))?;
         let takes = |info: &&TensorInfo| info.dtype.format().is_some_and(|f| activations.suit_format(f));
-        if !known.iter().any(|info| takes(&info)) {
+        if !known.iter().any(takes) {
             let (file, name) = (file.display(), activations.name());
             return Err(Error::Argument(format!("{file}: none of its weights can take {name} activations")));
         }
