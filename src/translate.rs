@@ -1,11 +1,12 @@
-//! What naga makes of a composed shader for each backend: SPIR-V, Metal's and DirectX's languages.
+//! What naga makes of a composed shader for each backend: SPIR-V, and the languages of Metal, DirectX
+//! and OpenGL.
 //!
 //! wgpu does the same when it compiles a pipeline; here it is for people and for tests on machines
 //! without that backend.
 
 use crate::error::{Error, Result};
 use crate::kernel::compose::Source;
-use naga::back::{hlsl, msl, spv};
+use naga::back::{glsl, hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, SubgroupOperationSet, ValidationFlags, Validator};
 
 /// A language to translate into.
@@ -22,11 +23,13 @@ pub enum Target {
     Hlsl,
     /// HLSL for shader model 5.1, as wgpu hands it to FXC: registers, no run-time checks.
     Hlsl51,
+    /// GLSL ES 3.1, OpenGL's; it has neither f16 nor integers of 64 bits, so such shaders are errors.
+    Glsl,
 }
 
 impl Target {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Wgsl, Self::Spirv, Self::Msl, Self::Hlsl, Self::Hlsl51];
+    pub const ALL: [Self; 6] = [Self::Wgsl, Self::Spirv, Self::Msl, Self::Hlsl, Self::Hlsl51, Self::Glsl];
 
     /// Its name as tools write it.
     ///
@@ -43,6 +46,7 @@ impl Target {
             Self::Msl => "msl",
             Self::Hlsl => "hlsl",
             Self::Hlsl51 => "hlsl51",
+            Self::Glsl => "glsl",
         }
     }
 
@@ -109,8 +113,20 @@ impl Parsed {
                 let info = validate(&self.source, module, Capabilities::SHADER_FLOAT16_IN_FLOAT32)?;
                 write_hlsl(module, &info, &shader_model_5_1(module)).map_err(fail)
             }
+            Target::Glsl => write_glsl(module, info).map_err(fail),
         }
     }
+}
+
+fn write_glsl(module: &naga::Module, info: &ModuleInfo) -> std::result::Result<Vec<u8>, String> {
+    let (mut text, options) = (String::new(), glsl::Options::default());
+    let entry_point = module.entry_points.first().map(|entry| entry.name.clone()).unwrap_or_default();
+    let pipeline =
+        glsl::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point, multiview: None };
+    let policies = naga::proc::BoundsCheckPolicies::default();
+    let writer = glsl::Writer::new(&mut text, module, info, &options, &pipeline, policies);
+    writer.and_then(|mut writer| writer.write()).map_err(|e| e.to_string())?;
+    Ok(text.into_bytes())
 }
 
 fn write_hlsl(

@@ -46,6 +46,9 @@ pub struct Quantize {
     /// GGUF: encode weights that are packed already
     #[arg(long)]
     allow_requantize: bool,
+    /// Threads of the CPU [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
     #[command(flatten)]
     files: Files,
     #[command(flatten)]
@@ -75,6 +78,11 @@ impl Quantize {
         let target = self.target(format, double)?;
         let options =
             QuantizeOptions { pure: self.pure, bare: self.bare, allow_requantize: self.allow_requantize };
+        if let Some(threads) = self.threads {
+            // The first use of the pool, which is the process's own: nobody has set it before.
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+            pool.build_global().map_err(|e| Error::Argument(format!("--threads {threads}: {e}")))?;
+        }
         let encodes_on_device = self.encodes_on_device(common, target.as_ref())?;
         // Before hours of work, not after.
         match (&target, self.split_max_size) {

@@ -20,7 +20,7 @@ pub struct Shader {
     /// Kernel: dequantize, get_rows, gemv, gemm, gemm_q8, gemm_coop, matmul_software, …
     #[arg(value_parser = kernels(), hide_possible_values = true)]
     kernel: String,
-    /// The shader as composed, as SPIR-V 1.3, Metal 3.1, HLSL 6.2 (DXC) or 5.1 (FXC)
+    /// As composed, or for Vulkan, Metal, DXC, FXC, OpenGL
     #[arg(long, value_name = "LANGUAGE", default_value = "wgsl", value_parser = targets())]
     emit: Target,
     /// Batch columns to configure for

@@ -55,6 +55,10 @@ const COLUMNS: &[Column] = &[
     column("median_us", "µs"),
     column("ratio", "ratio"),
     column("weight_gb_per_s", "GB/s"),
+    machine("copy_fraction"),
+    machine("tflop_per_s"),
+    machine("host_us"),
+    machine("nmse"),
     column("chosen", "chosen"),
     column("ok", "result"),
     column("problem", "problem"),
@@ -159,6 +163,11 @@ impl Tune {
 }
 
 impl Case {
+    /// A multiplication and an addition are two.
+    fn flops(&self) -> f64 {
+        2.0 * self.problem.rows as f64 * self.problem.cols as f64 * self.problem.batch as f64
+    }
+
     /// The fastest first, each with its time as a multiple of that; what failed comes last.
     fn rows(&self, trials: Vec<Trial>) -> Vec<Vec<Cell>> {
         let mut trials: Vec<_> = trials.into_iter().enumerate().collect();
@@ -181,6 +190,10 @@ impl Case {
                 measured(trial.seconds * 1e6, 1),
                 measured(trial.seconds / best, 2),
                 measured(self.packed_bytes / trial.seconds * 1e-9, 2),
+                Cell::Empty,
+                measured(self.flops() / trial.seconds * 1e-12, 4),
+                Cell::Empty,
+                Cell::Empty,
                 Cell::usual(trial.chosen, !trial.chosen, "yes"),
                 Cell::Right(ok),
                 trial.failure.into(),
@@ -210,6 +223,10 @@ fn listed(runtime: &Runtime) -> Vec<Vec<Cell>> {
             variant.into(),
             Cell::Empty,
             Cell::Float(t.micros, 1),
+            Cell::Empty,
+            Cell::Empty,
+            Cell::Empty,
+            Cell::Empty,
             Cell::Empty,
             Cell::Empty,
             Cell::usual(true, true, ""),

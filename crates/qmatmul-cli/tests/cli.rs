@@ -689,6 +689,10 @@ fn shader_translates() {
         output(&["shader", "q8_0", "matmul_software", "--subgroup", "8", "--emit", "hlsl"])
             .contains("numthreads(8")
     );
+    let glsl = ["shader", "q4_k", "gemv", "--no-subgroups", "--emit", "glsl"];
+    assert!(output(&glsl).starts_with("#version 310 es"));
+    let (code, text) = failure(&["shader", "q4_0", "matmul_software", "--emit", "glsl"]);
+    assert!(code == 5 && text.contains("Glsl"), "64-bit integers: {code} {text}");
     let spirv = success(&["shader", "f16", "dequantize", "--emit", "spirv"]).stdout;
     assert_eq!(spirv[..4], 0x0723_0203_u32.to_le_bytes(), "SPIR-V's magic number");
 }
