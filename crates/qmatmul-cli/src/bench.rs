@@ -3,12 +3,12 @@
 use super::compare::{Earlier, Key};
 use super::list::List;
 use super::measured::{self, Beside, Measured, whole_model};
-use super::options::{Common, Device, Kernels, Numbers, Output, Seed, formats as known_formats};
+use super::options::{Common, Device, Kernels, Numbers, Output, Seed, formats as known_formats, output_file};
 use super::output::{Results, Verdict};
 use super::{Ending, interrupt, peak, pictures, progress};
 use qmatmul::check::{self, Comparison};
-use qmatmul::error::{Error, Result};
-use qmatmul::file::{Model, Product};
+use qmatmul::error::{Error, Result, shown};
+use qmatmul::file::{Model, Product, output};
 use qmatmul::format::{self, FORMATS, Format};
 use qmatmul::gpu::{self, Peak, Runtime, Timing, Weights};
 use qmatmul::kernel::{self, Activations, Kernel, MatmulOptions, reference};
@@ -53,10 +53,10 @@ pub struct Bench {
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
     /// Draw the cases under the device's ceilings
-    #[arg(long, value_name = "FILE.svg")]
+    #[arg(long, value_name = "FILE.svg", value_parser = output_file)]
     svg: Option<PathBuf>,
     /// Draw time against m·k
-    #[arg(long, value_name = "FILE.svg")]
+    #[arg(long, value_name = "FILE.svg", value_parser = output_file)]
     plot: Option<PathBuf>,
     #[command(flatten)]
     device: Device,
@@ -114,6 +114,9 @@ struct Weight {
     tensor: Option<String>,
 }
 
+/// What is called with a case as soon as it is measured.
+type Known<'a> = dyn FnMut(Measured) -> Result<()> + 'a;
+
 /// What all cases of a run have in common.
 struct Run<'a> {
     common: &'a Common,
@@ -132,16 +135,21 @@ impl Bench {
             let message = "--outliers has no effect without `--activations int8`";
             return Err(Error::Argument(message.into()));
         }
+        if let Some(share) = self.outliers.filter(|share| !(0.0..=1.0).contains(share)) {
+            return Err(Error::Argument(format!("--outliers {share} is not between 0 and 1")));
+        }
         let on_cpu = common.on_cpu()?;
-        if on_cpu && self.svg.is_some() {
-            return Err(Error::Argument("--svg needs a device, whose ceilings it draws".into()));
+        if on_cpu {
+            self.refuse_on_cpu(common)?;
         }
         let model = self.file.as_ref().map(|file| common.open(file)).transpose()?;
+        self.probe_pictures(model.as_ref())?;
         let weights = match &model {
             Some(model) => self.of_model(model)?,
             None => self.random(common)?,
         };
         let options = options(common, model.as_ref(), self.kernel.as_deref())?;
+        refuse_activations(&weights, options.activations)?;
         let earlier = self.compare.as_deref().map(Earlier::read).transpose()?;
         if let Some(earlier) = &earlier {
             self.say_earlier(common, earlier, &weights, options.activations)?;
@@ -159,16 +167,56 @@ impl Bench {
             copy: ceilings.copy,
         };
         let mut results = Results::begin(&self.output, runtime.map(Runtime::adapter), measured::COLUMNS)?;
-        let measured = self.measure(&run, &weights, &mut results)?;
-        let verdict = run.verdict(&weights, &measured);
+        let mut measured = vec![];
+        let ended = self.measure(&run, &weights, (&mut results, &mut measured));
+        let is_whole = ended.is_ok() && !interrupt::is_requested();
+        let mut verdict = run.verdict(&weights, &measured);
+        let is_right = !verdict.is_wrong;
+        if ended.is_err() {
+            verdict.is_wrong = true;
+            verdict.text = format!("ended by an error after {} cases", measured.len());
+        }
         let rates = match &model {
-            Some(_) => run.rates(&weights, &measured, &self.n.0, &mut results),
-            None => Ok(()),
+            Some(_) if is_whole => run.rates(&weights, &measured, &self.n.0, &mut results),
+            _ => Ok(()),
         };
         let cases: Vec<Measured> = measured.into_iter().map(|(_, case)| case).collect();
-        let drawn = self.draw(&cases, runtime, &ceilings);
-        let is_right = !verdict.is_wrong;
-        Ending::of(is_right, [rates.and_then(|()| results.end(&verdict)), drawn])
+        // No picture of a part takes the place of an older one.
+        let drawn = if is_whole { self.draw(&cases, runtime, &ceilings) } else { Ok(()) };
+        Ending::of(is_right, [ended, rates.and_then(|()| results.end(&verdict)), drawn])
+    }
+
+    /// Refuses what changes nothing on the reference path.
+    fn refuse_on_cpu(&self, common: &Common) -> Result<()> {
+        let given = [
+            ("--svg", self.svg.is_some()),
+            ("--kernel", self.kernel.is_some()),
+            ("--footprint", self.footprint.is_some()),
+            ("--activations", common.numbers.activations != Activations::F32),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((option, _)) => {
+                Err(Error::Argument(format!("{option} has no effect with `--device cpu`, the reference")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Fails if pictures cannot be written, or would replace what is read or each other, before
+    /// anything is measured.
+    fn probe_pictures(&self, model: Option<&Model>) -> Result<()> {
+        for picture in [&self.svg, &self.plot].into_iter().flatten() {
+            model.map_or(Ok(()), |model| model.refuse_as_output(picture))?;
+            output::refuse_input(picture, self.compare.as_deref().into_iter().filter(|file| file.is_file()))?;
+            output::probe(picture)?;
+        }
+        match (&self.svg, &self.plot) {
+            (Some(svg), Some(plot)) if svg == plot => {
+                let svg = svg.display();
+                Err(Error::Argument(format!("--svg and --plot would both write `{svg}`")))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn common(&self) -> Common {
@@ -208,6 +256,8 @@ impl Bench {
             Some(Weight { name, format, shape, count: Some(count), tensor: Some(tensor) })
         };
         let weights: Vec<_> = model.products().into_iter().filter_map(weight).collect();
+        let most = self.n.0.iter().copied().max().unwrap_or(1);
+        weights.iter().try_for_each(|w: &Weight| check_size(w.format, w.shape.m, w.shape.k, most))?;
         match weights.is_empty() {
             true => {
                 let file = model.path().display();
@@ -259,25 +309,30 @@ impl Bench {
         &self,
         run: &Run,
         weights: &[Weight],
-        results: &mut Results,
-    ) -> Result<Vec<(usize, Measured)>> {
+        (results, all): (&mut Results, &mut Vec<(usize, Measured)>),
+    ) -> Result<()> {
         let bar = progress::bar(weights.len() as u64, run.common.output.quiet);
-        let mut all = vec![];
         for (i, weight) in weights.iter().enumerate().take_while(|_| !interrupt::is_requested()) {
             bar.set_message(weight.name.clone());
             let packed = run.packed(weight)?;
-            let cases = match run.runtime {
-                Some(runtime) => self.shape(run.common, runtime, &packed, &run.options)?,
-                None => self.reference(run.common, &packed)?,
-            };
-            for case in cases {
+            let mut known = |case: Measured| {
                 results.row(case.cells(&run.beside(weight, &case)))?;
                 all.push((i, case));
+                Ok(())
+            };
+            match run.runtime {
+                Some(runtime) => self.shape(run.common, runtime, &packed, &run.options, &mut known)?,
+                None => self.reference(run.common, &packed, &mut known)?,
             }
             bar.inc(1);
         }
         bar.finish_and_clear();
-        Ok(all)
+        Ok(())
+    }
+
+    /// The batch sizes, until the user has enough.
+    fn batches(&self) -> impl Iterator<Item = usize> {
+        self.n.0.iter().copied().take_while(|_| !interrupt::is_requested())
     }
 
     fn draw(&self, cases: &[Measured], runtime: Option<&Runtime>, ceilings: &Ceilings) -> Result<()> {
@@ -305,19 +360,20 @@ impl Bench {
         runtime: &Runtime,
         packed: &PackedTensor,
         options: &MatmulOptions,
-    ) -> Result<Vec<Measured>> {
+        known: &mut Known,
+    ) -> Result<()> {
         let bytes = packed.data().len() as u64;
         let copies = (self.footprint(runtime).div_ceil(bytes.max(1)) as usize).clamp(1, 256);
         let smallest = self.n.0.iter().copied().min().unwrap_or(1);
         let uploads = if smallest < COMPUTE_BOUND { copies } else { 1 };
         let weights: Vec<Weights> = (0..uploads).map(|_| runtime.upload(packed)).collect::<Result<_>>()?;
-        let one = |&n: &usize| {
+        let mut one = |n: usize| {
             let used = if n < COMPUTE_BOUND { &weights[..] } else { &weights[..1] };
             let x = self.activations(packed.cols(), n, options.activations, common.seed);
             let sample = (CHECK_ROWS, common.seed);
             let comparison = check::sampled(runtime, packed, &weights[0], &x, options, sample)?;
             let timing = runtime.time_matmul_of(used, &x, options, self.seconds)?;
-            Ok(Measured {
+            known(Measured {
                 activations: options.activations,
                 kernel: runtime.kernels(&weights[0], n, options)?,
                 copies: used.len(),
@@ -325,7 +381,7 @@ impl Bench {
                 ..case(packed, n, timing, comparison)
             })
         };
-        self.n.0.iter().map(one).collect()
+        self.batches().try_for_each(&mut one)
     }
 
     /// Normal numbers; for LLM.int8 below 6, but for `outliers` of the features, spread evenly.
@@ -333,7 +389,7 @@ impl Bench {
         let mut x = check::activations(n * k, seed);
         if let Activations::Int8(_) = activations {
             x.iter_mut().for_each(|x| *x = x.clamp(-5.9, 5.9));
-            let share = self.outliers.unwrap_or(OUTLIERS).clamp(0.0, 1.0);
+            let share = self.outliers.unwrap_or(OUTLIERS);
             let count = (k as f64 * share).round() as usize;
             (0..count).for_each(|i| x[i % n * k + i * k / count] = 8.0);
         }
@@ -341,8 +397,8 @@ impl Bench {
     }
 
     /// One weight on the reference path, which is its own check.
-    fn reference(&self, common: &Common, packed: &PackedTensor) -> Result<Vec<Measured>> {
-        let one = |&n: &usize| {
+    fn reference(&self, common: &Common, packed: &PackedTensor, known: &mut Known) -> Result<()> {
+        let mut one = |n: usize| {
             let x = check::activations(n * packed.cols(), common.seed);
             let mut seconds = vec![];
             let start = Instant::now();
@@ -353,9 +409,9 @@ impl Bench {
             }
             seconds.sort_by(f64::total_cmp);
             let timing = Timing { seconds, timestamps: false };
-            Ok(case(packed, n, timing, check::Comparison::nothing()))
+            known(case(packed, n, timing, check::Comparison::nothing()))
         };
-        self.n.0.iter().map(one).collect()
+        self.batches().try_for_each(&mut one)
     }
 }
 
@@ -481,6 +537,21 @@ fn sums(
         })
     };
     batches.iter().map(|n| (*n, of(*n))).collect()
+}
+
+/// Refuses activations that one of the weights cannot take, before anything is measured.
+fn refuse_activations(weights: &[Weight], activations: Activations) -> Result<()> {
+    match weights.iter().find(|weight| !activations.suit_format(weight.format)) {
+        Some(weight) => {
+            let (name, kind) = (weight.tensor.as_ref().unwrap_or(&weight.name), activations.name());
+            let format = weight.format.name;
+            Err(Error::Argument(format!(
+                "`{}`: {format} weights cannot take {kind} activations",
+                shown(name)
+            )))
+        }
+        None => Ok(()),
+    }
 }
 
 fn key(weight: &Weight, n: usize, activations: Activations) -> Key {

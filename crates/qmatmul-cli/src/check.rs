@@ -5,7 +5,7 @@ use super::checked::{self, Checked};
 use super::diagnose::{self, Finding, Report};
 use super::inspect::{glob, select};
 use super::list::List;
-use super::options::{Common, Device, Files, Kernels, Numbers, Output, Seed};
+use super::options::{Common, Device, Files, Kernels, Numbers, Output, Seed, output_file};
 use super::output::{Results, command_line};
 use super::subjects::{Products, Random, Stored, Subject};
 use super::{Ending, interrupt, lora};
@@ -36,7 +36,7 @@ pub struct Check {
     #[arg(long, conflicts_with = "n")]
     full: bool,
     /// Write what was found as JSON, to attach to an issue
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output_file)]
     report: Option<PathBuf>,
     #[command(flatten)]
     files: Files,
@@ -92,11 +92,12 @@ impl Check {
             false => Random::quick(&self.n.0, activations),
         };
         let subjects: Vec<_> = grid.into_iter().map(Subject::Random).collect();
-        self.finish(common, &runtime, &subjects, Checked::of(common, subjects.len(), vec![]))
+        // One weight may be multiplied in several ways.
+        let count = subjects.iter().map(Subject::name).collect::<BTreeSet<_>>().len();
+        self.finish(common, &runtime, &subjects, Checked::of(common, count, vec![]))
     }
 
     fn stored(&self, common: &Common, file: &Path) -> Result<Ending> {
-        let runtime = common.runtime()?;
         let model = common.open(file)?;
         let adapters = lora::open(common, &self.lora)?;
         if let Some(report) = &self.report {
@@ -122,6 +123,7 @@ impl Check {
             return Err(Error::Argument(format!("{file}: none of its weights can take {name} activations")));
         }
         let known = self.sample.map_or_else(|| known.clone(), |count| sample(&known, count as usize));
+        let runtime = common.runtime()?;
         let products = match self.full {
             true => Products::Every(activations),
             false => Products::Chosen { batches: &self.n.0, activations },
@@ -150,7 +152,8 @@ impl Check {
         let done = devices::check_all(common, runtime, subjects, &mut |outcomes| {
             // Rows that are printed as soon as they are known; the others wait for their order.
             if results.streams() && printed.is_ok() {
-                let told = outcomes.iter().filter(|o| common.output.is_verbose() || !o.comparison.passed);
+                let some = outcomes.iter().filter(|o| checked::says_something(o));
+                let told = some.filter(|o| common.output.is_verbose() || !o.comparison.passed);
                 printed = told.map(checked::case).try_for_each(|row| results.row(row));
             }
         });

@@ -5,7 +5,7 @@ use super::check_devices::Done;
 use super::diagnose::{self, Finding, describe};
 use super::interrupt;
 use super::options::Common;
-use super::output::{Cell, Column, NotChecked, Results, Verdict, column, machine};
+use super::output::{Cell, Column, NotChecked, Results, Verdict, column, machine, plain};
 use super::subjects::Subject;
 use qmatmul::check::{self, Outcome};
 use qmatmul::error::{Error, Result, shown};
@@ -16,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// Wrong outcomes that are described.
 const MOST_DESCRIBED: usize = 8;
+/// Characters of a verdict, without its first word.
+const LONGEST_TEXT: usize = 88;
 /// Names in a line of them.
 const MOST_NAMED: usize = 20;
 
@@ -83,8 +85,7 @@ impl<'a> Checked<'a> {
         if !right(&outcomes) {
             self.wrong.push(subject);
         }
-        // An outcome that compared no value neither passes nor fails.
-        outcomes.retain(|o| o.comparison.count + o.comparison.skipped > 0 || !o.comparison.passed);
+        outcomes.retain(says_something);
         match ended {
             Err(error) => self.failed.push((subject.name(), error)),
             Ok(()) if outcomes.is_empty() => self.empty.push(subject.name()),
@@ -108,6 +109,7 @@ impl<'a> Checked<'a> {
         });
         let others = [
             (strs(&self.unreached), unreached),
+            (strs(&self.empty), "nothing to compare"),
             (self.unmultiplied(), "not multiplied: its weights are not finite"),
             (self.otherwise(), &*not_so),
         ];
@@ -210,7 +212,7 @@ impl<'a> Checked<'a> {
             complain(&format!("… and {more} more"));
         }
         for (name, error) in &self.failed {
-            complain(&super::output::plain(&format!("{}: could not be checked: {error}", shown(name))));
+            complain(&plain(&format!("{}: could not be checked: {error}", shown(name))));
         }
     }
 
@@ -223,18 +225,18 @@ impl<'a> Checked<'a> {
             tensors if tensors < self.count => format!("{tensors} of {} tensors", self.count),
             tensors => format!("{tensors} tensors"),
         };
-        let device = device(adapter);
         let failed = self.failed.len() + self.unreached.len();
         let text = match (checks, wrong, failed) {
-            (0, ..) => format!("nothing was compared: {device}"),
-            (_, 1.., _) => format!("{wrong} of {checks} checks{}: {device}", self.cure(findings)),
+            (0, ..) => "nothing was compared".to_owned(),
+            (_, 1.., _) => format!("{wrong} of {checks} checks{}", self.cure(findings)),
             (.., 1..) if !interrupt::is_requested() => {
-                format!("{failed} tensors could not be checked, {checks} checks are right: {device}")
+                format!("{failed} tensors could not be checked, {checks} checks are right")
             }
-            _ => format!("{checks} checks on {of}: {device}"),
+            _ => format!("{checks} checks on {of}{}", self.otherwise_said()),
         };
+        let text = with_device(&text, adapter);
         Verdict {
-            is_wrong: checks == 0 || wrong > 0 || (failed > 0 && !interrupt::is_requested()),
+            is_wrong: wrong > 0 || ((checks == 0 || failed > 0) && !interrupt::is_requested()),
             is_interrupted: interrupt::is_requested(),
             text,
             checks: Some(checks),
@@ -244,6 +246,14 @@ impl<'a> Checked<'a> {
                 .map(|(tensor, reason)| NotChecked { tensor, reason })
                 .collect(),
         }
+    }
+
+    /// How many were multiplied otherwise than it was asked for, or not at all.
+    fn otherwise_said(&self) -> String {
+        let counts = [(self.otherwise().len(), "with f32"), (self.unmultiplied().len(), "not multiplied")];
+        let said =
+            counts.iter().filter(|(count, _)| *count > 0).map(|(count, how)| format!(", {count} {how}"));
+        said.collect()
     }
 
     /// The switch that makes right what was wrong, where there is one.
@@ -264,6 +274,8 @@ impl<'a> Checked<'a> {
         }
         let checks = self.checks();
         if let Some((_, error)) = self.failed.into_iter().next() {
+            // One error is the command's; others are said as well.
+            let _ = Ending::of(false, outputs)?;
             return Err(error);
         }
         match checks {
@@ -276,15 +288,28 @@ impl<'a> Checked<'a> {
     }
 }
 
-/// The device in few words: `llvmpipe, Mesa 22.3.6 (LLVM 15.0.6), Vulkan, qmatmul 0.1.0`.
-fn device(adapter: &AdapterSummary) -> String {
+/// The text with the device in few words, `llvmpipe, Mesa 22.3.6 (LLVM 15.0.6), Vulkan, qmatmul
+/// 0.1.0`, of which the longest is cut so that all find their place.
+fn with_device(text: &str, adapter: &AdapterSummary) -> String {
     let name = adapter.name.split_once(" (").map_or(&*adapter.name, |(name, _)| name);
     let driver = adapter.driver.strip_prefix(name).map_or(&*adapter.driver, str::trim_start);
     let compiler = adapter.compiler.as_ref().map_or("", |compiler| compiler.name);
-    let parts = [name, driver, &adapter.backend, compiler].map(str::to_owned);
-    let version = format!("qmatmul {}", env!("CARGO_PKG_VERSION"));
-    let parts = parts.into_iter().chain([version]).filter(|part| !part.is_empty());
-    parts.collect::<Vec<_>>().join(", ")
+    let version = concat!("qmatmul ", env!("CARGO_PKG_VERSION"));
+    let parts = [name, driver, &adapter.backend, compiler, version].map(|part| plain(part).to_owned());
+    let mut parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    loop {
+        let line = format!("{text}: {}", parts.join(", "));
+        let longest = parts.iter_mut().max_by_key(|part| part.chars().count());
+        match longest.filter(|part| line.chars().count() > LONGEST_TEXT && part.chars().count() > 8) {
+            Some(part) => *part = part.chars().take(part.chars().count() - 2).chain(['…']).collect(),
+            None => return line,
+        }
+    }
+}
+
+/// False for an outcome that compared no value: it neither passes nor fails.
+pub fn says_something(o: &Outcome) -> bool {
+    o.comparison.count + o.comparison.skipped > 0 || !o.comparison.passed
 }
 
 /// True if nothing was found wrong.

@@ -1,6 +1,7 @@
 //! What stands below the options of each verb, and the verbs that write it elsewhere: `completions`
 //! and `man`.
 
+use super::options::output_file;
 use super::{Cli, Ending, output};
 use clap::builder::PossibleValuesParser;
 use clap::{Command, CommandFactory};
@@ -14,7 +15,7 @@ macro_rules! below {
     ($($example:literal)*) => {
         concat!(
             "Examples:\n", $("  ", $example, "\n",)*
-            "Exit codes: 0 fine, 1 wrong, 2 usage, 3 device, 4 file, 5 lost, 130 interrupted"
+            "\nExit codes: 0 fine, 1 wrong, 2 usage, 3 device, 4 file, 5 lost, 130 interrupted"
         )
     };
 }
@@ -83,7 +84,10 @@ impl Completions {
         let mut devices: Vec<String> = ["cpu", "vulkan", "metal", "dx12"].map(str::to_owned).to_vec();
         let adapters = gpu::adapters();
         devices.extend((0..adapters.len()).map(|number| number.to_string()));
-        devices.extend(adapters.into_iter().map(|adapter| adapter.name));
+        // Words, as a shell takes a name with spaces apart.
+        devices
+            .extend(adapters.iter().filter_map(|adapter| Some(adapter.name.split(' ').next()?.to_owned())));
+        devices.dedup();
         let mut command = with_devices(Cli::command(), &devices);
         let mut script = vec![];
         clap_complete::generate(self.shell, &mut command, "qmatmul", &mut script);
@@ -110,7 +114,7 @@ pub struct Man {
     #[arg(conflicts_with = "output")]
     verb: Option<String>,
     /// Write the pages of all verbs into a folder
-    #[arg(short, long, value_name = "FOLDER")]
+    #[arg(short, long, value_name = "FOLDER", value_parser = output_file)]
     output: Option<PathBuf>,
 }
 
@@ -120,7 +124,7 @@ impl Man {
         command.build();
         if let Some(folder) = &self.output {
             std::fs::create_dir_all(folder).map_err(Error::output("creating", folder))?;
-            for verb in std::iter::once(&command).chain(verbs(&command)) {
+            for verb in std::iter::once(&command).chain(command.get_subcommands()) {
                 let path = folder.join(format!("{}.1", page_name(verb)));
                 let page = page(verb)?;
                 files::write(&path, |sink| sink.put(&page))?;
@@ -130,18 +134,13 @@ impl Man {
         let verb = match &self.verb {
             None => &command,
             Some(name) => command.find_subcommand(name).ok_or_else(|| {
-                let names: Vec<_> = verbs(&command).map(Command::get_name).collect();
+                let names: Vec<_> = command.get_subcommands().map(Command::get_name).collect();
                 Error::Argument(format!("there is no verb `{name}`; there are: {}", names.join(", ")))
             })?,
         };
         output::write_stdout(&page(verb)?)?;
         Ok(Ending::Fine)
     }
-}
-
-/// The verbs, but for `help`, which clap adds and which has no page of its own.
-fn verbs(command: &Command) -> impl Iterator<Item = &Command> {
-    command.get_subcommands().filter(|verb| verb.get_name() != "help")
 }
 
 /// `qmatmul-check`, as pages of verbs are called.

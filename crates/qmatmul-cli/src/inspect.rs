@@ -37,6 +37,18 @@ const COLUMNS: &[Column] = &[
 ];
 /// Of what the files say of a model.
 const METADATA_COLUMNS: &[Column] = &[column("key", "key"), column("value", "value")];
+/// What is counted of a model.
+const COUNTS: &[&str] = &[
+    "parameters",
+    "context length",
+    "layers",
+    "embedding length",
+    "heads",
+    "heads of keys and values",
+    "experts",
+    "experts used",
+    "vocabulary",
+];
 /// Characters of a value that people see: a template of conversations has thousands.
 const LONGEST_VALUE: usize = 200;
 /// Of an importance matrix.
@@ -74,10 +86,12 @@ impl Inspect {
     pub fn run(&self) -> Result<Ending> {
         let common = Common { files: self.files.clone(), output: self.output.clone(), ..Common::default() };
         if Imatrix::is_dat(&self.file)? {
+            self.refuse_metadata()?;
             return self.imatrix(&Imatrix::open(&self.file, &common.open_options())?);
         }
         let model = common.open(&self.file)?;
         if Imatrix::is_one(&model) {
+            self.refuse_metadata()?;
             return self.imatrix(&Imatrix::from_model(&model)?);
         }
         let tensors = select(model.tensors(), self.tensors.as_ref())?;
@@ -96,9 +110,22 @@ impl Inspect {
                 t.module.as_ref().map(|m| m.description()).into(),
             ])?;
         }
-        common.say(&self.hint(&model, &tensors));
+        if let Some(hint) = self.hint(&model, &tensors) {
+            common.say(&hint);
+        }
         results.end(&verdict(&tensors))?;
         Ok(Ending::Fine)
+    }
+
+    /// An importance matrix is no model.
+    fn refuse_metadata(&self) -> Result<()> {
+        match self.metadata {
+            true => Err(Error::Argument(format!(
+                "--metadata has no effect on {}: it is an importance matrix, no model",
+                self.file.display()
+            ))),
+            false => Ok(()),
+        }
     }
 
     /// What is known of the model, then, where every row was asked for, all keys of its files.
@@ -107,12 +134,17 @@ impl Inspect {
         let mut results = Results::begin(&self.output, None, METADATA_COLUMNS)?;
         for (what, value) in overview.rows() {
             let key = Cell::Json(what.replace(' ', "_").into(), what.into());
-            results.row(vec![key, metadata_value(&value)])?;
+            let value = match what {
+                "chat template" => Cell::Bool(value == "yes"),
+                what if COUNTS.contains(&what) => value.parse::<u64>().ok().into(),
+                _ => clipped(&value),
+            };
+            results.row(vec![key, value])?;
         }
         if self.output.is_verbose() {
             results.section();
             for (key, value) in &overview.entries {
-                results.row(vec![key.clone().into(), metadata_value(value)])?;
+                results.row(vec![key.clone().into(), clipped(value)])?;
             }
         }
         results.end(verdict)?;
@@ -120,18 +152,19 @@ impl Inspect {
     }
 
     /// What can be done with such a file.
-    fn hint(&self, model: &Model, tensors: &[&TensorInfo]) -> String {
+    fn hint(&self, model: &Model, tensors: &[&TensorInfo]) -> Option<String> {
         let file = self.file.display();
+        tensors.iter().find(|t| t.dtype.format().is_some())?;
         let is_plain = |t: &&TensorInfo| matches!(t.dtype.name(), "F32" | "F16" | "BF16");
         if !tensors.iter().all(is_plain) {
-            return format!("next: `qmatmul check {file} --sample 2`, or `qmatmul bench {file}`");
+            return Some(format!("next: `qmatmul check {file} --sample 2`, or `qmatmul bench {file}`"));
         }
-        match model.kind() {
+        Some(match model.kind() {
             Kind::Gguf(_) => format!("next: `qmatmul quantize {file} OUT.gguf --type q8_0` makes it smaller"),
             _ => {
                 format!("next: `qmatmul quantize {file} OUT --type nf4` makes a checkpoint folder of 4 bits")
             }
-        }
+        })
     }
 
     /// One row a weight: how much its inputs vary, and whether the numbers can be used.
@@ -166,19 +199,13 @@ impl Inspect {
     }
 }
 
-/// A number or a truth as such, any other text as a text, which people see the beginning of.
-fn metadata_value(text: &str) -> Cell {
-    let value = match (serde_json::from_str::<serde_json::Number>(text), text) {
-        (Ok(number), _) => number.into(),
-        (_, "yes" | "true") => true.into(),
-        (_, "no" | "false") => false.into(),
-        _ => text.into(),
-    };
+/// A text, of which people see the beginning.
+fn clipped(text: &str) -> Cell {
     let shown = match text.char_indices().nth(LONGEST_VALUE) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.into(),
     };
-    Cell::Json(value, shown)
+    Cell::Json(text.into(), shown)
 }
 
 fn nothing_matches(what: &str, glob: &GlobMatcher) -> Error {
@@ -200,12 +227,9 @@ fn verdict(tensors: &[&TensorInfo]) -> Verdict {
         0 => String::new(),
         count => format!(", {count} NOT SUPPORTED"),
     };
-    let text = format!(
-        "{} tensors{not}, {bits:.3} bits per weight, {}: {}",
-        tensors.len(),
-        human_bytes(bytes),
-        formats.join(", ")
-    );
+    let formats = if formats.is_empty() { String::new() } else { format!(": {}", formats.join(", ")) };
+    let text =
+        format!("{} tensors{not}, {bits:.3} bits per weight, {}{formats}", tensors.len(), human_bytes(bytes));
     let reason = |t: &&&TensorInfo| NotChecked {
         tensor: t.name.clone(),
         reason: format!("{} is not supported", t.unsupported().unwrap_or_default()),

@@ -18,6 +18,9 @@ impl std::str::FromStr for List {
                 return Err(format!("`{text}` lists more than {MOST} numbers"));
             }
         }
+        // Each once: a case that is measured twice counts twice.
+        let mut seen = std::collections::HashSet::new();
+        numbers.retain(|number| seen.insert(*number));
         match numbers.contains(&0) {
             true => Err(format!("`{text}` holds 0")),
             false => Ok(Self(numbers)),
@@ -78,6 +81,7 @@ mod tests {
         assert_eq!(list("1-8+2,512"), [1, 3, 5, 7, 512]);
         assert_eq!(list("256-4096*2"), [256, 512, 1024, 2048, 4096]);
         assert_eq!(list("1, 2-3"), [1, 2, 3]);
+        assert_eq!(list("8,1-3,2,8"), [8, 1, 2, 3]);
     }
 
     #[test]

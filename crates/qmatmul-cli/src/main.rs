@@ -33,7 +33,7 @@ use std::process::ExitCode;
 
 /// Quantized matmul on any GPU, every answer checked against a CPU reference.
 #[derive(Parser)]
-#[command(name = "qmatmul", version, max_term_width = 100, after_help = help::CODES)]
+#[command(name = "qmatmul", version, max_term_width = 100, after_help = help::CODES, disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -102,7 +102,12 @@ impl Ending {
 
 /// Parses the command line, runs the verb, and maps the outcome to an exit code.
 fn main() -> ExitCode {
-    let matches = Cli::command().get_matches();
+    let matches = match Cli::command().try_get_matches() {
+        Ok(matches) => matches,
+        // The help that was asked for is an output like others.
+        Err(help) if !help.use_stderr() => return print_help(&help),
+        Err(error) => error.exit(),
+    };
     init_log(verbosity(&matches));
     interrupt::watch();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -111,6 +116,17 @@ fn main() -> ExitCode {
         Ok(Ending::CheckFailed) => ExitCode::from(1),
         Ok(Ending::Interrupted) => ExitCode::from(interrupt::CODE),
         // The reader of our output went away: not an error of ours.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn print_help(help: &clap::Error) -> ExitCode {
+    match help.print().map_err(Error::output("writing", "standard output")) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);

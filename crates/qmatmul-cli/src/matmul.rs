@@ -67,7 +67,8 @@ impl Matmul {
         let on_cpu = common.on_cpu()?;
         let model = common.open(&self.file)?;
         model.refuse_as_output(&self.to)?;
-        refuse_input(&self.to, [&*self.input].into_iter().filter(|input| input.is_file()))?;
+        let streams = [&self.to, &self.input].iter().any(|path| **path == Path::new("-"));
+        refuse_input(&self.to, [&*self.input].into_iter().filter(|input| !streams && input.is_file()))?;
         let linear = self.linear(common, &model)?;
         probe(&self.to)?;
         let options = common.options(Some(&model))?;
@@ -176,13 +177,22 @@ fn read(path: &Path) -> Result<Batch> {
 
 /// Fails if the output cannot be written, before there is anything to write.
 fn probe(path: &Path) -> Result<()> {
-    match path == Path::new("-") {
-        true if std::io::stdout().is_terminal() => Err(Error::Argument(
-            "`-o -` would write binary data to a terminal: name a file, or send it to a program".into(),
-        )),
-        true => Ok(()),
-        false => output::probe(path),
+    if is_shown(path) && std::io::stdout().is_terminal() {
+        let path = path.display();
+        return Err(Error::Argument(format!(
+            "`-o {path}` would write binary data to a terminal: name a file, or send it to a program"
+        )));
     }
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy")) {
+        let path = path.display();
+        return Err(Error::Argument(format!("`-o {path}`: safetensors files are written, no .npy")));
+    }
+    if path == Path::new("-") { Ok(()) } else { output::probe(path) }
+}
+
+/// True if standard output holds it, under whichever name, or may do so.
+fn is_shown(path: &Path) -> bool {
+    path == Path::new("-") || ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder))
 }
 
 /// One f32 tensor on its way to a file that appears whole or not at all, or to standard output if it
@@ -198,11 +208,6 @@ impl Written<'_> {
         self.to == Path::new("-")
     }
 
-    /// True if standard output holds it, under whichever name, or may do so.
-    fn is_shown(&self) -> bool {
-        self.is_stream() || ["/dev", "/proc"].iter().any(|folder| self.to.starts_with(folder))
-    }
-
     fn write(&self, data: &[f32]) -> Result<()> {
         match self.is_stream() {
             true => {
@@ -214,7 +219,7 @@ impl Written<'_> {
 
     /// Says what was written, where standard output does not hold it.
     fn say(&self, common: &Common, device: Option<&AdapterSummary>, packed: &PackedTensor) -> Result<Ending> {
-        if self.is_shown() {
+        if is_shown(self.to) {
             return Ok(Ending::Fine);
         }
         let (to, [rows, columns]) = (self.to.display().to_string(), self.shape);

@@ -2,14 +2,14 @@
 
 use super::output::{self, Style};
 use super::switches::Switches;
-use clap::builder::{PossibleValue, TypedValueParser};
+use clap::builder::{NonEmptyStringValueParser, PossibleValue, TypedValueParser};
 use qmatmul::error::{Error, Result};
 use qmatmul::file::{Kind, Model, OpenOptions};
 use qmatmul::format::FORMATS;
 use qmatmul::gpu::{Runtime, Select, TuningCache};
 use qmatmul::kernel::{Activations, MatmulOptions, Threshold};
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How files are read.
 #[derive(clap::Args, Clone, Default)]
@@ -24,7 +24,7 @@ pub struct Files {
 #[command(next_help_heading = "Device")]
 pub struct Device {
     /// `cpu`, a number of `qmatmul devices` or part of a name
-    #[arg(long, value_name = "DEVICE")]
+    #[arg(long, value_name = "DEVICE", value_parser = NonEmptyStringValueParser::new())]
     pub device: Option<String>,
     /// Device memory to use at most, as in 512M or 4G
     #[arg(long, value_name = "SIZE", value_parser = size)]
@@ -253,6 +253,14 @@ impl TypedValueParser for Listed {
 /// The names of all formats, as completions list them.
 pub fn formats() -> impl TypedValueParser<Value = String> {
     listed(FORMATS.iter().map(|format| format.name.to_owned()).collect())
+}
+
+/// The name of a file to write: no stream.
+pub fn output_file(text: &str) -> std::result::Result<PathBuf, String> {
+    match text {
+        "-" => Err("wanted the name of a file: this is not written to standard output".into()),
+        name => Ok(name.into()),
+    }
 }
 
 /// Bytes of memory, with K, M, G or T for powers of 1024.

@@ -1,6 +1,6 @@
 //! `qmatmul quantize IN OUT --type TYPE`
 
-use super::options::{Common, Device, Files, Output, file_size, listed};
+use super::options::{Common, Device, Files, Output, file_size, listed, output_file};
 use super::output::{Cell, Column, Results, Verdict, column, human_bytes};
 use super::{Ending, progress};
 use clap::builder::TypedValueParser;
@@ -20,6 +20,7 @@ pub struct Quantize {
     /// A model in F32, F16 or BF16: a GGUF or a checkpoint
     input: PathBuf,
     /// A GGUF; for NF4, FP4 and INT8 a checkpoint folder
+    #[arg(value_parser = output_file)]
     output: PathBuf,
     /// Format of the matrices, as q8_0 or nf4-dq
     #[arg(long = "type", value_name = "TYPE", value_parser = types(), hide_possible_values = true)]
@@ -191,13 +192,19 @@ impl Quantize {
             common.say(&format!("{columns} columns of {count} weights are in 16 bits as well"));
         }
         report.warnings.iter().for_each(|warning| common.say(&format!("warning: {warning}")));
+        let to = match (self.split_max_size, self.output.file_stem()) {
+            (Some(_), Some(stem)) => {
+                let name = format!("{}-*-of-*.gguf", stem.to_string_lossy());
+                self.output.with_file_name(name).display().to_string()
+            }
+            _ => self.output.display().to_string(),
+        };
         let encoded = report.tensors.iter().filter(|t| t.left_because.is_none()).count();
         let text = format!(
-            "{encoded} of {} tensors encoded, {} -> {}: {}",
+            "{encoded} of {} tensors encoded, {} -> {}: {to}",
             report.tensors.len(),
             human_bytes(report.bytes_before),
-            human_bytes(report.bytes_after),
-            self.output.display()
+            human_bytes(report.bytes_after)
         );
         results.end(&Verdict { tensors: Some(report.tensors.len()), ..Verdict::ok(text) })
     }

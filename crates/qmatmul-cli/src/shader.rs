@@ -1,6 +1,7 @@
 //! `qmatmul shader FORMAT KERNEL`: the composed WGSL, or what naga makes of it for a backend.
 
-use super::options::{Numbers, formats, listed};
+use super::bench;
+use super::options::{formats, listed};
 use super::switches::Switches;
 use super::{Ending, output};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -24,7 +25,7 @@ pub struct Shader {
     #[arg(long, value_name = "LANGUAGE", default_value = "wgsl", value_parser = targets())]
     emit: Target,
     /// Batch columns to configure for
-    #[arg(short, default_value_t = 1)]
+    #[arg(short, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     n: u32,
     /// Variant of the kernel, as in 4x64
     #[arg(long)]
@@ -33,18 +34,19 @@ pub struct Shader {
     #[arg(long)]
     experts: bool,
     /// Rows of the weight to configure for
-    #[arg(short, default_value_t = 4096)]
+    #[arg(short, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
     m: u32,
     /// Columns of the weight to configure for
-    #[arg(short, default_value_t = 4096)]
+    #[arg(short, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
     k: u32,
     /// Size of a subgroup
     #[arg(long, value_name = "LANES", default_value_t = 32, value_parser = clap::value_parser!(u32).range(..=128))]
     subgroup: u32,
     #[command(flatten, next_help_heading = "Device")]
     switches: Switches,
-    #[command(flatten)]
-    numbers: Numbers,
+    /// f32, f16, q8 or int8 (LLM.int8)
+    #[arg(long, value_name = "KIND", default_value = "f32", help_heading = "Numbers")]
+    activations: Activations,
 }
 
 /// The names of all kernels, as completions list them.
@@ -67,6 +69,8 @@ impl Shader {
             let names: Vec<_> = kernel::KERNELS.iter().map(|k| k.name).collect();
             Error::Argument(format!("no kernel is called `{}`; there are: {}", self.kernel, names.join(", ")))
         })?;
+        bench::check_size(format, self.m as usize, self.k as usize, self.n as usize)?;
+        self.refuse_no_matmul(kernel)?;
         let layout = format.layout(self.k as usize);
         let config = self.config(kernel, &layout)?;
         let source = compose::compose(kernel, &config, &layout.into());
@@ -74,9 +78,25 @@ impl Shader {
         Ok(Ending::Fine)
     }
 
+    /// Refuses what says how to multiply where the kernel does not multiply.
+    fn refuse_no_matmul(&self, kernel: &Kernel) -> Result<()> {
+        let given = [
+            ("--variant", self.variant.is_some()),
+            ("--experts", self.experts),
+            ("--activations", self.activations != Activations::F32),
+        ];
+        match given.into_iter().find(|(_, given)| *given && kernel.operation != Operation::Matmul) {
+            Some((option, _)) => Err(Error::Argument(format!(
+                "{option} has no effect on {}: it multiplies nothing",
+                kernel.name
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// The configuration of the variant that was asked for, or the first.
     fn config(&self, kernel: &'static Kernel, layout: &Layout) -> Result<KernelConfig> {
-        let activations = match (self.numbers.activations, kernel.activations) {
+        let activations = match (self.activations, kernel.activations) {
             (Activations::F32, [first, ..]) => *first,
             (asked, _) => asked,
         };

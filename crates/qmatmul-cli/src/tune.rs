@@ -5,6 +5,7 @@ use super::options::{Common, Device, Numbers, Output, Seed, formats};
 use super::output::{Cell, Column, Results, Verdict, column, machine};
 use super::{Ending, bench, interrupt, peak, progress};
 use qmatmul::error::Result;
+use qmatmul::format::Format;
 use qmatmul::gpu::Runtime;
 use qmatmul::kernel::Problem;
 use qmatmul::tune::{self, Effort, Trial};
@@ -27,10 +28,10 @@ pub struct Tune {
     #[arg(long, value_name = "SECONDS", default_value_t = 0.1)]
     seconds: f64,
     /// Print what was chosen before, and measure nothing
-    #[arg(long, conflicts_with = "clear")]
+    #[arg(long, conflicts_with_all = ["clear", "types", "m", "k", "n", "seconds", "seed", "activations", "int8_threshold"])]
     list: bool,
     /// Forget what was chosen before
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["types", "m", "k", "n", "seconds", "seed", "activations", "int8_threshold"])]
     clear: bool,
     #[command(flatten)]
     device: Device,
@@ -91,6 +92,7 @@ impl Tune {
             ..Common::default()
         };
         peak::seconds(self.seconds)?;
+        let cases = self.cases(&common)?;
         let runtime = common.runtime()?;
         let mut results = Results::begin(&self.output, Some(runtime.adapter()), COLUMNS)?;
         if let Some(path) = runtime.tuning().path().filter(|_| !self.clear) {
@@ -110,17 +112,29 @@ impl Tune {
         }
         interrupt::stop_at_steps();
         let mut tuned = Tuned::default();
-        let measured = self.measure(&common, &runtime, &mut results, &mut tuned);
+        let measured = self.measure(&common, &runtime, cases, (&mut results, &mut tuned));
         let Tuned { cases, candidates, without } = tuned;
-        let text = match without {
-            0 => format!("{candidates} candidates measured, {cases} choices remembered for this device"),
+        let text = match (without, measured.is_err()) {
+            (_, true) => format!("ended by an error after {cases} cases"),
+            (0, _) => format!("{candidates} candidates measured, {cases} choices remembered for this device"),
             _ => format!("no kernel is right for {without} of {cases} cases"),
         };
-        let (is_wrong, is_interrupted) = (without > 0, interrupt::is_requested());
+        let (is_wrong, is_interrupted) = (without > 0 || measured.is_err(), interrupt::is_requested());
         // What was measured before an error is chosen from then on.
         let ended =
             results.end(&Verdict { is_wrong, is_interrupted, checks: Some(candidates), ..Verdict::ok(text) });
-        Ending::of(!is_wrong, [measured, ended])
+        Ending::of(without == 0, [measured, ended])
+    }
+
+    /// All cases: formats and their sizes, which are looked at before anything is measured.
+    fn cases(&self, common: &Common) -> Result<Vec<(&'static Format, [usize; 3])>> {
+        let formats = bench::formats(&self.types, common.numbers.activations)?;
+        let pairs = || self.m.0.iter().flat_map(|m| self.k.0.iter().map(move |k| (*m, *k)));
+        let sizes = || pairs().flat_map(|(m, k)| self.n.0.iter().map(move |n| [m, k, *n]));
+        let cases: Vec<_> =
+            formats.iter().flat_map(|format| sizes().map(move |size| (*format, size))).collect();
+        cases.iter().try_for_each(|(format, [m, k, n])| bench::check_size(format, *m, *k, *n))?;
+        Ok(cases)
     }
 
     /// Prints what is measured, case by case.
@@ -128,20 +142,12 @@ impl Tune {
         &self,
         common: &Common,
         runtime: &Runtime,
-        results: &mut Results,
-        tuned: &mut Tuned,
+        cases: Vec<(&'static Format, [usize; 3])>,
+        (results, tuned): (&mut Results, &mut Tuned),
     ) -> Result<()> {
-        let formats = bench::formats(&self.types, common.numbers.activations)?;
-        let cases = formats.len() * self.m.0.len() * self.k.0.len() * self.n.0.len();
-        let bar = progress::bar(cases as u64, common.output.quiet);
-        let effort = Effort { seconds: self.seconds.min(60.0), seed: common.seed, ..Effort::default() };
-        let sizes = || {
-            let pairs = self.m.0.iter().flat_map(|m| self.k.0.iter().map(move |k| (*m, *k)));
-            pairs.flat_map(|(m, k)| self.n.0.iter().map(move |n| (m, k, *n)))
-        };
-        let all = formats.iter().flat_map(|format| sizes().map(move |size| (*format, size)));
-        for (format, (m, k, n)) in all.take_while(|_| !interrupt::is_requested()) {
-            bench::check_size(format, m, k, n)?;
+        let bar = progress::bar(cases.len() as u64, common.output.quiet);
+        let effort = Effort { seconds: self.seconds, seed: common.seed, ..Effort::default() };
+        for (format, [m, k, n]) in cases.into_iter().take_while(|_| !interrupt::is_requested()) {
             bar.set_message(format!("{} {m} x {k}, n = {n}", format.name));
             let layout = format.layout(k);
             let activations = common.activations(None)?.of_kernels();

@@ -590,7 +590,8 @@ fn bench_checks_then_times() {
         assert_eq!(row["op"], if row["n"] == 1 { "gemv" } else { "gemm" });
         assert_eq!(row["ok"], true);
     }
-    let text = output(&bench(&["--shapes", "64x256,32x512", "--device", "cpu", "-f", "csv"]));
+    let on_cpu = ["bench", "-t", "q4_0,q6_k", "--shapes", "64x256,32x512", "--seconds", "0.01"];
+    let text = output(&[&on_cpu[..], &["--device", "cpu", "-f", "csv"]].concat());
     assert!(text.contains("Q4_0,f32,gemv,64,256,1,") && text.contains("Q6_K,f32,gemv,32,512,1,"), "{text}");
     assert_eq!(text.lines().count(), 5, "pairs, not products: {text}");
 }
@@ -946,6 +947,50 @@ fn an_interrupted_check_says_what_it_knows() {
     assert_eq!(report["checks"], last["checks"]);
 }
 
+/// Pictures never replace what is read, or each other, and are tried before the work.
+#[test]
+fn pictures_do_not_replace_inputs() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let inside = |name: &str| folder.path().join(name).display().to_string();
+    let [file, earlier, svg] = ["m.gguf", "earlier.jsonl", "p.svg"].map(inside);
+    std::fs::copy(model_path(), &file).expect("room");
+    let small = ["bench", "-m", "32", "-k", "64", "--seconds", "0", "--footprint", "1"];
+    std::fs::write(&earlier, output(&[&small[..], &["-f", "jsonl"]].concat())).expect("a new file");
+    let before = [&file, &earlier].map(|file| std::fs::read(file).expect("there"));
+    let missing = inside("no/p.svg");
+    for (args, word) in [
+        (&["bench", &file, "--svg", &file][..], "being read"),
+        (&["bench", &file, "--plot", &file], "being read"),
+        (&[&small[..], &["--compare", &earlier, "--plot", &earlier]].concat(), "being read"),
+        (&[&small[..], &["--svg", &svg, "--plot", &svg]].concat(), "both"),
+        (&[&small[..], &["--svg", &missing]].concat(), "p.svg"),
+        (&[&small[..], &["--plot", "-"]].concat(), "standard output"),
+        (&["bench", &file, "-n", "999999999999999999"], "bytes"),
+    ] {
+        let (code, text) = failure(args);
+        assert!(code == 2 && text.contains(word) && !text.contains("device:"), "{args:?}: {code} {text}");
+    }
+    assert_eq!([&file, &earlier].map(|file| std::fs::read(file).expect("there")), before);
+}
+
+/// What cannot be measured is an error before anything is, and no verdict says that all is well.
+#[test]
+fn sizes_and_activations_are_looked_at_before_the_work() {
+    for args in [
+        &["tune", "-t", "q4_0,q8_0", "-m", "64", "-k", "64,33"][..],
+        &["bench", "-t", "q4_0,f32", "-m", "64", "-k", "64", "--activations", "q8"],
+        &["bench", "-t", "q4_0", "-m", "64", "-k", "64,33"],
+        &["shader", "q4_0", "gemv", "-k", "33"],
+    ] {
+        let output = qmatmul(args).output().expect("it starts");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && output.stdout.is_empty(), "{args:?}: {text}");
+        assert!(!text.contains("device:"), "{args:?}: {text}");
+    }
+    let rows = json_lines(&output(&bench(&["-m", "32", "-k", "256", "-n", "1,1", "-f", "jsonl"])));
+    assert_eq!(rows.len(), 2, "a batch size that is given twice is measured once");
+}
+
 /// What is sent to others says nobody's name.
 #[test]
 fn reports_and_outputs_do_not_tell_the_home() {
@@ -1020,6 +1065,15 @@ fn options_without_an_effect_are_errors() {
         &["check", "--full", "-n", "1"],
         &["check", "-q", "-v"],
         &["bench", "--outliers", "0.1"],
+        &["bench", "--device", "cpu", "--activations", "q8"],
+        &["bench", "--device", "cpu", "--kernel", "gemv"],
+        &["inspect", "tests/golden/imatrix/stories260K.dat", "--metadata"],
+        &["tune", "--list", "-t", "q8_0"],
+        &["tune", "--clear", "--seconds", "1"],
+        &["shader", "q4_0", "dequantize", "--experts"],
+        &["shader", "q4_0", "dequantize", "--activations", "q8"],
+        &["devices", "--format", ""],
+        &["check", "--device", ""],
         &["bench", "--device", "cpu", "--no-f16"],
         &["bench", "--device", "cpu", "--no-tuning"],
         &["dequantize", &model(), "output_norm", "-o", "-", "--device", "cpu", "--mem-limit", "1G"],
@@ -1234,7 +1288,7 @@ fn matmul_rounds_activations_as_asked() {
         assert!(gpu != exact, "{activations} rounds nothing");
     }
     let (code, text) = failure(&["bench", "-t", "f16", "-m", "64", "-k", "64", "--activations", "q8"]);
-    assert!(code == 2 && text.contains("F16 weights give no signed codes"), "{text}");
+    assert!(code == 2 && text.contains("F16 weights cannot take q8"), "{text}");
 }
 
 #[test]

@@ -3,6 +3,9 @@
 use super::{human_bytes, plain};
 use serde_json::Value;
 
+/// Characters that people see of a name.
+const LONGEST: usize = 400;
+
 /// What is known of one thing: a value for programs, and a text for people.
 #[derive(Clone, Debug)]
 pub enum Cell {
@@ -91,13 +94,17 @@ impl Cell {
             Self::Right(is) => if *is { "ok" } else { "WRONG" }.into(),
             Self::Empty => String::new(),
         };
-        plain(&text).replace('\n', "\\n")
+        let text = plain(&text).replace('\n', "\\n");
+        match text.char_indices().nth(LONGEST) {
+            Some((end, _)) => format!("{}…", &text[..end]),
+            None => text,
+        }
     }
 
     /// For a field of CSV: numbers with all their digits, lists with spaces between.
     pub fn csv(&self) -> String {
         match self {
-            Self::Json(Value::Array(_) | Value::Object(_), text) => text.clone(),
+            Self::Json(Value::Array(_), text) => text.clone(),
             other => match other.json() {
                 Value::Null => String::new(),
                 Value::String(text) => text,

@@ -1,12 +1,13 @@
 //! The results of a verb in the form that was asked for. `docs/json.md` and its schema say what the
 //! machine forms hold.
 
-use super::{Cell, Style, Verdict, command_line, table, write_stdout};
+use super::{Cell, Style, Verdict, command_line, plain, table, write_stdout};
 use crate::devices;
 use crate::options::Output;
 use qmatmul::error::Result;
 use qmatmul::gpu::AdapterSummary;
 use serde_json::{Map, Value, json};
+use std::io::IsTerminal;
 use std::time::SystemTime;
 
 /// The number of the schema, which changes with what keys mean.
@@ -137,7 +138,8 @@ impl Results {
                 let mut whole = self.head.clone();
                 whole.insert("results".into(), Value::Array(rows));
                 whole.insert("verdict".into(), verdict.json());
-                write_stdout(format!("{:#}\n", Value::Object(whole)).as_bytes())
+                let text = format!("{:#}\n", Value::Object(whole));
+                write_stdout(without_hidden(&text).as_bytes())
             }
         }
     }
@@ -178,11 +180,26 @@ fn head(device: Option<&AdapterSummary>) -> Map<String, Value> {
 }
 
 fn write_line(value: &Value) -> Result<()> {
-    write_stdout(format!("{value}\n").as_bytes())
+    write_stdout((without_hidden(&value.to_string()) + "\n").as_bytes())
+}
+
+/// JSON in which what moves a terminal's cursor or cannot be seen is escaped, as JSON has it.
+fn without_hidden(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_ascii() || plain(c.encode_utf8(&mut [0; 4])).starts_with(c) {
+            out.push(c);
+        } else {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out += &format!("\\u{unit:04x}"));
+        }
+    }
+    out
 }
 
 fn write_csv(fields: impl Iterator<Item = String>) -> Result<()> {
-    let fields: Vec<_> = fields.map(|field| quoted(&field)).collect();
+    let is_seen = std::io::stdout().is_terminal();
+    let field = |field: String| if is_seen { quoted(&plain(&field)) } else { quoted(&field) };
+    let fields: Vec<_> = fields.map(field).collect();
     write_stdout((fields.join(",") + "\n").as_bytes())
 }
 
@@ -220,6 +237,14 @@ mod tests {
         ] {
             assert_eq!((cell.json().to_string(), cell.csv()), (json.into(), csv.into()));
         }
+    }
+
+    #[test]
+    fn json_has_nothing_hidden() {
+        let value = json!({"a\u{202e}": "µ\u{9b}\u{e0001}\n"});
+        let text = without_hidden(&value.to_string());
+        assert_eq!(text, r#"{"a\u202e":"µ\u009b\udb40\udc01\n"}"#);
+        assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), value);
     }
 
     #[test]

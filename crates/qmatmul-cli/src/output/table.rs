@@ -28,6 +28,20 @@ impl Shown {
     }
 }
 
+impl Shown {
+    /// Characters of a line in which numbers stay whole and words can be read.
+    fn least_width(&self) -> usize {
+        const WORD: usize = 8;
+        let widest = |i: usize| {
+            let texts = self.rows.iter().map(|row| &*row[i]).chain([self.titles[i]]);
+            let widest = texts.map(|text| text.chars().count()).max().unwrap_or(0);
+            if self.right[i] { widest } else { widest.min(WORD) }
+        };
+        let columns = self.titles.len();
+        (0..columns).map(widest).sum::<usize>() + 2 * columns.saturating_sub(1)
+    }
+}
+
 /// The columns that standard output shows; none where it is no terminal and `COLUMNS` says nothing.
 pub fn width() -> Option<u16> {
     let said = || std::env::var("COLUMNS").ok()?.parse().ok();
@@ -40,6 +54,9 @@ pub fn width() -> Option<u16> {
 /// Columns with two spaces between them, in lines of at most `width` characters.
 pub fn columns(columns: &[Column], rows: &[Vec<Cell>], width: Option<u16>) -> String {
     let shown = Shown::of(columns, rows);
+    if width.is_some_and(|width| shown.least_width() > usize::from(width)) {
+        return cards(columns, rows, width);
+    }
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING).set_header(&shown.titles).add_rows(&shown.rows);
     if let Some(width) = width {
