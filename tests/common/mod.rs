@@ -3,11 +3,22 @@
 
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The repository: this file is a part of tests in more than one package.
 pub fn root() -> &'static Path {
     let has_it = |folder: &&Path| folder.join("tests/common").is_dir();
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().find(has_it).expect("a folder of the repository")
+}
+
+/// Gives a run of the command a cache of its own for what it measures; what Mesa has compiled is for
+/// all.
+pub fn own_cache<'a>(command: &'a mut Command, folder: &Path) -> &'a mut Command {
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    if let Some(cache) = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home) {
+        command.env("MESA_SHADER_CACHE_DIR", cache);
+    }
+    command.env("XDG_CACHE_HOME", folder)
 }
 
 pub fn path(below_tests: &str) -> PathBuf {

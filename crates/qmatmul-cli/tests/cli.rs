@@ -1296,7 +1296,7 @@ fn tune_measures_lists_and_forgets() {
     let cache = TempDir::new().expect("a temporary folder");
     let run = |args: &[&str]| {
         let mut command = qmatmul(args);
-        let done = succeeded(command.env("XDG_CACHE_HOME", cache.path()));
+        let done = succeeded(common::own_cache(&mut command, cache.path()));
         String::from_utf8(done.stdout).expect("UTF-8")
     };
     let size = ["-t", "q8_0", "-m", "64", "-k", "64", "-n", "1"];

@@ -4,7 +4,7 @@
 #[path = "../../../tests/common/mod.rs"]
 mod common;
 
-use common::{f32_tensor, model_path, path, root, write_tensors};
+use common::{f32_tensor, model_path, own_cache, path, root, write_tensors};
 use qmatmul::file::write_f32;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -60,8 +60,7 @@ fn run(args: &[&str], cache: &Path) -> (String, i32) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qmatmul"));
     command.args(args).current_dir(root()).env_remove("RUST_LOG");
     if args[0] == "tune" {
-        // Choices of its own; for the others the driver's cache of shaders lies there.
-        command.env("XDG_CACHE_HOME", cache);
+        own_cache(&mut command, cache);
     }
     let output = command.output().expect("the command starts");
     (String::from_utf8(output.stdout).expect("UTF-8"), output.status.code().expect("ended by itself"))
@@ -198,7 +197,7 @@ fn jq_reads_it() {
             _ => {}
         }
         let mut qmatmul = Command::new(env!("CARGO_BIN_EXE_qmatmul"));
-        qmatmul.args(&args).current_dir(folder.path()).env("XDG_CACHE_HOME", folder.path());
+        own_cache(qmatmul.args(&args).current_dir(folder.path()), folder.path());
         let mut qmatmul = qmatmul.stdout(Stdio::piped()).spawn().expect("the command starts");
         let jq = Command::new("sh")
             .args(["-c", &format!("jq {filter}")])

@@ -5,9 +5,9 @@
 #[path = "../../../tests/common/mod.rs"]
 mod common;
 
-use common::{f32_tensor, lora_config, lora_tensors, write_adapter, write_tensors};
+use common::{f32_tensor, lora_config, lora_tensors, own_cache, write_adapter, write_tensors};
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
@@ -78,11 +78,8 @@ impl Line {
     fn run(&self, folder: &Path) -> Result<(), String> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qmatmul"));
         command.args(self.at_least_cost()).current_dir(folder).env_remove("RUST_LOG").stdin(Stdio::null());
-        // What is measured here is for nobody; what Mesa has compiled is for all.
-        command.env("XDG_CACHE_HOME", folder.join("cache"));
-        if let Some(cache) = cache_folder() {
-            command.env("MESA_SHADER_CACHE_DIR", cache);
-        }
+        // What is measured here is for nobody.
+        own_cache(&mut command, &folder.join("cache"));
         if let Some(output) = &self.output {
             command.stdout(File::create(folder.join(output)).expect("a new file"));
         }
@@ -93,12 +90,6 @@ impl Line {
         let [stdout, stderr] = [&done.stdout, &done.stderr].map(|text| String::from_utf8_lossy(text));
         Err(format!("{:?} ended with {}, not {}\n{stdout}\n{stderr}", self.args, done.status, self.exit))
     }
-}
-
-/// Where drivers keep what they have compiled.
-fn cache_folder() -> Option<PathBuf> {
-    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-    std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)
 }
 
 /// The blocks of a page by their language, with their text.
