@@ -302,14 +302,13 @@ impl Job<'_> {
         let tied = output.filter(|output| output.tied && !selection::is_encoder(self.model));
         let tied = tied.and_then(|output| plan.iter().find(|t| t.name == output.name));
         let mut warnings = vec![];
-        if let Some(t) = tied.filter(|t| t.to != t.from) {
-            let format = self.recipe.format();
-            let more = match t.to.format() {
-                Some(to) if to != format => format!("; --pure makes it {}", format.name),
-                _ => String::new(),
-            };
-            let name = shown(&t.name);
-            warnings.push(format!("`{name}` is the output matrix, too: it becomes {}{more}", t.to));
+        // Nothing is to be said where it becomes what was asked for.
+        if let Some(t) = tied.filter(|t| t.to != t.from && t.to.format() != Some(self.recipe.format())) {
+            let (name, format) = (shown(&t.name), self.recipe.format().name);
+            warnings.push(format!(
+                "`{name}` is the output matrix, too: it becomes {}; --pure makes it {format}",
+                t.to
+            ));
         }
         if self.options.bare {
             warnings.push("only qmatmul reads the file: it has no architecture and no tokenizer".into());

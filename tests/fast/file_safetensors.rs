@@ -940,7 +940,7 @@ fn quantize_keeps_the_metadata_of_a_gguf() {
         let is_packed = old.dtype.name().starts_with('Q');
         assert_eq!(new.dtype.name(), if is_packed { "Q8_0" } else { "F32" }, "{}", new.name);
     }
-    assert!(report.warnings[0].contains("`token_embd.weight` is the output matrix, too"), "{report:?}");
+    assert!(report.warnings.is_empty(), "every matrix became what was asked for: {report:?}");
 }
 
 #[test]

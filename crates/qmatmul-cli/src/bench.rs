@@ -4,7 +4,7 @@ use super::compare::{Earlier, Key};
 use super::list::List;
 use super::measured::{self, Beside, Measured, whole_model};
 use super::options::{Common, Device, Kernels, Numbers, Output, Seed, formats as known_formats, output_file};
-use super::output::{Results, Verdict};
+use super::output::{Results, Verdict, counted};
 use super::{Ending, interrupt, peak, pictures, progress};
 use qmatmul::check::{self, Comparison};
 use qmatmul::error::{Error, Result, shown};
@@ -46,7 +46,7 @@ pub struct Bench {
     /// Seconds for each row
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     seconds: f64,
-    /// Copies in turn, so much [default: beyond caches]
+    /// Memory of the copies, so that no cache holds them
     #[arg(long, value_name = "MIB")]
     footprint: Option<u64>,
     /// How many times as fast as in an earlier output
@@ -174,7 +174,7 @@ impl Bench {
         let is_right = !verdict.is_wrong;
         if ended.is_err() {
             verdict.is_wrong = true;
-            verdict.text = format!("ended by an error after {} cases", measured.len());
+            verdict.text = format!("ended by an error after {}", counted(measured.len(), "case"));
         }
         let rates = match &model {
             Some(_) if is_whole => run.rates(&weights, &measured, &self.n.0, &mut results),
@@ -501,17 +501,17 @@ impl Run<'_> {
                 let mean = ratios.iter().map(|r| r.ln()).sum::<f64>() / ratios.len() as f64;
                 let [low, high] = [f64::min, f64::max].map(|pick| ratios.iter().copied().reduce(pick));
                 format!(
-                    "{:.2} times as fast ({:.2} to {:.2}) in {} cases",
+                    "{:.2} times as fast ({:.2} to {:.2}) in {}",
                     mean.exp(),
                     low.unwrap_or(f64::NAN),
                     high.unwrap_or(f64::NAN),
-                    ratios.len()
+                    counted(ratios.len(), "case")
                 )
             }
             (0, Some((n, (seconds, _)))) => {
-                format!("{:.2} tokens/s by the matrices alone, n = {n}", *n as f64 / seconds)
+                format!("{:.1} tokens/s by the matrices alone, n = {n}", *n as f64 / seconds)
             }
-            (0, None) => format!("{} cases", measured.len()),
+            (0, None) => counted(measured.len(), "case"),
         };
         let checks = measured.iter().filter(|(_, case)| case.comparison.count > 0).count();
         Verdict {

@@ -6,7 +6,7 @@ use super::diagnose::{self, Finding, Report};
 use super::inspect::{glob, select};
 use super::list::List;
 use super::options::{Common, Device, Files, Kernels, Numbers, Output, Seed, output_file};
-use super::output::{Results, command_line};
+use super::output::{Results, built, command_line, now};
 use super::subjects::{Products, Random, Stored, Subject};
 use super::{Ending, interrupt, lora};
 use globset::GlobMatcher;
@@ -167,7 +167,8 @@ impl Check {
         let printed = printed.and_then(|()| results.end(&verdict));
         let report = self.report.as_ref().map(|path| {
             Report {
-                version: env!("CARGO_PKG_VERSION"),
+                qmatmul: built(),
+                date: now(),
                 platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
                 command: command_line(),
                 adapter: runtime.adapter(),

@@ -5,7 +5,7 @@ use super::check_devices::Done;
 use super::diagnose::{self, Finding, describe};
 use super::interrupt;
 use super::options::Common;
-use super::output::{Cell, Column, NotChecked, Results, Verdict, column, machine, plain};
+use super::output::{Cell, Column, NotChecked, Results, Verdict, column, counted, machine, plain};
 use super::subjects::Subject;
 use qmatmul::check::{self, Outcome};
 use qmatmul::error::{Error, Result, shown};
@@ -223,16 +223,16 @@ impl<'a> Checked<'a> {
         let not_checked = self.not_checked();
         let of = match tensors {
             tensors if tensors < self.count => format!("{tensors} of {} tensors", self.count),
-            tensors => format!("{tensors} tensors"),
+            tensors => counted(tensors, "tensor"),
         };
         let failed = self.failed.len() + self.unreached.len();
         let text = match (checks, wrong, failed) {
             (0, ..) => "nothing was compared".to_owned(),
             (_, 1.., _) => format!("{wrong} of {checks} checks{}", self.cure(findings)),
             (.., 1..) if !interrupt::is_requested() => {
-                format!("{failed} tensors could not be checked, {checks} checks are right")
+                format!("{} could not be checked, {checks} checks are right", counted(failed, "tensor"))
             }
-            _ => format!("{checks} checks on {of}{}", self.otherwise_said()),
+            _ => format!("{} on {of}{}", counted(checks, "check"), self.otherwise_said()),
         };
         let text = with_device(&text, adapter);
         Verdict {

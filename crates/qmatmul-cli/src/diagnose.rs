@@ -153,8 +153,10 @@ pub fn describe(o: &Outcome) -> String {
 /// All that a driver's author would ask for.
 #[derive(Serialize)]
 pub struct Report<'a> {
-    /// Of this command.
-    pub version: &'static str,
+    /// Version, commit and wgpu of this command.
+    pub qmatmul: serde_json::Value,
+    /// When it was written, UTC.
+    pub date: String,
     /// Operating system and processor it was built for.
     pub platform: String,
     /// The command line.

@@ -137,7 +137,7 @@ pub fn whole_model(n: usize, seconds: f64, bytes: u64, copy_gb_per_s: Option<f64
         ("median_us", Cell::Float(seconds * 1e6, 1)),
         ("weight_gb_per_s", Cell::Float(gb_per_s, 2)),
         ("copy_fraction", copy_gb_per_s.map_or(Cell::Empty, |copy| Cell::Share(gb_per_s / copy))),
-        ("tokens_per_s", Cell::Float(n as f64 / seconds, 2)),
+        ("tokens_per_s", Cell::Float(n as f64 / seconds, 1)),
     ];
     let cell = |column: &Column| {
         known.iter().find(|(key, _)| *key == column.key).map_or(Cell::Empty, |(_, cell)| cell.clone())

@@ -97,7 +97,7 @@ impl Ceiling {
     }
 
     fn by_a_case(name: &str, value: f64, unit: &str) -> Self {
-        Self { label: format!("{name} {} {unit}, by a case", digits(value)), value }
+        Self { label: format!("{name} {} {unit} by the fastest case", digits(value)), value }
     }
 }
 
@@ -196,12 +196,12 @@ mod tests {
     fn no_dot_lies_above_the_ceilings() {
         let lines = ceilings(&peak(), &[dot(2.0, 1.8), dot(500.0, 120.0), dot(3.0, f64::NAN)]);
         let labels: Vec<_> = lines.iter().map(|line| &*line.label).collect();
-        let by_a_case = ["read 900 GB/s, by a case", "f16 fma 120 Tops/s, by a case"];
+        let by_a_case = ["read 900 GB/s by the fastest case", "f16 fma 120 Tops/s by the fastest case"];
         assert_eq!(labels, ["copy 1000 GB/s", by_a_case[0], "f32 fma 50.0 Tops/s", by_a_case[1]]);
         assert_near(lines[1].from, (1.0, 0.9));
         assert_near(lines[3].to, (1000.0, 120.0));
         let lines = ceilings(&peak(), &[dot(2.0, 3.0)]);
-        assert_eq!((lines.len(), &*lines[0].label), (3, "copy, read 1500 GB/s, by a case"));
+        assert_eq!((lines.len(), &*lines[0].label), (3, "copy, read 1500 GB/s by the fastest case"));
         assert_near(lines[0].from, (1.0, 1.5));
     }
 

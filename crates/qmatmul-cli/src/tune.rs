@@ -2,7 +2,7 @@
 
 use super::list::List;
 use super::options::{Common, Device, Numbers, Output, Seed, formats};
-use super::output::{Cell, Column, Results, Verdict, column, machine};
+use super::output::{Cell, Column, Results, Verdict, column, counted, machine};
 use super::{Ending, bench, interrupt, peak, progress};
 use qmatmul::error::Result;
 use qmatmul::format::Format;
@@ -105,7 +105,7 @@ impl Tune {
         }
         if self.list {
             let rows = listed(&runtime);
-            let text = format!("{} choices are remembered for this device", rows.len());
+            let text = format!("{} remembered for this device", counted(rows.len(), "choice"));
             rows.into_iter().try_for_each(|row| results.row(row))?;
             results.end(&Verdict::ok(text))?;
             return Ok(Ending::Fine);
@@ -115,8 +115,11 @@ impl Tune {
         let measured = self.measure(&common, &runtime, cases, (&mut results, &mut tuned));
         let Tuned { cases, candidates, without } = tuned;
         let text = match (without, measured.is_err()) {
-            (_, true) => format!("ended by an error after {cases} cases"),
-            (0, _) => format!("{candidates} candidates measured, {cases} choices remembered for this device"),
+            (_, true) => format!("ended by an error after {}", counted(cases, "case")),
+            (0, _) => {
+                let choices = counted(cases, "choice");
+                format!("{candidates} candidates measured, {choices} remembered for this device")
+            }
             _ => format!("no kernel is right for {without} of {cases} cases"),
         };
         let (is_wrong, is_interrupted) = (without > 0 || measured.is_err(), interrupt::is_requested());

@@ -218,13 +218,14 @@ fn check_writes_a_report() {
     let args = ["check", &model(), "--tensors", "blk.0.attn_q*", "-n", "3", "--no-f16", "--report", &report];
     let done = success(&args);
     let said = String::from_utf8(done.stdout).expect("text");
-    assert!(verdict(&said).starts_with("OK 3 checks on 1 tensors: "), "{said}");
+    assert!(verdict(&said).starts_with("OK 3 checks on 1 tensor: "), "{said}");
     let text = std::fs::read_to_string(&path).expect("it was written");
     let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!((&report["checks"], &report["failed"]), (&3.into(), &0.into()));
     assert_eq!((&report["switches"]["f16"], &report["switches"]["subgroups"]), (&false.into(), &true.into()));
     assert!(report["adapter"]["driver"].is_string() && report["verdict"] == verdict(&said));
     assert_eq!(report["not_checked"], serde_json::json!({}));
+    assert!(report["qmatmul"]["wgpu"].is_string() && report["date"].is_string(), "{report}");
     let product = &report["outcomes"][2];
     assert_eq!((&product["operation"], &product["n"]), (&"matmul".into(), &3.into()));
     assert!(product["kernel"].as_str().is_some_and(|k| !k.is_empty()), "{product}");
@@ -295,7 +296,7 @@ fn check_goes_on_after_what_it_cannot_check() {
     let output = qmatmul(&args).output().expect("it starts");
     let text = summary(&output);
     assert_eq!(output.status.code(), Some(4), "{text}");
-    assert!(text.contains("WRONG 1 tensors could not be checked, 3 checks are right"), "{text}");
+    assert!(text.contains("WRONG 1 tensor could not be checked, 3 checks are right"), "{text}");
 
     let large = write("large", &[("large", vec![512, 64], 1.0), ("a", vec![8, 64], 1.0)]);
     let report = dir.path().join("report.json").display().to_string();
@@ -304,7 +305,7 @@ fn check_goes_on_after_what_it_cannot_check() {
     let text = summary(&output);
     assert_eq!(output.status.code(), Some(5), "{text}");
     assert!(text.contains("large: could not be checked: uploading `large`: wanted 131072 bytes"), "{text}");
-    assert!(text.contains("WRONG 1 tensors could not be checked, 3 checks are right"), "{text}");
+    assert!(text.contains("WRONG 1 tensor could not be checked, 3 checks are right"), "{text}");
     let report: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(&report).expect("it was written")).expect("JSON");
     assert!(report["not_checked"]["large"].is_string() && report["checks"] == 3, "{report}");
@@ -347,7 +348,7 @@ fn check_tells_what_it_left_out() {
         let odd = dir.path().join(std::ffi::OsStr::from_bytes(b"a\xff.safetensors"));
         write_f32(&odd, "a", &[8, 64], &[1.0; 512]).expect("a new file");
         let (text, found) = check(&odd);
-        assert!(text.contains("OK 3 checks on 1 tensors") && found["failed"] == 0, "{text}");
+        assert!(text.contains("OK 3 checks on 1 tensor") && found["failed"] == 0, "{text}");
     }
 }
 
@@ -608,7 +609,7 @@ fn bench_compares_and_draws() {
     let text = output(&bench(&more));
     let rows = json_lines(&text);
     assert_eq!((rows.len(), &rows[0]["was_us"]), (2, &1e9.into()));
-    assert!(verdict(&text).contains("times as fast") && verdict(&text).contains("in 1 cases"), "{text}");
+    assert!(verdict(&text).contains("times as fast") && verdict(&text).contains("in 1 case"), "{text}");
     assert!(rows[0]["ratio"].as_f64().is_some_and(|r| r > 1.0), "{}", rows[0]);
     assert!(rows[1]["was_us"].is_null() && rows[1]["ratio"].is_null(), "no partner: {}", rows[1]);
     for (picture, words) in [(&svg, ["f32 fma", "copy"]), (&plot, ["m·k", "ps/weight"])] {

@@ -6,7 +6,7 @@ mod table;
 mod verdict;
 
 pub use cell::Cell;
-pub use results::{Column, Layout, Results, column, detail, machine};
+pub use results::{Column, Layout, Results, built, column, detail, machine, now};
 pub use verdict::{NotChecked, Verdict};
 
 use qmatmul::error::{self, Error, Result};
@@ -44,6 +44,11 @@ pub fn write_stdout(bytes: &[u8]) -> Result<()> {
 /// Writes a line to standard error; where nobody reads it, it is lost.
 pub fn write_stderr(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// `1 tensor`, `2 tensors`.
+pub fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// `1.5 GiB` for people.

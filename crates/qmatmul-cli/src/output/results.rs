@@ -161,19 +161,28 @@ impl Results {
     }
 }
 
+/// What the command was built from, as far as that is known.
+pub fn built() -> Value {
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "commit": option_env!("QMATMUL_COMMIT"),
+        "wgpu": option_env!("QMATMUL_WGPU"),
+    })
+}
+
+/// The time, UTC: `2026-11-30T18:00:00Z`.
+pub fn now() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
+}
+
 /// What every output begins with.
 fn head(device: Option<&AdapterSummary>) -> Map<String, Value> {
-    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let head = json!({
         "schema": SCHEMA,
-        "qmatmul": {
-            "version": env!("CARGO_PKG_VERSION"),
-            "commit": option_env!("QMATMUL_COMMIT"),
-            "wgpu": option_env!("QMATMUL_WGPU"),
-        },
+        "qmatmul": built(),
         "device": device.map(devices::object),
         "command": command_line(),
-        "date": now,
+        "date": now(),
     });
     let Value::Object(head) = head else { unreachable!("an object was written") };
     head
