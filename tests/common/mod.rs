@@ -15,7 +15,8 @@ pub fn root() -> &'static Path {
 /// all.
 pub fn own_cache<'a>(command: &'a mut Command, folder: &Path) -> &'a mut Command {
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-    if let Some(cache) = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home) {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+    if let (Some(cache), None) = (cache, std::env::var_os("MESA_SHADER_CACHE_DIR")) {
         command.env("MESA_SHADER_CACHE_DIR", cache);
     }
     command.env("XDG_CACHE_HOME", folder)

@@ -1,7 +1,7 @@
 //! Ctrl-C and SIGTERM: outputs that are not whole are removed, and the command ends with 130: at
 //! once, or where a verb can print what it knows, at its next step.
 
-use super::output::write_stderr;
+use super::output::{interrupted, write_stderr};
 use qmatmul::file::output;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -55,6 +55,7 @@ fn is_last() -> bool {
         return false;
     }
     output::abandon();
+    interrupted();
     write_stderr("interrupted");
     true
 }

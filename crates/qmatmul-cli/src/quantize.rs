@@ -10,7 +10,7 @@ use qmatmul::file::{self, Captures, Keep, QuantizeOptions, Report, Target, outpu
 use qmatmul::format::bnb4::is_four_bit;
 use qmatmul::format::recipe::FourBitConfig;
 use qmatmul::format::{self, Coding, FORMATS, Format};
-use qmatmul::gpu::{AdapterSummary, Runtime};
+use qmatmul::gpu::Runtime;
 use qmatmul::kernel::Threshold;
 use qmatmul::{PackedTensor, Recipe};
 use std::path::{Path, PathBuf};
@@ -98,6 +98,7 @@ impl Quantize {
             bar.set_message(shown(&tensor.name));
         };
         let runtime = if encodes_on_device { Some(common.runtime()?) } else { None };
+        let results = Results::begin(&common.output, runtime.as_ref().map(Runtime::adapter), COLUMNS)?;
         let report = match &target {
             None => {
                 let out = Destination::in_parts(&self.output, self.split_max_size);
@@ -112,7 +113,7 @@ impl Quantize {
             }
         };
         bar.finish_and_clear();
-        self.print(common, runtime.as_ref().map(Runtime::adapter), &report)?;
+        self.print(common, results, &report)?;
         Ok(Ending::Fine)
     }
 
@@ -175,8 +176,7 @@ impl Quantize {
         Ok(Target::Int8 { threshold, keep })
     }
 
-    fn print(&self, common: &Common, device: Option<&AdapterSummary>, report: &Report) -> Result<()> {
-        let mut results = Results::begin(&common.output, device, COLUMNS)?;
+    fn print(&self, common: &Common, mut results: Results, report: &Report) -> Result<()> {
         for t in &report.tensors {
             results.row(vec![
                 t.name.clone().into(),

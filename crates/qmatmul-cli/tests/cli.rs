@@ -880,7 +880,7 @@ fn quantizing(folder: &Path) -> std::process::Child {
         "--bare",
     ];
     let mut child =
-        qmatmul(&args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the command starts");
+        qmatmul(&args).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the command starts");
     let fds = format!("/proc/{}/fd", child.id());
     let has_begun = || {
         let open = std::fs::read_dir(&fds).into_iter().flatten().flatten();
@@ -912,6 +912,8 @@ fn interrupted_outputs_leave_nothing() {
         assert_eq!(output.status.code(), code, "{signal}: {}", String::from_utf8_lossy(&output.stderr));
         let left: Vec<_> = std::fs::read_dir(folder.path().join("out")).expect("the folder").collect();
         assert!(left.is_empty(), "{signal}: {left:?}");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(verdict(&said), if code.is_some() { "INTERRUPTED before the end" } else { "" });
     }
 }
 

@@ -6,7 +6,7 @@ mod table;
 mod verdict;
 
 pub use cell::Cell;
-pub use results::{Column, Layout, Results, built, column, detail, machine, now};
+pub use results::{Column, Layout, Results, built, column, detail, interrupted, machine, now};
 pub use verdict::{NotChecked, Verdict};
 
 use qmatmul::error::{self, Error, Result};

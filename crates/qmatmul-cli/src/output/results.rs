@@ -8,10 +8,36 @@ use qmatmul::error::Result;
 use qmatmul::gpu::AdapterSummary;
 use serde_json::{Map, Value, json};
 use std::io::IsTerminal;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 /// The number of the schema, which changes with what keys mean.
 const SCHEMA: u32 = 1;
+
+/// The output that has begun and not ended: its form, and what is known before the first result.
+static OPEN: Mutex<Option<(Style, Map<String, Value>)>> = Mutex::new(None);
+
+fn open() -> MutexGuard<'static, Option<(Style, Map<String, Value>)>> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends an output that has begun, without results that were not printed yet: the command ends before
+/// its verb can.
+pub fn interrupted() {
+    let Some((style, head)) = open().take() else { return };
+    let text = "before the end".into();
+    let verdict = Verdict { is_interrupted: true, text, ..Verdict::default() };
+    // There is nobody left to tell that it failed.
+    let _ = match style {
+        Style::Table | Style::Md => verdict.print(),
+        Style::Csv => {
+            verdict.complain();
+            Ok(())
+        }
+        Style::Jsonl => write_line(&json!({ "verdict": verdict.json() })),
+        Style::Json => write_whole(head, vec![], &verdict),
+    };
+}
 
 /// What a field of every row is.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +104,7 @@ impl Results {
             head: head(device),
             tables: vec![vec![]],
         };
+        *open() = Some((results.style, results.head.clone()));
         match results.style {
             Style::Jsonl => write_line(&Value::Object(results.head.clone()))?,
             Style::Csv => {
@@ -121,6 +148,7 @@ impl Results {
     /// Prints what is not printed yet, and the verdict: the last line of standard output, in CSV on
     /// standard error.
     pub fn end(self, verdict: &Verdict) -> Result<()> {
+        open().take();
         match self.style {
             Style::Table | Style::Md => {
                 if !self.quiet {
@@ -135,11 +163,7 @@ impl Results {
             Style::Jsonl => write_line(&json!({ "verdict": verdict.json() })),
             Style::Json => {
                 let rows = self.tables.iter().flatten().map(|row| self.object(row)).collect();
-                let mut whole = self.head.clone();
-                whole.insert("results".into(), Value::Array(rows));
-                whole.insert("verdict".into(), verdict.json());
-                let text = format!("{:#}\n", Value::Object(whole));
-                write_stdout(without_hidden(&text).as_bytes())
+                write_whole(self.head.clone(), rows, verdict)
             }
         }
     }
@@ -186,6 +210,13 @@ fn head(device: Option<&AdapterSummary>) -> Map<String, Value> {
     });
     let Value::Object(head) = head else { unreachable!("an object was written") };
     head
+}
+
+fn write_whole(head: Map<String, Value>, results: Vec<Value>, verdict: &Verdict) -> Result<()> {
+    let mut whole = head;
+    whole.insert("results".into(), Value::Array(results));
+    whole.insert("verdict".into(), verdict.json());
+    write_stdout(without_hidden(&format!("{:#}\n", Value::Object(whole))).as_bytes())
 }
 
 fn write_line(value: &Value) -> Result<()> {
