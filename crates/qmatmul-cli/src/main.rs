@@ -27,6 +27,7 @@ mod subjects;
 mod switches;
 mod tune;
 
+use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use qmatmul::error::{Error, Result};
 use std::process::ExitCode;
@@ -106,7 +107,12 @@ fn main() -> ExitCode {
         Ok(matches) => matches,
         // The help that was asked for is an output like others.
         Err(help) if !help.use_stderr() => return print_help(&help),
-        Err(error) => error.exit(),
+        // Without a verb: all of the help.
+        Err(help) if help.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => help.exit(),
+        Err(error) => {
+            output::write_stderr(&usage_error(&error.to_string()));
+            return ExitCode::from(2);
+        }
     };
     init_log(verbosity(&matches));
     interrupt::watch();
@@ -133,6 +139,17 @@ fn print_help(help: &clap::Error) -> ExitCode {
             ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// What is wrong with a command line and what to do next, a line each, of the paragraphs in which
+/// clap says so.
+fn usage_error(text: &str) -> String {
+    let mut paragraphs =
+        text.trim().split("\n\n").map(|p| p.split_whitespace().collect::<Vec<_>>().join(" "));
+    let wrong = paragraphs.next().unwrap_or_default();
+    let others: Vec<_> = paragraphs.collect();
+    let next = others.iter().find(|p| p.starts_with("tip:")).or(others.last());
+    next.map_or(wrong.clone(), |next| format!("{wrong}\n{next}"))
 }
 
 fn is_broken_pipe(error: &Error) -> bool {

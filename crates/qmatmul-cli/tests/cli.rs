@@ -742,6 +742,7 @@ fn usage_errors_are_2() {
     ] {
         let (code, text) = failure(args);
         assert_eq!(code, 2, "{args:?}: {text}");
+        assert!(text.starts_with("error: ") && text.lines().count() <= 2, "{args:?}: {text}");
     }
 }
 
