@@ -3,7 +3,7 @@
 use super::compare::{Earlier, Key};
 use super::list::List;
 use super::measured::{self, Beside, Measured, whole_model};
-use super::options::{Common, Device, Kernels, Numbers, Output, Seed, formats as known_formats, output_file};
+use super::options::{Common, Device, Kernels, Numbers, Output, Seed, formats as known_formats, output_file, refuse_given};
 use super::output::{Results, Verdict, counted};
 use super::{Ending, interrupt, peak, pictures, progress};
 use qmatmul::check::{self, Comparison};
@@ -131,9 +131,8 @@ impl Bench {
     pub fn run(&self) -> Result<Ending> {
         let common = &self.common();
         peak::seconds(self.seconds)?;
-        if self.outliers.is_some() && !matches!(common.numbers.activations, Activations::Int8(_)) {
-            let message = "--outliers has no effect without `--activations int8`";
-            return Err(Error::Argument(message.into()));
+        if !matches!(common.numbers.activations, Activations::Int8(_)) {
+            refuse_given(&[("--outliers", self.outliers.is_some())], "without `--activations int8`")?;
         }
         if let Some(share) = self.outliers.filter(|share| !(0.0..=1.0).contains(share)) {
             return Err(Error::Argument(format!("--outliers {share} is not between 0 and 1")));
@@ -170,16 +169,15 @@ impl Bench {
         let mut measured = vec![];
         let ended = self.measure(&run, &weights, (&mut results, &mut measured));
         let is_whole = ended.is_ok() && !interrupt::is_requested();
-        let mut verdict = run.verdict(&weights, &measured);
+        // A part of a model has no rate.
+        let sums = if model.is_some() && is_whole { sums(&weights, &measured) } else { BTreeMap::new() };
+        let mut verdict = run.verdict(&weights, &measured, &sums);
         let is_right = !verdict.is_wrong;
         if ended.is_err() {
             verdict.is_wrong = true;
             verdict.text = format!("ended by an error after {}", counted(measured.len(), "case"));
         }
-        let rates = match &model {
-            Some(_) if is_whole => run.rates(&weights, &measured, &self.n.0, &mut results),
-            _ => Ok(()),
-        };
+        let rates = run.rates(&sums, &mut results);
         let cases: Vec<Measured> = measured.into_iter().map(|(_, case)| case).collect();
         // No picture of a part takes the place of an older one.
         let drawn = if is_whole { self.draw(&cases, runtime, &ceilings) } else { Ok(()) };
@@ -194,12 +192,7 @@ impl Bench {
             ("--footprint", self.footprint.is_some()),
             ("--activations", common.numbers.activations != Activations::F32),
         ];
-        match given.into_iter().find(|(_, given)| *given) {
-            Some((option, _)) => {
-                Err(Error::Argument(format!("{option} has no effect with `--device cpu`, the reference")))
-            }
-            None => Ok(()),
-        }
+        refuse_given(&given, "with `--device cpu`, the reference")
     }
 
     /// Fails if pictures cannot be written, or would replace what is read or each other, before
@@ -468,33 +461,24 @@ impl Run<'_> {
     }
 
     /// For each batch size, how long all matrices of the model take.
-    fn rates(
-        &self,
-        weights: &[Weight],
-        measured: &[(usize, Measured)],
-        batches: &[usize],
-        results: &mut Results,
-    ) -> Result<()> {
-        if interrupt::is_requested() {
-            return Ok(());
+    fn rates(&self, sums: &Sums, results: &mut Results) -> Result<()> {
+        if !sums.is_empty() {
+            self.common.say("tokens/s: of the matrices alone, without attention, norms and sampling");
+            results.section();
         }
-        self.common.say("tokens/s: of the matrices alone, without attention, norms and sampling");
-        results.section();
-        for (n, (seconds, bytes)) in sums(weights, measured, batches) {
-            results.row(whole_model(n, seconds, bytes, self.copy))?;
+        for (n, sum) in sums {
+            results.row(whole_model(*n, sum.seconds, sum.bytes, self.copy))?;
         }
         Ok(())
     }
 
-    fn verdict(&self, weights: &[Weight], measured: &[(usize, Measured)]) -> Verdict {
+    fn verdict(&self, weights: &[Weight], measured: &[(usize, Measured)], sums: &Sums) -> Verdict {
         let wrong = measured.iter().filter(|(_, case)| !case.comparison.passed).count();
         let device = self.runtime.map_or("the CPU reference", |r| &r.adapter().name);
         let ratios: Vec<f64> = measured
             .iter()
             .filter_map(|(i, case)| Some(self.beside(&weights[*i], case).was_us? / case.micros()))
             .collect();
-        let batches: Vec<_> = measured.iter().map(|(_, case)| case.n).collect();
-        let sums = if self.model.is_some() { sums(weights, measured, &batches) } else { BTreeMap::new() };
         let text = match (wrong, sums.first_key_value()) {
             (1.., _) => format!("{wrong} of {} results", measured.len()),
             (0, _) if !ratios.is_empty() => {
@@ -508,8 +492,8 @@ impl Run<'_> {
                     counted(ratios.len(), "case")
                 )
             }
-            (0, Some((n, (seconds, _)))) => {
-                format!("{:.1} tokens/s by the matrices alone, n = {n}", *n as f64 / seconds)
+            (0, Some((n, sum))) => {
+                format!("{:.1} tokens/s by the matrices alone, n = {n}", *n as f64 / sum.seconds)
             }
             (0, None) => counted(measured.len(), "case"),
         };
@@ -523,20 +507,24 @@ impl Run<'_> {
     }
 }
 
-/// For each batch size the seconds and bytes of all matrices of a model, one after another.
-fn sums(
-    weights: &[Weight],
-    measured: &[(usize, Measured)],
-    batches: &[usize],
-) -> BTreeMap<usize, (f64, u64)> {
-    let of = |n: usize| {
-        let cases = measured.iter().filter(|(_, case)| case.n == n);
-        cases.fold((0.0, 0), |(seconds, bytes), (i, case)| {
-            let count = weights[*i].count.unwrap_or(1);
-            (seconds + count as f64 * case.timing.median(), bytes + count * case.packed)
-        })
-    };
-    batches.iter().map(|n| (*n, of(*n))).collect()
+/// All matrices of a model, one after another.
+#[derive(Default)]
+struct Sum {
+    seconds: f64,
+    bytes: u64,
+}
+
+/// For each batch size.
+type Sums = BTreeMap<usize, Sum>;
+
+fn sums(weights: &[Weight], measured: &[(usize, Measured)]) -> Sums {
+    let mut sums = Sums::new();
+    for (i, case) in measured {
+        let (count, sum) = (weights[*i].count.unwrap_or(1), sums.entry(case.n).or_default());
+        sum.seconds += count as f64 * case.timing.median();
+        sum.bytes += count * case.packed;
+    }
+    sums
 }
 
 /// Refuses activations that one of the weights cannot take, before anything is measured.

@@ -1,7 +1,7 @@
 //! `qmatmul inspect FILE`
 
 use super::Ending;
-use super::options::{Common, Files, Output};
+use super::options::{Common, Files, Output, refuse_given};
 use super::output::{Cell, Column, NotChecked, Results, Verdict, column, human_bytes};
 use globset::{Glob, GlobMatcher};
 use qmatmul::error::{Error, Result};
@@ -119,13 +119,8 @@ impl Inspect {
 
     /// An importance matrix is no model.
     fn refuse_metadata(&self) -> Result<()> {
-        match self.metadata {
-            true => Err(Error::Argument(format!(
-                "--metadata has no effect on {}: it is an importance matrix, no model",
-                self.file.display()
-            ))),
-            false => Ok(()),
-        }
+        let why = format!("on {}: it is an importance matrix, no model", self.file.display());
+        refuse_given(&[("--metadata", self.metadata)], why)
     }
 
     /// What is known of the model, then, where every row was asked for, all keys of its files.

@@ -141,9 +141,7 @@ impl Common {
     pub fn on_cpu(&self) -> Result<bool> {
         let tuning = self.kernels.no_tuning.then_some("--no-tuning");
         match (self.device.is_cpu(), self.device.detail().or(tuning)) {
-            (true, Some(option)) => {
-                Err(Error::Argument(format!("{option} has no effect with `--device cpu`")))
-            }
+            (true, Some(option)) => Err(no_effect(option, "with `--device cpu`")),
             (is_cpu, _) => Ok(is_cpu),
         }
     }
@@ -195,10 +193,10 @@ impl Common {
                 let threshold = asked.or(model.and_then(Model::int8_threshold)).unwrap_or(default.value());
                 Ok(Activations::Int8(Threshold::new(threshold)?))
             }
-            (other, Some(_)) => Err(Error::Argument(format!(
-                "--int8-threshold has no effect with {} activations: it is for `--activations int8`",
-                other.name()
-            ))),
+            (other, Some(_)) => {
+                let why = format!("with {} activations: it is for `--activations int8`", other.name());
+                Err(no_effect("--int8-threshold", why))
+            }
             (other, None) => Ok(other),
         }
     }
@@ -220,6 +218,22 @@ impl Common {
     /// A line for people on standard error.
     pub fn say(&self, line: &str) {
         self.output.say(line);
+    }
+}
+
+/// That an option was given which changes nothing.
+pub fn no_effect(option: &str, why: impl std::fmt::Display) -> Error {
+    Error::Argument(format!("{option} has no effect {why}"))
+}
+
+/// Refuses the first of these options that was given, as none of them changes anything.
+///
+/// # Errors
+/// [`Error::Argument`] with its name and the reason.
+pub fn refuse_given(options: &[(&str, bool)], why: impl std::fmt::Display) -> Result<()> {
+    match options.iter().find(|(_, is_given)| *is_given) {
+        Some((option, _)) => Err(no_effect(option, why)),
+        None => Ok(()),
     }
 }
 

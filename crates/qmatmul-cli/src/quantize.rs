@@ -1,6 +1,6 @@
 //! `qmatmul quantize IN OUT --type TYPE`
 
-use super::options::{Common, Device, Files, Output, file_size, listed, output_file};
+use super::options::{Common, Device, Files, Output, file_size, listed, no_effect, output_file};
 use super::output::{Cell, Column, Results, Verdict, column, human_bytes};
 use super::{Ending, progress};
 use clap::builder::TypedValueParser;
@@ -127,13 +127,11 @@ impl Quantize {
         }
         match (&self.device.device, target, self.device.detail()) {
             (Some(_), Some(_), _) => Ok(true),
-            (Some(device), None, _) => Err(Error::Argument(format!(
-                "`--device {device}` has no effect on `--type {}`: devices encode NF4, FP4 and INT8, the CPU all other types",
-                self.format
-            ))),
-            (None, _, Some(option)) => {
-                Err(Error::Argument(format!("{option} has no effect without `--device`: the CPU encodes")))
+            (Some(device), None, _) => {
+                let why = "devices encode NF4, FP4 and INT8, the CPU all other types";
+                Err(no_effect(&format!("`--device {device}`"), format!("on `--type {}`: {why}", self.format)))
             }
+            (None, _, Some(option)) => Err(no_effect(option, "without `--device`: the CPU encodes")),
             (None, _, None) => Ok(false),
         }
     }

@@ -1,7 +1,7 @@
 //! `qmatmul shader FORMAT KERNEL`: the composed WGSL, or what naga makes of it for a backend.
 
 use super::bench;
-use super::options::{formats, listed};
+use super::options::{formats, listed, refuse_given};
 use super::switches::Switches;
 use super::{Ending, output};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -80,18 +80,15 @@ impl Shader {
 
     /// Refuses what says how to multiply where the kernel does not multiply.
     fn refuse_no_matmul(&self, kernel: &Kernel) -> Result<()> {
+        if kernel.operation == Operation::Matmul {
+            return Ok(());
+        }
         let given = [
             ("--variant", self.variant.is_some()),
             ("--experts", self.experts),
             ("--activations", self.activations != Activations::F32),
         ];
-        match given.into_iter().find(|(_, given)| *given && kernel.operation != Operation::Matmul) {
-            Some((option, _)) => Err(Error::Argument(format!(
-                "{option} has no effect on {}: it multiplies nothing",
-                kernel.name
-            ))),
-            None => Ok(()),
-        }
+        refuse_given(&given, format!("on {}: it multiplies nothing", kernel.name))
     }
 
     /// The configuration of the variant that was asked for, or the first.
