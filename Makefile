@@ -1,5 +1,5 @@
-# make demo    a real model file on the GPU, every tensor checked (builds, installs a software Vulkan driver if none is there);
-#              a minute and two screens after the build
+# make demo    a real model file on the GPU, every tensor checked (builds, installs a software
+#              Vulkan driver if none is there); a minute and two screens after the build
 # make test    the fast lane and the gpu lane (docs/testing.md)
 # make test-full    hours: those tests, the library without the command, ten million mutations of
 #                   each kind of file, the long soak, every check, every driver

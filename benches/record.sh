@@ -1,5 +1,6 @@
 #!/bin/sh
-# Records a bench run: the device, the commit and the command on the first line, then a JSON line for each case, then the verdict.
+# Records a bench run: the device, the commit and the command on the first line, then a JSON line
+# for each case, then the verdict.
 #   benches/record.sh FOLDER [NAME [BENCH ARGUMENTS]]      writes benches/record/FOLDER/<date>[-NAME].jsonl
 # QMATMUL is the binary (target/release/qmatmul), DEVICE its number; a prefix such as another dynamic loader may stand in RUNNER.
 set -eu

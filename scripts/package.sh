@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes the packages of both crates as they would be published, without building them, and looks at what is inside:
-# all sources and shaders, whatever include_str! and include_bytes! name, and no data that bloats them.   package.sh
+# Makes the packages of both crates as they would be published, without building them, and looks at
+# what is inside: all sources and shaders, whatever include_str! and include_bytes! name, and no
+# data that bloats them.   package.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes sure that the tools are there which the tests judge the command's JSON by: jq, and Python with jsonschema. Does
-# nothing where they are, else installs them on Debian and Ubuntu.
+# Makes sure that the tools are there which the tests judge the command's JSON by: jq, and Python
+# with jsonschema. Does nothing where they are, else installs them on Debian and Ubuntu.
 set -eu
 if command -v jq >/dev/null 2>&1 && python3 -c 'import jsonschema' >/dev/null 2>&1; then
     exit 0

@@ -66,7 +66,8 @@
 //! # Choosing options
 //!
 //! The defaults are exact: activations and sums in f32. [`MatmulOptions`] trade that for speed, one
-//! product at a time. [`Options`] choose the GPU adapter, cap its memory and switch capabilities off:
+//! product at a time. [`Options`] choose the GPU adapter, cap its memory and switch capabilities
+//! off:
 //!
 //! ```
 //! use qmatmul::{Activations, MatmulOptions, Options};

@@ -16,7 +16,8 @@ use crate::tensor::PackedTensor;
 ///
 /// # fn main() -> qmatmul::Result<()> {
 /// let f32s = |name, shape: [usize; 2]| {
-///     PackedTensor::encode(name, shape, &vec![1.0; shape[0] * shape[1]], &Recipe::new(format::F32))
+///     let ones = vec![1.0; shape[0] * shape[1]];
+///     PackedTensor::encode(name, shape, &ones, &Recipe::new(format::F32))
 /// };
 /// let lora = Lora::new(f32s("a", [1, 3])?, f32s("b", [2, 1])?, 0.5)?; // rank 1, scale 0.5
 /// let layer = Linear::new(f32s("w", [2, 3])?).with_adapter(lora)?;
@@ -83,7 +84,8 @@ impl Lora {
 /// # fn main() -> qmatmul::Result<()> {
 /// let weights: Vec<f32> = (0..8).map(|w| w as f32).collect(); // [2, 4]
 /// let int8 = PackedTensor::encode("w", [2, 4], &weights, &Recipe::new(format::INT8))?;
-/// let wide = PackedTensor::encode("w, feature 3", [2, 1], &[3.0, 7.0], &Recipe::new(format::F16))?;
+/// let f16 = Recipe::new(format::F16);
+/// let wide = PackedTensor::encode("w, feature 3", [2, 1], &[3.0, 7.0], &f16)?;
 /// let layer = Linear::new(int8).with_kept(OutlierColumns::new(vec![3], wide)?)?;
 /// let y = reference::linear(&layer, &[0.0, 0.0, 0.0, 100.0], Default::default())?;
 /// assert_eq!(y, [300.0, 700.0]); // feature 3 by its f16 weights, not by codes of eight bits

@@ -18,7 +18,8 @@ use std::sync::Arc;
 /// use qmatmul::{PackedTensor, format};
 ///
 /// # fn main() -> qmatmul::Result<()> {
-/// let bytes: Vec<u8> = [1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0].iter().flat_map(|w| w.to_le_bytes()).collect();
+/// let values = [1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0];
+/// let bytes: Vec<u8> = values.iter().flat_map(|w| w.to_le_bytes()).collect();
 /// let w = PackedTensor::new("w", format::F32, 2, 3, bytes)?; // from a file of one's own
 /// assert_eq!((w.rows(), w.cols(), w.format().name), (2, 3, "F32"));
 /// assert_eq!(w.dequantize(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);

@@ -1,5 +1,5 @@
-//! What naga makes of a composed shader for each backend: SPIR-V, and the languages of Metal, DirectX
-//! and OpenGL.
+//! What naga makes of a composed shader for each backend: SPIR-V, and the languages of Metal,
+//! DirectX and OpenGL.
 //!
 //! wgpu does the same when it compiles a pipeline; here it is for people and for tests on machines
 //! without that backend.
@@ -23,7 +23,8 @@ pub enum Target {
     Hlsl,
     /// HLSL for shader model 5.1, as wgpu hands it to FXC: registers, no run-time checks.
     Hlsl51,
-    /// GLSL ES 3.1, OpenGL's; it has neither f16 nor integers of 64 bits, so such shaders are errors.
+    /// GLSL ES 3.1, OpenGL's; it has neither f16 nor integers of 64 bits, so such shaders are
+    /// errors.
     Glsl,
 }
 

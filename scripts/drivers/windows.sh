@@ -84,7 +84,8 @@ build_for_windows() {
 
 qmatmul_exe() { wine_of_sid wine /windows/bin/qmatmul.exe "$@" | sed -u 's/\r$//'; }
 
-# check_to_lines NAME: rows of `check -v -f csv` to `pass` and `FAIL` lines, one for a format (or tensor), operation and number of tokens.
+# check_to_lines NAME: rows of `check -v -f csv` to `pass` and `FAIL` lines, one for a format (or
+# tensor), operation and number of tokens.
 check_to_lines() {
     awk -v name="$1" '
         { line = $0; gsub(/"[^"]*"/, "q"); split($0, field, ",") }

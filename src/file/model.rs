@@ -54,7 +54,8 @@ impl fmt::Display for Kind {
 /// assert_eq!(model.tensor(info)?.dequantize(), [0.0; 6]);
 /// assert_eq!(model.rows(info, 1..2)?.rows(), 1);
 /// assert_eq!(model.bytes(info)?.len(), 24);
-/// assert_eq!(model.find("down").unwrap_err().to_string(), "up.safetensors holds no tensor `down`");
+/// let error = model.find("down").unwrap_err();
+/// assert_eq!(error.to_string(), "up.safetensors holds no tensor `down`");
 /// # Ok(())
 /// # }
 /// ```
@@ -117,7 +118,8 @@ impl Model {
     ///
     /// # fn main() -> qmatmul::Result<()> {
     /// let header = br#"{"w":{"dtype":"BF16","shape":[1,2],"data_offsets":[0,4]}}"#;
-    /// let weights = [&(header.len() as u64).to_le_bytes()[..], header, &[0x80, 0x3f, 0, 0]].concat();
+    /// let len = (header.len() as u64).to_le_bytes();
+    /// let weights = [&len[..], header, &[0x80, 0x3f, 0, 0]].concat();
     /// let files = [("model.safetensors", weights.into()), ("config.json", "{}".into())];
     /// let model = Model::from_files("checkpoint", &files)?;
     /// assert_eq!(model.tensor(model.find("w")?)?.dequantize(), [1.0, 0.0]);

@@ -27,15 +27,16 @@ enum Rules {
 impl Model {
     /// Which tensors of the model are the weights of its matmuls, by their names and shapes:
     /// matrices, and stacks `[experts, m, k]` of them; no vectors, norms, biases, scales, position
-    /// tables, token-type embeddings, convolutions and tables in which rows are looked up. The token
-    /// embedding is one where the model has no output matrix of its own and gives logits. In a file
-    /// that names no architecture (`general.architecture` of a GGUF, `model_type` of a config.json)
-    /// they are all tensors of two or three dimensions.
+    /// tables, token-type embeddings, convolutions and tables in which rows are looked up. The
+    /// token embedding is one where the model has no output matrix of its own and gives logits. In
+    /// a file that names no architecture (`general.architecture` of a GGUF, `model_type` of a
+    /// config.json) they are all tensors of two or three dimensions.
     ///
     /// ```
     /// # fn main() -> qmatmul::Result<()> {
-    /// use qmatmul::file::{Model, safetensors_write};
-    /// # let header = br#"{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},"b":{"dtype":"F32","shape":[2],"data_offsets":[24,32]}}"#;
+    /// use qmatmul::file::Model;
+    /// # let header = br#"{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},
+    /// #   "b":{"dtype":"F32","shape":[2],"data_offsets":[24,32]}}"#;
     /// # let file = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 32]].concat();
     /// let model = Model::from_bytes("two.safetensors", file)?; // a [2, 3], b [2]
     /// let multiplied = model.multiplied();
@@ -126,7 +127,8 @@ impl Model {
     /// use qmatmul::file::{Model, OpenOptions};
     /// let model = Model::open("model-Q4_K_M.gguf", &OpenOptions::default())?;
     /// for product in model.products() {
-    ///     println!("{} {} x {}, {} a token", product.tensor.dtype, product.m, product.k, product.per_token());
+    ///     let (format, count) = (&product.tensor.dtype, product.per_token());
+    ///     println!("{format} {} x {}, {count} a token", product.m, product.k);
     /// }
     /// # Ok(())
     /// # }

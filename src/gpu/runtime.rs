@@ -91,8 +91,8 @@ impl Runtime {
     /// ```no_run
     /// use qmatmul::{Options, Result, Runtime, wgpu};
     ///
-    /// fn attach(device: &wgpu::Device, queue: &wgpu::Queue, adapter: &wgpu::Adapter) -> Result<Runtime> {
-    ///     Runtime::with_device(device.clone(), queue.clone(), adapter, &Options::default())
+    /// fn attach(host: &(wgpu::Device, wgpu::Queue), adapter: &wgpu::Adapter) -> Result<Runtime> {
+    ///     Runtime::with_device(host.0.clone(), host.1.clone(), adapter, &Options::default())
     /// }
     /// ```
     ///

@@ -12,7 +12,8 @@ use crate::kernel::shard::{DeviceLayout, Shard, Weight};
 /// # use qmatmul::{PackedTensor, Result, Runtime};
 /// # fn upload(gpu: &Runtime, packed: &PackedTensor) -> Result<()> {
 /// let w = gpu.upload(packed)?;
-/// println!("{}: {} x {}, {} bytes of {}", w.name(), w.rows(), w.cols(), w.device_bytes(), w.format().name);
+/// let (rows, cols, format) = (w.rows(), w.cols(), w.format().name);
+/// println!("{}: {rows} x {cols}, {} bytes of {format}", w.name(), w.device_bytes());
 /// # Ok(())
 /// # }
 /// ```

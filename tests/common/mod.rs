@@ -11,8 +11,8 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().find(has_it).expect("a folder of the repository")
 }
 
-/// Gives a run of the command a cache of its own for what it measures; what Mesa has compiled is for
-/// all.
+/// Gives a run of the command a cache of its own for what it measures; what Mesa has compiled is
+/// for all.
 pub fn own_cache<'a>(command: &'a mut Command, folder: &Path) -> &'a mut Command {
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);

@@ -3,7 +3,9 @@
 use super::compare::{Earlier, Key};
 use super::list::List;
 use super::measured::{self, Beside, Measured, whole_model};
-use super::options::{Common, Device, Kernels, Numbers, Output, Seed, formats as known_formats, output_file, refuse_given};
+use super::options::{
+    Common, Device, Kernels, Numbers, Output, Seed, formats as known_formats, output_file, refuse_given,
+};
 use super::output::{Results, Verdict, counted};
 use super::{Ending, interrupt, peak, pictures, progress};
 use qmatmul::check::{self, Comparison};

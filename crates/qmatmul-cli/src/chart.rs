@@ -182,8 +182,8 @@ impl Chart {
         svg
     }
 
-    /// Labels of lines that belong to a format, right of the frame, at the height of the lines' ends
-    /// or as near as there is room.
+    /// Labels of lines that belong to a format, right of the frame, at the height of the lines'
+    /// ends or as near as there is room.
     fn labels_at_ends(&self, plot: &Plot) -> String {
         let lines = self.lines_with_ends();
         let mut ends: Vec<_> = lines.iter().map(|line| (plot.at(line.to), &line.label)).collect();

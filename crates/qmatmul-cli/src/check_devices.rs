@@ -35,8 +35,8 @@ fn is_gone(error: &Error) -> bool {
 /// What is called with the outcomes of a subject as soon as they are known.
 pub type Known<'a> = dyn FnMut(&[Outcome]) + Send + 'a;
 
-/// Goes on after what could not be checked, until the device is gone or the user has enough: what is
-/// not reached then is nothing.
+/// Goes on after what could not be checked, until the device is gone or the user has enough: what
+/// is not reached then is nothing.
 pub fn check_all(
     common: &Common,
     runtime: &Runtime,

@@ -195,8 +195,8 @@ fn is_shown(path: &Path) -> bool {
     path == Path::new("-") || ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder))
 }
 
-/// One f32 tensor on its way to a file that appears whole or not at all, or to standard output if it
-/// is called `-`.
+/// One f32 tensor on its way to a file that appears whole or not at all, or to standard output if
+/// it is called `-`.
 struct Written<'a> {
     to: &'a Path,
     name: &'a str,

@@ -237,8 +237,8 @@ pub fn refuse_given(options: &[(&str, bool)], why: impl std::fmt::Display) -> Re
     }
 }
 
-/// A text that completions know some values of. Any is taken: whoever reads it knows more of what is
-/// wrong with it than that it is not in a list.
+/// A text that completions know some values of. Any is taken: whoever reads it knows more of what
+/// is wrong with it than that it is not in a list.
 #[derive(Clone)]
 struct Listed(Vec<String>);
 

@@ -1,5 +1,5 @@
-//! What programs read: every verb's output against docs/qmatmul.schema.json, by Python's jsonschema,
-//! and the examples of docs/json.md, by jq. `scripts/tools.sh` installs both.
+//! What programs read: every verb's output against docs/qmatmul.schema.json, by Python's
+//! jsonschema, and the examples of docs/json.md, by jq. `scripts/tools.sh` installs both.
 
 #[path = "../../../tests/common/mod.rs"]
 mod common;

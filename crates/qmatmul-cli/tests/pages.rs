@@ -1,6 +1,6 @@
-//! The commands of the pages: every line `$ qmatmul …` of a block ```` ```console ```` in the README,
-//! in docs/command.md and in docs/adapters.md is run, in order, in a folder where the files have the
-//! names that the page uses. `docs/testing.md` has the convention.
+//! The commands of the pages: every line `$ qmatmul …` of a block ```` ```console ```` in the
+//! README, in docs/command.md and in docs/adapters.md is run, in order, in a folder where the files
+//! have the names that the page uses. `docs/testing.md` has the convention.
 
 #[path = "../../../tests/common/mod.rs"]
 mod common;
@@ -25,7 +25,8 @@ struct Line {
 }
 
 impl Line {
-    /// Of the text behind `$ qmatmul`. Words are parted by spaces; single quotes hold them together.
+    /// Of the text behind `$ qmatmul`. Words are parted by spaces; single quotes hold them
+    /// together.
     fn parse(text: &str) -> Self {
         let (text, comment) = text.split_once(" #").unwrap_or((text, ""));
         let exit = comment.trim().strip_prefix("exit ").map_or(0, |code| code.parse().expect("a number"));

@@ -1,5 +1,5 @@
-//! Where bytes come from and go to: GGUF, safetensors and NumPy's arrays, sources of bytes, JSON within bounds,
-//! outputs that appear whole.
+//! Where bytes come from and go to: GGUF, safetensors and NumPy's arrays, sources of bytes, JSON
+//! within bounds, outputs that appear whole.
 
 pub(crate) mod folder;
 pub mod gguf;

@@ -14,7 +14,8 @@ use std::sync::{Mutex, MutexGuard};
 /// use qmatmul::file::{Model, OpenOptions};
 ///
 /// # fn main() -> qmatmul::Result<()> {
-/// let model = Model::open("model.gguf", &OpenOptions { mmap: false })?; // a file that others write to
+/// // A file that others write to.
+/// let model = Model::open("model.gguf", &OpenOptions { mmap: false })?;
 /// # Ok(())
 /// # }
 /// ```

@@ -21,8 +21,8 @@ fn open() -> MutexGuard<'static, Option<(Style, Map<String, Value>)>> {
     OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends an output that has begun, without results that were not printed yet: the command ends before
-/// its verb can.
+/// Ends an output that has begun, without results that were not printed yet: the command ends
+/// before its verb can.
 pub fn interrupted() {
     let Some((style, head)) = open().take() else { return };
     let text = "before the end".into();
