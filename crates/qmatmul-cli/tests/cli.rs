@@ -918,16 +918,13 @@ fn interrupted_outputs_leave_nothing() {
     }
 }
 
-/// A check that the user has enough of says what it knows: the verdict, the report, and 130.
+/// Runs a verb with JSON lines as its output until its first result, then interrupts it: its output,
+/// its verdict, and how it ended.
 #[cfg(target_os = "linux")]
-#[test]
-fn an_interrupted_check_says_what_it_knows() {
+fn interrupted_after_a_result(args: &[&str]) -> (String, serde_json::Value, Option<i32>) {
     use std::io::{BufRead, BufReader, Read};
-    let folder = TempDir::new().expect("a temporary folder");
-    let report = folder.path().join("report.json");
-    let args = ["check", "-n", "1", "-v", "-f", "jsonl", "--report", &report.display().to_string()];
-    let mut command = qmatmul(&args);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut command = qmatmul(&[args, &["-f", "jsonl"]].concat());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
     let mut text = String::new();
     for _ in 0..2 {
@@ -936,11 +933,19 @@ fn an_interrupted_check_says_what_it_knows() {
     let kill = format!("kill -INT {}", child.id());
     assert!(Command::new("sh").arg("-c").arg(kill).status().expect("a shell").success());
     lines.read_to_string(&mut text).expect("UTF-8");
-    let ended = child.wait_with_output().expect("it ends");
-    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert_eq!(ended.status.code(), Some(130), "{said}");
-    let last: serde_json::Value = serde_json::from_str(verdict(&text)).expect("JSON");
-    let last = &last["verdict"];
+    let mut last: serde_json::Value = serde_json::from_str(verdict(&text)).expect("JSON");
+    (text, last["verdict"].take(), child.wait().expect("it ends").code())
+}
+
+/// A check that the user has enough of says what it knows: the verdict, the report, and 130.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interrupted_check_says_what_it_knows() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let report = folder.path().join("report.json");
+    let args = ["check", "-n", "1", "-v", "--report", &report.display().to_string()];
+    let (text, last, code) = interrupted_after_a_result(&args);
+    assert_eq!(code, Some(130), "{text}");
     assert_eq!((&last["ok"], &last["interrupted"]), (&false.into(), &true.into()), "{text}");
     assert!(last["checks"].as_u64().is_some_and(|checks| checks > 0), "{last}");
     let left = last["not_checked"].as_array().expect("a list");
@@ -993,6 +998,16 @@ fn sizes_and_activations_are_looked_at_before_the_work() {
     }
     let rows = json_lines(&output(&bench(&["-m", "32", "-k", "256", "-n", "1,1", "-f", "jsonl"])));
     assert_eq!(rows.len(), 2, "a batch size that is given twice is measured once");
+}
+
+/// The rate of a model is that of all its matrices, so a part of them has none.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interrupted_bench_of_a_model_tells_no_rate() {
+    let args = ["bench", &model(), "--seconds", "2", "--footprint", "1"];
+    let (text, last, code) = interrupted_after_a_result(&args);
+    assert_eq!((code, &last["interrupted"]), (Some(130), &true.into()), "{text}");
+    assert!(!text.contains("all_matmuls") && !last["text"].to_string().contains("tokens/s"), "{text}");
 }
 
 /// What is sent to others says nobody's name.
