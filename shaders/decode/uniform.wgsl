@@ -14,7 +14,7 @@ const CODES_CENTER = select(i32((1u << (BITS - 1u)) & 15u), 0, ZEROS == 1u || BI
 
 fn group(k: u32) -> u32 {
     if (NUMBERED == 1u) {
-        return book[min(k, params.cols - 1u)];
+        return book_word(min(k, params.cols - 1u));
     }
     if (GROUP == 0u) {
         return 0u;
@@ -26,7 +26,7 @@ fn group(k: u32) -> u32 {
 fn scale(row: u32, k: u32) -> vec2<f32> {
     if (CELLS > 0u) {
         let cell = (plane_word(1u, row, 0u) + min(k, params.cols - 1u)) % max(CELLS, 1u);
-        return vec2<f32>(bitcast<f32>(book[2u * cell]), bitcast<f32>(book[2u * cell + 1u]));
+        return vec2<f32>(bitcast<f32>(book_word(2u * cell)), bitcast<f32>(book_word(2u * cell + 1u)));
     }
     if (HALVES == 1u) {
         let word = plane_word(1u, row, group(k));
@@ -69,7 +69,7 @@ fn scaled(q: u32, d: vec4<f32>, z: vec4<f32>, k: u32) -> vec4<f32> {
     }
     let v = (values(q) - z) * d;
     if (COLUMN_SCALES == 1u) {
-        return v * bitcast<vec4<f32>>(vec4<u32>(book[k], book[k + 1u], book[k + 2u], book[k + 3u]));
+        return v * bitcast<vec4<f32>>(vec4<u32>(book_word(k), book_word(k + 1u), book_word(k + 2u), book_word(k + 3u)));
     }
     return v;
 }

@@ -19,7 +19,3 @@ fn half_value(v: f32) -> f32 {
     let magnitude = select(f32(a) * (1.0 / 16777216.0), normal, a >= 0x400u);
     return select(magnitude, -magnitude, bits > 0x7fffu);
 }
-
-fn is_outlier(v: f32) -> bool {
-    return params.threshold > 0.0 && abs(v) >= params.threshold;
-}

@@ -24,7 +24,7 @@ fn inside(v: f32) -> u32 {
 fn largest_inside(first: u32, lane: u32) -> u32 {
     var top = 0u;
     for (var k = lane; k < params.cols; k += WORKGROUP) {
-        top = max(top, inside(x[first + k]));
+        top = max(top, inside(input(first + k)));
     }
     return magnitude(bitcast<f32>(largest(lane, top)));
 }

@@ -5,7 +5,7 @@
 // The column at a place of the device's order.
 fn place(at: u32) -> u32 {
     if (ACT_ORDER == 1u) {
-        return book[at];
+        return book_word(at);
     }
     return at;
 }

@@ -5,7 +5,7 @@
 
 fn add_chunk(t: Tile, a: W, b: W, c: W, d: W, k: u32, lane: u32, sums: ptr<function, array<vec4<f32>, COLS>>) {
     // COLS, which the compiler cannot know: it would unroll the loop.
-    let count = COLS + (params.batch >> 31u);
+    let count = COLS + (params.rows >> 31u);
     var i = 0u;
     loop {
         let first = dot_rows(t, a, b, c, d, i, k, lane, (*sums)[0]);

@@ -1,13 +1,13 @@
 // The weights of a product are columns of a list: k counts its entries, and how many there are only
 // the device knows.
 
-@group(0) @binding(6) var<storage, read> routes: array<u32>;  // mask; at params.experts.x: count, 0, 0, 0, then the list
+@group(0) @binding(6) var<storage, read> list: array<u32>;  // mask; at params.list: count, 0, 0, 0, then the list
 
 // Four weights; `s` is the scale of the row, where it has one.
 fn weights4(row: u32, i: u32, s: f32) -> vec4<f32> {
-    let at = params.experts.x + 4u + i;
+    let at = params.list + 4u + i;
     return vec4<f32>(
-        weight(row, routes[at], s), weight(row, routes[at + 1u], s), weight(row, routes[at + 2u], s), weight(row, routes[at + 3u], s));
+        weight(row, list[at], s), weight(row, list[at + 1u], s), weight(row, list[at + 2u], s), weight(row, list[at + 3u], s));
 }
 
 fn weights32(row: u32, k: u32) -> array<vec4<f32>, 8> {
@@ -19,5 +19,5 @@ fn weights32(row: u32, k: u32) -> array<vec4<f32>, 8> {
 
 // Chunks of k up to here have weights.
 fn last_chunk() -> u32 {
-    return min(params.chunk_end, (routes[params.experts.x] + 31u) / 32u);
+    return min(params.chunk_end, (list[params.list] + 31u) / 32u);
 }

@@ -1,11 +1,10 @@
-// Activations one f32 at a time: any number of columns. Elements past the last column read as 0.
-
-@group(0) @binding(3) var<storage, read> x: array<f32>;  // [batch, k]
+// Activations one at a time, through `input`: any number of columns. Elements past the last column
+// read as 0.
 
 fn x_element(col: u32, k: u32) -> f32 {
     // No branch: 32 of them for each column took SwiftShader's compiler minutes and gigabytes.
     let first = params.x_offset + col * params.x_stride;
-    return select(0.0, x[first + min(k, params.cols - 1u)], k < params.cols);
+    return select(0.0, input(first + min(k, params.cols - 1u)), k < params.cols);
 }
 
 // x[col, k .. k + 4]

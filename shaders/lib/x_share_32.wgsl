@@ -1,7 +1,5 @@
-// The 32 activations of a chunk shared out over a subgroup of SUBGROUP lanes, one word a load: lane
-// l holds elements l, SUBGROUP + l, …
-
-@group(0) @binding(3) var<storage, read> x: array<f32>;  // [batch, k]
+// The 32 activations of a chunk shared out over a subgroup of SUBGROUP lanes, one element a load:
+// lane l holds elements l, SUBGROUP + l, …
 
 const SHARE = 1u;  // neighbouring elements in one lane
 const SHARES = 32u / SUBGROUP;
@@ -11,7 +9,7 @@ fn x_share(col: u32, k: u32, lane: u32) -> array<f32, SHARES> {
     var v: array<f32, SHARES>;
     for (var i = 0u; i < SHARES; i++) {
         let at = k + i * SUBGROUP + lane;
-        v[i] = select(0.0, x[first + min(at, params.cols - 1u)], at < params.cols);
+        v[i] = select(0.0, input(first + min(at, params.cols - 1u)), at < params.cols);
     }
     return v;
 }

@@ -1,21 +1,29 @@
-// clear_columns:   for col, i < k: y[col, i] = 0 if bit i of the mask is set, else x[col, i]
+// clear_columns:   for token, i < k: y[token, i] = 0 if bit i of the mask is set, else x[token, i]
 //
-// One invocation does one element. Rows of y are as long as those of x.
+// One invocation does one element.
 // Needs: WORKGROUP.
 
-@group(0) @binding(3) var<storage, read> x: array<f32>;              // [batch, k]
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;        // [batch, k]
-@group(0) @binding(6) var<storage, read> routes: array<u32>;         // from params.experts.x on: the mask, 32 columns a word
+struct Params {
+    x_offset: u32, // element of x where token 0 starts
+    x_stride: u32, // elements from one token to the next
+    y_offset: u32, // element of y where token 0 starts
+    y_stride: u32, // k
+    mask: u32,     // first word of the mask
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;        // [n, k]
+@group(0) @binding(6) var<storage, read> list: array<u32>;           // from params.mask on: a bit for each feature
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
     let i = group_index(group, grid) * WORKGROUP + lane;
-    let col = i / params.y_stride;
-    if (col >= params.batch) {
+    if (i >= span.count * params.y_stride) {
         return;
     }
+    let token = span.first + i / params.y_stride;
     let k = i % params.y_stride;
-    let cleared = ((routes[params.experts.x + (k >> 5u)] >> (k & 31u)) & 1u) == 1u;
-    y[params.y_offset + i] = select(x[params.x_offset + i], 0.0, cleared);
+    let cleared = ((list[params.mask + (k >> 5u)] >> (k & 31u)) & 1u) == 1u;
+    y[params.y_offset + token * params.y_stride + k] = select(input(params.x_offset + token * params.x_stride + k), 0.0, cleared);
 }

@@ -48,8 +48,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
     decode_init(lane);
     // No early return: cooperative operations must be in uniform control flow. A workgroup without
     // work sums nothing.
-    var t = tile(min(id, params.groups - 1u), TILE, TILE);
-    if (id >= params.groups || t.col >= t.end) {
+    let there = has_tile(id, TILE);
+    var t = tile(select(0u, id, there), TILE, TILE);
+    if (!there || t.col >= t.end) {
         t.chunk_end = t.chunk_begin;
         t.end = t.col;
     }

@@ -10,7 +10,7 @@
 
 fn reduced(group: vec3<u32>, grid: vec3<u32>, lane: Lane) {
     let id = group_index(group, grid);
-    if (id >= params.groups) {
+    if (!has_tile(id, COLS)) {
         return;
     }
     decode_init(lane.index);

@@ -13,7 +13,7 @@
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
     let id = group_index(group, grid);
-    if (id >= params.groups) {
+    if (!has_tile(id, COLS)) {
         return;
     }
     decode_init(lane);

@@ -4,7 +4,13 @@
 // One workgroup: each lane counts the bits of a run of words, then knows where its numbers go.
 // Needs: WORKGROUP.
 
-@group(0) @binding(4) var<storage, read_write> y: array<u32>;  // [chunks] mask; at params.experts.x: count, 0, 0, 0, then the list
+struct Params {
+    chunk_end: u32, // chunks of the mask
+    list: u32,      // word of y where the count is
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(4) var<storage, read_write> y: array<u32>;  // [chunks] mask; at params.list: count, 0, 0, 0, then the list
 
 var<workgroup> counts: array<u32, WORKGROUP>;
 
@@ -25,7 +31,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         total += counts[i];
         mine += select(0u, counts[i], i < lane);
     }
-    let list = params.experts.x + 4u;
+    let list = params.list + 4u;
     for (var chunk = begin; chunk < end; chunk++) {
         var bits = y[chunk];
         while (bits != 0u) {
@@ -39,6 +45,6 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         y[list + total + lane] = 0u;
     }
     if (lane == 0u) {
-        y[params.experts.x] = total;
+        y[params.list] = total;
     }
 }

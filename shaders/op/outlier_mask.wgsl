@@ -1,9 +1,18 @@
-// outlier_mask:   for chunk, bit: mask[chunk] bit = any over col of |half(x[col, 32 chunk + bit])| >= threshold
+// outlier_mask:   for chunk, bit: mask[chunk] bit = any over token of |half(x[token, 32 chunk + bit])| >= threshold
 //
-// One workgroup does one chunk; its lanes are 32 features by some columns of the batch.
+// One workgroup does one chunk; its lanes are 32 features by some tokens.
 // Needs: WORKGROUP, a multiple of 32.
 
-@group(0) @binding(3) var<storage, read> x: array<f32>;        // [batch, k]
+struct Params {
+    cols: u32,       // k
+    x_offset: u32,   // element of x where token 0 starts
+    x_stride: u32,   // elements from one token to the next
+    groups: u32,     // chunks of 32 features
+    accumulate: u32, // 1: add to the mask that is there
+    threshold: f32,  // where outliers begin, 0 for never
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(4) var<storage, read_write> y: array<u32>;  // [chunks]
 
 var<workgroup> bits: atomic<u32>;
@@ -22,8 +31,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
     let k = chunk * 32u + lane % 32u;
     if (k < params.cols) {
         var found = false;
-        for (var col = lane / 32u; col < params.batch; col += WORKGROUP / 32u) {
-            found = found || is_outlier(half_value(x[params.x_offset + col * params.x_stride + k]));
+        for (var token = lane / 32u; token < span.count; token += WORKGROUP / 32u) {
+            found = found || is_outlier(half_value(input(params.x_offset + (span.first + token) * params.x_stride + k)));
         }
         atomicOr(&bits, select(0u, 1u << (lane % 32u), found));
     }

@@ -5,10 +5,18 @@
 // chunks: it counts their outliers, then knows where in the list they go.
 // Needs: WORKGROUP.
 
-@group(0) @binding(3) var<storage, read> x: array<f32>;        // [k]
-@group(0) @binding(4) var<storage, read_write> y: array<u32>;  // codes as of quantize_activations_int8; at params.experts.x: count, 0, 0, 0, list;
-                                                               // at params.experts.w: the outliers,
-                                                               // f32
+struct Params {
+    cols: u32,      // k
+    chunk_end: u32, // chunks of 32 features
+    x_offset: u32,  // element of x where token 0 starts
+    list: u32,      // word of y where the count is
+    values: u32,    // word of y where the outliers are
+    threshold: f32, // where outliers begin, 0 for never
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(4) var<storage, read_write> y: array<u32>;  // codes as of quantize_activations_int8; at params.list: count, 0, 0, 0, list; at params.values: the outliers, f32
+
 var<workgroup> counts: array<u32, WORKGROUP>;
 
 @compute @workgroup_size(WORKGROUP)
@@ -19,7 +27,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     var top = 0u;
     var count = 0u;
     for (var k = begin; k < end; k++) {
-        let v = x[params.x_offset + k];
+        let v = input(params.x_offset + k);
         let outlier = is_outlier(half_value(v));
         count += u32(outlier);
         top = max(top, select(magnitude(v), 0u, outlier));
@@ -34,16 +42,16 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     }
     let inverse = reciprocal(top);
     let scale = bitcast<u32>(bitcast<f32>(top) * (1.0 / 127.0));
-    let list = params.experts.x + 4u;
+    let list = params.list + 4u;
     for (var chunk = begin / 32u; chunk * 32u < end; chunk++) {
         var codes: array<u32, 8>;
         var sums = vec2<i32>(0);
         for (var j = 0u; j < 32u; j++) {
             let k = chunk * 32u + j;
-            let v = select(0.0, x[params.x_offset + min(k, params.cols - 1u)], k < params.cols);
+            let v = select(0.0, input(params.x_offset + min(k, params.cols - 1u)), k < params.cols);
             if (is_outlier(half_value(v))) {
                 y[list + mine] = k;
-                y[params.experts.w + mine] = bitcast<u32>(v);
+                y[params.values + mine] = bitcast<u32>(v);
                 mine += 1u;
             } else {
                 let q = code(v, inverse);
@@ -63,9 +71,9 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     // What fills up the last chunk of the list is multiplied by zero.
     if (lane < (32u - total % 32u) % 32u) {
         y[list + total + lane] = 0u;
-        y[params.experts.w + total + lane] = 0u;
+        y[params.values + total + lane] = 0u;
     }
     if (lane == 0u) {
-        y[params.experts.x] = total;
+        y[params.list] = total;
     }
 }

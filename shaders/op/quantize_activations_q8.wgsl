@@ -1,4 +1,4 @@
-// quantize_activations_q8:   for col, chunk: codes = round(x / d), d = max |x| / 127 over 32
+// quantize_activations_q8:   for token, chunk: codes = round(x / d), d = max |x| / 127 over 32
 // activations, nearly
 //
 // One invocation quantizes one chunk. Every step is exact or rounds once, and nothing is divided,
@@ -7,8 +7,15 @@
 // src/kernel/op/quantize_activations_q8.rs.
 // Needs: WORKGROUP.
 
-@group(0) @binding(3) var<storage, read> x: array<f32>;              // [batch, k]
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<u32>>;  // [batch, chunks, 3]: codes; codes; scale, sums of 16 codes each
+struct Params {
+    cols: u32,      // k
+    chunk_end: u32, // chunks of 32 features
+    x_offset: u32,  // element of x where token 0 starts
+    x_stride: u32,  // elements from one token to the next
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<u32>>;  // [n, chunks, 3]: codes; codes; scale, sums of 16 codes each
 
 // Scale and its reciprocal for 32 activations, the largest of which has magnitude `top`; both zero
 // below 2^-111.
@@ -25,19 +32,19 @@ fn scales(top: u32) -> vec2<f32> {
 
 // Activation `at` of a column; zero behind the last.
 fn element(first: u32, at: u32) -> f32 {
-    return select(0.0, x[first + min(at, params.cols - 1u)], at < params.cols);
+    return select(0.0, input(first + min(at, params.cols - 1u)), at < params.cols);
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
     let i = group_index(group, grid) * WORKGROUP + lane;
-    let col = i / params.chunk_end;
     let chunk = i % params.chunk_end;
-    if (col >= params.batch) {
+    if (i >= span.count * params.chunk_end) {
         return;
     }
-    let first = params.x_offset + col * params.x_stride;
+    let token = span.first + i / params.chunk_end;
+    let first = params.x_offset + token * params.x_stride;
     var v: array<vec4<f32>, 8>;
     var top = vec4<u32>(0u);
     for (var j = 0u; j < 8u; j++) {
@@ -53,7 +60,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
         codes[j] = pack4xI8(q);
         sums[j >> 2u] += q.x + q.y + q.z + q.w;
     }
-    let to = params.y_offset / 4u + i * 3u;
+    let to = (token * params.chunk_end + chunk) * 3u;
     y[to] = vec4<u32>(codes[0], codes[1], codes[2], codes[3]);
     y[to + 1u] = vec4<u32>(codes[4], codes[5], codes[6], codes[7]);
     y[to + 2u] = vec4<u32>(bitcast<u32>(d.x), bitcast<u32>(sums[0]), bitcast<u32>(sums[1]), 0u);

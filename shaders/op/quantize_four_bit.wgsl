@@ -11,9 +11,16 @@
 // Twin: the tests of src/kernel/op/quantize_four_bit.rs. Needs: WORKGROUP, BLOCK_SHIFT, BLOCKS (of
 // a workgroup), ROUNDS (words of a lane).
 
+struct Params {
+    cols: u32,     // weights
+    groups: u32,   // workgroups that have work
+    y_stride: u32, // words of codes
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(3) var<storage, read> x: array<vec4<u32>>;   // [cols] f32 as bits
 @group(0) @binding(4) var<storage, read_write> y: array<u32>;   // codes, eight a word, the first in the high nibble of a byte; then from y_stride on: top, one a block
-// book: the bits of the fifteen pivots, then the codes behind them, eight a word
+@group(0) @binding(5) var<storage, read> pivots: array<u32>;    // the bits of fifteen pivots, then the codes behind them, eight a word
 
 var<workgroup> tops: array<atomic<u32>, BLOCKS>;
 var<workgroup> edges: array<i32, BLOCKS * 16u>;
@@ -99,7 +106,7 @@ fn code(bits: u32, base: u32) -> u32 {
     i += select(0u, 4u, k > edges[base + i + 3u]);
     i += select(0u, 2u, k > edges[base + i + 1u]);
     i += select(0u, 1u, k > edges[base + i]);
-    return (book[15u + (i >> 3u)] >> (4u * (i & 7u))) & 15u;
+    return (pivots[15u + (i >> 3u)] >> (4u * (i & 7u))) & 15u;
 }
 
 // Four weights from `at` on; zeros behind the last.
@@ -133,7 +140,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
     }
     workgroupBarrier();
     for (var i = lane; i < BLOCKS * 16u; i += WORKGROUP) {
-        edges[i] = edge(atomicLoad(&tops[i >> 4u]), book[min(i & 15u, 14u)]);
+        edges[i] = edge(atomicLoad(&tops[i >> 4u]), pivots[min(i & 15u, 14u)]);
     }
     let block = g * BLOCKS + lane;
     if (lane < BLOCKS && (block << BLOCK_SHIFT) < params.cols) {

@@ -5,22 +5,29 @@
 // go. Columns keep their order within an expert, so that the same routes give the same bits.
 // Needs: WORKGROUP, COLS.
 
-@group(0) @binding(3) var<storage, read> x: array<u32>;        // [batch] expert of each column; those that do not exist are left out
-@group(0) @binding(4) var<storage, read_write> y: array<u32>;  // [tiles, 4]: expert, first, end, 0; then [batch] columns in order
+struct Params {
+    x_offset: u32, // element of x for column 0
+    experts: u32,  // how many there are
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(3) var<storage, read> x: array<u32>;        // expert of each column; those that do not exist are left out
+@group(0) @binding(4) var<storage, read_write> y: array<u32>;  // [count] columns in order; then [tiles, 4]: expert, first, end, 0
 
 var<workgroup> counts: array<u32, WORKGROUP>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(local_invocation_index) lane: u32) {
-    let experts = params.experts.y;
-    let tiles = params.experts.w;
+    let experts = params.experts;
+    let tiles = span.count / COLS + min(experts, span.count);
+    let first_column = params.x_offset + span.first;
     var column = 0u;  // columns of the experts before
     var tile = 0u;    // and their tiles
     for (var first = 0u; first < experts; first += WORKGROUP) {
         let expert = first + lane;
         var count = 0u;
-        for (var i = 0u; i < params.batch; i++) {
-            count += u32(expert < experts && x[params.x_offset + i] == expert);
+        for (var i = 0u; i < span.count; i++) {
+            count += u32(expert < experts && x[first_column + i] == expert);
         }
         counts[lane] = count;
         workgroupBarrier();
@@ -33,14 +40,14 @@ fn main(@builtin(local_invocation_index) lane: u32) {
             tile += (counts[i] + COLS - 1u) / COLS;
         }
         for (var begin = 0u; begin < count; begin += COLS) {
-            let at = 4u * (my_tile + begin / COLS);
+            let at = span.count + 4u * (my_tile + begin / COLS);
             y[at] = expert;
             y[at + 1u] = my_column + begin;
             y[at + 2u] = my_column + min(begin + COLS, count);
         }
-        for (var i = 0u; i < params.batch && count > 0u; i++) {
-            if (x[params.x_offset + i] == expert) {
-                y[4u * tiles + my_column] = i;
+        for (var i = 0u; i < span.count && count > 0u; i++) {
+            if (x[first_column + i] == expert) {
+                y[my_column] = i;
                 my_column += 1u;
             }
         }
@@ -48,7 +55,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     }
     // Tiles that nothing is left for.
     for (var i = tile + lane; i < tiles; i += WORKGROUP) {
-        y[4u * i] = 0xffffffffu;
-        y[4u * i + 2u] = 0u;
+        y[span.count + 4u * i] = 0xffffffffu;
+        y[span.count + 4u * i + 2u] = 0u;
     }
 }

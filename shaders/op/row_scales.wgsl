@@ -3,6 +3,15 @@
 //
 // One workgroup does one row. For kernels that round weights to f16. Needs: WORKGROUP.
 
+struct Params {
+    plane_offset: vec4<u32>, // first word of each plane
+    plane_stride: vec4<u32>, // words from one row of the plane to the next
+    cols: u32,               // k
+    groups: u32,             // rows of the shard
+    chunk_end: u32,          // chunks of 32 features
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;  // [rows]
 
 var<workgroup> tops: array<f32, WORKGROUP>;
@@ -30,6 +39,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
             most = max(most, tops[i]);
         }
         let e = clamp(bitcast<u32>(most) >> 23u, 30u, 254u);
-        y[params.y_offset + row] = bitcast<f32>((e - 14u) << 23u);
+        y[row] = bitcast<f32>((e - 14u) << 23u);
     }
 }

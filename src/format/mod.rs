@@ -179,6 +179,11 @@ pub enum Codebook {
 }
 
 impl Codebook {
+    /// False if there is nothing to bind.
+    pub fn is_some(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
     /// The words of the shader's binding `book`; at least one.
     pub fn words(&self) -> Vec<u32> {
         match self {

@@ -6,17 +6,17 @@ use super::device::{self, Options};
 use super::errors::DeviceErrors;
 use super::hooks::Point;
 use super::memory::{Buffer, MemoryBudget};
-use super::pipelines::Pipelines;
+use super::pipelines::{Compiled, Pipelines};
 use super::probe;
 use super::tuning::Tuning;
 use crate::error::Result;
-use crate::format::Format;
+use crate::kernel::program::Span;
 use crate::kernel::shard::DeviceLayout;
-use crate::kernel::{self, Candidate, Caps, Kernel, KernelConfig, MatmulOptions, Problem};
+use crate::kernel::{Caps, Kernel, KernelConfig};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 /// A device and what belongs to it. Cheap to clone.
@@ -32,13 +32,34 @@ struct Inner {
     /// Until it is dropped.
     queue: Option<wgpu::Queue>,
     adapter: AdapterSummary,
-    caps: Caps,
+    caps: Arc<Caps>,
     pipelines: Pipelines,
     /// Codebooks on the device, by their words.
     codebooks: Mutex<HashMap<Vec<u32>, Buffer>>,
+    spans: SpanTables,
     tuning: Tuning,
     errors: DeviceErrors,
     budget: Arc<MemoryBudget>,
+}
+
+/// Tables of spans that bound programs share, by what they hold.
+#[derive(Default)]
+pub(super) struct SpanTables {
+    tables: Mutex<HashMap<Vec<Span>, Weak<Buffer>>>,
+}
+
+impl SpanTables {
+    /// The table of these, which `make` brings to the device if no program has it.
+    pub fn get_or_make(&self, spans: &[Span], make: impl FnOnce() -> Result<Buffer>) -> Result<Arc<Buffer>> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(table) = tables.get(spans).and_then(Weak::upgrade) {
+            return Ok(table);
+        }
+        let table = Arc::new(make()?);
+        tables.retain(|_, table| table.strong_count() > 0);
+        tables.insert(spans.to_vec(), Arc::downgrade(&table));
+        Ok(table)
+    }
 }
 
 impl Drop for Inner {
@@ -83,7 +104,9 @@ impl Context {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let budget = MemoryBudget::new(options.memory_limit);
         let (queue, codebooks) = (Some(queue), Mutex::default());
-        let inner = Inner { id, device, queue, adapter, caps, pipelines, codebooks, tuning, errors, budget };
+        let (caps, spans) = (Arc::new(caps), SpanTables::default());
+        let inner =
+            Inner { id, device, queue, adapter, caps, pipelines, codebooks, spans, tuning, errors, budget };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -107,6 +130,15 @@ impl Context {
         &self.inner.caps
     }
 
+    /// The same, to keep.
+    pub fn shared_caps(&self) -> Arc<Caps> {
+        self.inner.caps.clone()
+    }
+
+    pub fn spans(&self) -> &SpanTables {
+        &self.inner.spans
+    }
+
     pub fn tuning(&self) -> &Tuning {
         &self.inner.tuning
     }
@@ -121,18 +153,6 @@ impl Context {
 
     pub fn pipelines(&self) -> &Pipelines {
         &self.inner.pipelines
-    }
-
-    /// The kernel for a request: of those that `options` allow the one that was measured to be the
-    /// fastest, else the first.
-    pub fn choose(
-        &self,
-        format: &'static Format,
-        request: &Problem,
-        options: &MatmulOptions,
-    ) -> Result<Candidate> {
-        let best = self.inner.tuning.get(format, request);
-        kernel::choose(self.caps(), format, request, options, best.as_deref())
     }
 
     pub fn encoder(&self) -> wgpu::CommandEncoder {
@@ -187,7 +207,7 @@ impl Context {
         kernel: &'static Kernel,
         config: &KernelConfig,
         layout: &DeviceLayout,
-    ) -> Result<Arc<wgpu::ComputePipeline>> {
+    ) -> Result<Arc<Compiled>> {
         self.inner.pipelines.get(self.device(), &self.inner.errors, kernel, config, layout)
     }
 
@@ -202,16 +222,16 @@ impl Context {
         Ok(codebook)
     }
 
-    pub fn bindings(&self) -> &wgpu::BindGroupLayout {
-        &self.inner.pipelines.bindings
-    }
-
     pub fn check_alive(&self) -> Result<()> {
         self.inner.errors.check_alive(self.device())
     }
 
     pub fn check(&self) -> Result<()> {
         self.inner.errors.check()
+    }
+
+    pub fn check_lost(&self) -> Result<()> {
+        self.inner.errors.check_lost()
     }
 
     pub fn catch_errors<T>(

@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::memory::Buffer as DeviceBuffer;
-use super::record::{BoundProgram, Io};
+use super::program::{Program, Slice};
 use super::runtime::Runtime;
 use super::{pack, transfer};
 use crate::error::{Error, Result, shown};
@@ -13,7 +13,7 @@ use crate::kernel::Threshold;
 use crate::kernel::limits::QUANTIZE_WEIGHTS;
 use crate::kernel::llm_int8::{self, Find, Staged};
 use crate::kernel::op::quantize_four_bit;
-use crate::kernel::plan::{self, Buffer};
+use crate::kernel::program::{Element, Tokens, View};
 use crate::kernel::shard::{DeviceLayout, Weight};
 use crate::tensor::{PackedTensor, check_count, check_finite};
 use std::ops::Range;
@@ -201,21 +201,25 @@ fn upload_floats(context: &Context, to: &wgpu::Buffer, weights: &[f32]) -> Resul
     Ok(())
 }
 
-/// The codes and scales that a plan makes of `x`, with `side` bound beside it; in the bits of f32.
+/// The codes and scales that a program makes of its `inputs` in `words` words of y; in the bits of
+/// f32.
 fn run(
     context: &Context,
-    (name, layout): (&str, &DeviceLayout),
-    (x, side): (&wgpu::Buffer, &wgpu::Buffer),
-    plan: &[plan::Dispatch],
+    name: &str,
+    program: &Program,
+    inputs: &[(View, Slice)],
+    y: View,
+    words: usize,
 ) -> Result<Vec<f32>> {
-    let bytes = plan::bytes_of(plan, Buffer::Y);
-    let y = transfer::buffer(context, &format!("codes and scales of `{name}`"), bytes, transfer::OUTPUT)?;
-    let (mut encoder, io) = (context.encoder(), Io { x, y: &y, experts: None });
-    for dispatch in plan {
-        BoundProgram::without_weights(context, layout, &io, side, dispatch)?.encode(&mut encoder);
-    }
-    let staging = transfer::stage(context, &mut encoder, name, &y, bytes)?;
-    transfer::submit_and_read_blocking(context, encoder, &staging, (bytes / 4) as usize)
+    let (what, bytes) = (format!("codes and scales of `{name}`"), words as u64 * 4);
+    let results = transfer::buffer(context, &what, bytes, transfer::OUTPUT)?;
+    let slots = [inputs, &[(y, Slice::from(&results))]].concat();
+    let bound = context.bind(program, &slots)?;
+    let mut encoder = context.encoder();
+    bound.encode(&mut encoder, program.tokens().most())?;
+    bound.hold(&encoder);
+    let staging = transfer::stage(context, &mut encoder, name, &results, bytes)?;
+    transfer::submit_and_read_blocking(context, encoder, &staging, words)
 }
 
 /// What all windows of an INT8 tensor share.
@@ -226,23 +230,27 @@ struct Int8Encoder<'a> {
     cols: usize,
     /// Rows at a time.
     most: usize,
-    /// Stands where a mask of outliers is bound.
-    no_outliers: DeviceBuffer,
 }
 
 impl<'a> Int8Encoder<'a> {
     fn new(context: &'a Context, name: &'a str, layout: DeviceLayout, cols: usize) -> Result<Self> {
-        let no_outliers =
-            transfer::filled(context, "no outliers", &vec![0; llm_int8::list_words(cols, context.caps())])?;
-        let mut job = Self { context, name, layout, cols, most: 0, no_outliers };
+        let mut job = Self { context, name, layout, cols, most: 0 };
         let by_memory = (QUANTIZE_WEIGHTS / cols).max(1);
-        job.most = llm_int8::columns_limit(&job.shape(), context.caps())?.min(by_memory);
+        job.most = llm_int8::columns_limit(&job.shape(), cols, context.caps())?.min(by_memory);
         Ok(job)
     }
 
     /// A weight whose activations are our weights.
     fn shape(&self) -> Weight<'_> {
-        Weight { name: self.name, layout: &self.layout, rows: 1, cols: self.cols, experts: 1, shards: &[] }
+        Weight {
+            index: 0,
+            name: self.name,
+            layout: &self.layout,
+            rows: 1,
+            cols: self.cols,
+            experts: 1,
+            shards: &[],
+        }
     }
 
     fn window(&self, rows: &[f32]) -> Result<Staged> {
@@ -250,9 +258,12 @@ impl<'a> Int8Encoder<'a> {
         let what = format!("weights of `{}` to encode", self.name);
         let x = transfer::buffer(context, &what, size_of_val(rows) as u64, transfer::INPUT)?;
         upload_floats(context, &x, rows)?;
-        let none = Threshold::new(0.0)?;
-        let plan = llm_int8::stage(self.shape(), rows.len() / self.cols, none, Find::Codes, caps)?;
-        let words = run(context, (self.name, &self.layout), (&x, &self.no_outliers), &plan)?;
+        let (none, n) = (Threshold::new(0.0)?, rows.len() / self.cols);
+        let mut program = context.program(Tokens::Exactly(n));
+        let (input, y) = (program.slot("weights", self.cols), program.slot("codes", 1));
+        llm_int8::stage(program.plan_mut(), self.shape(), input, y, none, Find::Codes)?;
+        let count = llm_int8::stage_words(Find::Codes, n, self.cols, caps);
+        let words = run(context, self.name, &program, &[(input, Slice::from(&x))], y, count)?;
         Ok(Staged::from_words(bytemuck::cast_slice(&words), &[], self.cols, caps))
     }
 }
@@ -283,12 +294,14 @@ impl<'a> Encoder<'a> {
 
     /// Encodes weights `range` of `x`, which start a block.
     fn window(&self, x: &wgpu::Buffer, range: Range<usize>, encoded: &mut Encoded) -> Result<()> {
-        let (context, count) = (self.context, range.len());
-        let dispatch = quantize_four_bit::plan(self.name, range, self.config.block, context.caps())?;
-        let (layout, plan) =
-            (DeviceLayout::from(self.table.format.layout(1)), std::slice::from_ref(&dispatch));
-        let words = run(context, (self.name, &layout), (x, &self.words), plan)?;
-        let (codes, absmax) = words.split_at(dispatch.params.y_stride as usize);
+        let (context, count, block) = (self.context, range.len(), self.config.block);
+        let mut program = context.program(Tokens::Exactly(1));
+        let [input, y, pivots] =
+            ["weights", "codes", "pivots"].map(|name| program.slot_of(name, 1, Element::U32));
+        let codes = quantize_four_bit::add(program.plan_mut(), range, block, input, y, pivots)?;
+        let inputs = [(input, Slice::from(x)), (pivots, Slice::from(&self.words))];
+        let words = run(context, self.name, &program, &inputs, y, codes + count.div_ceil(block))?;
+        let (codes, absmax) = words.split_at(codes);
         encoded.codes.extend_from_slice(&bytemuck::cast_slice(codes)[..count.div_ceil(2)]);
         encoded.absmax.extend_from_slice(absmax);
         Ok(())

@@ -81,7 +81,8 @@ impl DeviceErrors {
         self.check_lost()
     }
 
-    fn check_lost(&self) -> Result<()> {
+    /// The sticky error of a lost device alone.
+    pub fn check_lost(&self) -> Result<()> {
         match self.lost.get() {
             Some(reason) => Err(Error::DeviceLost(reason.clone())),
             None => Ok(()),

@@ -1,13 +1,13 @@
 //! What LLM.int8 makes of activations, for those who want to see it.
 
-use super::record::{BoundProgram, Io};
+use super::run::TaskProgram;
 use super::runtime::Runtime;
 use super::transfer;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::kernel::llm_int8::{self, Find, Staged};
-use crate::kernel::plan::bytes_of;
-use crate::kernel::{Threshold, plan, shapes};
+use crate::kernel::program::Tokens;
+use crate::kernel::{Threshold, shapes};
 use crate::tensor::check_finite;
 
 impl Runtime {
@@ -37,13 +37,14 @@ impl Runtime {
         (n, threshold): (usize, Threshold),
         find: Find,
     ) -> Result<Vec<u32>> {
-        let plan = llm_int8::stage(w.shape(), n, threshold, find, self.caps())?;
-        let count = bytes_of(&plan, plan::Buffer::Y).div_ceil(4) as usize;
-        let x = transfer::filled(self.context(), &format!("activations for `{}`", w.name()), x)?;
-        let prepare = |y: &wgpu::Buffer| {
-            Ok(vec![BoundProgram::new(self.context(), w, &Io { x: &x, y, experts: None }, &plan)?])
-        };
-        let (encoder, staging, count) = self.context().encode_result((w, &[&x]), count, 0, prepare)?;
+        let name = w.name();
+        let mut program = self.program(Tokens::Exactly(n));
+        let (input, y) = (program.slot("x", w.cols()), program.slot("y", 1));
+        program.with_weight(w, |plan, w| llm_int8::stage(plan, w, input, y, threshold, find))?;
+        let count = llm_int8::stage_words(find, n, w.cols(), self.caps());
+        let task = TaskProgram { program, inputs: vec![input], y, count };
+        let x = transfer::filled(self.context(), &format!("activations for `{name}`"), x)?;
+        let (encoder, staging, count) = self.context().encode_result(name, &task, &[x], 0)?;
         let y = transfer::submit_and_read_blocking(self.context(), encoder, &staging, count)?;
         Ok(y.into_iter().map(f32::to_bits).collect())
     }

@@ -11,18 +11,18 @@
 //! 5. `u · bᵀ` is added to y; the scales are part of b since the upload.
 
 use super::context::Context;
-use super::memory::Buffer;
-use super::record::{BoundProgram, Io};
-use super::run::check_buffers;
+use super::program::{Program, Slice};
+use super::run::TaskProgram;
 use super::runtime::Runtime;
 use super::time::{self, Timing};
 use super::transfer;
 use super::weights::Weights;
 use crate::error::Result;
-use crate::kernel::op::{clear_columns, gather_columns, get_rows};
-use crate::kernel::plan::Dispatch;
+use crate::kernel::op::{clear_columns, gather_columns};
+use crate::kernel::program::{Element, Tokens, View, Window};
 use crate::kernel::{Activations, MatmulOptions, shapes};
 use crate::linear::{Linear, OutlierColumns};
+use std::sync::Arc;
 
 /// A [`Linear`] that lies in device memory. Cheap to clone; the memory is freed with the last
 /// clone.
@@ -46,32 +46,9 @@ pub struct Layer {
     /// One row of m.
     bias: Option<Weights>,
     /// `[m, c]` of kept columns; their numbers, and behind them a mask.
-    kept: Option<(Weights, Buffer)>,
+    kept: Option<(Weights, Arc<[u32]>)>,
     /// a `[R, k]` and b `[m, R]` of all adapters, scales included.
     low_rank: Option<[Weights; 2]>,
-}
-
-/// Where a step reads or writes.
-#[derive(Clone, Copy)]
-enum Slot {
-    X,
-    /// Row number 0 for each column.
-    Zeros,
-    /// Activations of kept columns.
-    Kept,
-    /// Activations with zeros in kept columns.
-    Others,
-    /// x · aᵀ.
-    U,
-    Y,
-}
-
-/// The dispatches of one part of a layer.
-struct Step<'a> {
-    weights: &'a Weights,
-    plan: Vec<Dispatch>,
-    reads: Slot,
-    writes: Slot,
 }
 
 impl Layer {
@@ -94,79 +71,65 @@ impl Layer {
     pub fn device_bytes(&self) -> u64 {
         let kept = self.kept.as_ref().map(|(kept, _)| kept);
         let more = self.bias.iter().chain(kept).chain(self.low_rank.iter().flatten());
-        let list = self.kept.as_ref().map_or(0, |(_, list)| list.size());
-        self.weight.device_bytes() + more.map(Weights::device_bytes).sum::<u64>() + list
+        self.weight.device_bytes() + more.map(Weights::device_bytes).sum::<u64>()
     }
 
-    /// What is dispatched for `n` columns. Options go for the weight; all else is exact.
-    fn steps(&self, context: &Context, n: usize, options: &MatmulOptions) -> Result<Vec<Step<'_>>> {
-        let exact = MatmulOptions::default();
-        let mut steps = vec![];
+    /// Adds the layer to a program. Options go for the weight; all else is exact.
+    fn add(&self, program: &mut Program, x: View, y: View, options: &MatmulOptions) -> Result<()> {
+        let exact = &MatmulOptions::default();
         if let Some(bias) = &self.bias {
-            let plan = get_rows::plan(bias.shape(), n, context.caps())?;
-            steps.push(Step { weights: bias, plan, reads: Slot::Zeros, writes: Slot::Y });
+            // New scratch is zero: row 0 for each token.
+            let zeros = program.plan_mut().scratch_view("row numbers", 1).of(Element::U32);
+            program.get_rows(bias, zeros, y)?;
         }
-        let mut reads = Slot::X;
-        if let Some((kept, _)) = self.kept.as_ref().filter(|_| options.activations != Activations::F32) {
-            reads = Slot::Others;
-            let plan = clear_columns::plan(self.weight.shape(), n, kept.cols(), context.caps())?;
-            steps.push(Step { weights: kept, plan, reads: Slot::X, writes: reads });
+        let kept = self.kept.as_ref().map(|(kept, words)| {
+            let list = program.plan_mut().constant("columns", words.clone());
+            (kept, Window::words(list, 0..words.len()))
+        });
+        let mut activations = x;
+        if let Some((kept, list)) = kept.filter(|_| options.activations != Activations::F32) {
+            activations = program.plan_mut().scratch_view("activations of other columns", x.width());
+            let mask = kept.cols();
+            program.with_weight(&self.weight, |plan, w| {
+                clear_columns::add(plan, &w, x, activations, list, mask)
+            })?;
         }
-        let plan = context.plan_adding(&self.weight, (n, self.bias.is_some()), options)?;
-        steps.push(Step { weights: &self.weight, plan, reads, writes: Slot::Y });
-        if let Some((kept, _)) = &self.kept {
-            let plan = gather_columns::plan(self.weight.shape(), n, kept.cols(), context.caps())?;
-            steps.push(Step { weights: kept, plan, reads: Slot::X, writes: Slot::Kept });
-            let plan = context.plan_adding(kept, (n, true), &exact)?;
-            steps.push(Step { weights: kept, plan, reads: Slot::Kept, writes: Slot::Y });
+        match self.bias.is_some() {
+            true => program.matmul_add(&self.weight, activations, y, options)?,
+            false => program.matmul(&self.weight, activations, y, options)?,
+        }
+        if let Some((kept, list)) = kept {
+            let gathered = program.plan_mut().scratch_view("activations of kept columns", kept.cols());
+            program.with_weight(&self.weight, |plan, w| gather_columns::add(plan, &w, x, gathered, list))?;
+            program.matmul_add(kept, gathered, y, exact)?;
         }
         if let Some([a, b]) = &self.low_rank {
-            let plan = context.plan_matmul(a, n, &exact)?;
-            steps.push(Step { weights: a, plan, reads: Slot::X, writes: Slot::U });
-            let plan = context.plan_adding(b, (n, true), &exact)?;
-            steps.push(Step { weights: b, plan, reads: Slot::U, writes: Slot::Y });
+            let u = program.plan_mut().scratch_view("x times a", self.rank());
+            program.matmul(a, x, u, exact)?;
+            program.matmul_add(b, u, y, exact)?;
         }
-        Ok(steps)
+        Ok(())
     }
 
-    /// The steps made ready for `n` columns from x to y.
-    fn prepare(
-        &self,
-        context: &Context,
-        (x, y): (&wgpu::Buffer, &wgpu::Buffer),
-        n: usize,
-        options: &MatmulOptions,
-    ) -> Result<Vec<BoundProgram>> {
-        let own = |what, columns: usize| {
-            let bytes = (n as u64).saturating_mul(columns as u64).saturating_mul(4);
-            let what = format!("{what} for `{}`", self.weight.name());
-            transfer::buffer(context, &what, bytes, wgpu::BufferUsages::STORAGE)
-        };
-        // New buffers are zero.
-        let zeros = self.bias.as_ref().map(|_| own("row numbers", 1)).transpose()?;
-        let kept = self.kept.as_ref().map(|_| own("activations of kept columns", self.kept_columns()));
-        let kept = kept.transpose()?;
-        let rounded = self.kept.as_ref().filter(|_| options.activations != Activations::F32);
-        let others = rounded.map(|_| own("activations of other columns", self.weight.cols())).transpose()?;
-        let u = self.low_rank.as_ref().map(|_| own("x times a", self.rank())).transpose()?;
-        let buffer = |place| match place {
-            Slot::X => x,
-            Slot::Y => y,
-            Slot::Zeros => zeros.as_deref().expect("there is a bias"),
-            Slot::Kept => kept.as_deref().expect("there are kept columns"),
-            Slot::Others => others.as_deref().expect("something is rounded"),
-            Slot::U => u.as_deref().expect("there are adapters"),
-        };
-        let list = self.kept.as_ref().map(|(_, list)| &**list);
-        let one = |step: &Step| {
-            let io = Io { x: buffer(step.reads), y: buffer(step.writes), experts: list };
-            BoundProgram::new(context, step.weights, &io, &step.plan)
-        };
-        let steps = self.steps(context, n, options)?;
-        let mut prepared: Vec<_> = steps.iter().map(one).collect::<Result<_>>()?;
-        let own = [&zeros, &kept, &others, &u].into_iter().flatten();
-        prepared.push(BoundProgram::holding(own.map(|buffer| buffer.reservation().clone()).collect()));
-        Ok(prepared)
+    /// The layer alone, for `n` tokens.
+    fn program(&self, context: &Context, n: usize, options: &MatmulOptions) -> Result<TaskProgram> {
+        context.owns(&self.weight)?;
+        let mut program = context.program(Tokens::Exactly(n));
+        let x = program.slot("x", self.weight.cols());
+        let y = program.slot("y", self.weight.rows());
+        self.add(&mut program, x, y, options)?;
+        Ok(TaskProgram { program, inputs: vec![x], y, count: n * self.weight.rows() })
+    }
+}
+
+impl Program {
+    /// `y[n, m] = x[n, k] · w[m, k]ᵀ + bias + …`: a layer with all that belongs to it. `options` say
+    /// how the weight is multiplied; kept columns and adapters take the activations as they are.
+    ///
+    /// # Errors
+    /// As [`Program::matmul`].
+    pub fn layer(&mut self, layer: &Layer, x: View, y: View, options: &MatmulOptions) -> Result<()> {
+        layer.add(self, x, y, options)
     }
 }
 
@@ -191,10 +154,9 @@ impl Runtime {
         })
     }
 
-    fn upload_kept(&self, kept: &OutlierColumns, k: usize) -> Result<(Weights, Buffer)> {
+    fn upload_kept(&self, kept: &OutlierColumns, k: usize) -> Result<(Weights, Arc<[u32]>)> {
         let words = [kept.columns(), &kept.mask(k)].concat();
-        let what = format!("numbers of `{}`", kept.weight().name());
-        Ok((self.upload(kept.weight())?, transfer::filled(self.context(), &what, &words)?))
+        Ok((self.upload(kept.weight())?, words.into()))
     }
 
     /// `y[n, m] = x[n, k] · w[m, k]ᵀ + bias + x[n, columns] · keptᵀ + Σ s · (x · aᵀ) · bᵀ`;
@@ -219,13 +181,11 @@ impl Runtime {
         options: &MatmulOptions,
         margin: usize,
     ) -> Result<Vec<f32>> {
-        self.context().owns(&layer.weight)?;
-        let n = shapes::batch(layer.weight.name(), layer.weight.cols(), x.len())?;
-        let x = transfer::filled(self.context(), &format!("activations for `{}`", layer.weight.name()), x)?;
-        let prepare = |y: &wgpu::Buffer| layer.prepare(self.context(), (&x, y), n, options);
-        let results = n * layer.weight.rows();
-        let (encoder, staging, count) =
-            self.context().encode_result((&layer.weight, &[&x]), results, margin, prepare)?;
+        let name = layer.weight.name();
+        let n = shapes::batch(name, layer.weight.cols(), x.len())?;
+        let task = layer.program(self.context(), n, options)?;
+        let x = transfer::filled(self.context(), &format!("activations for `{name}`"), x)?;
+        let (encoder, staging, count) = self.context().encode_result(name, &task, &[x], margin)?;
         transfer::submit_and_read_blocking(self.context(), encoder, &staging, count)
     }
 
@@ -243,15 +203,21 @@ impl Runtime {
         n: usize,
         options: &MatmulOptions,
     ) -> Result<()> {
-        let mut prepared = vec![];
-        for (layer, y) in outputs {
-            let w = &layer.weight;
-            self.context().owns(w)?;
-            check_buffers(w, (x, n.saturating_mul(w.cols())), (y, n.saturating_mul(w.rows())))?;
-            prepared.extend(layer.prepare(self.context(), (x, y), n, options)?);
-        }
-        BoundProgram::encode_all(&prepared, encoder);
-        Ok(())
+        self.record_shared(
+            encoder,
+            x,
+            n,
+            outputs.iter().map(|(layer, y)| (&layer.weight, *y)),
+            |program, x| {
+                outputs
+                    .iter()
+                    .map(|(layer, _)| {
+                        let y = program.slot("y", layer.weight.rows());
+                        layer.add(program, x, y, options).map(|()| y)
+                    })
+                    .collect()
+            },
+        )
     }
 
     /// Compiles ahead what layers with these numbers of columns will need, as
@@ -260,13 +226,8 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::record_matmul`].
     pub fn warm_up_layers(&self, requests: &[(&Layer, usize)], options: &MatmulOptions) -> Result<()> {
-        let mut plans = vec![];
-        for (layer, n) in requests {
-            self.context().owns(&layer.weight)?;
-            let steps = layer.steps(self.context(), *n, options)?;
-            plans.extend(steps.into_iter().map(|step| (step.plan, step.weights.layout.clone())));
-        }
-        self.compile(plans)
+        let program = |(layer, n): &(&Layer, usize)| Ok(layer.program(self.context(), *n, options)?.program);
+        self.context().compile_programs(&requests.iter().map(program).collect::<Result<Vec<_>>>()?)
     }
 
     /// Times layers with `n` columns in turn, as [`Runtime::time_matmul`] does.
@@ -284,8 +245,9 @@ impl Runtime {
         let x = time::noise(self.context(), n, most(Weights::cols))?;
         let (x, y) = time::buffers(self.context(), &x, n, most(Weights::rows))?;
         let one = |layer: &Layer| {
-            self.context().owns(&layer.weight)?;
-            layer.prepare(self.context(), (&x, &y), n, options)
+            let task = layer.program(self.context(), n, options)?;
+            let slots = [(task.inputs[0], Slice::from(&x)), (task.y, Slice::from(&y))];
+            self.context().bind(&task.program, &slots)
         };
         time::rounds(self.context(), &layers.iter().map(one).collect::<Result<Vec<_>>>()?, least)
     }

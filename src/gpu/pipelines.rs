@@ -1,13 +1,13 @@
 //! Compiled pipelines: one per (kernel, configuration, format, its constants), kept in memory, and
 //! on disk where the backend can.
 
-use super::bind::{self, Binding};
+use super::bind;
 use super::device::Options;
 use super::errors::DeviceErrors;
 use super::hooks::Point;
 use super::host;
 use crate::error::{Error, Result};
-use crate::kernel::compose::{self, Source};
+use crate::kernel::compose::{self, Declared, Source};
 use crate::kernel::shard::DeviceLayout;
 use crate::kernel::{Kernel, KernelConfig};
 use std::collections::HashMap;
@@ -15,16 +15,30 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub(super) type Key = (&'static str, &'static str, (bool, u32), Vec<(&'static str, u32)>, KernelConfig);
+pub(super) type Key = (&'static str, &'static str, (bool, u32, bool), Vec<(&'static str, u32)>, KernelConfig);
 /// Locked while it is compiled, so that others who want the same wait for it instead of compiling
 /// it too.
-type Entry = Arc<Mutex<Option<Arc<wgpu::ComputePipeline>>>>;
+type Entry = Arc<Mutex<Option<Arc<Compiled>>>>;
+
+/// A pipeline, and what it binds.
+pub(super) struct Compiled {
+    pub pipeline: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
+    pub bindings: Vec<Declared>,
+}
+
+/// What a layout is made for.
+#[derive(Clone)]
+struct Layout {
+    group: wgpu::BindGroupLayout,
+    pipeline: wgpu::PipelineLayout,
+}
 
 /// The pipelines of one device.
 pub(super) struct Pipelines {
-    layout: wgpu::PipelineLayout,
-    pub bindings: wgpu::BindGroupLayout,
-    slots: Mutex<HashMap<Key, Entry>>,
+    /// By what they bind.
+    layouts: Mutex<HashMap<Vec<Declared>, Layout>>,
+    entries: Mutex<HashMap<Key, Entry>>,
     count: AtomicUsize,
     /// How many of them the file has.
     saved: Mutex<usize>,
@@ -47,30 +61,22 @@ impl Pipelines {
             let what = "the number of storage buffers of a shader".into();
             return Err(Error::LimitExceeded { what, wanted: STORAGE_BUFFERS, limit });
         }
-        let ((bindings, layout), disk) = errors.catch_errors(
-            device,
-            || "opening the device".into(),
-            0,
-            || {
-                let bindings = bind::layout(device, "qmatmul", &BINDINGS);
-                let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                    label: Some("qmatmul"),
-                    bind_group_layouts: &[Some(&bindings)],
-                    immediate_size: 0,
-                });
-                let disk = options.disk_cache.then(|| DiskCache::open(device, info)).flatten();
-                ((bindings, layout), disk)
-            },
-        )?;
+        let open = || options.disk_cache.then(|| DiskCache::open(device, info)).flatten();
+        let disk = errors.catch_errors(device, || "opening the device".into(), 0, open)?;
         Ok(Self {
-            layout,
-            bindings,
-            slots: Mutex::default(),
+            layouts: Mutex::default(),
+            entries: Mutex::default(),
             count: AtomicUsize::new(0),
             saved: Mutex::new(0),
             disk,
             checked: options.checked,
         })
+    }
+
+    /// True if it was compiled before.
+    pub fn has(&self, key: &Key) -> bool {
+        let entry = lock(&self.entries).get(key).cloned();
+        entry.is_some_and(|entry| lock(&entry).is_some())
     }
 
     /// The pipeline of one cell, compiled at first use.
@@ -81,9 +87,9 @@ impl Pipelines {
         kernel: &'static Kernel,
         config: &KernelConfig,
         layout: &DeviceLayout,
-    ) -> Result<Arc<wgpu::ComputePipeline>> {
-        let slot = lock(&self.slots).entry(key(kernel, config, layout)).or_default().clone();
-        let mut pipeline = lock(&slot);
+    ) -> Result<Arc<Compiled>> {
+        let entry = lock(&self.entries).entry(key(kernel, config, layout)).or_default().clone();
+        let mut pipeline = lock(&entry);
         if let Some(pipeline) = &*pipeline {
             return Ok(pipeline.clone());
         }
@@ -115,15 +121,18 @@ impl Pipelines {
         kernel: &Kernel,
         config: &KernelConfig,
         layout: &DeviceLayout,
-    ) -> Result<wgpu::ComputePipeline> {
+    ) -> Result<Compiled> {
         let mut source = compose::compose(kernel, config, layout);
         errors.at(Point::Compiling(&mut source.text));
         let label = format!("{} {}", kernel.name, layout.format.name);
+        let bindings = source.bindings();
         let mut module = None;
         let doing = || format!("compiling {} for {}", kernel.name, layout.format.name);
         let compiled = errors.catch_errors(device, doing, 0, || {
             let module = module.insert(self.module(device, &label, &source));
-            self.pipeline(device, &label, module)
+            let layout = self.layout(device, &bindings);
+            let pipeline = self.pipeline(device, &label, module, &layout.pipeline);
+            Compiled { pipeline, layout: layout.group, bindings }
         });
         match (compiled, module) {
             (Err(Error::Gpu { doing, message }), Some(module)) => {
@@ -132,6 +141,19 @@ impl Pipelines {
             }
             (compiled, _) => compiled,
         }
+    }
+
+    fn layout(&self, device: &wgpu::Device, bindings: &[Declared]) -> Layout {
+        let new = || {
+            let group = bind::layout(device, "qmatmul", bindings);
+            let pipeline = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some("qmatmul"),
+                bind_group_layouts: &[Some(&group)],
+                immediate_size: 0,
+            });
+            Layout { group, pipeline }
+        };
+        lock(&self.layouts).entry(bindings.to_vec()).or_insert_with(new).clone()
     }
 
     fn module(&self, device: &wgpu::Device, label: &str, source: &Source) -> wgpu::ShaderModule {
@@ -154,10 +176,11 @@ impl Pipelines {
         device: &wgpu::Device,
         label: &str,
         module: &wgpu::ShaderModule,
+        layout: &wgpu::PipelineLayout,
     ) -> wgpu::ComputePipeline {
         device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(label),
-            layout: Some(&self.layout),
+            layout: Some(layout),
             module,
             entry_point: Some("main"),
             compilation_options: wgpu::PipelineCompilationOptions {
@@ -192,11 +215,11 @@ pub(super) fn key(kernel: &'static Kernel, config: &KernelConfig, layout: &Devic
         true => (
             kernel.name,
             layout.format.name,
-            (layout.ordered, layout.lanes),
+            (layout.ordered, layout.lanes, layout.book.is_some()),
             layout.constants.clone(),
             config.clone(),
         ),
-        false => (kernel.name, "", (false, 0), vec![], config.clone()),
+        false => (kernel.name, "", (false, 0, false), vec![], config.clone()),
     }
 }
 
@@ -204,14 +227,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Those of the layout below.
+/// Storage buffers of the kernel that has the most: two views of a weight, its codebook and row
+/// scales, activations, results, and their experts, list or gate.
 const STORAGE_BUFFERS: u64 = 7;
-
-/// Bindings 0..7: params, w, w4, x, y, codebook, routes, row scales.
-const BINDINGS: [Binding; 8] = {
-    use Binding::{Read, Uniform, Write};
-    [Uniform, Read, Read, Read, Write, Read, Read, Read]
-};
 
 /// The driver's own cache of compiled pipelines, as a file.
 struct DiskCache {

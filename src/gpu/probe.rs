@@ -63,7 +63,8 @@ fn run(device: &wgpu::Device, queue: &wgpu::Queue, edge: u32) -> wgpu::Buffer {
     };
     let y = buffer(wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC);
     let staging = buffer(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
-    let group = bind::group(device, "probe", &pipeline.get_bind_group_layout(0), [y.as_entire_binding()]);
+    let group =
+        bind::group(device, "probe", &pipeline.get_bind_group_layout(0), [(0, y.as_entire_binding())]);
     let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());

@@ -2,12 +2,12 @@
 
 use super::context::Context;
 use super::memory::{self, Buffer};
-use super::record::{BoundProgram, Io};
+use super::program::{Program, Slice};
 use super::transfer;
 use super::weights::Weights;
 use crate::error::{Error, Result};
-use crate::kernel::types::Batch;
-use crate::kernel::{MatmulOptions, Problem, op, plan, shapes};
+use crate::kernel::program::{Element, Tokens, View};
+use crate::kernel::{MatmulOptions, shapes};
 use std::ops::Range;
 
 /// A request with one result.
@@ -25,10 +25,6 @@ pub(crate) enum Task<'a> {
 /// The value behind a result's end that must still be there afterwards.
 pub(crate) const CANARY: f32 = 12_345.679;
 
-/// f32 elements of x or y that a plan is made for at most: more than any buffer holds, and few
-/// enough for a list of dispatches.
-const PLANNED_ELEMENTS: usize = 1 << 36;
-
 impl Context {
     /// Refuses weights of another runtime.
     pub fn owns(&self, w: &Weights) -> Result<()> {
@@ -43,60 +39,40 @@ impl Context {
         }
     }
 
-    /// The dispatches of a task and the number of its results.
-    pub fn plan(&self, w: &Weights, task: &Task) -> Result<(Vec<plan::Dispatch>, usize)> {
+    /// The program of a task.
+    pub fn task(&self, w: &Weights, task: &Task) -> Result<TaskProgram> {
         self.owns(w)?;
-        let caps = self.caps();
-        Ok(match task {
-            Task::Matmul(x, options) => {
-                let n = shapes::batch(w.name(), w.cols(), x.len())?;
-                (self.plan_matmul(w, n, options)?, n * w.rows())
+        let (rows, cols) = (w.rows(), w.cols());
+        let tokens = match task {
+            Task::Matmul(x, _) | Task::Experts(x, ..) => shapes::batch(w.name(), cols, x.len())?,
+            Task::Dequantize(_) => 1,
+            Task::GetRows(rows) => rows.len(),
+        };
+        let mut program = self.program(Tokens::Exactly(tokens));
+        let (mut inputs, y, count);
+        match task {
+            Task::Matmul(_, options) => {
+                (inputs, y, count) = (vec![program.slot("x", cols)], program.slot("y", rows), tokens * rows);
+                program.matmul(w, inputs[0], y, options)?;
             }
-            Task::Experts(x, experts, options) => {
-                let n = shapes::batch(w.name(), w.cols(), x.len())?;
-                let per = experts.len() / n.max(1);
-                (self.plan_experts(w, experts.len(), per, options)?, experts.len() * (w.rows() / w.experts()))
+            Task::Experts(_, experts, options) => {
+                let (per, rows) = (experts.len() / tokens.max(1), rows / w.experts());
+                inputs = vec![program.slot("x", cols)];
+                inputs.push(program.slot_of("experts", per, Element::U32));
+                (y, count) = (program.slot("y", rows), experts.len() * rows);
+                program.matmul_experts(w, inputs[0], inputs[1], y, options)?;
             }
             Task::Dequantize(rows) => {
-                (op::dequantize::plan(w.shape(), rows.clone(), caps)?, rows.len() * w.cols())
+                (inputs, y, count) = (vec![], program.slot("y", cols), rows.len() * cols);
+                program.dequantize(w, rows.clone(), y)?;
             }
-            Task::GetRows(rows) => (op::get_rows::plan(w.shape(), rows.len(), caps)?, rows.len() * w.cols()),
-        })
-    }
-
-    pub fn plan_matmul(&self, w: &Weights, n: usize, options: &MatmulOptions) -> Result<Vec<plan::Dispatch>> {
-        self.plan_adding(w, (n, false), options)
-    }
-
-    /// [`Context::plan_matmul`], of a product that is added to what y holds if the second of
-    /// `batch` is true.
-    pub fn plan_adding(
-        &self,
-        w: &Weights,
-        batch: (usize, bool),
-        options: &MatmulOptions,
-    ) -> Result<Vec<plan::Dispatch>> {
-        let (columns, edge) = (batch.0, w.rows().max(w.cols()));
-        if columns.saturating_mul(edge) > PLANNED_ELEMENTS {
-            let what = format!("a matmul with `{}` and {columns} columns of {edge} elements", w.name());
-            let (wanted, limit) = (columns.saturating_mul(edge) as u64, PLANNED_ELEMENTS as u64);
-            return Err(Error::LimitExceeded { what, wanted, limit });
+            Task::GetRows(rows) => {
+                inputs = vec![program.slot_of("row numbers", 1, Element::U32)];
+                (y, count) = (program.slot("y", cols), rows.len() * cols);
+                program.get_rows(w, inputs[0], y)?;
+            }
         }
-        let choose = |request: &Problem| self.choose(w.format(), request, options);
-        let batch = Batch { columns, accumulate: batch.1 };
-        op::matmul::plan(w.shape(), batch, options.activations, &choose, self.caps())
-    }
-
-    pub fn plan_experts(
-        &self,
-        w: &Weights,
-        slots: usize,
-        per: usize,
-        options: &MatmulOptions,
-    ) -> Result<Vec<plan::Dispatch>> {
-        let choose = |request: &Problem| self.choose(w.format(), request, options);
-        let slots = op::experts::Slots { count: slots, per };
-        op::experts::plan(w.shape(), slots, options.activations, &choose, self.caps())
+        Ok(TaskProgram { program, inputs, y, count })
     }
 
     /// Runs one task, waiting for it. The result is followed by `margin` elements that no kernel
@@ -120,47 +96,55 @@ impl Context {
         task: &Task,
         margin: usize,
     ) -> Result<(wgpu::CommandEncoder, Buffer, usize)> {
-        let (plan, count) = self.plan(w, task)?;
         let named = |what: &str| format!("{what} for `{}`", w.name());
-        let x = match task {
-            Task::Matmul(x, _) | Task::Experts(x, ..) => transfer::filled(self, &named("activations"), x)?,
-            Task::Dequantize(_) => transfer::filled(self, &named("no activations"), &[0u32])?,
-            Task::GetRows(rows) => transfer::filled(self, &named("row numbers"), rows)?,
+        let buffers = match task {
+            Task::Matmul(x, _) => vec![transfer::filled(self, &named("activations"), x)?],
+            Task::Experts(x, experts, _) => {
+                let x = transfer::filled(self, &named("activations"), x)?;
+                vec![x, transfer::filled(self, &named("experts"), experts)?]
+            }
+            Task::Dequantize(_) => vec![],
+            Task::GetRows(rows) => vec![transfer::filled(self, &named("row numbers"), rows)?],
         };
-        let experts = match task {
-            Task::Experts(_, experts, _) => Some(transfer::filled(self, &named("experts"), experts)?),
-            _ => None,
-        };
-        let inputs: Vec<_> = [Some(&x), experts.as_ref()].into_iter().flatten().collect();
-        self.encode_result((w, &inputs), count, margin, |y| {
-            let io = Io { x: &x, y, experts: experts.as_deref() };
-            BoundProgram::new(self, w, &io, &plan).map(|prepared| vec![prepared])
-        })
+        self.encode_result(w.name(), &self.task(w, task)?, &buffers, margin)
     }
 
-    /// An encoder with `count` results of `w` and `inputs`, of what `prepare` makes ready to write
-    /// them.
+    /// An encoder with a program for the inputs `buffers` and the copy of its results, where they
+    /// will be read, and how many there are. `name` is that of the weight.
     pub fn encode_result(
         &self,
-        (w, inputs): (&Weights, &[&Buffer]),
-        count: usize,
+        name: &str,
+        task: &TaskProgram,
+        buffers: &[Buffer],
         margin: usize,
-        prepare: impl FnOnce(&wgpu::Buffer) -> Result<Vec<BoundProgram>>,
     ) -> Result<(wgpu::CommandEncoder, Buffer, usize)> {
-        let count = count + margin;
-        let what = format!("results of `{}`", w.name());
+        let count = task.count + margin;
+        let what = format!("results of `{name}`");
         let y = transfer::buffer(self, &what, count as u64 * 4, transfer::OUTPUT)?;
         if margin > 0 {
             let canaries = vec![CANARY; count];
             let write = || self.queue().write_buffer(&y, 0, bytemuck::cast_slice(&canaries));
             self.catch_errors(|| format!("clearing {what}"), 0, write)?;
         }
+        let inputs = task.inputs.iter().copied().zip(buffers.iter().map(Slice::from));
+        let slots: Vec<_> = inputs.chain([(task.y, Slice::from(&y))]).collect();
+        let bound = self.bind(&task.program, &slots)?;
         let mut encoder = self.encoder();
-        BoundProgram::encode_all(&prepare(&y)?, &mut encoder);
+        bound.encode(&mut encoder, task.program.tokens().most())?;
+        bound.hold(&encoder);
         let staging = transfer::stage(self, &mut encoder, &what, &y, count as u64 * 4)?;
-        memory::hold(&encoder, inputs.iter().copied().chain([&y]).map(|b| b.reservation().clone()).collect());
+        memory::hold(&encoder, buffers.iter().chain([&y]).map(|b| b.reservation().clone()).collect());
         Ok((encoder, staging, count))
     }
+}
+
+/// A program with one result.
+pub(crate) struct TaskProgram {
+    pub program: Program,
+    pub inputs: Vec<View>,
+    pub y: View,
+    /// Elements of the result.
+    pub count: usize,
 }
 
 /// Refuses buffers that are too small for a matmul with `w`, or the same.
@@ -179,10 +163,18 @@ pub(super) fn check_buffers(w: &Weights, x: (&wgpu::Buffer, usize), y: (&wgpu::B
     Ok(())
 }
 
-/// Kernels and variants in order, each once.
-pub(super) fn names(plan: &[plan::Dispatch]) -> String {
-    let mut names: Vec<_> = plan.iter().map(plan::Dispatch::name).collect();
-    let mut seen = std::collections::HashSet::new();
-    names.retain(|name| seen.insert(name.clone()));
-    names.join("+")
+impl TaskProgram {
+    /// Kernels and variants in order, each once.
+    pub fn kernels(&self) -> String {
+        let dispatches = self.program.plan().dispatches(self.program.tokens().most());
+        let mut names: Vec<_> = dispatches.iter().map(|(dispatch, _)| dispatch.name()).collect();
+        let mut seen = std::collections::HashSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        names.join("+")
+    }
+
+    /// True if a kernel rounds weights to f16.
+    pub fn rounds_weights(&self) -> bool {
+        self.program.plan().all_dispatches().any(|dispatch| dispatch.kernel.rounds_weights)
+    }
 }

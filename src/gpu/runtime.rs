@@ -5,13 +5,14 @@ use super::context::Context;
 use super::device::{self, Options};
 use super::errors::panicked;
 use super::hooks::Hook;
-use super::record::{BoundProgram, Io};
-use super::run::{Task, check_buffers, names};
+use super::program::{Program, Slice};
+use super::run::{Task, TaskProgram, check_buffers};
 use super::time::{self, Timing};
 use super::tuning::Tuning;
 use super::upload;
 use super::weights::{Upload, Weights};
 use crate::error::{Error, Result};
+use crate::kernel::program::{Element, Tokens, View};
 use crate::kernel::{Caps, MatmulOptions, limits, shapes};
 use crate::tensor::{PackedTensor, check_finite};
 use std::ops::Range;
@@ -330,14 +331,51 @@ impl Runtime {
         n: usize,
         options: &MatmulOptions,
     ) -> Result<()> {
-        let prepare = |(w, y): &(&Weights, &wgpu::Buffer)| {
+        self.record_shared(encoder, x, n, outputs.iter().copied(), |program, x| {
+            let one = |(w, _): &(&Weights, &wgpu::Buffer)| {
+                let y = program.slot("y", w.rows());
+                program.matmul(w, x, y, options).map(|()| y)
+            };
+            outputs.iter().map(one).collect()
+        })
+    }
+
+    /// Records what `add` adds to a program for n tokens: with activations x that all of `outputs`
+    /// take, into the views that it returns, one for each.
+    pub(super) fn record_shared<'a>(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        x: &wgpu::Buffer,
+        n: usize,
+        outputs: impl Iterator<Item = (&'a Weights, &'a wgpu::Buffer)>,
+        add: impl FnOnce(&mut Program, View) -> Result<Vec<View>>,
+    ) -> Result<()> {
+        let outputs: Vec<_> = outputs.collect();
+        for (w, y) in &outputs {
             self.context.owns(w)?;
             check_buffers(w, (x, n.saturating_mul(w.cols())), (y, n.saturating_mul(w.rows())))?;
-            let plan = self.context.plan_matmul(w, n, options)?;
-            BoundProgram::new(&self.context, w, &Io { x, y, experts: None }, &plan)
-        };
-        let prepared: Vec<BoundProgram> = outputs.iter().map(prepare).collect::<Result<_>>()?;
-        BoundProgram::encode_all(&prepared, encoder);
+        }
+        let Some((first, _)) = outputs.first() else { return Ok(()) };
+        let mut program = self.program(Tokens::Exactly(n));
+        let input = program.slot("x", first.cols());
+        let views = add(&mut program, input)?;
+        let results = views.into_iter().zip(outputs.iter().map(|(_, y)| Slice::from(*y)));
+        let slots: Vec<_> = std::iter::once((input, Slice::from(x))).chain(results).collect();
+        self.record_once(encoder, &program, &slots)
+    }
+
+    /// Records a program that is bound for this once.
+    fn record_once(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        program: &Program,
+        slots: &[(View, Slice)],
+    ) -> Result<()> {
+        let bound = self.bind(program, slots)?;
+        if bound.dispatch_count(program.tokens().most()) > 0 {
+            bound.encode(encoder, program.tokens().most())?;
+            bound.hold(encoder);
+        }
         Ok(())
     }
 
@@ -371,9 +409,13 @@ impl Runtime {
             let what = format!("buffer of experts for `{}` with {n} x {per} columns", w.name());
             return Err(Error::shape(what, format!("{wanted} bytes"), format!("{} bytes", experts.size())));
         }
-        let plan = self.context.plan_experts(w, slots, per, options)?;
-        BoundProgram::new(&self.context, w, &Io { x, y, experts: Some(experts) }, &plan)?.encode(encoder);
-        Ok(())
+        let mut program = self.program(Tokens::Exactly(n));
+        let input = program.slot("x", w.cols());
+        let numbers = program.slot_of("experts", per, Element::U32);
+        let output = program.slot("y", w.rows() / w.experts());
+        program.matmul_experts(w, input, numbers, output, options)?;
+        let slots = [(input, x), (numbers, experts), (output, y)];
+        self.record_once(encoder, &program, &slots.map(|(view, buffer)| (view, Slice::from(buffer))))
     }
 
     /// All weights as f32 `[m, k]`, decoded on the device.
@@ -501,17 +543,20 @@ impl Runtime {
     /// As [`Runtime::record_matmul`].
     pub fn kernels(&self, w: &Weights, n: usize, options: &MatmulOptions) -> Result<String> {
         self.context.owns(w)?;
-        Ok(names(&self.context.plan_matmul(w, n, options)?))
+        let mut program = self.program(Tokens::Exactly(n));
+        let (x, y) = (program.slot("x", w.cols()), program.slot("y", w.rows()));
+        program.matmul(w, x, y, options)?;
+        Ok(TaskProgram { program, inputs: vec![x], y, count: 0 }.kernels())
     }
 
     /// The same for any task.
     pub(crate) fn task_kernels(&self, w: &Weights, task: &Task) -> Result<String> {
-        Ok(names(&self.context.plan(w, task)?.0))
+        Ok(self.context.task(w, task)?.kernels())
     }
 
     /// True if a kernel of this task rounds weights to f16.
     pub(crate) fn rounds_weights(&self, w: &Weights, task: &Task) -> Result<bool> {
-        Ok(self.context.plan(w, task)?.0.iter().any(|d| d.kernel.rounds_weights))
+        Ok(self.context.task(w, task)?.rounds_weights())
     }
 
     /// How many pipelines this runtime has compiled.

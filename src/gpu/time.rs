@@ -2,11 +2,12 @@
 
 use super::context::Context;
 use super::memory::Buffer;
-use super::record::{BoundProgram, Io};
+use super::program::{BoundProgram, Slice};
 use super::transfer;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::kernel::MatmulOptions;
+use crate::kernel::program::Tokens;
 use std::time::Instant;
 
 /// Times of one matmul, sorted, in seconds.
@@ -59,15 +60,16 @@ pub(super) fn matmul_of(
     let (x, y) = buffers(context, x, n, m)?;
     let one = |w: &Weights| {
         context.owns(w)?;
-        let plan = context.plan_matmul(w, n, options)?;
-        BoundProgram::new(context, w, &Io { x: &x, y: &y, experts: None }, &plan)
-            .map(|prepared| vec![prepared])
+        let mut program = context.program(Tokens::Exactly(n));
+        let (input, output) = (program.slot("x", w.cols()), program.slot("y", w.rows()));
+        program.matmul(w, input, output, options)?;
+        context.bind(&program, &[(input, Slice::from(&x)), (output, Slice::from(&y))])
     };
     rounds(context, &weights.iter().map(one).collect::<Result<Vec<_>>>()?, least)
 }
 
 /// Runs prepared work in turn until `least` seconds have passed.
-pub(super) fn rounds(context: &Context, prepared: &[Vec<BoundProgram>], least: f64) -> Result<Timing> {
+pub(super) fn rounds(context: &Context, prepared: &[BoundProgram], least: f64) -> Result<Timing> {
     if prepared.is_empty() {
         return Err(Error::Argument("there are no weights to time".into()));
     }
@@ -78,7 +80,7 @@ pub(super) fn rounds(context: &Context, prepared: &[Vec<BoundProgram>], least: f
     let start = Instant::now();
     while seconds.len() * group < 3 * prepared.len() || start.elapsed().as_secs_f64() < least {
         let batch = (next..next + group).map(|i| &prepared[i % prepared.len()]);
-        let time = clock.pass(context, |pass| batch.flatten().for_each(|p| p.record(pass)))?;
+        let time = clock.pass(context, |pass| batch.into_iter().for_each(|p| p.record_all(pass)))?;
         seconds.push(time / group as f64);
         next += group;
     }
@@ -87,16 +89,16 @@ pub(super) fn rounds(context: &Context, prepared: &[Vec<BoundProgram>], least: f
 }
 
 /// Runs everything once. A clock that works, and the shortest time that was seen.
-fn warmed_up(context: &Context, prepared: &[Vec<BoundProgram>]) -> Result<(Clock, f64)> {
+fn warmed_up(context: &Context, prepared: &[BoundProgram]) -> Result<(Clock, f64)> {
     let mut clock = Clock::new(context)?;
     let mut once = f64::INFINITY;
     for p in prepared {
-        once = once.min(clock.pass(context, |pass| p.iter().for_each(|p| p.record(pass)))?);
+        once = once.min(clock.pass(context, |pass| p.record_all(pass))?);
     }
     if once == 0.0 {
         // Some drivers offer timestamps and leave them zero.
         clock = Clock { queries: None };
-        once = clock.pass(context, |pass| prepared[0].iter().for_each(|p| p.record(pass)))?;
+        once = clock.pass(context, |pass| prepared[0].record_all(pass))?;
     }
     Ok((clock, once))
 }

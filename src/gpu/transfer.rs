@@ -59,6 +59,15 @@ pub(super) fn filled<T: bytemuck::NoUninit>(context: &Context, what: &str, data:
     Ok(buffer)
 }
 
+/// A new buffer of parameters.
+pub(super) fn uniform(context: &Context, what: &str, bytes: &[u8]) -> Result<Buffer> {
+    let doing = || format!("writing {what}");
+    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+    let buffer = create(context, doing, what, bytes.len() as u64, usage)?;
+    context.catch_errors(doing, 0, || context.queue().write_buffer(&buffer, 0, bytes))?;
+    Ok(buffer)
+}
+
 /// Adds the copy of the first `bytes` of `from` to `encoder` and returns where they go.
 pub(super) fn stage(
     context: &Context,

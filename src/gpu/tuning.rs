@@ -6,12 +6,11 @@ use super::capability::Capability;
 use super::host::cache_folder;
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::kernel::{Caps, Problem};
+use crate::kernel::{Caps, Preferences, Problem, Tuned};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Where measured choices are kept.
@@ -27,54 +26,10 @@ pub enum TuningCache {
     Folder(PathBuf),
 }
 
-/// A choice for a class of requests: weights of one format and about the same size, batches of
-/// about as many columns.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Tuned {
-    /// Format of the weight.
-    pub format: String,
-    /// How the activations are taken.
-    pub activations: String,
-    /// The weight is a stack of experts.
-    pub experts: bool,
-    /// Rows of the weight, as the next power of two.
-    pub m: usize,
-    /// Columns of the weight, as the next power of two.
-    pub k: usize,
-    /// Columns of the batch: up to 8, or the next power of two.
-    pub n: usize,
-    /// The fastest kernel, and its variant: `gemv:4x64`.
-    pub kernel: String,
-    /// Its time for the request that was measured.
-    pub micros: f64,
-}
-
-impl Tuned {
-    /// The class of a request, with the choice left open.
-    pub fn class(format: &Format, request: &Problem) -> Self {
-        let n = if request.batch <= 8 { request.batch } else { request.batch.next_power_of_two() };
-        Self {
-            format: format.name.into(),
-            activations: request.activations.name().into(),
-            experts: request.experts,
-            m: request.rows.next_power_of_two(),
-            k: request.cols.next_power_of_two(),
-            n,
-            kernel: String::new(),
-            micros: 0.0,
-        }
-    }
-
-    fn key(&self) -> Key {
-        (self.format.clone(), self.activations.clone(), self.experts, self.m, self.k, self.n)
-    }
-}
-
-type Key = (String, String, bool, usize, usize, usize);
-
 /// The choices of one adapter and driver.
 pub struct Tuning {
-    table: Mutex<BTreeMap<Key, Tuned>>,
+    /// Programs that are being planned keep the table that they began with.
+    table: Mutex<Arc<Preferences>>,
     path: Option<PathBuf>,
     header: Header,
     off: bool,
@@ -123,20 +78,22 @@ impl Tuning {
         };
         let path = folder.map(|folder| folder.join(file_name(&header, caps)));
         let table = path.as_deref().map(|path| read(path, &header)).unwrap_or_default();
-        Self { table: Mutex::new(table), path, header, off }
+        Self { table: Mutex::new(Arc::new(table)), path, header, off }
     }
 
-    /// The kernel and variant that were measured to be the fastest for requests like this.
-    pub fn get(&self, format: &Format, request: &Problem) -> Option<String> {
-        if self.off {
-            return None;
-        }
-        self.lock().get(&Tuned::class(format, request).key()).map(|t| t.kernel.clone())
+    /// What was measured so far.
+    pub(super) fn preferences(&self) -> Arc<Preferences> {
+        if self.off { Arc::default() } else { self.lock().clone() }
+    }
+
+    /// The kernel and variant that were measured to be the fastest for problems like this.
+    pub fn get(&self, format: &Format, problem: &Problem) -> Option<String> {
+        self.preferences().get(format, problem).map(str::to_owned)
     }
 
     /// All choices.
     pub fn list(&self) -> Vec<Tuned> {
-        self.lock().values().cloned().collect()
+        self.lock().list()
     }
 
     /// The file of the choices, if they are kept in one.
@@ -149,18 +106,19 @@ impl Tuning {
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.
     pub fn set(&self, tuned: Tuned) -> Result<()> {
-        let key = tuned.key();
-        self.lock().insert(key.clone(), tuned);
+        let measured = tuned.clone();
+        Arc::make_mut(&mut self.lock()).set(tuned);
         let Some(path) = &self.path else { return Ok(()) };
         let folder = path.parent().expect("the path was made by join");
         std::fs::create_dir_all(folder).map_err(Error::io("creating", folder))?;
         let _alone = locked(&folder.join("tuning.lock"));
         // What other processes have measured since this one read the file is newer than what is
         // remembered here.
-        let newer = read(path, &self.header).into_iter().filter(|(other, _)| *other != key);
+        let newer = read(path, &self.header);
         let mut table = self.lock();
-        table.extend(newer);
-        let file = File { header: self.header.clone(), choices: table.values().cloned().collect() };
+        let all = Arc::make_mut(&mut table);
+        newer.list().into_iter().chain([measured]).for_each(|choice| all.set(choice));
+        let file = File { header: self.header.clone(), choices: all.list() };
         let text = serde_json::to_string_pretty(&file).expect("plain data");
         crate::file::container::output::write(path, |sink| sink.put(text.as_bytes()))
     }
@@ -179,7 +137,7 @@ impl Tuning {
     /// # Errors
     /// [`Error::Io`] if the file cannot be removed.
     pub fn clear(&self) -> Result<()> {
-        self.lock().clear();
+        *self.lock() = Arc::default();
         match self.path.as_ref().map(|path| (path, std::fs::remove_file(path))) {
             Some((path, Err(e))) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::io("removing", path)(e))
@@ -188,7 +146,7 @@ impl Tuning {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Tuned>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Arc<Preferences>> {
         self.table.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -216,10 +174,10 @@ fn locked(path: &Path) -> Option<std::fs::File> {
 }
 
 /// The choices in a file; none if there is no such file or it is good for another device.
-fn read(path: &Path, header: &Header) -> BTreeMap<Key, Tuned> {
+fn read(path: &Path, header: &Header) -> Preferences {
     let file: Option<File> = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let choices = file.filter(|file| file.header == *header).map(|file| file.choices).unwrap_or_default();
-    choices.into_iter().map(|c| (c.key(), c)).collect()
+    choices.into_iter().collect()
 }
 
 /// `tuning-shidc-vulkan-llvmpipe-llvm-15-0-6-256-bits-<driver>.json`: letters and digits of what

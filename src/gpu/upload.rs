@@ -3,11 +3,12 @@
 
 use super::context::Context;
 use super::memory::Buffer;
-use super::record::{BoundProgram, Io};
+use super::program::Slice;
 use super::weights::{Upload, Weights};
 use super::{pack, transfer};
 use crate::error::{Error, Result};
-use crate::kernel::op::row_scales as scales;
+use crate::kernel::op::row_scales;
+use crate::kernel::program::Tokens;
 use crate::kernel::shard::{DeviceLayout, Shard, Stack, shards};
 use crate::tensor::PackedTensor;
 use std::sync::Arc;
@@ -56,14 +57,14 @@ pub(super) fn upload(context: &Context, tensor: &PackedTensor, mut options: Uplo
         cols: tensor.cols(),
         shards: shards.into(),
         buffers: buffers.into(),
-        book: codebook(context, &layout)?,
+        book: layout.book.is_some().then(|| codebook(context, &layout)).transpose()?,
         layout: layout.into(),
         experts,
         row_scales: Arc::default(),
     };
     // Now, as nothing may be submitted while a caller records.
     if context.caps().cooperative.is_some() && weights.cols > 0 {
-        let _ = weights.row_scales.set(row_scales(context, &weights)?);
+        let _ = weights.row_scales.set(scales_of_rows(context, &weights)?);
     }
     Ok(weights)
 }
@@ -76,17 +77,19 @@ fn codebook(context: &Context, layout: &DeviceLayout) -> Result<Buffer> {
 
 /// The power of two of each row that makes its weights fit f16, one buffer a shard, computed on the
 /// device.
-fn row_scales(context: &Context, w: &Weights) -> Result<Vec<Buffer>> {
+fn scales_of_rows(context: &Context, w: &Weights) -> Result<Vec<Buffer>> {
     let mut encoder = context.encoder();
     let mut buffers = vec![];
     for (i, shard) in w.shards.iter().enumerate() {
         let what = format!("row scales of `{}`", w.name());
         let bytes = shard.rows.len() as u64 * 4;
         let y = transfer::buffer(context, &what, bytes, wgpu::BufferUsages::STORAGE)?;
-        let step = scales::plan(w.shape(), i, context.caps())?;
-        // It reads no activations; any buffer will do.
-        let io = Io { x: &w.book, y: &y, experts: None };
-        BoundProgram::new(context, w, &io, &[step])?.encode(&mut encoder);
+        let mut program = context.program(Tokens::Exactly(1));
+        let scales = program.slot("row scales", 1);
+        program.with_weight(w, |plan, w| row_scales::add(plan, w, i, scales))?;
+        let bound = context.bind(&program, &[(scales, Slice::from(&y))])?;
+        bound.encode(&mut encoder, 1)?;
+        bound.hold(&encoder);
         buffers.push(y);
     }
     context.submit(encoder)?;

@@ -1,17 +1,27 @@
 //! Compiling ahead, all cores at it.
 
 use super::bind;
-use super::pipelines;
+use super::context::Context;
+use super::pipelines::{self, Compiled};
+use super::program::Program;
 use super::runtime::Runtime;
 use super::transfer;
 use super::weights::Weights;
 use crate::error::Result;
-use crate::kernel::MatmulOptions;
-use crate::kernel::plan::{Dispatch, Params};
+use crate::kernel::compose::Access;
+use crate::kernel::program::Tokens;
 use crate::kernel::shard::DeviceLayout;
+use crate::kernel::{Kernel, KernelConfig, MatmulOptions};
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// A kernel that is compiled for a layout.
+pub(super) struct Cell {
+    pub kernel: &'static Kernel,
+    pub config: KernelConfig,
+    pub layout: Arc<DeviceLayout>,
+}
 
 impl Runtime {
     /// Compiles ahead what a matmul with `n` columns will need.
@@ -28,63 +38,85 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::record_matmuls`].
     pub fn warm_up_all(&self, requests: &[(&Weights, usize)], options: &MatmulOptions) -> Result<()> {
-        let plan = |(w, n): &(&Weights, usize)| {
+        let program = |(w, n): &(&Weights, usize)| {
             self.context().owns(w)?;
-            Ok((self.context().plan_matmul(w, *n, options)?, w.layout.clone()))
+            let mut program = self.program(Tokens::Exactly(*n));
+            let (x, y) = (program.slot("x", w.cols()), program.slot("y", w.rows()));
+            program.matmul(w, x, y, options)?;
+            Ok(program)
         };
-        self.compile(requests.iter().map(plan).collect::<Result<_>>()?)
+        self.context().compile_programs(&requests.iter().map(program).collect::<Result<Vec<_>>>()?)
     }
+}
 
-    /// Compiles what plans for weights of these layouts dispatch.
-    pub(super) fn compile(&self, plans: Vec<(Vec<Dispatch>, Arc<DeviceLayout>)>) -> Result<()> {
-        let mut wanted = HashMap::new();
-        for (plan, layout) in plans {
-            for dispatch in plan {
-                let key = pipelines::key(dispatch.kernel, &dispatch.config, &layout);
-                wanted.entry(key).or_insert((dispatch, layout.clone()));
-            }
+impl Context {
+    /// Compiles what these programs dispatch.
+    pub(super) fn compile_programs(&self, programs: &[Program]) -> Result<()> {
+        let any = Arc::new(DeviceLayout::from(crate::format::F32.layout(1)));
+        let mut cells = vec![];
+        for program in programs {
+            cells.extend(program.plan().all_dispatches().map(|dispatch| {
+                let layout = dispatch.weight.map_or(&any, |weight| &program.weights()[weight].layout);
+                Cell { kernel: dispatch.kernel, config: dispatch.config.clone(), layout: layout.clone() }
+            }));
         }
-        let before = self.compiled_pipelines();
-        let wanted: Vec<_> = wanted.into_values().collect();
-        let compile = |(d, layout): &(Dispatch, Arc<DeviceLayout>)| {
-            self.context().pipeline(d.kernel, &d.config, layout)
-        };
-        let compiled: Vec<_> = wanted.par_iter().map(compile).collect::<Result<_>>()?;
-        if self.caps().software && self.compiled_pipelines() > before {
+        let compiled = self.compile(cells)?;
+        if self.caps().software && !compiled.is_empty() {
             self.touch(&compiled)?;
         }
-        self.context().pipelines().save();
+        self.pipelines().save();
         // Where all was compiled before, nothing has asked the device.
-        self.context().check_alive()
+        self.check_alive()
+    }
+
+    /// Compiles those of these that were not compiled before, each once.
+    pub(super) fn compile(&self, cells: Vec<Cell>) -> Result<Vec<Arc<Compiled>>> {
+        let mut wanted = HashMap::new();
+        for cell in cells {
+            let key = pipelines::key(cell.kernel, &cell.config, &cell.layout);
+            if !self.pipelines().has(&key) {
+                wanted.entry(key).or_insert(cell);
+            }
+        }
+        let wanted: Vec<_> = wanted.into_values().collect();
+        let compile = |cell: &Cell| self.pipeline(cell.kernel, &cell.config, &cell.layout);
+        match &wanted[..] {
+            [] => Ok(vec![]),
+            [cell] => Ok(vec![compile(cell)?]),
+            several => several.par_iter().map(compile).collect(),
+        }
     }
 
     /// Dispatches no workgroups: software drivers compile when something is dispatched first, not
     /// before.
-    fn touch(&self, pipelines: &[Arc<wgpu::ComputePipeline>]) -> Result<()> {
+    fn touch(&self, compiled: &[Arc<Compiled>]) -> Result<()> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM;
-        let buffer = || transfer::buffer(self.context(), "nothing", size_of::<Params>() as u64, usage);
-        let (input, params, y) = (buffer()?, buffer()?, buffer()?);
-        let mut encoder = self.context().encoder();
-        self.context().catch_errors(
+        let buffer = || transfer::buffer(self, "nothing", NOTHING_BYTES, usage);
+        let (read, written) = (buffer()?, buffer()?);
+        let mut encoder = self.encoder();
+        self.catch_errors(
             || "compiling".into(),
             0,
             || {
-                let resource = |i| match i {
-                    0 => params.as_entire_binding(),
-                    4 => y.as_entire_binding(),
-                    _ => input.as_entire_binding(),
-                };
-                let all = (0..8).map(resource);
-                let group = bind::group(self.device(), "nothing", self.context().bindings(), all);
                 let mut pass = encoder.begin_compute_pass(&Default::default());
-                for pipeline in pipelines {
-                    pass.set_pipeline(pipeline);
-                    pass.set_bind_group(0, &group, &[]);
+                for one in compiled {
+                    let resources = one.bindings.iter().map(|declared| {
+                        let is_written = declared.access == Access::Write;
+                        let buffer = if is_written { &written } else { &read };
+                        (declared.number, bind::part(buffer, 0, NOTHING_BYTES))
+                    });
+                    let group = bind::group(self.device(), "nothing", &one.layout, resources);
+                    let offsets = one.bindings.iter().filter(|declared| declared.name == bind::SPAN);
+                    pass.set_pipeline(&one.pipeline);
+                    pass.set_bind_group(0, &group, &vec![0; offsets.count()]);
                     pass.dispatch_workgroups(0, 1, 1);
                 }
             },
         )?;
-        self.context().submit(encoder)?;
+        self.submit(encoder)?;
         self.wait()
     }
 }
+
+/// Bytes of any parameters and more.
+const NOTHING_BYTES: u64 = 1024;

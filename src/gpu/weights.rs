@@ -3,6 +3,7 @@
 use super::memory::{Buffer, Reservation};
 use crate::error::{Error, Result};
 use crate::format::Format;
+use crate::kernel::program::WeightHandle;
 use crate::kernel::shard::{DeviceLayout, Shard, Weight};
 
 /// A weight `[rows, cols]` that lies packed in device memory. Cheap to clone; the memory is freed
@@ -27,10 +28,25 @@ pub struct Weights {
     pub(super) cols: usize,
     pub(super) shards: std::sync::Arc<[Shard]>,
     pub(super) buffers: std::sync::Arc<[Buffer]>,
-    pub(super) book: Buffer,
+    /// The codebook, if the layout has one.
+    pub(super) book: Option<Buffer>,
     pub(super) experts: usize,
     /// Of a device with kernels that round weights to f16.
     pub(super) row_scales: std::sync::Arc<std::sync::OnceLock<Vec<Buffer>>>,
+}
+
+impl WeightHandle for Weights {
+    fn shape(&self) -> Weight<'_> {
+        Weight {
+            index: 0,
+            name: &self.name,
+            layout: &self.layout,
+            rows: self.rows,
+            cols: self.cols,
+            experts: self.experts,
+            shards: &self.shards,
+        }
+    }
 }
 
 /// How an upload goes.
@@ -88,18 +104,7 @@ impl Weights {
 
     /// What the buffers take of the device's memory.
     pub(super) fn reservations(&self) -> impl Iterator<Item = Reservation> {
-        self.buffers.iter().chain([&self.book]).map(|buffer| buffer.reservation().clone())
-    }
-
-    pub(super) fn shape(&self) -> Weight<'_> {
-        Weight {
-            name: &self.name,
-            layout: &self.layout,
-            rows: self.rows,
-            cols: self.cols,
-            experts: self.experts,
-            shards: &self.shards,
-        }
+        self.buffers.iter().chain(&self.book).map(|buffer| buffer.reservation().clone())
     }
 
     /// The power of two of each row that makes its weights fit f16, one buffer a shard.

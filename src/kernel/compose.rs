@@ -2,10 +2,11 @@
 //! its lines back to the files.
 
 use super::parts::{
-    CHUNK_DIRECT, CHUNK_F32, CHUNK_Q8, CHUNK_STAGED, CODES, CODES_ALONE, COLUMNS_EXPERTS, COLUMNS_PLAIN,
-    COOP_8, COOP_16, DOT_BYTES_PACKED, DOT_BYTES_PLAIN, FACTOR_IN_PLANE, FACTOR_NONE, GRID, LOOKUP, PARAMS,
-    Part, QUADS, SHARED_NONE, TILE, WEIGHTS_GATHERED, WEIGHTS_PLAIN, WORDS_32, X_F16, X_Q8, X_QUADS,
-    X_SCALAR, X_SHARE_32, X_SHARE_64, X_VEC4,
+    BOOK, BOOK_NONE, CHUNK_DIRECT, CHUNK_F32, CHUNK_Q8, CHUNK_STAGED, CODES, CODES_ALONE, COLUMNS_EXPERTS,
+    COLUMNS_PLAIN, COMMON, COOP_8, COOP_16, DOT_BYTES_PACKED, DOT_BYTES_PLAIN, FACTOR_IN_PLANE, FACTOR_NONE,
+    FINISH_NONE, FINISH_SILU, GRID, INPUT_F16, INPUT_F32, LOOKUP, PLANES, PRODUCT, Part, QUADS, SHARED_NONE,
+    SPAN, TILE, WEIGHTS_GATHERED, WEIGHTS_PLAIN, X_F16, X_Q8, X_QUADS, X_SCALAR, X_SHARE_32, X_SHARE_64,
+    X_VEC4, X_VEC4_F16,
 };
 use super::shard::DeviceLayout;
 use crate::format::Codebook;
@@ -18,8 +19,8 @@ use std::fmt::Write;
 /// come with their product.
 pub(super) fn x(caps: &Caps, request: &Problem) -> Vec<&'static Part> {
     match request.activations {
-        Activations::F32 if request.cols.is_multiple_of(4) => vec![&X_VEC4],
-        Activations::F32 => vec![&X_SCALAR],
+        Activations::F32 if has_quads(request) => vec![if request.half { &X_VEC4_F16 } else { &X_VEC4 }],
+        Activations::F32 => vec![input(request), &X_SCALAR],
         Activations::F16 => vec![&X_F16],
         Activations::Q8 | Activations::Int8(_) if caps.int_dot => vec![&DOT_BYTES_PACKED, &X_Q8],
         Activations::Q8 | Activations::Int8(_) => vec![&DOT_BYTES_PLAIN, &X_Q8],
@@ -37,17 +38,35 @@ pub(super) fn chunks(caps: &Caps, request: &Problem, staged: bool) -> Vec<&'stat
     parts
 }
 
+/// True if four activations can be read at once.
+fn has_quads(request: &Problem) -> bool {
+    request.cols.is_multiple_of(4) && !request.unaligned
+}
+
+/// The part that reads activations as they are given, one at a time.
+pub(super) fn input(request: &Problem) -> &'static Part {
+    if request.half { &INPUT_F16 } else { &INPUT_F32 }
+}
+
+/// The part that results go through last.
+pub(super) fn finish(request: &Problem) -> &'static Part {
+    if request.silu { &FINISH_SILU } else { &FINISH_NONE }
+}
+
 /// The parts that share f32 activations out over a subgroup, 64 bits a load where that may be, and
 /// hand them round.
-pub(super) fn shared_x(caps: &Caps, request: &Problem) -> [&'static Part; 2] {
-    let share = if caps.int64 && request.cols.is_multiple_of(4) { &X_SHARE_64 } else { &X_SHARE_32 };
-    [share, &X_QUADS]
+pub(super) fn shared_x(caps: &Caps, request: &Problem) -> Vec<&'static Part> {
+    match caps.int64 && has_quads(request) && !request.half {
+        true => vec![&X_SHARE_64, &X_QUADS],
+        false => vec![input(request), &X_SHARE_32, &X_QUADS],
+    }
 }
 
 /// The parts that know which part of y is whose, and which weights belong to it.
-pub(super) fn tiles(request: &Problem) -> [&'static Part; 3] {
+pub(super) fn tiles(request: &Problem) -> [&'static Part; 5] {
     let columns = if request.experts { &COLUMNS_EXPERTS } else { &COLUMNS_PLAIN };
-    [&TILE, columns, if request.gathered { &WEIGHTS_GATHERED } else { &WEIGHTS_PLAIN }]
+    let weights = if request.gathered { &WEIGHTS_GATHERED } else { &WEIGHTS_PLAIN };
+    [&PRODUCT, &TILE, columns, weights, finish(request)]
 }
 
 /// A composed shader.
@@ -59,7 +78,48 @@ pub struct Source {
     parts: Vec<(usize, String)>,
 }
 
+/// What a shader declares at one binding.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Declared {
+    /// Its number.
+    pub number: u32,
+    /// The name of the variable.
+    pub name: String,
+    /// How it is accessed.
+    pub access: Access,
+}
+
+/// How a shader accesses a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Parameters.
+    Uniform,
+    /// A buffer that it reads.
+    Read,
+    /// A buffer that it writes, too.
+    Write,
+}
+
 impl Source {
+    /// What the shader binds, by number. Declarations are lines of their own, of one form; a test
+    /// compares them with what a compiler makes of them.
+    pub fn bindings(&self) -> Vec<Declared> {
+        let declared = |line: &str| {
+            let (number, rest) = line.strip_prefix("@group(0) @binding(")?.split_once(") var<")?;
+            let (access, rest) = rest.split_once("> ")?;
+            let access = match access {
+                "uniform" => Access::Uniform,
+                "storage, read" => Access::Read,
+                _ => Access::Write,
+            };
+            let name = rest.split_once(':')?.0.to_owned();
+            Some(Declared { number: number.parse().ok()?, name, access })
+        };
+        let mut all: Vec<_> = self.text.lines().filter_map(declared).collect();
+        all.sort_by_key(|declared| declared.number);
+        all
+    }
+
     /// A shader of one part.
     #[cfg(test)]
     pub(crate) fn of(text: impl Into<String>) -> Self {
@@ -97,10 +157,9 @@ pub fn compose(kernel: &Kernel, config: &KernelConfig, layout: &DeviceLayout) ->
     for (name, value) in &config.constants {
         let _ = writeln!(header, "const {name} = {value}u;");
     }
-    let (lanes, interleaved) = if decodes { (layout.lanes, layout.interleaved()) } else { (0, 0) };
-    let _ = writeln!(header, "const TILE_LANES = {lanes}u;");
-    let _ = writeln!(header, "const INTERLEAVED = {interleaved}u;");
     if decodes {
+        let _ = writeln!(header, "const TILE_LANES = {}u;", layout.lanes);
+        let _ = writeln!(header, "const INTERLEAVED = {}u;", layout.interleaved());
         let _ = writeln!(header, "const ACT_ORDER = {}u;", u32::from(layout.ordered));
         for (name, value) in &layout.constants {
             let _ = writeln!(header, "const {name} = {value}u;");
@@ -120,19 +179,34 @@ pub fn compose(kernel: &Kernel, config: &KernelConfig, layout: &DeviceLayout) ->
         true => Some(&FACTOR_NONE),
         false => None,
     };
-    let words = if decodes { config.words } else { &WORDS_32 };
     let shares = decodes && format.shader.contains("fn shared_words(");
     let stands_in = |part: &Part| [SHARED_NONE.path, CODES_ALONE.path].contains(&part.path);
     let parts = config.parts.iter().copied().filter(|part| !(shares && stands_in(part)));
-    for part in [&PARAMS, words, &CODES].into_iter().chain(factor).chain(book).chain(parts) {
+    let has_book = if layout.book.is_some() { &BOOK } else { &BOOK_NONE };
+    let planes = if decodes { vec![&PLANES, config.words, &CODES, has_book] } else { vec![] };
+    let parts: Vec<_> = planes.into_iter().chain(factor).chain(book).chain(parts).collect();
+    let of_tokens = parts.iter().map(|part| part.text).chain([kernel.shader]).any(|t| t.contains("span."));
+    for part in [&COMMON].into_iter().chain(of_tokens.then_some(&SPAN)).chain(parts) {
         source.push(part.path, part.text);
     }
     if decodes {
         source.push(format!("shaders/decode/{}.wgsl", format.stem), format.shader);
     }
     source.push(format!("shaders/op/{}.wgsl", kernel.name), kernel.shader);
+    if config.one_buffer {
+        let declared = source.bindings();
+        let read = declared.iter().filter(|b| b.access == Access::Read && !OF_WEIGHTS.contains(&&*b.name));
+        for Declared { name, .. } in read {
+            let (read, write) =
+                (format!("<storage, read> {name}:"), format!("<storage, read_write> {name}:"));
+            source.text = source.text.replace(&read, &write);
+        }
+    }
     source
 }
+
+/// Bindings that are never slots.
+const OF_WEIGHTS: [&str; 5] = ["w", "w4", "book", "row_scales", "order"];
 
 /// The directives and types of cooperative matrices of this edge, 8 or 16.
 pub fn cooperative_types(edge: u32) -> String {

@@ -22,12 +22,12 @@ const SOFTWARE_PRODUCTS: usize = 1 << 33;
 /// Columns that a kernel takes at a time, whatever the weight.
 const FEW_COLUMNS: usize = 8;
 
-/// Batch columns of one dispatch: whose x, `staged_words` each as the kernel reads them, and y each
-/// fit one binding, and whose products take less than half a second.
-pub(super) fn batch_limit(w: &Weight, staged_words: usize, caps: &Caps) -> Result<usize> {
+/// Tokens of one dispatch: whose x and y, at most `widest` words each as they lie, each fit one
+/// binding, and whose products take less than half a second.
+pub(super) fn batch_limit(w: &Weight, widest: usize, caps: &Caps) -> Result<usize> {
     let most = binding_elements(caps);
-    let column = w.rows.max(w.cols).max(staged_words);
-    match most / column {
+    let column = w.rows.max(w.cols).max(widest);
+    match most / column.max(1) {
         0 => Err(too_wide(format!("one column of x or y for `{}`", w.name), column, most)),
         columns => Ok(columns.min(brief(w, caps))),
     }
@@ -40,11 +40,11 @@ fn brief(w: &Weight, caps: &Caps) -> usize {
     (products / (rows * w.cols).max(1)).max(FEW_COLUMNS)
 }
 
-/// Rows of f32 that fit one binding and one folded grid.
-pub(super) fn row_limit(w: &Weight, config: &KernelConfig, caps: &Caps) -> Result<usize> {
+/// Rows of f32, `stride` apart, that fit one binding and one folded grid.
+pub(super) fn row_limit(w: &Weight, stride: usize, config: &KernelConfig, caps: &Caps) -> Result<usize> {
     let most = binding_elements(caps);
     let by_grid = most_groups(caps).saturating_mul(config.workgroup as usize) / w.cols.div_ceil(CHUNK).max(1);
-    match (most / w.cols.max(1)).min(by_grid) {
+    match (most / w.cols.max(stride).max(1)).min(by_grid) {
         0 => Err(too_wide(format!("one row of `{}` as f32", w.name), w.cols, most)),
         rows => Ok(rows),
     }
@@ -66,19 +66,23 @@ pub(super) fn most_groups(caps: &Caps) -> usize {
     (caps.max_groups as usize).saturating_mul(caps.max_groups as usize).min(1 << 24)
 }
 
-/// `groups` workgroups as a grid of two dimensions.
-pub(super) fn fold(name: &str, groups: u32, caps: &Caps) -> Result<[u32; 2]> {
-    let x = groups.clamp(1, caps.max_groups);
-    let y = groups.div_ceil(x).max(1);
-    if y > caps.max_groups {
-        let limit = u64::from(caps.max_groups) * u64::from(caps.max_groups);
-        return Err(Error::LimitExceeded {
-            what: format!("workgroups for `{name}`"),
-            wanted: groups.into(),
-            limit,
-        });
+/// `groups` workgroups in two dimensions of at most `most` each, which hold them: see
+/// [`check_workgroups`].
+pub(crate) fn fold(groups: u64, most: u32) -> [u32; 2] {
+    let x = groups.clamp(1, u64::from(most).max(1));
+    [x as u32, groups.div_ceil(x).max(1) as u32]
+}
+
+/// Refuses more workgroups than two dimensions hold.
+pub(super) fn check_workgroups(name: &str, groups: u64, caps: &Caps) -> Result<()> {
+    let limit = (u64::from(caps.max_groups) * u64::from(caps.max_groups)).min(u64::from(u32::MAX));
+    match groups <= limit {
+        true => Ok(()),
+        false => {
+            let what = format!("workgroups for `{name}`");
+            Err(Error::LimitExceeded { what, wanted: groups, limit })
+        }
     }
-    Ok([x, y])
 }
 
 /// Chunks that one dispatch may sum before the driver stops its loops.

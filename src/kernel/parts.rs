@@ -15,7 +15,20 @@ macro_rules! part {
     };
 }
 
-pub(super) static PARAMS: Part = part!("lib/params.wgsl");
+pub(super) static COMMON: Part = part!("lib/common.wgsl");
+pub(super) static SPAN: Part = part!("lib/span.wgsl");
+pub(super) static PLANES: Part = part!("lib/planes.wgsl");
+pub(super) static BOOK: Part = part!("lib/book.wgsl");
+pub(super) static BOOK_NONE: Part = part!("lib/book_none.wgsl");
+pub(super) static PRODUCT: Part = part!("lib/product.wgsl");
+pub(super) static FINISH_NONE: Part = part!("lib/finish_none.wgsl");
+pub(super) static FINISH_SILU: Part = part!("lib/finish_silu.wgsl");
+/// Activations as they are given.
+pub(super) static INPUT_F32: Part = part!("lib/input_f32.wgsl");
+pub(super) static INPUT_F16: Part = part!("lib/input_f16.wgsl");
+pub(super) static OUTLIER: Part = part!("lib/outlier.wgsl");
+pub(super) static OUTLIERS_MASK: Part = part!("lib/outliers_mask.wgsl");
+pub(super) static OUTLIERS_NONE: Part = part!("lib/outliers_none.wgsl");
 pub(super) static FACTOR_NONE: Part = part!("lib/factor_none.wgsl");
 pub(super) static FACTOR_IN_PLANE: Part = part!("lib/factor_plane.wgsl");
 pub(super) static CODES: Part = part!("lib/codes.wgsl");
@@ -62,6 +75,7 @@ pub(super) static X_F16: Part = part!("lib/x_f16.wgsl");
 pub(super) static X_Q8: Part = part!("lib/x_q8.wgsl");
 pub(super) static X_SCALAR: Part = part!("lib/x_scalar.wgsl");
 pub(super) static X_VEC4: Part = part!("lib/x_vec4.wgsl");
+pub(super) static X_VEC4_F16: Part = part!("lib/x_vec4_f16.wgsl");
 
 /// Bytes of workgroup memory of a part that looks codes up.
 pub(super) fn lookup_memory(part: &Part) -> u32 {

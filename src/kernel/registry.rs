@@ -25,6 +25,7 @@ pub static KERNELS: &[&Kernel] = &[
     &op::quantize_four_bit::KERNEL,
     &op::reduce_split_k::KERNEL,
     &op::round_activations_f16::KERNEL,
+    &op::round_results_f16::KERNEL,
     &op::route_experts::KERNEL,
     &op::row_scales::KERNEL,
 ];

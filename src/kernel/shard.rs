@@ -35,6 +35,8 @@ impl Shard {
 /// The shape of a weight on a device.
 #[derive(Clone, Copy, Debug)]
 pub struct Weight<'a> {
+    /// Number among the weights of a program.
+    pub index: usize,
     /// Name, for messages.
     pub name: &'a str,
     /// How it is stored.

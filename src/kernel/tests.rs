@@ -1,11 +1,10 @@
 //! Shaders against Rust: every composed cell validates, translates, and says the same as its
 //! configuration.
 
+use super::compose::Access;
 use super::compose::{Source, compose};
-use super::op;
-use super::plan::{self, Params};
-use super::shard::{DeviceLayout, Stack, Weight, shards};
-use super::types::Batch;
+use super::program::{Dispatch, Element, Planner, Program, Tokens, WeightHandle};
+use super::shard::{DeviceLayout, Shard, Stack, Weight, shards};
 use super::*;
 use crate::format::{self, Codes, FORMATS, Format, Layout};
 use crate::gpu::Capability;
@@ -13,7 +12,7 @@ use crate::tensor::PackedTensor;
 use crate::translate::{Parsed, Target};
 use naga::valid::{Capabilities, SubgroupOperationSet, ValidationFlags, Validator};
 use rayon::prelude::*;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 fn caps(software: bool, subgroup: Option<(u32, u32)>) -> Caps {
     Caps { software, subgroup, max_loops: Some(65_000), ..Caps::everything() }
@@ -78,21 +77,22 @@ fn requests() -> Vec<(&'static Kernel, Caps, Problem)> {
         for subgroup in [None, Some((4, 4)), Some((8, 8)), Some((8, 32))] {
             for (cols, batch) in [(4096, 1), (4096, 8), (33, 2), (4096, 64)] {
                 for &activations in activations {
-                    for (experts, edge, gathered) in [(false, 8, false), (true, 16, false), (false, 8, true)]
-                    {
-                        if gathered && activations != Activations::F32 {
+                    let plain = Problem {
+                        rows: 1024,
+                        cols,
+                        batch,
+                        activations,
+                        codes: Codes::Integers,
+                        looked_up: true,
+                        ..Problem::default()
+                    };
+                    let experts = Problem { experts: true, ..plain };
+                    let gathered = Problem { codes: Codes::None, gathered: true, ..plain };
+                    let gated_halves = Problem { half: true, silu: true, ..plain };
+                    for (request, edge) in [(plain, 8), (experts, 16), (gathered, 8), (gated_halves, 8)] {
+                        if request.gathered && activations != Activations::F32 {
                             continue;
                         }
-                        let request = Problem {
-                            rows: 1024,
-                            cols,
-                            batch,
-                            activations,
-                            experts,
-                            codes: if gathered { Codes::None } else { Codes::Integers },
-                            looked_up: true,
-                            gathered,
-                        };
                         for without in &switched_off() {
                             let mut caps = Caps { cooperative: Some(edge), ..caps(false, subgroup) };
                             without.iter().for_each(|capability| capability.take_out(&mut caps));
@@ -141,46 +141,51 @@ fn workgroup_memory(module: &naga::Module) -> u32 {
     module.global_variables.iter().map(|(_, v)| v).filter(workgroup).map(|v| layouter[v.ty].size).sum()
 }
 
+/// Each operation has parameters of its own, and the shader says the same of them.
 #[test]
-fn params_are_laid_out_as_in_the_shader() {
-    let kernel = by_name("gemv").expect("a kernel of the table");
-    let config = (kernel.configs)(&caps(false, None), &request(256, 1)).swap_remove(0);
-    let source = compose(kernel, &config, &FORMATS[0].layout(COLS).into());
-    let module = parse(kernel, FORMATS[0], source).module;
-    let (_, ty) =
-        module.types.iter().find(|(_, t)| t.name.as_deref() == Some("Params")).expect("Params is declared");
-    let naga::TypeInner::Struct { members, span } = &ty.inner else { panic!("Params is a struct") };
-    assert_eq!(*span as usize, size_of::<Params>());
-    let offset = |name: &str| {
-        members.iter().find(|m| m.name.as_deref() == Some(name)).unwrap_or_else(|| panic!("no {name}")).offset
-            as usize
-    };
-    macro_rules! same {
-        ($($field:ident),*) => { $(assert_eq!(offset(stringify!($field)), std::mem::offset_of!(Params, $field));)* };
+fn parameters_are_laid_out_as_in_the_shader() {
+    for cell in CELLS.iter() {
+        let (name, module) = (cell.name(), &cell.parsed.module);
+        let named = |t: &naga::Type| t.name.as_deref() == Some("Params");
+        let (_, ty) = module.types.iter().find(|(_, t)| named(t)).expect("Params is declared");
+        let naga::TypeInner::Struct { members, span } = &ty.inner else { panic!("{name}: no struct") };
+        let words = |ty| module.types[ty].inner.size(module.to_ctx()) as usize / 4;
+        let there: Vec<_> = members
+            .iter()
+            .map(|m| (m.name.clone().unwrap_or_default(), m.offset as usize, words(m.ty)))
+            .collect();
+        let fields = cell.kernel.params.iter().filter(|field| field.name != "padding");
+        let here: Vec<_> = fields.map(|f| (f.name.to_owned(), f.offset, f.words)).collect();
+        assert_eq!(here, there, "{name}");
+        let end = cell.kernel.params.iter().map(|f| f.offset + 4 * f.words).max().unwrap_or(0);
+        assert!(end >= *span as usize, "{name}: {end} bytes for {span}");
     }
-    same!(rows, cols, batch, row_groups, groups, chunk_begin, chunk_end, accumulate);
-    same!(x_offset, x_stride, y_offset, y_stride, row_begin, split_groups, split_chunks, split_stride);
-    same!(experts, plane_offset, plane_stride, threshold);
 }
 
+/// The lines that declare bindings are read as a compiler reads them, and nothing is bound that a
+/// shader does not use. The two views of a weight are there for every decoder.
 #[test]
-fn bindings_are_where_the_device_layer_puts_them() {
+fn shaders_use_what_they_bind() {
     for cell in CELLS.iter() {
-        for (_, v) in cell.parsed.module.global_variables.iter() {
+        let (name, module) = (cell.name(), &cell.parsed.module);
+        let mut there = vec![];
+        for (handle, v) in module.global_variables.iter() {
             let Some(binding) = &v.binding else { continue };
-            let wanted = match v.name.as_deref() {
-                Some("params") => 0,
-                Some("w") => 1,
-                Some("w4") => 2,
-                Some("x") => 3,
-                Some("y") => 4,
-                Some("book") => 5,
-                Some("routes") => 6,
-                Some("row_scales") => 7,
-                other => panic!("{}: binding {other:?}", cell.name()),
+            let variable = v.name.clone().unwrap_or_default();
+            let access = match v.space {
+                naga::AddressSpace::Uniform => Access::Uniform,
+                naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE) => {
+                    Access::Write
+                }
+                _ => Access::Read,
             };
-            assert_eq!((binding.group, binding.binding), (0, wanted), "{}", cell.name());
+            let is_used = !cell.parsed.info.get_entry_point(0)[handle].is_empty();
+            assert!(is_used || ["w", "w4"].contains(&&*variable), "{name}: `{variable}` is not used");
+            assert_eq!(binding.group, 0, "{name}");
+            there.push(compose::Declared { number: binding.binding, name: variable, access });
         }
+        there.sort_by_key(|declared| declared.number);
+        assert_eq!(cell.parsed.source.bindings(), there, "{name}");
     }
 }
 
@@ -401,7 +406,7 @@ fn errors_are_located_in_the_files() {
     let source = compose(kernel, &config, &format::Q4_0.layout(COLS).into());
     let lines: Vec<_> = source.text.lines().collect();
     for (needle, path) in [
-        ("struct Params", "lib/params.wgsl"),
+        ("struct Params", "lib/product.wgsl"),
         ("fn decode32", "decode/q4_0.wgsl"),
         ("const ROW_LANES", "op/gemm.wgsl"),
     ] {
@@ -417,36 +422,74 @@ fn errors_are_located_in_the_files() {
 /// Columns of the weights that shaders are composed for.
 const COLS: usize = 4096;
 
-fn weight_plan(m: usize, k: usize, n: usize, caps: &Caps) -> Vec<plan::Dispatch> {
-    matmul_plan(m, k, Batch { columns: n, accumulate: false }, caps)
+/// A weight without a device.
+#[derive(Clone, Debug)]
+struct Shape {
+    layout: DeviceLayout,
+    rows: usize,
+    cols: usize,
+    experts: usize,
+    shards: Vec<Shard>,
 }
 
-fn matmul_plan(m: usize, k: usize, batch: Batch, caps: &Caps) -> Vec<plan::Dispatch> {
-    let format = format::Q4_0;
-    let mut layout = DeviceLayout::from(format.layout(k));
-    let shards = shards("w", &mut layout, Stack { rows: m, cols: k, unit: 1 }, caps).expect("rows fit");
-    let w = Weight { name: "w", layout: &layout, rows: m, cols: k, experts: 1, shards: &shards };
-    let choose = |r: &Problem| choose(caps, format, r, &MatmulOptions::default(), None);
-    op::matmul::plan(w, batch, Activations::F32, &choose, caps).expect("a plan")
+impl Shape {
+    fn new(layout: Layout, [rows, cols]: [usize; 2], experts: usize, caps: &Caps) -> Self {
+        let mut layout = DeviceLayout::from(layout);
+        let unit = if experts == 1 { 1 } else { rows / experts };
+        let shards = shards("w", &mut layout, Stack { rows, cols, unit }, caps).expect("rows fit");
+        Self { layout, rows, cols, experts, shards }
+    }
+}
+
+impl WeightHandle for Shape {
+    fn shape(&self) -> Weight<'_> {
+        let Self { layout, rows, cols, experts, shards } = self;
+        Weight { index: 0, name: "w", layout, rows: *rows, cols: *cols, experts: *experts, shards }
+    }
+}
+
+fn program(tokens: Tokens, caps: &Caps) -> Program<Shape> {
+    Program::new(Planner { caps: Arc::new(caps.clone()), preferences: Arc::default() }, tokens)
+}
+
+/// A product with Q4_0 weights `[m, k]`.
+fn product(shape: [usize; 2], tokens: Tokens, accumulate: bool, caps: &Caps) -> Program<Shape> {
+    let w = Shape::new(format::Q4_0.layout(shape[1]), shape, 1, caps);
+    let mut program = program(tokens, caps);
+    let (x, y) = (program.slot("x", w.cols), program.slot("y", w.rows));
+    let options = MatmulOptions::default();
+    match accumulate {
+        true => program.matmul_add(&w, x, y, &options),
+        false => program.matmul(&w, x, y, &options),
+    }
+    .expect("a plan");
+    program
+}
+
+/// The word of a field.
+fn field(dispatch: &Dispatch, name: &str) -> usize {
+    dispatch.params.get(name).unwrap_or_else(|| panic!("{} has no {name}", dispatch.name())) as usize
 }
 
 /// A Llama-3 output matrix exceeds a binding and the workgroups of one dimension.
 #[test]
 fn a_large_vocabulary_is_split() {
     let caps = caps(false, None);
-    let plan = weight_plan(128_256, 4096, 1, &caps);
-    let shards: std::collections::BTreeSet<_> = plan.iter().map(|d| d.shard).collect();
-    assert_eq!(shards.len(), 3, "128,256 rows of 2,304 bytes in bindings of 128 MiB");
-    assert_eq!(plan.iter().map(|d| d.params.rows).sum::<u32>(), 128_256);
-    for dispatch in plan {
-        assert!(dispatch.grid.iter().all(|g| *g <= caps.max_groups));
-        assert!(dispatch.grid[0] * dispatch.grid[1] >= dispatch.params.groups);
-        assert!(dispatch.y.size <= caps.max_binding && dispatch.y.offset % 256 == 0);
+    let program = product([128_256, 4096], Tokens::Exactly(1), false, &caps);
+    let dispatches = program.plan().dispatches(1);
+    assert_eq!(dispatches.len(), 3, "128,256 rows of 2,304 bytes in bindings of 128 MiB");
+    assert_eq!(dispatches.iter().map(|(d, _)| field(d, "rows")).sum::<usize>(), 128_256);
+    for (dispatch, span) in dispatches {
+        let groups = dispatch.workgroups.count(span.count);
+        let [x, y] = limits::fold(groups, caps.max_groups);
+        assert!(x <= caps.max_groups && y <= caps.max_groups && u64::from(x) * u64::from(y) >= groups);
+        let window = dispatch.window("y").expect("y is a slot");
+        assert!(window.size <= caps.max_binding && window.offset % 256 == 0);
     }
 }
 
 /// Each element of y is covered by exactly one dispatch that overwrites, and the ranges of k join
-/// up.
+/// up: for one number of tokens, and for each of many.
 #[test]
 fn a_plan_covers_everything_once() {
     let tight = Caps {
@@ -455,20 +498,27 @@ fn a_plan_covers_everything_once() {
         binding_alignment: 32,
         ..caps(true, Some((8, 8)))
     };
-    let (m, k, n) = (777, 1024, 21);
-    let mut covered = vec![0u32; m * n];
-    for d in weight_plan(m, k, n, &tight) {
-        assert!(d.x.size <= tight.max_binding && d.y.size <= tight.max_binding);
-        let base = d.y.offset as usize / 4 + d.params.y_offset as usize;
-        for col in 0..d.params.batch as usize {
-            for row in 0..d.params.rows as usize {
-                let chunks = d.params.chunk_end - d.params.chunk_begin;
-                covered[base + col * d.params.y_stride as usize + row] += chunks;
-                assert_eq!(d.params.accumulate == 0, d.params.chunk_begin == 0);
+    let (m, k) = (777, 1024);
+    for tokens in [Tokens::Exactly(21), Tokens::UpTo(21)] {
+        let program = product([m, k], tokens, false, &tight);
+        for n in (1..=21).filter(|n| tokens.contains(*n)) {
+            let mut covered = vec![0; m * n];
+            for (d, span) in program.plan().dispatches(n) {
+                let [x, y] = ["x", "y"].map(|name| d.window(name).expect("a slot"));
+                assert!(x.size <= tight.max_binding && y.size <= tight.max_binding);
+                let base = y.offset as usize / 4 + field(d, "y_offset");
+                for col in span.first..span.first + span.count {
+                    for row in 0..field(d, "rows") {
+                        let chunks = field(d, "chunk_end") - field(d, "chunk_begin");
+                        covered[base + col as usize * field(d, "y_stride") + row] += chunks;
+                        assert_eq!(field(d, "accumulate") == 0, field(d, "chunk_begin") == 0);
+                        assert_eq!(field(d, "finish") == 1, field(d, "chunk_end") == k / 32);
+                    }
+                }
             }
+            assert!(covered.iter().all(|c| *c == k / 32), "{tokens} with {n}");
         }
     }
-    assert!(covered.iter().all(|c| *c == (k / 32) as u32));
 }
 
 /// Whatever a plan is split into, one that adds to y overwrites none of it.
@@ -481,11 +531,13 @@ fn a_plan_that_accumulates_overwrites_nothing() {
         (&narrow, (777, 1024, 21), "shards and parts of the batch"),
         (&caps(false, None), (64, 8192, 64), "splits of k that are added up"),
     ] {
-        let plan = matmul_plan(m, k, Batch { columns: n, accumulate: true }, caps);
-        assert!(plan.len() > 1, "{why}");
-        for d in &plan {
-            let adds = d.y.buffer == plan::Buffer::Y;
-            assert_eq!(d.params.accumulate, u32::from(adds), "{why}: {}", d.name());
+        let program = product([m, k], Tokens::Exactly(n), true, caps);
+        let dispatches = program.plan().dispatches(n);
+        assert!(dispatches.len() > 1, "{why}");
+        for (d, _) in dispatches {
+            let slot = d.window("y").map(|window| &program.plan().slots()[window.slot]);
+            let adds = slot.is_some_and(|slot| slot.name == "y");
+            assert_eq!(field(d, "accumulate"), usize::from(adds), "{why}: {}", d.name());
         }
     }
 }
@@ -493,23 +545,167 @@ fn a_plan_that_accumulates_overwrites_nothing() {
 /// No dispatch keeps a device busy for long, and all of the batch is done.
 #[test]
 fn long_products_are_split() {
-    for (caps, most) in [(caps(false, Some((32, 32))), 1u64 << 35), (caps(true, Some((8, 8))), 1 << 33)] {
+    for (caps, most) in [(caps(false, Some((32, 32))), 1 << 35), (caps(true, Some((8, 8))), 1 << 33)] {
         for (m, k, n) in [(4096, 14_336, 512), (4096, 4096, 16), (16_384, 53_248, 2048), (128_256, 4096, 100)]
         {
-            let plan = weight_plan(m, k, n, &caps);
-            let products =
-                |d: &plan::Dispatch| u64::from(d.params.rows) * u64::from(d.params.batch) * k as u64;
-            let matmuls =
-                plan.iter().filter(|d| d.kernel.operation == Operation::Matmul && d.params.chunk_begin == 0);
+            let program = product([m, k], Tokens::Exactly(n), false, &caps);
+            let dispatches = program.plan().dispatches(n);
+            let matmuls = dispatches
+                .iter()
+                .filter(|(d, _)| d.kernel.operation == Operation::Matmul && field(d, "chunk_begin") == 0);
             let (mut all, mut longest) = (0, 0);
-            for d in matmuls {
-                all += products(d);
-                longest = longest.max(if d.params.batch > 8 { products(d) } else { 0 });
+            for (d, span) in matmuls {
+                let products = field(d, "rows") * span.count as usize * k;
+                all += products;
+                longest = longest.max(if span.count > 8 { products } else { 0 });
             }
-            assert_eq!(all, (m * k * n) as u64, "{m} x {k}, n = {n}");
+            assert_eq!(all, m * k * n, "{m} x {k}, n = {n}");
             assert!(longest <= most, "{m} x {k}, n = {n}: {longest} products at once");
         }
     }
+}
+
+/// A device: what it can do, and how it takes activations.
+fn devices() -> Vec<(Caps, MatmulOptions)> {
+    let gpu = Caps { cooperative: Some(8), ..caps(false, Some((32, 32))) };
+    let mut all = vec![];
+    for caps in [gpu, caps(false, None), caps(true, Some((8, 8)))] {
+        for activations in Activations::ALL {
+            all.push((caps.clone(), MatmulOptions::with(activations)));
+        }
+    }
+    all
+}
+
+/// What runs for n tokens is the same whether a program is made for n or for up to more: the same
+/// kernels on the same tokens, so the same bits.
+#[test]
+fn a_number_of_tokens_is_done_as_if_there_were_no_other() {
+    for (caps, options) in devices() {
+        for (shape, experts) in [([512, 2048], 1), ([4096, 256], 1), ([128, 256], 4)] {
+            let w = Shape::new(format::Q4_0.layout(shape[1]), shape, experts, &caps);
+            let make = |tokens| {
+                let mut program = program(tokens, &caps);
+                let (x, y) = (program.slot("x", w.cols), program.slot("y", w.rows / experts));
+                match experts {
+                    1 => program.matmul(&w, x, y, &options),
+                    _ => {
+                        let experts = program.slot_of("experts", 2, Element::U32);
+                        program.matmul_experts(&w, x, experts, y, &options)
+                    }
+                }
+                .expect("a plan");
+                program
+            };
+            let run = |program: &Program<Shape>, n: usize| -> Vec<_> {
+                let all = program.plan().dispatches(n).into_iter();
+                all.map(|(d, span)| (d.name(), d.config.clone(), span, d.workgroups)).collect()
+            };
+            let many = make(Tokens::UpTo(200));
+            for n in (1..=200).filter(|n| *n < 80 || n % 7 == 0) {
+                assert_eq!(run(&many, n), run(&make(Tokens::Exactly(n)), n), "{options:?}, {shape:?}, {n}");
+            }
+        }
+    }
+}
+
+/// Every dispatch of every operation binds what its shader declares, and nothing else.
+#[test]
+fn programs_bind_what_shaders_declare() {
+    let mut seen = std::collections::BTreeSet::new();
+    for (caps, options) in devices() {
+        for name in ["Q4_0", "IQ4_NL", "INT8", "F32"] {
+            let format = format::by_name(name).expect("a format");
+            if options.activations.check("w", &format.layout(2048)).is_err() {
+                continue;
+            }
+            for tokens in [Tokens::Exactly(1), Tokens::UpTo(70)] {
+                let mut program = program(tokens, &caps);
+                let w = Shape::new(format.layout(2048), [128, 2048], 1, &caps);
+                let stack = Shape::new(format.layout(2048), [128, 2048], 4, &caps);
+                let half = program.slot_of("x", 2048, Element::F16);
+                let (x, y) = (program.slot("x", 2048), program.slot("y", 256).features(64..192));
+                let narrow = program.slot_of("y", 128, Element::F16);
+                let [numbers, of_experts] =
+                    ["rows", "experts"].map(|name| program.slot_of(name, 1, Element::U32));
+                let gated = program.slot("gated", 128);
+                let (decoded, of_stack) = (program.slot("decoded", 2048), program.slot("y", 32));
+                let mut add = || -> crate::Result<()> {
+                    program.matmul(&w, x, y, &options)?;
+                    program.matmul_add(&w, half, narrow, &options)?;
+                    program.matmul_gated(&w, half, y, gated, &options)?;
+                    program.matmul_experts(&stack, x, of_experts, of_stack, &options)?;
+                    program.get_rows(&w, numbers, decoded)?;
+                    program.dequantize(&w, 3..100, decoded)?;
+                    if name == "INT8" {
+                        for threshold in [0.0, 6.0] {
+                            let int8 = Activations::Int8(Threshold::new(threshold)?);
+                            program.matmul(&w, half, y, &MatmulOptions::with(int8))?;
+                        }
+                    }
+                    Ok(())
+                };
+                add().unwrap_or_else(|e| panic!("{name}: {e}"));
+                for dispatch in program.plan().all_dispatches() {
+                    let layout = match dispatch.weight {
+                        Some(weight) => program.weights()[weight].layout.clone(),
+                        None => format.layout(2048).into(),
+                    };
+                    let source = compose::compose(dispatch.kernel, &dispatch.config, &layout);
+                    let mut declared: Vec<_> = source.bindings().into_iter().map(|b| b.name).collect();
+                    declared.retain(|name| !["params", "span"].contains(&&**name));
+                    let mut bound: Vec<_> = dispatch.bindings.iter().map(|(name, _)| *name).collect();
+                    declared.sort();
+                    bound.sort_unstable();
+                    assert_eq!(declared, bound, "{} of {name}", dispatch.name());
+                    seen.insert(dispatch.kernel.name);
+                }
+            }
+        }
+    }
+    // What layers, uploads and encoders add is bound by the gpu lane.
+    for kernel in KERNELS {
+        let elsewhere =
+            ["clear_columns", "gather_act_order", "gather_columns", "quantize_four_bit", "row_scales"];
+        assert!(seen.contains(kernel.name) || elsewhere.contains(&kernel.name), "{}", kernel.name);
+    }
+}
+
+/// A program is plain data that a test can print.
+#[test]
+fn a_program_can_be_printed() {
+    let program = product([64, 8192], Tokens::UpTo(64), false, &caps(false, None));
+    let text = format!("{program:?}");
+    for part in ["gemv", "reduce_split_k", "split_stride", "UpTo(64)", "Tiles"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+/// Weights that take the same activations share what is made of them.
+#[test]
+fn activations_are_made_ready_once() {
+    let caps = caps(false, Some((32, 32)));
+    let (q4, q8) = (format::Q4_0, format::Q8_0);
+    let mut program = program(Tokens::UpTo(8), &caps);
+    let x = program.slot("x", 512);
+    let options = MatmulOptions::with(Activations::Q8);
+    let add = |program: &mut Program<Shape>, format: &'static Format, x, y| {
+        let w = Shape::new(format.layout(512), [512, 512], 1, &caps);
+        program.matmul(&w, x, y, &options).expect("a plan");
+    };
+    let ys = ["q", "k", "v"].map(|name| program.slot(name, 512));
+    for (format, y) in [q4, q8, q4].into_iter().zip(ys) {
+        add(&mut program, format, x, y);
+    }
+    let count = |program: &Program<Shape>| {
+        let all = program.plan().dispatches(1);
+        all.iter().filter(|(d, _)| d.kernel.name == "quantize_activations_q8").count()
+    };
+    assert_eq!(count(&program), 1);
+    // What is written is other activations.
+    add(&mut program, q4, ys[0], x);
+    add(&mut program, q4, x, ys[0]);
+    assert_eq!(count(&program), 3);
 }
 
 /// Rows lie side by side where a software adapter has a tile of them, and a shard has room for
@@ -567,16 +763,17 @@ fn candidates_fit_the_device() {
 #[test]
 fn splits_are_added_up() {
     let caps = caps(false, None);
-    let plan = weight_plan(64, 8192, 64, &caps);
-    let names: Vec<_> = plan.iter().map(|d| d.kernel.name).collect();
+    let program = product([64, 8192], Tokens::Exactly(64), false, &caps);
+    let plan = program.plan().dispatches(64);
+    let names: Vec<_> = plan.iter().map(|(d, _)| d.kernel.name).collect();
     assert_eq!(names, ["gemm", "reduce_split_k"]);
-    let (gemm, sum) = (&plan[0], &plan[1]);
-    let splits = gemm.config.splits;
-    assert!(splits > 1 && gemm.params.groups == splits * gemm.params.split_groups);
-    assert!(gemm.params.split_chunks * splits >= 8192 / 32);
-    assert_eq!(
-        (gemm.y.buffer, sum.x.buffer, sum.y.buffer),
-        (plan::Buffer::Partial, plan::Buffer::Partial, plan::Buffer::Y)
-    );
-    assert_eq!(plan::bytes_of(&plan, plan::Buffer::Partial), u64::from(splits) * 64 * 64 * 4);
+    let ((gemm, _), (sum, _)) = (plan[0], plan[1]);
+    let splits = gemm.config.splits as usize;
+    assert!(splits > 1 && field(gemm, "splits") == splits);
+    assert!(field(gemm, "split_chunks") * splits >= 8192 / 32);
+    let slot = |d: &Dispatch, name: &str| d.window(name).expect("a slot").slot;
+    assert_eq!(slot(gemm, "y"), slot(sum, "x"));
+    let slots = program.plan().slots();
+    assert_eq!(slots[slot(sum, "y")].name, "y");
+    assert_eq!(slots[slot(gemm, "y")].bytes, splits as u64 * 64 * 64 * 4);
 }

@@ -2,6 +2,7 @@
 
 use super::activations::Activations;
 use super::parts::{self, Part, lookup_memory};
+use super::program::Field;
 use crate::format::{Codes, Layout};
 
 /// Weights that the decoders handle at once.
@@ -64,6 +65,8 @@ pub struct Kernel {
     pub rounds_weights: bool,
     /// WGSL of the entry point, `shaders/op/<name>.wgsl`.
     pub shader: &'static str,
+    /// The fields of its parameters.
+    pub params: &'static [Field],
     /// The ways to compile it for a request: constants, library parts and geometry, the best guess
     /// first. None if the device lacks what it needs or the request does not suit it.
     pub configs: fn(&Caps, &Problem) -> Vec<KernelConfig>,
@@ -76,10 +79,14 @@ impl std::fmt::Debug for Kernel {
 }
 
 impl Kernel {
+    /// The first configuration of a kernel for a problem; of most kernels it is the same for all.
+    pub(super) fn first(&'static self, caps: &Caps, problem: &Problem) -> Candidate {
+        Candidate { kernel: self, config: (self.configs)(caps, problem).swap_remove(0) }
+    }
+
     /// The configuration of a kernel that has the same for every problem.
     pub(super) fn only(&'static self, caps: &Caps) -> Candidate {
-        let any = Problem { rows: 1, cols: 1, batch: 1, ..Problem::default() };
-        Candidate { kernel: self, config: (self.configs)(caps, &any).swap_remove(0) }
+        self.first(caps, &Problem::default())
     }
 }
 
@@ -102,6 +109,12 @@ pub struct Problem {
     pub looked_up: bool,
     /// Columns of the weight are taken from a list that only the device knows, side by side.
     pub gathered: bool,
+    /// Activations are given as f16.
+    pub half: bool,
+    /// Activations do not lie so that four can be read at once.
+    pub unaligned: bool,
+    /// Results are multiplied by silu of a gate.
+    pub silu: bool,
 }
 
 impl Problem {
@@ -110,15 +123,6 @@ impl Problem {
         let (codes, looked_up) = (layout.codes, layout.is_looked_up());
         Self { rows, cols, batch, codes, looked_up, ..Self::default() }
     }
-}
-
-/// The columns of a product.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Batch {
-    /// How many, `n`.
-    pub columns: usize,
-    /// The product is added to what y holds.
-    pub accumulate: bool,
 }
 
 /// A kernel, configured: what is compiled, and how much of the result one workgroup computes.
@@ -150,6 +154,9 @@ pub struct KernelConfig {
     pub splits: u32,
     /// Enable directives of the shader.
     pub enables: &'static [&'static str],
+    /// Slots are parts of one buffer: all are declared as what is written, as a device refuses a
+    /// buffer that a dispatch both reads and writes otherwise.
+    pub one_buffer: bool,
 }
 
 /// A kernel and one of its configurations.
@@ -221,6 +228,7 @@ impl KernelConfig {
             loops_per_chunk: 1,
             splits: 1,
             enables: &[],
+            one_buffer: false,
         }
     }
 

@@ -214,16 +214,8 @@ fn every_candidate_takes_any_batch() {
         let format = format::by_name(name).expect("a format of the table");
         for &n in first(&[3, 70, 1, 9], 2) {
             let case = case(67, 2336, n, "a forced candidate, and k long enough to be split");
-            let request = Problem {
-                rows: case.m,
-                cols: case.k,
-                batch: n,
-                activations,
-                experts: false,
-                codes: format.layout(case.k).codes,
-                looked_up: format.layout(case.k).is_looked_up(),
-                gathered: false,
-            };
+            let of = Problem::of(&format.layout(case.k), case.m, case.k, n);
+            let request = Problem { activations, ..of };
             for candidate in kernel::candidates(runtime.caps(), &request) {
                 // A kernel of tiles is the same for every batch.
                 if !seen.insert((name, candidate.kernel.name, candidate.config.clone())) {

@@ -78,7 +78,7 @@ const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "a token goes to the expert beside its own",
         kernel: "",
-        plants: &[("routes[4u * i] - params.experts.x", "(routes[4u * i] ^ 1u) - params.experts.x")],
+        plants: &[("routes[at] - params.expert_begin", "(routes[at] ^ 1u) - params.expert_begin")],
         cells: |variant, runtime| grid::expert_cells(variant, runtime, row("Q4_K")).flatten().next(),
     },
     Mistake {
@@ -126,7 +126,7 @@ const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "the last part of k is not added",
         kernel: "reduce_split_k",
-        plants: &[("split < params.split_groups", "split + 1u < params.split_groups")],
+        plants: &[("split < params.splits", "split + 1u < params.splits")],
         cells: |variant, runtime| grid::split_cells(variant, runtime, row("Q4_0")).flatten().next(),
     },
     Mistake {

@@ -25,6 +25,9 @@ const REQUEST: Problem = Problem {
     codes: qmatmul::format::Codes::Integers,
     looked_up: false,
     gathered: false,
+    half: false,
+    unaligned: false,
+    silu: false,
 };
 
 #[test]

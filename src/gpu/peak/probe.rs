@@ -2,11 +2,12 @@
 //! the device's own.
 
 use crate::error::Result;
-use crate::gpu::bind::{self, Binding};
+use crate::gpu::bind;
 use crate::gpu::context::Context;
 use crate::gpu::memory::Buffer;
 use crate::gpu::time::Clock;
 use crate::gpu::transfer;
+use crate::kernel::compose::{Access, Declared};
 use std::ops::Range;
 use std::time::Instant;
 
@@ -79,7 +80,7 @@ impl<'r> Lab<'r> {
             || "preparing to measure".into(),
             0,
             || {
-                let bindings = bind::layout(device, "peak", &BINDINGS);
+                let bindings = bind::layout(device, "peak", &declared());
                 let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                     label: Some("peak"),
                     bind_group_layouts: &[Some(&bindings)],
@@ -141,7 +142,8 @@ impl<'r> Lab<'r> {
         params: &wgpu::Buffer,
         (a, b): (wgpu::BindingResource<'_>, wgpu::BindingResource<'_>),
     ) -> wgpu::BindGroup {
-        bind::group(self.context.device(), name, &self.bindings, [params.as_entire_binding(), a, b])
+        let all = [params.as_entire_binding(), a, b];
+        bind::group(self.context.device(), name, &self.bindings, (0..).zip(all))
     }
 
     fn compile(&self, shader: &Shader) -> wgpu::ComputePipeline {
@@ -201,5 +203,8 @@ impl<'r> Lab<'r> {
     }
 }
 
-/// Bindings 0..2: params, a, b.
-const BINDINGS: [Binding; 3] = [Binding::Uniform, Binding::Read, Binding::Write];
+/// What `shaders/peak/params.wgsl` binds.
+fn declared() -> Vec<Declared> {
+    let all = [("params", Access::Uniform), ("a", Access::Read), ("b", Access::Write)];
+    (0..).zip(all).map(|(number, (name, access))| Declared { number, name: name.into(), access }).collect()
+}

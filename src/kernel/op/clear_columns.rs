@@ -1,10 +1,10 @@
 //! clear_columns: activations with zeros in some columns.
 
+use super::gather_columns::{blocks, ends, one};
 use crate::error::Result;
-use crate::kernel::op::gather_columns::each;
-use crate::kernel::plan::Dispatch;
+use crate::kernel::program::{Dispatch, Parameters, Plan, Units, View, Window, Workgroups, parameters};
 use crate::kernel::shard::Weight;
-use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
+use crate::kernel::types::{Family, Kernel, Operation, Problem};
 
 pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     name: "clear_columns",
@@ -13,17 +13,40 @@ pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     activations: &[],
     rounds_weights: false,
     shader: include_str!("../../../shaders/op/clear_columns.wgsl"),
-    configs: |_: &Caps, _: &Problem| vec![KernelConfig::new(64)],
+    params: Params::FIELDS,
+    configs: one,
 };
 
-/// `y[n, k]`: `x[n, w.cols]` with zeros in the columns of a mask, which
-/// [`Buffer::Columns`](crate::kernel::plan::Buffer::Columns) holds behind `chosen` words. As
-/// [`gather_columns::plan`](super::gather_columns::plan).
+parameters! {
+    /// Mirror of `Params` in the shader.
+    pub struct Params {
+        pub x_offset: u32,
+        pub x_stride: u32,
+        pub y_offset: u32,
+        pub y_stride: u32,
+        pub mask: u32,
+    }
+}
+
+/// `y[n, k]`: `x[n, k]` with zeros in the columns of a mask, which `list` holds behind `mask` words.
 ///
 /// # Errors
-/// As there.
-pub(crate) fn plan(w: Weight, batch: usize, chosen: usize, caps: &Caps) -> Result<Vec<Dispatch>> {
-    let mut dispatches = each(&KERNEL, w, batch, w.cols, caps)?;
-    dispatches.iter_mut().for_each(|d| d.params.experts[0] = chosen as u32);
-    Ok(dispatches)
+/// As [`gather_columns::add`](super::gather_columns::add).
+pub(crate) fn add(plan: &mut Plan, w: &Weight, x: View, y: View, list: Window, mask: usize) -> Result<()> {
+    for block in blocks(plan, w, x, y)? {
+        let (given, to, y_offset) = ends(plan, x, y, block.clone());
+        let params = Params {
+            x_offset: given.offset,
+            x_stride: given.stride,
+            y_offset,
+            y_stride: y.stride as u32,
+            mask: mask as u32,
+        };
+        let candidate = KERNEL.first(plan.caps(), &given.problem(Problem::default()));
+        let elements = y.width() as u32;
+        let workgroups = Workgroups::Lanes { lanes: candidate.config.workgroup, elements };
+        let dispatch = Dispatch::new(candidate, &params, workgroups).slot("x", given.window);
+        plan.push(Units::of(block), vec![dispatch.slot("y", to).slot("list", list)])?;
+    }
+    Ok(())
 }

@@ -3,9 +3,9 @@
 use crate::error::Result;
 use crate::kernel::limits::row_limit;
 use crate::kernel::parts;
-use crate::kernel::plan::{Buffer, Dispatch, Params, window};
-use crate::kernel::shard::{Shard, Weight};
-use crate::kernel::types::{CHUNK, Candidate, Caps, Family, Kernel, KernelConfig, Operation, Problem};
+use crate::kernel::program::{Dispatch, Element, Parameters, Plan, View, Workgroups, check_view, parameters};
+use crate::kernel::shard::{MAX_PLANES, Weight};
+use crate::kernel::types::{CHUNK, Caps, Family, Kernel, KernelConfig, Operation, Problem};
 use std::ops::Range;
 
 pub static KERNEL: Kernel = Kernel {
@@ -15,60 +15,63 @@ pub static KERNEL: Kernel = Kernel {
     activations: &[],
     rounds_weights: false,
     shader: include_str!("../../../shaders/op/dequantize.wgsl"),
+    params: Params::FIELDS,
     configs,
 };
+
+parameters! {
+    /// Mirror of `Params` in the shader.
+    pub struct Params {
+        pub plane_offset: [u32; MAX_PLANES],
+        pub plane_stride: [u32; MAX_PLANES],
+        pub cols: u32,
+        pub row_begin: u32,
+        pub rows: u32,
+        pub chunk_end: u32,
+        pub y_offset: u32,
+        pub y_stride: u32,
+        pub padding: [u32; 2],
+    }
+}
 
 /// One invocation decodes 32 weights; `rows` and `columns` do not apply.
 pub fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
     vec![KernelConfig { parts: vec![&parts::ROWS], loops_per_chunk: 40, ..KernelConfig::new(64) }]
 }
 
-/// Rows `rows` of `w` as f32 into `y[rows, k]`.
+/// Rows `rows` of `w` as f32 into `y[rows, k]`, a view of one row after the other.
 ///
 /// # Errors
 /// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if one row exceeds a binding.
-pub(crate) fn plan(w: Weight, rows: Range<usize>, caps: &Caps) -> Result<Vec<Dispatch>> {
-    let candidate = KERNEL.only(caps);
-    let step = row_limit(&w, &candidate.config, caps)?;
-    let mut plan = vec![];
+pub(crate) fn add(plan: &mut Plan, w: Weight, rows: Range<usize>, y: View) -> Result<()> {
+    check_view(&format!("rows of `{}`", w.name), y, w.cols, &[Element::F32])?;
+    let candidate = KERNEL.only(plan.caps());
+    let step = row_limit(&w, y.stride, &candidate.config, plan.caps())?;
     if w.cols == 0 {
-        return Ok(plan);
+        return Ok(());
     }
+    let chunks = w.cols.div_ceil(CHUNK);
+    let mut dispatches = vec![];
     for (index, shard) in w.shards.iter().enumerate() {
         let (from, to) = (rows.start.max(shard.rows.start), rows.end.min(shard.rows.end));
         for first in (from..to).step_by(step) {
             let out = first - rows.start..first - rows.start + step.min(to - first);
-            let own = Params { row_begin: (first - shard.rows.start) as u32, ..Params::default() };
-            plan.push(into_rows(&w, index, out, candidate.clone(), own, caps)?);
+            let (window, y_offset) = y.window(out.clone(), 0..w.cols, plan.caps());
+            let params = Params {
+                plane_offset: shard.plane_offset,
+                plane_stride: shard.plane_stride,
+                cols: w.cols as u32,
+                row_begin: (first - shard.rows.start) as u32,
+                rows: out.len() as u32,
+                chunk_end: chunks as u32,
+                y_offset,
+                y_stride: y.stride as u32,
+                padding: [0; 2],
+            };
+            let groups = (out.len() * chunks).div_ceil(candidate.config.workgroup as usize) as u32;
+            let dispatch = Dispatch::new(candidate.clone(), &params, Workgroups::Fixed(groups));
+            dispatches.push(dispatch.decodes(&w, index).slot("y", window));
         }
     }
-    Ok(plan)
-}
-
-/// A dispatch with one invocation per chunk of the rows `out` of y, with parameters of its own
-/// besides.
-pub(super) fn into_rows(
-    w: &Weight,
-    shard: usize,
-    out: Range<usize>,
-    candidate: Candidate,
-    own: Params,
-    caps: &Caps,
-) -> Result<Dispatch> {
-    let chunks = w.cols.div_ceil(CHUNK);
-    let (y, y_offset) = window(Buffer::Y, out.start * w.cols..out.end * w.cols, caps);
-    let Shard { rows, plane_offset, plane_stride, .. } = &w.shards[shard];
-    let params = Params {
-        rows: rows.len() as u32,
-        cols: w.cols as u32,
-        batch: out.len() as u32,
-        groups: (out.len() * chunks).div_ceil(candidate.config.workgroup as usize) as u32,
-        chunk_end: chunks as u32,
-        y_offset,
-        y_stride: w.cols as u32,
-        plane_offset: *plane_offset,
-        plane_stride: *plane_stride,
-        ..own
-    };
-    Ok(Dispatch::new(candidate, params, w.name, caps)?.on_shard(shard).writes(y))
+    plan.push_once(dispatches)
 }

@@ -1,96 +1,88 @@
 //! A mixture of experts as dispatches: the columns are sorted by their experts, and each tile of y
 //! belongs to one.
 
-use super::matmul::check_columns;
-use super::tiles::{self, Tiles};
-use super::{route_experts, stage};
-use crate::error::{Error, Result};
-use crate::kernel::activations::Activations;
+use super::matmul::{FLOATS, check_columns, check_planned};
+use super::product::{Output, Product, Routed, Tiles, multiply};
+use super::{round_results_f16, route_experts, stage};
+use crate::error::Result;
 use crate::kernel::limits::{batch_limit, binding_elements, most_groups, too_wide};
-use crate::kernel::plan::{Buffer, Choose, Dispatch, window};
+use crate::kernel::program::{Element, Plan, Step, Units, View, check_view};
 use crate::kernel::shard::Weight;
-use crate::kernel::types::{Caps, KernelConfig, Problem};
+use crate::kernel::types::{Caps, KernelConfig, MatmulOptions, Problem};
 
-/// The columns of y of a mixture.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Slots {
-    /// How many in all.
-    pub count: usize,
-    /// How many belong to one column of x.
-    pub per: usize,
-}
-
-/// `y[i] = x[i / per] · w[experts[i]]ᵀ` for the slots of y `[slots, m / experts]`; the expert of
-/// each is a u32 in its buffer. A column whose expert does not exist is not written.
+/// `y[n, per, m] = x[n, k] · w[experts[n, per]]ᵀ` for the m rows of one expert; the experts of a
+/// token are u32 in a view of their own. A column whose expert does not exist is not written.
+/// Columns of y are next to each other: its view has a width of m for each of them.
 ///
 /// # Errors
-/// As [`matmul::plan`](super::matmul::plan); [`Error::Argument`] if the slots are not a multiple of
-/// `per`.
-pub(crate) fn plan(
+/// As [`matmul::add`](super::matmul::add).
+pub(crate) fn add(
+    plan: &mut Plan,
     w: Weight,
-    slots: Slots,
-    activations: Activations,
-    choose: Choose,
-    caps: &Caps,
-) -> Result<Vec<Dispatch>> {
-    activations.check_experts(w.name)?;
-    let Slots { count, per } = slots;
-    let mut plan = vec![];
-    let rows = w.rows / w.experts.max(1);
-    if rows == 0 || count == 0 {
-        return Ok(plan);
+    x: View,
+    experts: View,
+    y: View,
+    options: &MatmulOptions,
+) -> Result<()> {
+    options.activations.check_experts(w.name)?;
+    let (per, rows) = (experts.width(), w.rows / w.experts.max(1));
+    check_view(&format!("activations for `{}`", w.name), x, w.cols, FLOATS)?;
+    check_view(&format!("experts for `{}`", w.name), experts.with_stride(per), per, &[Element::U32])?;
+    check_view(&format!("results of `{}`", w.name), y, rows, FLOATS)?;
+    let tokens = plan.tokens().most();
+    check_planned(&w, tokens.saturating_mul(per))?;
+    if rows == 0 || per == 0 || tokens == 0 {
+        return Ok(());
     }
     check_columns(&w)?;
-    if per == 0 || !count.is_multiple_of(per) {
-        let name = w.name;
-        return Err(Error::Argument(format!(
-            "{count} columns for the experts of `{name}` are no multiple of {per}"
-        )));
-    }
     if w.experts == 1 && w.shards.len() > 1 {
         // Shards end between experts; a single one is cut like any weight.
         let what = format!("the one expert of `{}`", w.name);
-        return Err(too_wide(what, rows * w.cols, binding_elements(caps)));
+        return Err(too_wide(what, rows * w.cols, binding_elements(plan.caps())));
     }
     let one = Weight { rows, ..w };
     // A column takes up to nine words of the sorted columns: its own and two tiles.
-    let bindings =
-        batch_limit(&one, stage::words(w.cols, activations), caps)?.min(binding_elements(caps) / 9);
-    let most = bindings.min(route_experts::most_columns(&w, caps)) / per * per;
+    let widest = stage::words(w.cols, options.activations).max(x.stride).max(y.stride);
+    let bindings = batch_limit(&one, widest, plan.caps())?.min(binding_elements(plan.caps()) / 9);
+    let most = bindings.min(route_experts::most_columns(&w, plan.caps())) / per;
     if most == 0 {
         let what = format!("{per} columns of y for `{}`", w.name);
-        return Err(too_wide(what, per * rows, binding_elements(caps)));
+        return Err(too_wide(what, per * rows, binding_elements(plan.caps())));
     }
-    let mut first = 0;
-    while first < count {
-        let left = most.min(count - first);
-        // About as many columns for each expert.
-        let batch = left.div_ceil(w.experts).max(1);
-        let of_one = Problem::of(w.layout, rows, w.cols, batch);
-        let candidate = choose(&Problem { activations, experts: true, ..of_one })?;
-        let config = &candidate.config;
-        let columns = first..first + left.min(most_columns(&one, config, per, caps));
-        let tiles = columns.len() / config.columns as usize + w.experts.min(columns.len());
-        plan.push(route_experts::plan(&w, columns.clone(), tiles, config.columns, caps)?);
-        let x = stage::plan(&mut plan, &w, columns.start / per..columns.end / per, activations, caps)?;
-        for (index, shard) in w.shards.iter().enumerate() {
-            let experts = [shard.rows.start / rows, shard.rows.len() / rows, per, tiles].map(|v| v as u32);
-            let tiles = Tiles {
-                shard: index,
-                rows,
-                batch: columns.len(),
-                columns: tiles,
-                experts,
-                side: Some(Buffer::Routes),
-                accumulate: false,
-                y: window(Buffer::Y, columns.start * rows..columns.end * rows, caps),
-                y_stride: rows,
-            };
-            tiles::multiply(&mut plan, &w, &tiles, x, &candidate, caps)?;
+    round_results_f16::around(plan, Output::of(y), |plan, output| {
+        for block in plan.blocks(most) {
+            let x = stage::add(plan, &w, x, block.clone(), options.activations)?;
+            let block = block.start * per..block.end * per;
+            let of_one = Problem::of(w.layout, rows, w.cols, 0);
+            let problem = x.problem(Problem { activations: options.activations, experts: true, ..of_one });
+            let product = Product { w, block: block.clone(), x, output, problem, list: None, options };
+            let units = Units { per, shares: w.experts, ..Units::of(block.clone()) };
+            plan.push_pieces(
+                units,
+                |planner, left| {
+                    // About as many columns for each expert.
+                    let batch = left.div_ceil(w.experts).max(1);
+                    let problem = Problem { batch, ..problem };
+                    let candidate = planner.choose(w.layout.format, &problem, options)?;
+                    let most = most_columns(&one, &candidate.config, per, &planner.caps);
+                    Ok((candidate, Step { multiple: 1, most }))
+                },
+                |plan, candidate, most| {
+                    let columns = candidate.config.columns;
+                    let (route, routes) =
+                        route_experts::dispatch(plan, &w, experts, block.clone(), most, columns);
+                    let mut dispatches = vec![route];
+                    for shard in 0..w.shards.len() {
+                        let (block, routed) = (block.clone(), Some(Routed { routes, per }));
+                        let tiles = Tiles { shard, rows, most, block, features: 0..rows, routed };
+                        dispatches.append(&mut multiply(plan, &product, &tiles, candidate)?);
+                    }
+                    Ok(dispatches)
+                },
+            )?;
         }
-        first = columns.end;
-    }
-    Ok(plan)
+        Ok(())
+    })
 }
 
 /// Columns for which there are workgroups for every tile, however the columns fall on experts of

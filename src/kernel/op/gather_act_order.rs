@@ -1,7 +1,8 @@
 //! gather_act_order: activations in the order in which the device has the columns of a weight.
 
-use crate::error::Result;
-use crate::kernel::plan::{Activated, Buffer, Dispatch, Params, Window};
+use super::stage::Activated;
+use crate::kernel::compose;
+use crate::kernel::program::{Dispatch, Parameters, Plan, Resource, Window, Workgroups, parameters};
 use crate::kernel::shard::Weight;
 use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
@@ -12,25 +13,29 @@ pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     activations: &[],
     rounds_weights: false,
     shader: include_str!("../../../shaders/op/gather_act_order.wgsl"),
+    params: Params::FIELDS,
     configs,
 };
 
-fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
-    vec![KernelConfig::new(64)]
+parameters! {
+    /// Mirror of `Params` in the shader.
+    pub struct Params {
+        pub cols: u32,
+        pub x_offset: u32,
+        pub x_stride: u32,
+    }
 }
 
-/// The dispatch for `batch` columns of activations for `w`.
-pub(super) fn plan(w: &Weight, batch: usize, given: Activated, caps: &Caps) -> Result<Dispatch> {
-    let candidate = KERNEL.only(caps);
-    let elements = batch * w.cols;
-    let params = Params {
-        cols: w.cols as u32,
-        batch: batch as u32,
-        groups: elements.div_ceil(candidate.config.workgroup as usize) as u32,
-        x_offset: given.offset,
-        x_stride: given.stride,
-        ..Params::default()
-    };
-    let y = Window::first(Buffer::Ordered, elements);
-    Ok(Dispatch::new(candidate, params, w.name, caps)?.reads(given.window).writes(y))
+fn configs(_: &Caps, problem: &Problem) -> Vec<KernelConfig> {
+    vec![KernelConfig { parts: vec![compose::input(problem)], ..KernelConfig::new(64) }]
+}
+
+/// The dispatch for activations for `w`.
+pub(super) fn dispatch(plan: &Plan, w: &Weight, given: &Activated, to: Window) -> Dispatch {
+    let candidate = KERNEL.first(plan.caps(), &given.problem(Problem::default()));
+    let cols = w.cols as u32;
+    let workgroups = Workgroups::Lanes { lanes: candidate.config.workgroup, elements: cols };
+    let params = Params { cols, x_offset: given.offset, x_stride: given.stride };
+    let dispatch = Dispatch::new(candidate, &params, workgroups).slot("x", given.window).slot("y", to);
+    dispatch.with("order", Resource::Codebook { weight: w.index })
 }

@@ -1,10 +1,13 @@
 //! gather_columns: some columns of the activations, side by side.
 
+use super::stage::Activated;
 use crate::error::Result;
+use crate::kernel::compose;
 use crate::kernel::limits::{batch_limit, most_groups};
-use crate::kernel::plan::{Buffer, Dispatch, Params, window};
+use crate::kernel::program::{Dispatch, Parameters, Plan, Units, View, Window, Workgroups, parameters};
 use crate::kernel::shard::Weight;
 use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
+use std::ops::Range;
 
 pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     name: "gather_columns",
@@ -13,49 +16,56 @@ pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     activations: &[],
     rounds_weights: false,
     shader: include_str!("../../../shaders/op/gather_columns.wgsl"),
-    configs: |_: &Caps, _: &Problem| vec![KernelConfig::new(64)],
+    params: Params::FIELDS,
+    configs: one,
 };
 
-/// `y[n, chosen] = x[n, list]` for `x[n, w.cols]` and a list of columns in [`Buffer::Columns`]. The
-/// dispatches read no weights; `w` is whatever is multiplied by y.
+parameters! {
+    /// Mirror of `Params` in the shader.
+    pub struct Params {
+        pub x_offset: u32,
+        pub x_stride: u32,
+        pub y_offset: u32,
+        pub y_stride: u32,
+    }
+}
+
+pub(super) fn one(_: &Caps, problem: &Problem) -> Vec<KernelConfig> {
+    vec![KernelConfig { parts: vec![compose::input(problem)], ..KernelConfig::new(64) }]
+}
+
+/// `y[n, chosen] = x[n, list]` for activations x and a list of columns in a slot. The dispatches
+/// read no weights; `w` is whatever takes x besides.
 ///
 /// # Errors
 /// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if one row of x exceeds a binding.
-pub(crate) fn plan(w: Weight, batch: usize, chosen: usize, caps: &Caps) -> Result<Vec<Dispatch>> {
-    each(&KERNEL, w, batch, chosen, caps)
+pub(crate) fn add(plan: &mut Plan, w: &Weight, x: View, y: View, list: Window) -> Result<()> {
+    for block in blocks(plan, w, x, y)? {
+        let (given, to, y_offset) = ends(plan, x, y, block.clone());
+        let params =
+            Params { x_offset: given.offset, x_stride: given.stride, y_offset, y_stride: y.stride as u32 };
+        let candidate = KERNEL.first(plan.caps(), &given.problem(Problem::default()));
+        let elements = y.width() as u32;
+        let workgroups = Workgroups::Lanes { lanes: candidate.config.workgroup, elements };
+        let dispatch = Dispatch::new(candidate, &params, workgroups).slot("x", given.window);
+        plan.push(Units::of(block), vec![dispatch.slot("y", to).slot("list", list)])?;
+    }
+    Ok(())
 }
 
-/// A kernel with one invocation for each element of `y[batch, cols]`.
-pub(super) fn each(
-    kernel: &'static Kernel,
-    w: Weight,
-    batch: usize,
-    cols: usize,
-    caps: &Caps,
-) -> Result<Vec<Dispatch>> {
-    let candidate = kernel.only(caps);
-    let lanes = candidate.config.workgroup as usize;
-    let mut plan = vec![];
-    if w.rows == 0 || batch == 0 || cols == 0 {
-        return Ok(plan);
+/// Blocks of a kernel with a lane for each element of y.
+pub(super) fn blocks(plan: &Plan, w: &Weight, x: View, y: View) -> Result<Vec<Range<usize>>> {
+    if w.rows == 0 || y.width() == 0 {
+        return Ok(vec![]);
     }
-    let by_groups = most_groups(caps).saturating_mul(lanes) / cols;
-    let most = batch_limit(&w, w.cols, caps)?.min(by_groups).max(1);
-    for first in (0..batch).step_by(most) {
-        let end = batch.min(first + most);
-        let (x, x_offset) = window(Buffer::X, first * w.cols..end * w.cols, caps);
-        let (y, y_offset) = window(Buffer::Y, first * cols..end * cols, caps);
-        let params = Params {
-            batch: (end - first) as u32,
-            groups: ((end - first) * cols).div_ceil(lanes) as u32,
-            x_offset,
-            x_stride: w.cols as u32,
-            y_offset,
-            y_stride: cols as u32,
-            ..Params::default()
-        };
-        let dispatch = Dispatch::new(candidate.clone(), params, w.name, caps)?;
-        plan.push(dispatch.reads(x).writes(y).beside(Some(Buffer::Columns)));
-    }
-    Ok(plan)
+    let lanes = KERNEL.only(plan.caps()).config.workgroup as usize;
+    let by_groups = most_groups(plan.caps()).saturating_mul(lanes) / y.width();
+    let most = batch_limit(w, x.stride.max(y.stride), plan.caps())?.min(by_groups).max(1);
+    Ok(plan.blocks(most))
+}
+
+/// What such a kernel reads and writes of a block, and the element of y where it starts.
+pub(super) fn ends(plan: &Plan, x: View, y: View, block: Range<usize>) -> (Activated, Window, u32) {
+    let (to, y_offset) = y.window(block.clone(), 0..y.width(), plan.caps());
+    (Activated::given(x, block, plan), to, y_offset)
 }

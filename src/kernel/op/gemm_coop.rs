@@ -3,7 +3,9 @@
 use crate::kernel::activations::Activations;
 use crate::kernel::compose;
 use crate::kernel::op::gemm;
+use crate::kernel::op::product::Params;
 use crate::kernel::parts;
+use crate::kernel::program::Parameters;
 use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub static KERNEL: Kernel = Kernel {
@@ -13,6 +15,7 @@ pub static KERNEL: Kernel = Kernel {
     activations: &[Activations::F16],
     rounds_weights: true,
     shader: include_str!("../../../shaders/op/gemm_coop.wgsl"),
+    params: Params::FIELDS,
     configs,
 };
 

@@ -3,6 +3,8 @@
 use crate::kernel::activations::Activations;
 use crate::kernel::compose;
 use crate::kernel::op::gemm;
+use crate::kernel::op::product::Params;
+use crate::kernel::program::Parameters;
 use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub static KERNEL: Kernel = Kernel {
@@ -12,6 +14,7 @@ pub static KERNEL: Kernel = Kernel {
     activations: &[Activations::Q8],
     rounds_weights: false,
     shader: include_str!("../../../shaders/op/gemm_q8.wgsl"),
+    params: Params::FIELDS,
     configs,
 };
 

@@ -2,7 +2,9 @@
 
 use crate::kernel::activations::Activations;
 use crate::kernel::compose;
+use crate::kernel::op::product::Params;
 use crate::kernel::parts;
+use crate::kernel::program::Parameters;
 use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem, columns_for};
 
 pub static KERNEL: Kernel = Kernel {
@@ -12,6 +14,7 @@ pub static KERNEL: Kernel = Kernel {
     activations: &Activations::ALL,
     rounds_weights: false,
     shader: include_str!("../../../shaders/op/gemv.wgsl"),
+    params: Params::FIELDS,
     configs,
 };
 

@@ -1,11 +1,16 @@
 //! get_rows: `y[i, k] = w[rows[i], k]`, the look-up of token embeddings.
 
 use super::dequantize;
+use super::product::Output;
+use super::round_results_f16;
 use crate::error::Result;
 use crate::kernel::limits::row_limit;
-use crate::kernel::plan::{Buffer, Dispatch, Params, window};
-use crate::kernel::shard::Weight;
-use crate::kernel::types::{Caps, Family, Kernel, Operation};
+use crate::kernel::op::matmul::FLOATS;
+use crate::kernel::program::{
+    Dispatch, Element, Parameters, Plan, Units, View, Workgroups, check_view, parameters,
+};
+use crate::kernel::shard::{MAX_PLANES, Weight};
+use crate::kernel::types::{CHUNK, Family, Kernel, Operation};
 
 pub static KERNEL: Kernel = Kernel {
     name: "get_rows",
@@ -14,28 +19,65 @@ pub static KERNEL: Kernel = Kernel {
     activations: &[],
     rounds_weights: false,
     shader: include_str!("../../../shaders/op/get_rows.wgsl"),
+    params: Params::FIELDS,
     configs: dequantize::configs,
 };
 
-/// Rows `rows[i]` of `w`, `count` of them, as f32 into `y[count, k]`. The row numbers are u32 in x.
+parameters! {
+    /// Mirror of `Params` in the shader.
+    pub struct Params {
+        pub plane_offset: [u32; MAX_PLANES],
+        pub plane_stride: [u32; MAX_PLANES],
+        pub rows: u32,
+        pub cols: u32,
+        pub row_begin: u32,
+        pub chunk_end: u32,
+        pub x_offset: u32,
+        pub y_offset: u32,
+        pub y_stride: u32,
+        pub padding: u32,
+    }
+}
+
+/// Rows `rows[i]` of `w` into `y[n, k]`. The row numbers are u32, one a token; where there is no
+/// such row, y keeps its values.
 ///
 /// # Errors
-/// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if one row exceeds a binding.
-pub(crate) fn plan(w: Weight, count: usize, caps: &Caps) -> Result<Vec<Dispatch>> {
-    let candidate = KERNEL.only(caps);
-    let step = row_limit(&w, &candidate.config, caps)?;
-    let mut plan = vec![];
-    if w.cols == 0 {
-        return Ok(plan);
+/// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if one row exceeds a binding;
+/// [`Error::Shape`](crate::Error::Shape) if views do not fit the weight.
+pub(crate) fn add(plan: &mut Plan, w: Weight, rows: View, y: View) -> Result<()> {
+    check_view(&format!("row numbers for `{}`", w.name), rows.with_stride(1), 1, &[Element::U32])?;
+    check_view(&format!("rows of `{}`", w.name), y, w.cols, FLOATS)?;
+    if w.cols == 0 || plan.tokens().most() == 0 {
+        return Ok(());
     }
-    for first in (0..count).step_by(step) {
-        let out = first..count.min(first + step);
-        let (x, x_offset) = window(Buffer::X, out.clone(), caps);
-        for (index, shard) in w.shards.iter().enumerate() {
-            let own = Params { row_begin: shard.rows.start as u32, x_offset, ..Params::default() };
-            let dispatch = dequantize::into_rows(&w, index, out.clone(), candidate.clone(), own, caps)?;
-            plan.push(dispatch.reads(x));
+    let candidate = KERNEL.only(plan.caps());
+    let step = row_limit(&w, y.stride, &candidate.config, plan.caps())?;
+    let chunks = w.cols.div_ceil(CHUNK) as u32;
+    round_results_f16::around(plan, Output::of(y), |plan, Output { y, .. }| {
+        for block in plan.blocks(step) {
+            let (x, x_offset) = rows.window(block.clone(), 0..1, plan.caps());
+            let (to, y_offset) = y.window(block.clone(), 0..w.cols, plan.caps());
+            let one = |(index, shard): (usize, &crate::kernel::shard::Shard)| {
+                let params = Params {
+                    plane_offset: shard.plane_offset,
+                    plane_stride: shard.plane_stride,
+                    rows: shard.rows.len() as u32,
+                    cols: w.cols as u32,
+                    row_begin: shard.rows.start as u32,
+                    chunk_end: chunks,
+                    x_offset,
+                    y_offset,
+                    y_stride: y.stride as u32,
+                    padding: 0,
+                };
+                let workgroups = Workgroups::Lanes { lanes: candidate.config.workgroup, elements: chunks };
+                let dispatch = Dispatch::new(candidate.clone(), &params, workgroups).decodes(&w, index);
+                dispatch.slot("x", x).slot("y", to)
+            };
+            let dispatches = w.shards.iter().enumerate().map(one).collect();
+            plan.push(Units::of(block), dispatches)?;
         }
-    }
-    Ok(plan)
+        Ok(())
+    })
 }

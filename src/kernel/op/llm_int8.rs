@@ -20,7 +20,8 @@
 //! magnitude below the threshold, in outlier features too; products are of dequantized INT8 weights
 //! in both parts.
 
-use super::tiles::{self, Tiles, columns_at_once};
+use super::product::{List, Output, Product};
+use super::stage::Activated;
 use super::{
     gather_outliers, outlier_list, outlier_mask, quantize_activations_int8, quantize_activations_int8_f32,
     quantize_activations_int8_one, quantize_activations_q8,
@@ -29,57 +30,70 @@ use crate::error::{Error, Result};
 use crate::format::uniform;
 use crate::kernel::activations::{Activations, Threshold};
 use crate::kernel::limits::{batch_limit, most_groups};
-use crate::kernel::plan::{Activated, Buffer, Choose, Dispatch, Params, Window, window};
+use crate::kernel::program::{Dispatch, Plan, Units, View, Window, Workgroups};
 use crate::kernel::shard::Weight;
-use crate::kernel::types::{Batch, CHUNK, Caps, Kernel, Problem};
-use std::ops::Range;
+use crate::kernel::types::{CHUNK, Candidate, Caps, Kernel, MatmulOptions, Problem};
+use std::ops::{Range, RangeInclusive};
 
-/// `y[n, m] = x[n, k] · w[m, k]ᵀ`; see [`matmul::plan`](super::matmul::plan).
+/// `y[n, m] = x[n, k] · w[m, k]ᵀ`; see [`matmul::add`](super::matmul::add).
 ///
 /// # Errors
 /// As there, and [`Error::Argument`] if the weights are not INT8.
-pub(in crate::kernel) fn matmul(
+pub(in crate::kernel) fn add(
+    plan: &mut Plan,
     w: Weight,
-    Batch { columns: batch, accumulate }: Batch,
+    x: View,
+    output: Output,
     threshold: Threshold,
-    choose: Choose,
-    caps: &Caps,
-) -> Result<Vec<Dispatch>> {
+    options: &MatmulOptions,
+) -> Result<()> {
     Activations::Int8(threshold).check(w.name, w.layout)?;
-    let mut plan = vec![];
-    if w.rows == 0 || batch == 0 {
-        return Ok(plan);
+    if output.gate.is_some() {
+        // The outliers are added after the integers: none of the two is the whole sum.
+        return Err(Error::Argument(format!(
+            "`{}`: the gate comes in with other activations than LLM.int8's",
+            w.name
+        )));
     }
-    let most = columns_limit(&w, caps)?;
-    let job = Job { w, caps, choose, threshold, list: list_words(w.cols, caps) };
-    if caps.software {
-        job.as_f32(&mut plan, batch, accumulate, most)?;
-        return Ok(plan);
-    }
-    if threshold.is_some() && batch == 1 {
-        job.one(&mut plan, accumulate)?;
-        return Ok(plan);
+    let blocks = blocks(plan, &w, x, Some(output.y))?;
+    let job = Job { w, x, threshold, options, list: list_words(w.cols, plan.caps()) };
+    if plan.caps().software {
+        return job.as_f32(plan, blocks, output);
     }
     if threshold.is_some() {
-        job.find(&mut plan, batch, most)?;
+        job.one(plan, output)?;
     }
-    for first in (0..batch).step_by(most) {
-        let columns = first..batch.min(first + most);
-        job.integers(&mut plan, columns.clone(), accumulate)?;
-        if threshold.is_some() {
-            job.outliers(&mut plan, columns)?;
+    let several = if threshold.is_some() { 2..=usize::MAX } else { 0..=usize::MAX };
+    if plan.tokens().most() < *several.start() {
+        return Ok(());
+    }
+    let outliers = match threshold.is_some() {
+        true => Some(job.find(plan, &blocks, None)?),
+        false => None,
+    };
+    for block in blocks {
+        let integers = job.integers(plan, block.clone(), outliers, several.clone(), None)?;
+        job.multiply_integers(plan, block.clone(), integers, output, several.clone())?;
+        if let Some(outliers) = outliers {
+            job.outliers(plan, block, outliers, output, several.clone())?;
         }
     }
-    Ok(plan)
+    Ok(())
 }
 
-/// Columns whose activations, integers, gathered outliers and results each fit one binding, and
-/// their dispatches one grid.
-pub(crate) fn columns_limit(w: &Weight, caps: &Caps) -> Result<usize> {
+/// Blocks of tokens whose activations, integers, gathered outliers and results each fit one binding,
+/// and their dispatches two dimensions.
+fn blocks(plan: &Plan, w: &Weight, x: View, y: Option<View>) -> Result<Vec<Range<usize>>> {
+    let widest = x.stride.max(y.map_or(0, |y| y.stride));
+    Ok(plan.blocks(columns_limit(w, widest, plan.caps())?))
+}
+
+/// Most tokens of such a block, `widest` elements apart.
+pub(crate) fn columns_limit(w: &Weight, widest: usize, caps: &Caps) -> Result<usize> {
     let chunks = w.cols.div_ceil(CHUNK);
     // Gathered activations are whole chunks.
     let padded = Weight { cols: chunks * CHUNK, ..*w };
-    let by_binding = batch_limit(&padded, quantize_activations_q8::words(padded.cols), caps)?;
+    let by_binding = batch_limit(&padded, widest.max(quantize_activations_q8::words(padded.cols)), caps)?;
     let groups = most_groups(caps);
     Ok(by_binding.min(groups).min(groups * CHUNK / chunks.max(1)).max(1))
 }
@@ -98,40 +112,55 @@ pub(crate) enum Find {
     Outliers,
 }
 
-/// The first half of [`matmul`] alone, into y.
+/// Words of what [`stage`] leaves of `n` tokens.
+pub(crate) fn stage_words(find: Find, n: usize, cols: usize, caps: &Caps) -> usize {
+    match find {
+        Find::Codes => n * quantize_activations_q8::words(cols),
+        Find::Outliers => mask_and_list_words(list_words(cols, caps), cols),
+    }
+}
+
+/// Words of the mask and of the list, which starts at word `list`.
+fn mask_and_list_words(list: usize, cols: usize) -> usize {
+    list + outlier_list::HEADER_WORDS + cols.div_ceil(CHUNK) * CHUNK
+}
+
+/// The first half of [`add`] alone, into the words of y.
 ///
 /// # Errors
-/// [`Error::LimitExceeded`] if the batch does not fit one binding.
+/// [`Error::LimitExceeded`] if the tokens do not fit one binding.
 pub(crate) fn stage(
+    plan: &mut Plan,
     w: Weight,
-    batch: usize,
+    x: View,
+    y: View,
     threshold: Threshold,
     find: Find,
-    caps: &Caps,
-) -> Result<Vec<Dispatch>> {
-    let most = columns_limit(&w, caps)?;
+) -> Result<()> {
+    let (most, batch) = (columns_limit(&w, x.stride, plan.caps())?, plan.tokens().most());
     if batch > most {
         let what = format!("columns of activations for `{}` at once", w.name);
         return Err(Error::LimitExceeded { what, wanted: batch as u64, limit: most as u64 });
     }
-    let choose: Choose = &|_| Err(Error::Argument("nothing is multiplied".into()));
-    let job = Job { w, caps, choose, threshold, list: list_words(w.cols, caps) };
-    let mut plan = vec![];
-    if threshold.is_some() {
-        job.find(&mut plan, batch, most)?;
+    let options = &MatmulOptions::default();
+    let job = Job { w, x, threshold, options, list: list_words(w.cols, plan.caps()) };
+    let all = std::slice::from_ref(&(0..batch)).to_vec();
+    let into = |found| (find == found).then_some(y.slot);
+    let outliers = match threshold.is_some() {
+        true => Some(job.find(plan, &all, into(Find::Outliers))?),
+        false => None,
+    };
+    if find == Find::Codes {
+        job.integers(plan, 0..batch, outliers, 0..=usize::MAX, Some(y.slot))?;
     }
-    match find {
-        Find::Codes => drop(job.stage(&mut plan, 0..batch, Buffer::Y)?),
-        Find::Outliers => plan.iter_mut().for_each(|d| d.y.buffer = Buffer::Y),
-    }
-    Ok(plan)
+    Ok(())
 }
 
 struct Job<'a> {
     w: Weight<'a>,
-    caps: &'a Caps,
-    choose: Choose<'a>,
+    x: View,
     threshold: Threshold,
+    options: &'a MatmulOptions,
     /// First word of the list.
     list: usize,
 }
@@ -141,216 +170,241 @@ impl Job<'_> {
         self.w.cols.div_ceil(CHUNK)
     }
 
-    /// Mask and list.
-    fn buffer(&self) -> Window {
-        Window::first(Buffer::Outliers, self.list + outlier_list::HEADER_WORDS + self.chunks() * CHUNK)
+    /// The configuration of a kernel for these activations.
+    fn kernel(&self, kernel: &'static Kernel, x: &Activated, plan: &Plan) -> Candidate {
+        kernel.first(plan.caps(), &x.problem(Problem::default()))
     }
 
-    /// A dispatch of a kernel that has one configuration, and none that reads weights.
-    fn dispatch(&self, kernel: &'static Kernel, params: Params) -> Result<Dispatch> {
-        Dispatch::new(kernel.only(self.caps), params, self.w.name, self.caps)
-    }
-
-    fn params(&self, columns: &Range<usize>) -> Params {
-        Params {
-            cols: self.w.cols as u32,
-            batch: columns.len() as u32,
-            chunk_end: self.chunks() as u32,
-            x_stride: self.w.cols as u32,
-            threshold: self.threshold.value(),
-            experts: [self.list as u32, 0, 0, 0],
-            ..Params::default()
-        }
-    }
-
-    fn x(&self, columns: &Range<usize>) -> (Window, u32) {
-        window(Buffer::X, columns.start * self.w.cols..columns.end * self.w.cols, self.caps)
-    }
-
-    /// The mask of the outlier features of the whole batch.
-    fn mask(&self, plan: &mut Vec<Dispatch>, batch: usize, most: usize) -> Result<()> {
-        let most = most.min(self.caps.max_loops.map_or(usize::MAX, |l| l as usize));
-        for first in (0..batch).step_by(most) {
-            let columns = first..batch.min(first + most);
-            let (x, x_offset) = self.x(&columns);
-            let groups = self.chunks() as u32;
-            let params =
-                Params { groups, x_offset, accumulate: u32::from(first > 0), ..self.params(&columns) };
-            plan.push(self.dispatch(&outlier_mask::KERNEL, params)?.reads(x).writes(self.buffer()));
+    /// The mask of the outlier features of all tokens into a slot.
+    fn mask(
+        &self,
+        plan: &mut Plan,
+        blocks: &[Range<usize>],
+        tokens: &RangeInclusive<usize>,
+        to: Window,
+    ) -> Result<()> {
+        let loops = plan.caps().max_loops.map_or(usize::MAX, |loops| loops as usize);
+        let parts = blocks.iter().flat_map(|block| {
+            let starts = block.clone().step_by(loops);
+            starts.map(move |first| first..block.end.min(first.saturating_add(loops)))
+        });
+        for block in parts {
+            let x = Activated::given(self.x, block.clone(), plan);
+            let params = outlier_mask::Params {
+                cols: self.w.cols as u32,
+                x_offset: x.offset,
+                x_stride: x.stride,
+                groups: self.chunks() as u32,
+                accumulate: u32::from(block.start > 0),
+                threshold: self.threshold.value(),
+            };
+            let candidate = self.kernel(&outlier_mask::KERNEL, &x, plan);
+            let dispatch = Dispatch::new(candidate, &params, Workgroups::Fixed(params.groups));
+            let units = Units { tokens: tokens.clone(), ..Units::of(block) };
+            plan.push(units, vec![dispatch.slot("x", x.window).slot("y", to)])?;
         }
         Ok(())
     }
 
-    /// Mask and list of the outlier features of the whole batch.
-    fn find(&self, plan: &mut Vec<Dispatch>, batch: usize, most: usize) -> Result<()> {
-        self.mask(plan, batch, most)?;
-        let params = Params { groups: 1, ..self.params(&(0..batch)) };
-        plan.push(self.dispatch(&outlier_list::KERNEL, params)?.writes(self.buffer()));
-        Ok(())
-    }
-
-    /// The binding of the list, where there is one.
-    fn side(&self) -> Option<Buffer> {
-        self.threshold.is_some().then_some(Buffer::Outliers)
+    /// Mask and list of the outlier features of all tokens, in a slot of the caller's or our own.
+    fn find(&self, plan: &mut Plan, blocks: &[Range<usize>], into: Option<usize>) -> Result<Window> {
+        let slot = into.unwrap_or_else(|| plan.scratch("outlier features"));
+        let window = Window::words(slot, 0..mask_and_list_words(self.list, self.w.cols));
+        // For one token alone only where there is no other way.
+        let tokens = if into.is_some() || plan.tokens().most() == 1 { 0 } else { 2 }..=usize::MAX;
+        self.mask(plan, blocks, &tokens, window)?;
+        let params = outlier_list::Params { chunk_end: self.chunks() as u32, list: self.list as u32 };
+        let candidate = outlier_list::KERNEL.only(plan.caps());
+        let dispatch = Dispatch::new(candidate, &params, Workgroups::Fixed(1)).slot("y", window);
+        plan.push(Units { tokens, per: 0, ..Units::of(0..1) }, vec![dispatch])?;
+        Ok(window)
     }
 
     /// Integers of everything but the outliers.
-    fn stage(&self, plan: &mut Vec<Dispatch>, columns: Range<usize>, to: Buffer) -> Result<Activated> {
-        let (x, x_offset) = self.x(&columns);
+    fn integers(
+        &self,
+        plan: &mut Plan,
+        block: Range<usize>,
+        outliers: Option<Window>,
+        tokens: RangeInclusive<usize>,
+        into: Option<usize>,
+    ) -> Result<Activated> {
+        let x = Activated::given(self.x, block.clone(), plan);
         let stride = quantize_activations_q8::words(self.w.cols);
-        let groups = columns.len() as u32;
-        let params = Params { groups, x_offset, y_stride: stride as u32, ..self.params(&columns) };
-        let window = Window::first(to, stride * columns.len());
-        let dispatch = self.dispatch(&quantize_activations_int8::KERNEL, params)?;
-        plan.push(dispatch.reads(x).writes(window).beside(self.side()));
-        Ok(Activated { window, offset: 0, stride: stride as u32 })
+        let params = quantize_activations_int8::Params {
+            cols: self.w.cols as u32,
+            chunk_end: self.chunks() as u32,
+            x_offset: x.offset,
+            x_stride: x.stride,
+            y_stride: stride as u32,
+            threshold: self.threshold.value(),
+        };
+        let slot = into.unwrap_or_else(|| plan.scratch("activations as integers"));
+        let window = Window::words(slot, 0..stride * block.len());
+        let config = quantize_activations_int8::config(&x.problem(Problem::default()), outliers.is_some());
+        let candidate = Candidate { kernel: &quantize_activations_int8::KERNEL, config };
+        // A workgroup takes a token.
+        let workgroups = Workgroups::Lanes { lanes: 1, elements: 1 };
+        let mut dispatch = Dispatch::new(candidate, &params, workgroups);
+        dispatch = dispatch.slot("x", x.window).slot("y", window);
+        if let Some(outliers) = outliers {
+            dispatch = dispatch.slot("outliers", outliers);
+        }
+        plan.push(Units { tokens, ..Units::of(block) }, vec![dispatch])?;
+        Ok(Activated::written(window, stride))
     }
 
     /// All of it in f32, the numbers that codes stand for and outliers among them: software
     /// adapters multiply these faster.
-    fn as_f32(&self, plan: &mut Vec<Dispatch>, batch: usize, accumulate: bool, most: usize) -> Result<()> {
-        let masked = self.threshold.is_some() && batch > 1;
+    fn as_f32(&self, plan: &mut Plan, blocks: Vec<Range<usize>>, output: Output) -> Result<()> {
+        let most = plan.tokens().most();
+        let masked = self.threshold.is_some() && most > 1;
+        let several = 2..=usize::MAX;
+        let mut outliers = None;
         if masked {
-            self.mask(plan, batch, most)?;
+            let window = Window::words(plan.scratch("outlier features"), 0..self.chunks());
+            self.mask(plan, &blocks, &several, window)?;
+            outliers = Some(window);
         }
-        let mut candidate = quantize_activations_int8_f32::KERNEL.only(self.caps);
-        candidate.config.constants = vec![("MASKED", masked.into())];
-        for first in (0..batch).step_by(most) {
-            let columns = first..batch.min(first + most);
-            let (x, x_offset) = self.x(&columns);
-            let (groups, stride) = (columns.len() as u32, self.w.cols as u32);
-            let params = Params { groups, x_offset, y_stride: stride, ..self.params(&columns) };
-            let window = Window::first(Buffer::Staged, self.w.cols * columns.len());
-            let dispatch = Dispatch::new(candidate.clone(), params, self.w.name, self.caps)?;
-            let side = masked.then_some(Buffer::Outliers);
-            plan.push(dispatch.reads(x).writes(window).beside(side));
-            let staged = Activated { window, offset: 0, stride };
-            let product = Product { problem: self.problem(Activations::F32), accumulate, list: None };
-            self.multiply(plan, self.w, columns, staged, product)?;
+        for block in blocks {
+            let window = Window::words(plan.scratch("activations as integers"), 0..self.w.cols * block.len());
+            // Of one token a feature is an outlier if it is one itself.
+            let mut numbers = vec![];
+            if !masked || block.start == 0 {
+                numbers.push((if masked { 0..=1 } else { 0..=usize::MAX }, None));
+            }
+            if masked {
+                numbers.push((several.clone(), outliers));
+            }
+            for (tokens, outliers) in numbers {
+                let x = Activated::given(self.x, block.clone(), plan);
+                let dispatch = self.rounded(&x, outliers, window);
+                plan.push(Units { tokens, ..Units::of(block.clone()) }, vec![dispatch])?;
+            }
+            let x = Activated::written(window, self.w.cols);
+            let x = Activated { unaligned: !self.w.cols.is_multiple_of(4), ..x };
+            let problem = self.problem(Activations::F32);
+            let (w, list, options) = (self.w, None, self.options);
+            Product { w, block, x, output, problem, list, options }.add(plan)?;
         }
         Ok(())
     }
 
-    /// All of it for one column: its integers, list and outliers lie in one buffer.
-    fn one(&self, plan: &mut Vec<Dispatch>, accumulate: bool) -> Result<()> {
+    fn rounded(&self, x: &Activated, outliers: Option<Window>, to: Window) -> Dispatch {
+        let params = quantize_activations_int8_f32::Params {
+            cols: self.w.cols as u32,
+            x_offset: x.offset,
+            x_stride: x.stride,
+            y_stride: self.w.cols as u32,
+            threshold: self.threshold.value(),
+        };
+        let config =
+            quantize_activations_int8_f32::config(&x.problem(Problem::default()), outliers.is_some());
+        let candidate = Candidate { kernel: &quantize_activations_int8_f32::KERNEL, config };
+        let dispatch = Dispatch::new(candidate, &params, Workgroups::Lanes { lanes: 1, elements: 1 });
+        let dispatch = dispatch.slot("x", x.window).slot("y", to);
+        match outliers {
+            Some(window) => dispatch.slot("outliers", window),
+            None => dispatch,
+        }
+    }
+
+    /// All of it for one token: its integers, list and outliers lie in one buffer.
+    fn one(&self, plan: &mut Plan, output: Output) -> Result<()> {
         let aligned =
-            |words: usize| words.next_multiple_of((self.caps.binding_alignment as usize / 4).max(4));
+            |words: usize| words.next_multiple_of((plan.caps().binding_alignment as usize / 4).max(4));
         let stride = quantize_activations_q8::words(self.w.cols);
         let list = aligned(stride);
         let outliers = aligned(list + outlier_list::HEADER_WORDS + self.chunks() * CHUNK);
         let end = outliers + self.chunks() * CHUNK;
-        let window = |words: Range<usize>| Window {
-            buffer: Buffer::Staged,
-            offset: 4 * words.start as u64,
-            size: 4 * words.len() as u64,
+        let x = Activated::given(self.x, 0..1, plan);
+        let params = quantize_activations_int8_one::Params {
+            cols: self.w.cols as u32,
+            chunk_end: self.chunks() as u32,
+            x_offset: x.offset,
+            list: list as u32,
+            values: outliers as u32,
+            threshold: self.threshold.value(),
         };
-        let (x, x_offset) = self.x(&(0..1));
-        let experts = [list as u32, 0, 0, outliers as u32];
-        let params = Params { groups: 1, x_offset, experts, ..self.params(&(0..1)) };
-        let dispatch = self.dispatch(&quantize_activations_int8_one::KERNEL, params)?;
-        plan.push(dispatch.reads(x).writes(window(0..end)));
-        let staged = Activated { window: window(0..stride), offset: 0, stride: stride as u32 };
-        self.multiply_integers(plan, 0..1, staged, accumulate)?;
-        let stride = (self.chunks() * CHUNK) as u32;
-        let gathered = Activated { window: window(outliers..end), offset: 0, stride };
-        self.multiply_outliers(plan, 0..1, gathered, List { buffer: Buffer::Staged, word: list })
+        let candidate = self.kernel(&quantize_activations_int8_one::KERNEL, &x, plan);
+        let slot = plan.scratch("activations as integers");
+        let dispatch = Dispatch::new(candidate, &params, Workgroups::Fixed(1));
+        let dispatch = dispatch.slot("x", x.window).slot("y", Window::words(slot, 0..end));
+        let tokens = 1..=1;
+        plan.push(Units { tokens: tokens.clone(), ..Units::of(0..1) }, vec![dispatch])?;
+        let integers = Activated::written(Window::words(slot, 0..stride), stride);
+        self.multiply_integers(plan, 0..1, integers, output, tokens.clone())?;
+        let gathered = Activated::written(Window::words(slot, outliers..end), self.chunks() * CHUNK);
+        let list = List { window: Window::words(slot, 0..end), word: list };
+        self.multiply_outliers(plan, 0..1, gathered, list, output, tokens)
     }
 
     /// The product of everything but the outliers.
-    fn integers(&self, plan: &mut Vec<Dispatch>, columns: Range<usize>, accumulate: bool) -> Result<()> {
-        let staged = self.stage(plan, columns.clone(), Buffer::Staged)?;
-        self.multiply_integers(plan, columns, staged, accumulate)
-    }
-
     fn multiply_integers(
         &self,
-        plan: &mut Vec<Dispatch>,
-        columns: Range<usize>,
-        staged: Activated,
-        accumulate: bool,
+        plan: &mut Plan,
+        block: Range<usize>,
+        x: Activated,
+        output: Output,
+        tokens: RangeInclusive<usize>,
     ) -> Result<()> {
-        let product = Product { problem: self.problem(Activations::Q8), accumulate, list: None };
-        self.multiply(plan, self.w, columns, staged, product)
+        let problem = self.problem(Activations::Q8);
+        let units = Units { tokens, ..Units::of(block.clone()) };
+        let (w, list, options) = (self.w, None, self.options);
+        Product { w, block, x, output, problem, list, options }.add_for(plan, units)
     }
 
     /// The outliers, whose number is not known here: as if all features were.
-    fn outliers(&self, plan: &mut Vec<Dispatch>, columns: Range<usize>) -> Result<()> {
-        let kernel = &gather_outliers::KERNEL;
-        let lanes = kernel.only(self.caps).config.workgroup as usize;
-        let (x, x_offset) = self.x(&columns);
+    fn outliers(
+        &self,
+        plan: &mut Plan,
+        block: Range<usize>,
+        outliers: Window,
+        output: Output,
+        tokens: RangeInclusive<usize>,
+    ) -> Result<()> {
+        let x = Activated::given(self.x, block.clone(), plan);
         let stride = self.chunks() * CHUNK;
-        let groups = (columns.len() * self.chunks()).div_ceil(lanes) as u32;
-        let params = Params { groups, x_offset, y_stride: stride as u32, ..self.params(&columns) };
-        let window = Window::first(Buffer::Gathered, stride * columns.len());
-        plan.push(self.dispatch(kernel, params)?.reads(x).writes(window).beside(self.side()));
-        let gathered = Activated { window, offset: 0, stride: stride as u32 };
-        self.multiply_outliers(plan, columns, gathered, List { buffer: Buffer::Outliers, word: self.list })
+        let params = gather_outliers::Params {
+            x_offset: x.offset,
+            x_stride: x.stride,
+            y_stride: stride as u32,
+            list: self.list as u32,
+        };
+        let candidate = self.kernel(&gather_outliers::KERNEL, &x, plan);
+        let elements = self.chunks() as u32;
+        let workgroups = Workgroups::Lanes { lanes: candidate.config.workgroup, elements };
+        let window = Window::words(plan.scratch("outliers side by side"), 0..stride * block.len());
+        let dispatch = Dispatch::new(candidate, &params, workgroups).slot("x", x.window);
+        let units = Units { tokens: tokens.clone(), ..Units::of(block.clone()) };
+        plan.push(units, vec![dispatch.slot("y", window).slot("list", outliers)])?;
+        let list = List { window: outliers, word: self.list };
+        self.multiply_outliers(plan, block, Activated::written(window, stride), list, output, tokens)
     }
 
     /// Adds the product of outliers, side by side, that a list names.
     fn multiply_outliers(
         &self,
-        plan: &mut Vec<Dispatch>,
-        columns: Range<usize>,
-        gathered: Activated,
+        plan: &mut Plan,
+        block: Range<usize>,
+        x: Activated,
         list: List,
+        output: Output,
+        tokens: RangeInclusive<usize>,
     ) -> Result<()> {
         // Codes come by the chunk, and are of no use here.
-        let cols = gathered.stride as usize;
+        let cols = x.stride as usize;
         let problem = Problem { rows: self.w.rows, cols, gathered: true, ..Problem::default() };
-        let product = Product { problem, accumulate: true, list: Some(list) };
-        self.multiply(plan, Weight { cols, ..self.w }, columns, gathered, product)
+        let units = Units { tokens, ..Units::of(block.clone()) };
+        let w = Weight { cols, ..self.w };
+        let (output, list) = (Output { accumulate: true, ..output }, Some(list));
+        Product { w, block, x, output, problem, list, options: self.options }.add_for(plan, units)
     }
 
     /// What is asked of a kernel that multiplies by the weight.
     fn problem(&self, activations: Activations) -> Problem {
         Problem { activations, ..Problem::of(self.w.layout, self.w.rows, self.w.cols, 0) }
     }
-
-    /// One product with all shards, in as many kernels as the columns take.
-    fn multiply(
-        &self,
-        plan: &mut Vec<Dispatch>,
-        w: Weight,
-        columns: Range<usize>,
-        x: Activated,
-        product: Product,
-    ) -> Result<()> {
-        let mut first = columns.start;
-        while first < columns.end {
-            let left = columns.end - first;
-            let candidate = (self.choose)(&Problem { batch: left, ..product.problem })?;
-            let count = columns_at_once(&w, left, &candidate.config, self.caps);
-            let skipped = (first - columns.start) as u32 * x.stride;
-            let x = Activated { offset: x.offset + skipped, ..x };
-            for index in 0..w.shards.len() {
-                let mut tiles = Tiles::of(&w, index, first..first + count, &candidate.config, self.caps);
-                tiles.accumulate = product.accumulate;
-                if let Some(list) = &product.list {
-                    tiles.experts = [list.word as u32, 0, 0, 0];
-                    tiles.side = Some(list.buffer);
-                }
-                tiles::multiply(plan, &w, &tiles, x, &candidate, self.caps)?;
-            }
-            first += count;
-        }
-        Ok(())
-    }
-}
-
-/// One of the products that LLM.int8 consists of.
-struct Product {
-    /// What a kernel is chosen for; the columns are those that are left.
-    problem: Problem,
-    accumulate: bool,
-    /// Which columns of the weight, if not all.
-    list: Option<List>,
-}
-
-/// Where a list of columns starts.
-struct List {
-    buffer: Buffer,
-    word: usize,
 }
 
 /// What the kernels make of activations `x[n, k]`.

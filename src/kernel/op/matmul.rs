@@ -1,51 +1,74 @@
 //! A product as dispatches, split where a device forces it: shards of the weight where it exceeds
-//! one binding (done at upload), batch columns where x or y exceed one binding, ranges of k where a
-//! driver limits loops.
+//! one binding (done at upload), blocks of tokens where x or y exceed one binding, ranges of k where
+//! a driver limits loops.
 
-use super::tiles::{self, Tiles, columns_at_once};
-use super::{llm_int8, stage};
+use super::product::{Output, Product};
+use super::{llm_int8, round_results_f16, stage};
 use crate::error::{Error, Result};
 use crate::kernel::activations::Activations;
 use crate::kernel::limits::batch_limit;
-use crate::kernel::plan::{Choose, Dispatch};
+use crate::kernel::program::{Element, Plan, View, check_view};
 use crate::kernel::shard::Weight;
-use crate::kernel::types::{Batch, Caps, Problem};
+use crate::kernel::types::{MatmulOptions, Problem};
 
-/// `y[n, m] = x[n, k] · w[m, k]ᵀ`, or `y += …`.
+/// `y[n, m] = x[n, k] · w[m, k]ᵀ`, or `y += …`, or `y = silu(gate) ⊙ …`.
 ///
 /// # Errors
-/// [`Error::LimitExceeded`] if one column of x or y exceeds a binding, and those of `choose`.
-pub(crate) fn plan(
+/// [`Error::LimitExceeded`] if one column of x or y exceeds a binding; [`Error::Shape`] if views do
+/// not fit the weight; [`Error::Argument`] if no kernel does.
+pub(crate) fn add(
+    plan: &mut Plan,
     w: Weight,
-    batch: Batch,
-    activations: Activations,
-    choose: Choose,
-    caps: &Caps,
-) -> Result<Vec<Dispatch>> {
-    if let Activations::Int8(threshold) = activations {
-        return llm_int8::matmul(w, batch, threshold, choose, caps);
+    x: View,
+    output: Output,
+    options: &MatmulOptions,
+) -> Result<()> {
+    check_view(&format!("activations for `{}`", w.name), x, w.cols, FLOATS)?;
+    check_view(&format!("results of `{}`", w.name), output.y, w.rows, FLOATS)?;
+    if let Some(gate) = output.gate {
+        check_view(&format!("the gate of `{}`", w.name), gate, w.rows, &[Element::F32])?;
     }
-    let mut plan = vec![];
-    if w.rows == 0 || batch.columns == 0 {
-        return Ok(plan);
+    check_planned(&w, plan.tokens().most())?;
+    if w.rows == 0 || plan.tokens().most() == 0 {
+        return Ok(());
     }
     check_columns(&w)?;
-    let most = batch_limit(&w, stage::words(w.cols, activations), caps)?;
-    let mut first = 0;
-    while first < batch.columns {
-        let left = (batch.columns - first).min(most);
-        let candidate = choose(&Problem { activations, ..Problem::of(w.layout, w.rows, w.cols, left) })?;
-        let columns = first..first + columns_at_once(&w, left, &candidate.config, caps);
-        let x = stage::plan(&mut plan, &w, columns.clone(), activations, caps)?;
-        for index in 0..w.shards.len() {
-            let tiles = Tiles::of(&w, index, columns.clone(), &candidate.config, caps);
-            let tiles = Tiles { accumulate: batch.accumulate, ..tiles };
-            tiles::multiply(&mut plan, &w, &tiles, x, &candidate, caps)?;
+    round_results_f16::around(plan, output, |plan, output| {
+        if let Activations::Int8(threshold) = options.activations {
+            return llm_int8::add(plan, w, x, output, threshold, options);
         }
-        first = columns.end;
-    }
-    Ok(plan)
+        let widest = stage::words(w.cols, options.activations).max(x.stride).max(output.y.stride);
+        for block in plan.blocks(batch_limit(&w, widest, plan.caps())?) {
+            let x = stage::add(plan, &w, x, block.clone(), options.activations)?;
+            let problem = Problem {
+                activations: options.activations,
+                ..x.problem(Problem::of(w.layout, w.rows, w.cols, 0))
+            };
+            Product { w, block, x, output, problem, list: None, options }.add(plan)?;
+        }
+        Ok(())
+    })
 }
+
+/// f32 elements of x or y that a program is made for at most: more than any buffer holds, and few
+/// enough for a list of dispatches.
+const PLANNED_ELEMENTS: usize = 1 << 36;
+
+/// Refuses more tokens than that.
+pub(super) fn check_planned(w: &Weight, tokens: usize) -> Result<()> {
+    let edge = w.rows.max(w.cols);
+    match tokens.saturating_mul(edge) {
+        ..=PLANNED_ELEMENTS => Ok(()),
+        wanted => {
+            let what = format!("a matmul with `{}` and {tokens} columns of {edge} elements", w.name);
+            let (wanted, limit) = (wanted as u64, PLANNED_ELEMENTS as u64);
+            Err(Error::LimitExceeded { what, wanted, limit })
+        }
+    }
+}
+
+/// What activations and results may be.
+pub(super) const FLOATS: &[Element] = &[Element::F32, Element::F16];
 
 /// A matmul without columns would be all zeros, which no kernel writes.
 pub(super) fn check_columns(w: &Weight) -> Result<()> {

@@ -4,7 +4,9 @@
 use crate::format::Codes;
 use crate::kernel::activations::Activations;
 use crate::kernel::compose;
+use crate::kernel::op::product::Params;
 use crate::kernel::parts;
+use crate::kernel::program::Parameters;
 use crate::kernel::shard::software_lanes;
 use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem, columns_for};
 
@@ -15,6 +17,7 @@ pub static KERNEL: Kernel = Kernel {
     activations: &Activations::ALL,
     rounds_weights: false,
     shader: include_str!("../../../shaders/op/matmul_software.wgsl"),
+    params: Params::FIELDS,
     configs,
 };
 

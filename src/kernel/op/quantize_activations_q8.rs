@@ -1,5 +1,8 @@
 //! quantize_activations_q8: activations as eight-bit codes with a scale for each 32.
 
+use super::stage::Activated;
+use crate::kernel::compose;
+use crate::kernel::program::{Dispatch, Parameters, Plan, Window, Workgroups, parameters};
 use crate::kernel::types::{CHUNK, Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub(in crate::kernel) static KERNEL: Kernel = Kernel {
@@ -9,11 +12,23 @@ pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     activations: &[],
     rounds_weights: false,
     shader: include_str!("../../../shaders/op/quantize_activations_q8.wgsl"),
+    params: Params::FIELDS,
     configs,
 };
 
-fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
-    vec![KernelConfig { loops_per_chunk: 48, ..KernelConfig::new(32) }]
+parameters! {
+    /// Mirror of `Params` in the shader.
+    pub struct Params {
+        pub cols: u32,
+        pub chunk_end: u32,
+        pub x_offset: u32,
+        pub x_stride: u32,
+    }
+}
+
+fn configs(_: &Caps, problem: &Problem) -> Vec<KernelConfig> {
+    let parts = vec![compose::input(problem)];
+    vec![KernelConfig { parts, loops_per_chunk: 48, ..KernelConfig::new(32) }]
 }
 
 /// Words of 32 activations: 8 of codes, the scale, the sums of their halves, one unused.
@@ -22,6 +37,15 @@ pub const CHUNK_WORDS: usize = 12;
 /// Words of one column of activations.
 pub(in crate::kernel) fn words(cols: usize) -> usize {
     cols.div_ceil(CHUNK) * CHUNK_WORDS
+}
+
+/// The dispatch for `cols` features a token; a lane takes a chunk.
+pub(super) fn dispatch(plan: &Plan, x: &Activated, to: Window, cols: usize) -> Dispatch {
+    let candidate = KERNEL.first(plan.caps(), &x.problem(Problem::default()));
+    let chunk_end = cols.div_ceil(CHUNK) as u32;
+    let params = Params { cols: cols as u32, chunk_end, x_offset: x.offset, x_stride: x.stride };
+    let workgroups = Workgroups::Lanes { lanes: candidate.config.workgroup, elements: chunk_end };
+    Dispatch::new(candidate, &params, workgroups).slot("x", x.window).slot("y", to)
 }
 
 /// What the kernel makes of one column of activations, as the numbers that the codes stand for.

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernel::limits::{QUANTIZE_WEIGHTS, binding_elements, too_wide};
-use crate::kernel::plan::{Buffer, Dispatch, Params, window};
+use crate::kernel::program::{Dispatch, Parameters, Plan, View, Workgroups, parameters};
 use crate::kernel::types::{Candidate, Caps, Family, Kernel, KernelConfig, Operation, Problem};
 use std::ops::Range;
 
@@ -13,8 +13,18 @@ pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     activations: &[],
     rounds_weights: false,
     shader: include_str!("../../../shaders/op/quantize_four_bit.wgsl"),
+    params: Params::FIELDS,
     configs: |_: &Caps, _: &Problem| BLOCKS.map(config).into(),
 };
+
+parameters! {
+    /// Mirror of `Params` in the shader.
+    pub struct Params {
+        pub cols: u32,
+        pub groups: u32,
+        pub y_stride: u32,
+    }
+}
 
 /// Weights that share a scale.
 const BLOCKS: [usize; 8] = [32, 64, 128, 256, 512, 1024, 2048, 4096];
@@ -44,26 +54,36 @@ fn config(block: usize) -> KernelConfig {
 }
 
 /// Four-bit codes and scales of the weights `weights` of a tensor, which start a block: f32 in x,
-/// in y the words of the codes and behind them the scales. The weights that one dispatch can do are
+/// in y the words of the codes and behind them the scales; `pivots` holds what the shader compares
+/// with. How many words of codes there are. The weights that one dispatch can do are
 /// [`most_weights`].
 ///
 /// # Errors
 /// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if there are more.
-pub(crate) fn plan(name: &str, weights: Range<usize>, block: usize, caps: &Caps) -> Result<Dispatch> {
+pub(crate) fn add(
+    plan: &mut Plan,
+    weights: Range<usize>,
+    block: usize,
+    x: View,
+    y: View,
+    pivots: View,
+) -> Result<usize> {
     let candidate = Candidate { kernel: &KERNEL, config: config(block) };
     let count = weights.len();
     let code_words = count.div_ceil(WORD);
-    let params = Params {
-        cols: count as u32,
-        groups: count.div_ceil(span(block)) as u32,
-        y_stride: code_words as u32,
-        ..Params::default()
-    };
+    let groups = count.div_ceil(span(block)) as u32;
+    let params = Params { cols: count as u32, groups, y_stride: code_words as u32 };
     // Read four weights at a time.
-    let x = window(Buffer::X, weights.start..weights.start + count.next_multiple_of(4), caps).0;
-    let y = window(Buffer::Y, 0..code_words + count.div_ceil(block), caps).0;
-    Ok(Dispatch::new(candidate, params, name, caps)?.reads(x).writes(y))
+    let (from, _) = x.window(weights.start..weights.start + count.next_multiple_of(4), 0..1, plan.caps());
+    let (to, _) = y.window(0..code_words + count.div_ceil(block), 0..1, plan.caps());
+    let (pivots, _) = pivots.window(0..PIVOT_WORDS, 0..1, plan.caps());
+    let dispatch = Dispatch::new(candidate, &params, Workgroups::Fixed(groups));
+    plan.push_once(vec![dispatch.slot("x", from).slot("y", to).slot("pivots", pivots)])?;
+    Ok(code_words)
 }
+
+/// Words of fifteen pivots and of the codes between them.
+const PIVOT_WORDS: usize = 17;
 
 /// Weights that one dispatch can do: whole blocks of every size, and few enough that memory for
 /// them is no matter.

@@ -1,7 +1,8 @@
 //! reduce_split_k: adds up what the splits of a matmul left.
 
-use crate::error::Result;
-use crate::kernel::plan::{Buffer, Dispatch, Params, Window};
+use super::product;
+use crate::kernel::compose;
+use crate::kernel::program::{Dispatch, Parameters, Workgroups, parameters};
 use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub static KERNEL: Kernel = Kernel {
@@ -11,28 +12,44 @@ pub static KERNEL: Kernel = Kernel {
     activations: &[],
     rounds_weights: false,
     shader: include_str!("../../../shaders/op/reduce_split_k.wgsl"),
+    params: Params::FIELDS,
     configs,
 };
 
-fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
-    vec![KernelConfig::new(64)]
+parameters! {
+    /// Mirror of `Params` in the shader.
+    pub struct Params {
+        pub rows: u32,
+        pub accumulate: u32,
+        pub finish: u32,
+        pub y_offset: u32,
+        pub y_stride: u32,
+        pub splits: u32,
+        pub split_stride: u32,
+        pub gate_offset: u32,
+        pub gate_stride: u32,
+    }
 }
 
-/// The dispatch that adds up the splits that `matmul` writes; the result is to be set.
-pub(super) fn plan(name: &str, matmul: &Params, splits: u32, caps: &Caps) -> Result<Dispatch> {
-    let candidate = KERNEL.only(caps);
-    let elements = matmul.rows as usize * matmul.batch as usize;
+fn configs(_: &Caps, problem: &Problem) -> Vec<KernelConfig> {
+    vec![KernelConfig { parts: vec![compose::finish(problem)], ..KernelConfig::new(64) }]
+}
+
+/// The dispatch that adds up the splits that a product with `params` for up to `most` tokens
+/// writes; what it reads and writes is to be set.
+pub(super) fn dispatch(params: &product::Params, most: usize, silu: bool, caps: &Caps) -> Dispatch {
+    let candidate = KERNEL.first(caps, &Problem { silu, ..Problem::default() });
+    let workgroups = Workgroups::Lanes { lanes: candidate.config.workgroup, elements: params.rows };
     let params = Params {
-        rows: matmul.rows,
-        batch: matmul.batch,
-        groups: elements.div_ceil(candidate.config.workgroup as usize) as u32,
-        accumulate: matmul.accumulate,
-        y_offset: matmul.y_offset,
-        y_stride: matmul.y_stride,
-        split_groups: splits,
-        split_stride: elements as u32,
-        ..Params::default()
+        rows: params.rows,
+        accumulate: params.accumulate,
+        finish: params.finish,
+        y_offset: params.y_offset,
+        y_stride: params.y_stride,
+        splits: params.splits,
+        split_stride: params.rows * most as u32,
+        gate_offset: params.gate_offset,
+        gate_stride: params.gate_stride,
     };
-    let x = Window::first(Buffer::Partial, elements * splits as usize);
-    Ok(Dispatch::new(candidate, params, name, caps)?.reads(x))
+    Dispatch::new(candidate, &params, workgroups)
 }

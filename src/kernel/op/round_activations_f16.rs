@@ -1,6 +1,9 @@
 //! round_activations_f16: activations as f16, with a power of two taken out of each column.
 
+use super::stage::Activated;
+use crate::kernel::compose;
 use crate::kernel::parts;
+use crate::kernel::program::{Dispatch, Parameters, Plan, Window, Workgroups, parameters};
 use crate::kernel::types::{CHUNK, Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub(in crate::kernel) static KERNEL: Kernel = Kernel {
@@ -10,12 +13,24 @@ pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     activations: &[],
     rounds_weights: false,
     shader: include_str!("../../../shaders/op/round_activations_f16.wgsl"),
+    params: Params::FIELDS,
     configs,
 };
 
-fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
+parameters! {
+    /// Mirror of `Params` in the shader.
+    pub struct Params {
+        pub cols: u32,
+        pub chunk_end: u32,
+        pub x_offset: u32,
+        pub x_stride: u32,
+        pub y_stride: u32,
+    }
+}
+
+fn configs(_: &Caps, problem: &Problem) -> Vec<KernelConfig> {
     vec![KernelConfig {
-        parts: vec![&parts::HALVES, &parts::LARGEST],
+        parts: vec![&parts::HALVES, &parts::LARGEST, compose::input(problem)],
         workgroup_memory: 64 * 4,
         ..KernelConfig::new(64)
     }]
@@ -29,6 +44,20 @@ pub const CHUNK_WORDS: usize = 16;
 /// Words of one column of activations.
 pub(in crate::kernel) fn words(cols: usize) -> usize {
     HEADER_WORDS + cols.div_ceil(CHUNK) * CHUNK_WORDS
+}
+
+/// The dispatch for `cols` features a token; a workgroup takes a token.
+pub(super) fn dispatch(plan: &Plan, x: &Activated, to: Window, cols: usize) -> Dispatch {
+    let candidate = KERNEL.first(plan.caps(), &x.problem(Problem::default()));
+    let params = Params {
+        cols: cols as u32,
+        chunk_end: cols.div_ceil(CHUNK) as u32,
+        x_offset: x.offset,
+        x_stride: x.stride,
+        y_stride: words(cols) as u32,
+    };
+    let workgroups = Workgroups::Lanes { lanes: 1, elements: 1 };
+    Dispatch::new(candidate, &params, workgroups).slot("x", x.window).slot("y", to)
 }
 
 /// What the kernel makes of one column of activations. Exact in f64.

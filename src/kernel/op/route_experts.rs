@@ -1,7 +1,6 @@
 //! route_experts: sorts the columns of a batch by their experts.
 
-use crate::error::Result;
-use crate::kernel::plan::{Buffer, Dispatch, Params, Window, window};
+use crate::kernel::program::{Dispatch, Parameters, Plan, View, Window, Workgroups, parameters};
 use crate::kernel::shard::Weight;
 use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
 use std::ops::Range;
@@ -13,8 +12,17 @@ pub static KERNEL: Kernel = Kernel {
     activations: &[],
     rounds_weights: false,
     shader: include_str!("../../../shaders/op/route_experts.wgsl"),
+    params: Params::FIELDS,
     configs,
 };
+
+parameters! {
+    /// Mirror of `Params` in the shader.
+    pub struct Params {
+        pub x_offset: u32,
+        pub experts: u32,
+    }
+}
 
 /// Lanes of the one workgroup; each takes an expert at a time.
 const EXPERTS: u32 = 64;
@@ -28,21 +36,26 @@ fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
     }]
 }
 
-/// The dispatch that sorts columns by experts into `tiles` tiles of so many columns.
-pub(super) fn plan(
+/// The dispatch that sorts up to `most` columns of a block by their experts into tiles of `width`
+/// columns, and where it leaves them.
+pub(super) fn dispatch(
+    plan: &mut Plan,
     w: &Weight,
-    columns: Range<usize>,
-    tiles: usize,
+    experts: View,
+    block: Range<usize>,
+    most: usize,
     width: u32,
-    caps: &Caps,
-) -> Result<Dispatch> {
-    let mut candidate = KERNEL.only(caps);
+) -> (Dispatch, Window) {
+    let mut candidate = KERNEL.only(plan.caps());
     candidate.config.constants = vec![("COLS", width)];
-    let (x, x_offset) = window(Buffer::Experts, columns.clone(), caps);
-    let experts = [0, w.experts as u32, 0, tiles as u32];
-    let params = Params { batch: columns.len() as u32, groups: 1, x_offset, experts, ..Params::default() };
-    let y = Window::first(Buffer::Routes, 4 * tiles + columns.len());
-    Ok(Dispatch::new(candidate, params, w.name, caps)?.reads(x).writes(y))
+    // One after the other, whatever token they belong to.
+    let columns = View { stride: 1, width: 1, ..experts };
+    let (x, x_offset) = columns.window(block, 0..1, plan.caps());
+    let tiles = most / width as usize + w.experts.min(most);
+    let routes = Window::words(plan.scratch("sorted columns"), 0..most + 4 * tiles);
+    let params = Params { x_offset, experts: w.experts as u32 };
+    let dispatch = Dispatch::new(candidate, &params, Workgroups::Fixed(1)).slot("x", x).slot("y", routes);
+    (dispatch, routes)
 }
 
 /// Columns that one dispatch sorts before a driver stops its loops.

@@ -1,8 +1,8 @@
 //! row_scales: the power of two that a kernel with f16 weights takes out of each row.
 
 use crate::error::Result;
-use crate::kernel::plan::{Buffer, Dispatch, Params, Window};
-use crate::kernel::shard::Weight;
+use crate::kernel::program::{Dispatch, Parameters, Plan, View, Workgroups, parameters};
+use crate::kernel::shard::{MAX_PLANES, Shard, Weight};
 use crate::kernel::types::{CHUNK, Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
 pub static KERNEL: Kernel = Kernel {
@@ -12,27 +12,43 @@ pub static KERNEL: Kernel = Kernel {
     activations: &[],
     rounds_weights: false,
     shader: include_str!("../../../shaders/op/row_scales.wgsl"),
+    params: Params::FIELDS,
     configs,
 };
+
+parameters! {
+    /// Mirror of `Params` in the shader.
+    pub struct Params {
+        pub plane_offset: [u32; MAX_PLANES],
+        pub plane_stride: [u32; MAX_PLANES],
+        pub cols: u32,
+        pub groups: u32,
+        pub chunk_end: u32,
+        pub padding: u32,
+    }
+}
 
 fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
     vec![KernelConfig { workgroup_memory: 64 * 4, ..KernelConfig::new(64) }]
 }
 
-/// The power of two of each row of a shard that makes its weights fit f16, as f32 into y.
+/// The power of two of each row of a shard that makes its weights fit f16, as f32 into a slot.
 ///
 /// # Errors
 /// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if the shard has more rows than a dispatch
 /// has workgroups.
-pub(crate) fn plan(w: Weight, shard: usize, caps: &Caps) -> Result<Dispatch> {
-    let rows = w.shards[shard].rows.len();
+pub(crate) fn add(plan: &mut Plan, w: Weight, shard: usize, y: View) -> Result<()> {
+    let Shard { rows, plane_offset, plane_stride, .. } = &w.shards[shard];
     let params = Params {
-        rows: rows as u32,
+        plane_offset: *plane_offset,
+        plane_stride: *plane_stride,
         cols: w.cols as u32,
-        groups: rows as u32,
+        groups: rows.len() as u32,
         chunk_end: w.cols.div_ceil(CHUNK) as u32,
-        ..Params::of(&w.shards[shard])
+        padding: 0,
     };
-    let y = Window::first(Buffer::Y, rows);
-    Ok(Dispatch::new(KERNEL.only(caps), params, w.name, caps)?.on_shard(shard).writes(y))
+    let (window, _) = y.window(0..rows.len(), 0..1, plan.caps());
+    let candidate = KERNEL.only(plan.caps());
+    let dispatch = Dispatch::new(candidate, &params, Workgroups::Fixed(params.groups));
+    plan.push_once(vec![dispatch.decodes(&w, shard).slot("y", window)])
 }

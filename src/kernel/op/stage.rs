@@ -4,10 +4,42 @@
 use super::{gather_act_order, llm_int8, quantize_activations_q8, round_activations_f16};
 use crate::error::Result;
 use crate::kernel::activations::Activations;
-use crate::kernel::plan::{Activated, Buffer, Dispatch, Params, Window, window};
+use crate::kernel::program::{Dispatch, Element, Plan, Ready, Units, View, Window};
 use crate::kernel::shard::Weight;
-use crate::kernel::types::{CHUNK, Caps};
+use crate::kernel::types::Problem;
 use std::ops::Range;
+
+/// Where a product finds its activations, for a block of tokens.
+#[derive(Clone, Copy)]
+pub(in crate::kernel) struct Activated {
+    pub window: Window,
+    /// Element where the first token starts.
+    pub offset: u32,
+    pub stride: u32,
+    /// They are given as f16.
+    pub half: bool,
+    /// They do not lie so that four can be read at once.
+    pub unaligned: bool,
+}
+
+impl Activated {
+    /// Activations that a kernel has written from the beginning of a slot.
+    pub fn written(window: Window, stride: usize) -> Self {
+        Self { window, offset: 0, stride: stride as u32, half: false, unaligned: false }
+    }
+
+    /// Tokens `block` of a view, as they are.
+    pub fn given(view: View, block: Range<usize>, plan: &Plan) -> Self {
+        let (window, offset) = view.window(block, 0..view.width(), plan.caps());
+        let (half, unaligned) = (view.element() == Element::F16, !view.has_quads(0));
+        Self { window, offset, stride: view.stride as u32, half, unaligned }
+    }
+
+    /// What a kernel has to take of them.
+    pub fn problem(&self, of: Problem) -> Problem {
+        Problem { half: self.half, unaligned: self.unaligned, ..of }
+    }
+}
 
 /// Words of one column of activations.
 pub(in crate::kernel) fn words(cols: usize, activations: Activations) -> usize {
@@ -29,53 +61,45 @@ pub(in crate::kernel) fn twin(x: &[f32], k: usize, activations: Activations) -> 
     x.chunks(k.max(1)).flat_map(column).collect()
 }
 
-/// Activations of `columns` as the kernel wants them, made ready by a dispatch of their own if need
-/// be.
-pub(in crate::kernel) fn plan(
-    plan: &mut Vec<Dispatch>,
+/// Activations of `block` as the kernel wants them, made ready by a dispatch of their own if need
+/// be, once for all weights that take them so.
+pub(in crate::kernel) fn add(
+    plan: &mut Plan,
     w: &Weight,
-    columns: Range<usize>,
+    x: View,
+    block: Range<usize>,
     activations: Activations,
-    caps: &Caps,
 ) -> Result<Activated> {
-    let source = source(plan, w, columns.clone(), caps)?;
-    let (n, chunks) = (columns.len(), w.cols.div_ceil(CHUNK));
-    let (candidate, lanes) = match activations {
+    let source = ordered(plan, w, x, block.clone())?;
+    let (kernel, dispatch): (_, fn(&Plan, &Activated, Window, usize) -> Dispatch) = match activations {
         Activations::F32 => return Ok(source),
-        // A workgroup takes a column, or a lane takes a chunk.
-        Activations::F16 => (round_activations_f16::KERNEL.only(caps), None),
+        Activations::F16 => (round_activations_f16::KERNEL.name, round_activations_f16::dispatch),
         Activations::Q8 | Activations::Int8(_) => {
-            let candidate = quantize_activations_q8::KERNEL.only(caps);
-            let lanes = candidate.config.workgroup as usize;
-            (candidate, Some(lanes))
+            (quantize_activations_q8::KERNEL.name, quantize_activations_q8::dispatch)
         }
     };
-    let groups = lanes.map_or(n, |lanes| (n * chunks).div_ceil(lanes)) as u32;
     let stride = words(w.cols, activations);
-    let params = Params {
-        cols: w.cols as u32,
-        batch: n as u32,
-        groups,
-        chunk_end: chunks as u32,
-        x_offset: source.offset,
-        x_stride: w.cols as u32,
-        y_stride: stride as u32,
-        ..Params::default()
-    };
-    let window = Window::first(Buffer::Staged, stride * n);
-    plan.push(Dispatch::new(candidate, params, w.name, caps)?.reads(source.window).writes(window));
-    Ok(Activated { window, offset: 0, stride: stride as u32 })
+    let order = w.layout.ordered.then_some(w.index);
+    let ready = Ready { view: x, block: block.clone(), kernel, order };
+    let words = 0..stride * block.len();
+    if let Some(slot) = plan.find_ready(&ready) {
+        return Ok(Activated::written(Window::words(slot, words), stride));
+    }
+    let window = Window::words(plan.scratch("activations for kernels"), words);
+    let dispatch = dispatch(plan, &source, window, w.cols);
+    plan.push(Units::of(block), vec![dispatch])?;
+    plan.set_ready(ready, window.slot);
+    Ok(Activated::written(window, stride))
 }
 
-/// Activations of `columns` as they are, in the order of the weight's columns on the device.
-fn source(plan: &mut Vec<Dispatch>, w: &Weight, columns: Range<usize>, caps: &Caps) -> Result<Activated> {
-    let (x, offset) = window(Buffer::X, columns.start * w.cols..columns.end * w.cols, caps);
-    let given = Activated { window: x, offset, stride: w.cols as u32 };
+/// Activations of `block` as they are, in the order of the weight's columns on the device.
+fn ordered(plan: &mut Plan, w: &Weight, x: View, block: Range<usize>) -> Result<Activated> {
+    let given = Activated::given(x, block.clone(), plan);
     if !w.layout.ordered {
         return Ok(given);
     }
-    let dispatch = gather_act_order::plan(w, columns.len(), given, caps)?;
-    let ordered = Activated { window: dispatch.y, offset: 0, stride: given.stride };
-    plan.push(dispatch);
-    Ok(ordered)
+    let window = Window::words(plan.scratch("activations in order"), 0..w.cols * block.len());
+    let dispatch = gather_act_order::dispatch(plan, w, &given, window);
+    plan.push(Units::of(block), vec![dispatch])?;
+    Ok(Activated::written(window, w.cols))
 }
