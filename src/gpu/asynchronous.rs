@@ -200,7 +200,7 @@ impl Runtime {
         weights: impl Into<EncodeInput<'a>>,
         recipe: &Recipe,
     ) -> impl Future<Output = Result<PackedTensor>> + Send {
-        let (gpu, name, recipe) = (self.clone(), name.into(), recipe.clone());
+        let (gpu, name, recipe) = (self.clone(), name.into(), *recipe);
         let (host, buffer) = match weights.into() {
             EncodeInput::Host(weights) => (weights.to_vec(), None),
             EncodeInput::Device(buffer) => (vec![], Some(buffer.clone())),

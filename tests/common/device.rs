@@ -214,9 +214,18 @@ pub fn attach(
     adapter: &wgpu::Adapter,
 ) -> qmatmul::error::Result<Runtime> {
     let owner = stated();
-    let runtime = Runtime::with_device(device, queue, adapter, &Options::default())?;
+    let runtime = attach_uncounted(device, queue, adapter)?;
     count(&runtime, Some(owner), |_| ());
     Ok(runtime)
+}
+
+/// The same for a test that sets a hook of its own: a runtime has one.
+pub fn attach_uncounted(
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    adapter: &wgpu::Adapter,
+) -> qmatmul::error::Result<Runtime> {
+    Runtime::with_device(device, queue, adapter, &Options::default())
 }
 
 /// What a buffer of f32 holds once everything that was submitted has run. It needs the usage

@@ -1,16 +1,18 @@
 //! Devices of a host: what it asks for, and the callbacks that stay its own.
 
-use crate::device::{attach, host_adapter, open, pipelines};
+use crate::device::{attach, attach_uncounted, host_adapter, open, pipelines};
 use qmatmul::check::{activations, random_tensor};
-use qmatmul::gpu::{self, Capability, TuningCache};
+use qmatmul::error::Error;
+use qmatmul::gpu::{self, Capability, Point, TuningCache};
 use qmatmul::{Options, Runtime, format, wgpu};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// What a callback was called with.
 type Heard = Arc<Mutex<Vec<String>>>;
 
 /// A runtime on a host's device whose callbacks were set before, and what they hear: of a loss, and
-/// of errors that no scope catches.
+/// of errors that no scope catches. No hook is set.
 fn with_callbacks() -> (Runtime, Heard, Heard) {
     let adapter = host_adapter();
     let (device, queue) = pollster::block_on(adapter.request_device(&Default::default())).expect("a device");
@@ -23,7 +25,8 @@ fn with_callbacks() -> (Runtime, Heard, Heard) {
     device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
         heard.lock().expect("no panic").push(error.to_string());
     }));
-    (attach(device, queue, &adapter).expect("a plain device will do"), lost, uncaptured)
+    let runtime = attach_uncounted(device, queue, &adapter).expect("a plain device will do");
+    (runtime, lost, uncaptured)
 }
 
 fn count(heard: &Heard) -> usize {
@@ -50,11 +53,20 @@ fn the_hosts_handler_hears_of_errors_of_the_hosts_calls_and_of_no_others() {
     let (runtime, _, uncaptured) = with_callbacks();
     let packed = random_tensor("w", format::Q4_0, 8, 64, 1).expect("whole blocks");
     let w = runtime.upload(&packed).expect("small");
-    let y = runtime.matmul(&w, &activations(64, 1)).expect("small");
-    // More memory than there is: an error of a call of the runtime's.
-    let large = 1 << 40;
-    assert!(runtime.time_host(&w, large, &Default::default()).is_err());
+    let broken = Arc::new(AtomicBool::new(true));
+    let breaks = broken.clone();
+    runtime.set_hook(Box::new(move |point| {
+        if let Point::Compiling(text) = point
+            && breaks.load(Ordering::Relaxed)
+        {
+            *text = text.replacen("fn main(", "fn broken( -> }", 1);
+        }
+    }));
+    let error = runtime.matmul(&w, &activations(64, 1)).expect_err("the shader is broken");
+    assert!(matches!(error, Error::Gpu { .. }), "{error}");
     assert_eq!(count(&uncaptured), 0, "{uncaptured:?}");
+    broken.store(false, Ordering::Relaxed);
+    let y = runtime.matmul(&w, &activations(64, 1)).expect("usable again");
     let _ = runtime.device().create_buffer(&wgpu::BufferDescriptor {
         label: Some("impossible"),
         size: 16,
