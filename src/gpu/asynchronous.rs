@@ -1,5 +1,5 @@
 //! Async forms of the calls that wait. Each runs the blocking form on a thread of its own, so that
-//! what a call does is written once.
+//! what a call does is written once; an upload goes a chunk at a time.
 //!
 //! All futures are `Send`. Where no lifetime stands in the signature, a future is also `'static`: it
 //! owns what it works with, and can be spawned. A future does nothing before its first poll; if it
