@@ -192,6 +192,7 @@ impl Error {
 }
 
 /// Text that may come from a file, fit for a terminal.
+#[derive(Clone, Copy, Debug)]
 pub struct Plain<'a>(&'a str);
 
 /// `text` with what moves a terminal's cursor, changes its colours or cannot be seen as escapes.

@@ -95,16 +95,8 @@
 //!
 //! This version works with wgpu 30, whose types are part of its interface. The crate re-exports it:
 //! name it through `qmatmul::wgpu`, and the two cannot differ. A host that opens the device itself
-//! asks for the features that its GPU adapter has of these:
-//!
-//! ```
-//! use qmatmul::wgpu::Features;
-//!
-//! let used = Features::SUBGROUP | Features::SHADER_F16 | Features::SHADER_INT64
-//!     | Features::EXPERIMENTAL_COOPERATIVE_MATRIX
-//!     | Features::TIMESTAMP_QUERY | Features::PIPELINE_CACHE;
-//! // required_features: adapter.features() & used, required_limits: adapter.limits()
-//! ```
+//! asks for the features and limits that [`gpu::wanted_features`] and [`gpu::wanted_limits`] name
+//! for its GPU adapter.
 //!
 //! # Errors
 //!
@@ -121,7 +113,7 @@
 //! }
 //! ```
 
-#![warn(missing_docs)]
+#![warn(missing_debug_implementations, missing_docs)]
 
 pub mod check;
 pub mod error;

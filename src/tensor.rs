@@ -29,13 +29,24 @@ use std::sync::Arc;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PackedTensor {
     name: String,
     format: &'static Format,
     rows: usize,
     cols: usize,
     storage: Arc<dyn Storage>,
+}
+
+impl std::fmt::Debug for PackedTensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PackedTensor")
+            .field("name", &self.name)
+            .field("rows", &self.rows)
+            .field("cols", &self.cols)
+            .field("format", &self.format)
+            .finish_non_exhaustive()
+    }
 }
 
 impl PackedTensor {

@@ -79,6 +79,7 @@ fn random_block(format: &Blocks, random: &mut Random) -> Vec<u8> {
 }
 
 /// A small generator of test data (SplitMix64), the same on every machine.
+#[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {

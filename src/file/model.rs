@@ -59,7 +59,6 @@ impl fmt::Display for Kind {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Model {
     path: PathBuf,
     kind: Kind,
@@ -77,6 +76,17 @@ pub struct Model {
     int8_threshold: Option<f32>,
     /// The folder of a checkpoint.
     beside: Beside,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model")
+            .field("path", &self.path)
+            .field("kind", &self.kind)
+            .field("files", &self.files.len())
+            .field("tensors", &self.tensors().len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Model {

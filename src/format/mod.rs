@@ -123,6 +123,7 @@ pub enum Codes {
 }
 
 /// What the bytes of a format mean.
+#[derive(Debug)]
 pub enum Coding {
     /// One run of bytes, cut into blocks that no row shares with another: the types of GGUF.
     Blocks(Blocks),
@@ -352,6 +353,21 @@ impl Format {
                 codes: self.codes,
             },
         }
+    }
+}
+
+impl std::fmt::Debug for Blocks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Blocks")
+            .field("weights", &self.weights)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("bits_per_weight", &self.bits_per_weight).finish_non_exhaustive()
     }
 }
 

@@ -76,8 +76,8 @@ impl Drop for Inner {
 }
 
 impl Context {
-    /// A context on an open device. Errors that no scope catches are kept where the device is our
-    /// own, not the host's.
+    /// A context on an open device. The callbacks of a device of our own are set; those of a
+    /// host's device stay the host's.
     ///
     /// # Errors
     /// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if a shader may have fewer storage
@@ -90,9 +90,9 @@ impl Context {
         own_device: bool,
     ) -> Result<Self> {
         let info = adapter.get_info();
-        let errors = DeviceErrors::watch(&device, device::timeout(&info, options));
+        let errors = DeviceErrors::new(device::timeout(&info, options));
         if own_device {
-            errors.keep_uncaught(&device);
+            errors.set_callbacks(&device);
         }
         let mut caps = device::caps(&device, adapter, options);
         caps.cooperative =
@@ -226,12 +226,13 @@ impl Context {
         self.inner.errors.check_alive(self.device())
     }
 
-    pub fn check(&self) -> Result<()> {
-        self.inner.errors.check()
+    /// [`DeviceErrors::check_now_and_then`].
+    pub fn check_now_and_then(&self) -> Result<()> {
+        self.inner.errors.check_now_and_then(self.device())
     }
 
-    pub fn check_lost(&self) -> Result<()> {
-        self.inner.errors.check_lost()
+    pub fn check(&self) -> Result<()> {
+        self.inner.errors.check()
     }
 
     pub fn catch_errors<T>(

@@ -72,30 +72,86 @@ impl Options {
     }
 }
 
-/// What a device is asked for, where the adapter has it. Experimental features are for those only
-/// who use them.
-fn wanted_features(adapter: &wgpu::Adapter, options: &Options) -> wgpu::Features {
-    let is_wanted = |c: &&Capability| match c {
-        Capability::Cooperative => options.uses(**c) && cooperative_edge(adapter).is_some(),
-        _ => options.uses(**c) || !c.features().intersects(wgpu::Features::all_experimental_mask()),
-    };
-    let features = Capability::ALL.iter().filter(is_wanted).map(|c| c.features());
-    let others = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
-    features.fold(others, std::ops::BitOr::bitor)
+/// The features that qmatmul uses and `adapter` has. A host that opens the device itself asks for
+/// them, and for [`wanted_limits`], beside its own; [`Runtime`](super::Runtime) opens its devices
+/// with the same. Without one of them everything works, slower or unmeasured.
+///
+/// ```no_run
+/// use qmatmul::{Options, Result, Runtime, gpu, wgpu};
+///
+/// async fn open(adapter: &wgpu::Adapter) -> Result<Runtime> {
+///     let descriptor = wgpu::DeviceDescriptor {
+///         required_features: gpu::wanted_features(adapter),
+///         required_limits: gpu::wanted_limits(adapter),
+///         ..Default::default()
+///     };
+///     let (device, queue) = adapter.request_device(&descriptor).await.expect("what it has");
+///     Runtime::with_device(device, queue, adapter, &Options::default())
+/// }
+/// ```
+///
+/// No experimental feature is among them: wgpu refuses to open a device with one unless the host
+/// has accepted, in an `unsafe` call, that such features may be unsound. That is for the host to
+/// decide, and a descriptor as above must work on every adapter. See
+/// [`wanted_experimental_features`] for them.
+pub fn wanted_features(adapter: &wgpu::Adapter) -> wgpu::Features {
+    adapter.features() & (used_features() - wgpu::Features::all_experimental_mask())
 }
 
-/// Opens a device with the adapter's own limits and the features that are used here.
+/// The experimental features that qmatmul uses and `adapter` offers in a form that it can use:
+/// cooperative matrices of f16 with f32 sums, for batches of tokens whose activations may be
+/// rounded. They are used where a probe has found that the device multiplies right with them.
+///
+/// ```no_run
+/// use qmatmul::{gpu, wgpu};
+///
+/// fn descriptor(adapter: &wgpu::Adapter) -> wgpu::DeviceDescriptor<'static> {
+///     wgpu::DeviceDescriptor {
+///         required_features: gpu::wanted_features(adapter) | gpu::wanted_experimental_features(adapter),
+///         required_limits: gpu::wanted_limits(adapter),
+///         // SAFETY: shaders that use them are qmatmul's alone, run after a probe.
+///         experimental_features: unsafe { wgpu::ExperimentalFeatures::enabled() },
+///         ..Default::default()
+///     }
+/// }
+/// ```
+pub fn wanted_experimental_features(adapter: &wgpu::Adapter) -> wgpu::Features {
+    match cooperative_edge(adapter) {
+        Some(_) => Capability::Cooperative.features(),
+        None => wgpu::Features::empty(),
+    }
+}
+
+/// The limits that qmatmul asks of a device: the adapter's own. At WebGPU's defaults matrices above
+/// 128 MiB are split over several buffers.
+///
+/// [`wanted_features`] has an example.
+pub fn wanted_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
+    adapter.limits()
+}
+
+/// The features of all capabilities, those to measure time and to keep pipelines on disk.
+fn used_features() -> wgpu::Features {
+    let others = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
+    Capability::ALL.iter().map(|c| c.features()).fold(others, std::ops::BitOr::bitor)
+}
+
+/// Opens a device with the adapter's own limits and the features that are used here. Experimental
+/// features are for those only who use them.
 pub(super) fn open(adapter: &wgpu::Adapter, options: &Options) -> Result<(wgpu::Device, wgpu::Queue)> {
-    let required_features = adapter.features() & wanted_features(adapter, options);
+    let experimental = match options.uses(Capability::Cooperative) {
+        true => wanted_experimental_features(adapter),
+        false => wgpu::Features::empty(),
+    };
     let request = adapter.request_device(&wgpu::DeviceDescriptor {
         label: Some("qmatmul"),
-        required_features,
-        required_limits: adapter.limits(),
-        experimental_features: match required_features.intersects(wgpu::Features::all_experimental_mask()) {
+        required_features: wanted_features(adapter) | experimental,
+        required_limits: wanted_limits(adapter),
+        experimental_features: match experimental.is_empty() {
+            true => wgpu::ExperimentalFeatures::disabled(),
             // SAFETY: the one experimental feature that is asked for is used by shaders of our own,
             // after a probe.
-            true => unsafe { wgpu::ExperimentalFeatures::enabled() },
-            false => wgpu::ExperimentalFeatures::disabled(),
+            false => unsafe { wgpu::ExperimentalFeatures::enabled() },
         },
         ..Default::default()
     });
@@ -165,5 +221,24 @@ fn lower<T: Ord>(limit: T, pretended: Option<T>) -> T {
     match pretended {
         Some(pretended) => limit.min(pretended),
         None => limit,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_features_that_are_used() {
+        let used = wgpu::Features::SUBGROUP
+            | wgpu::Features::SHADER_F16
+            | wgpu::Features::SHADER_INT64
+            | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+            | wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::PIPELINE_CACHE;
+        assert_eq!(used_features(), used);
+        // What `wanted_experimental_features` decides is all that is experimental.
+        let experimental = used & wgpu::Features::all_experimental_mask();
+        assert_eq!(experimental, Capability::Cooperative.features());
     }
 }

@@ -7,13 +7,19 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Time between two looks at a device that nobody waits for.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What has gone wrong with a device, and how long it is waited for.
 #[derive(Clone)]
 pub(super) struct DeviceErrors {
-    /// Why the device was lost, once it is.
+    /// Why the device was lost, once its callback or its host has said so.
     lost: Arc<OnceLock<String>>,
+    /// True once the device was found to take no work: the callback comes later, or belongs to the
+    /// host.
+    takes_no_work: Arc<AtomicBool>,
     /// What no scope caught, until a call reports it.
     uncaught: Arc<Mutex<Option<String>>>,
     /// Submissions that have ended.
@@ -22,37 +28,45 @@ pub(super) struct DeviceErrors {
     silent: Arc<AtomicBool>,
     /// Time in which a submission must end.
     timeout: Duration,
+    /// When [`DeviceErrors::check_now_and_then`] looks at the device.
+    looks: Arc<Intervals>,
     hook: Arc<OnceLock<Hook>>,
 }
 
 impl DeviceErrors {
-    /// Listens to `device`.
-    pub fn watch(device: &wgpu::Device, timeout: Duration) -> Self {
-        let lost = Arc::new(OnceLock::new());
-        let sink = lost.clone();
-        device.set_device_lost_callback(move |reason, message| {
-            let _ = sink.set(format!("{reason:?}: {message}"));
-        });
+    /// Errors of a device whose callbacks stay as they are.
+    pub fn new(timeout: Duration) -> Self {
         Self {
-            lost,
             timeout,
+            lost: Arc::default(),
+            takes_no_work: Arc::default(),
             uncaught: Arc::default(),
             finished: Arc::default(),
             silent: Arc::default(),
+            looks: Arc::new(Intervals::new(LOOK_EVERY)),
             hook: Arc::default(),
         }
     }
 
-    /// Keeps errors that no scope caught away from wgpu's default handler, which panics, for the
-    /// next call to report. Scopes are per thread, so such an error is not of a call that
-    /// [`DeviceErrors::catch_errors`] watches.
-    pub fn keep_uncaught(&self, device: &wgpu::Device) {
+    /// Sets the callbacks of `device`, which is our own: for its loss, and for errors that no scope
+    /// caught. wgpu's default handler of those panics; here the next call reports them. Scopes are
+    /// per thread, so such an error is not of a call that [`DeviceErrors::catch_errors`] watches.
+    pub fn set_callbacks(&self, device: &wgpu::Device) {
+        let lost = self.lost.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            let _ = lost.set(format!("{reason:?}: {message}"));
+        });
         let uncaught = self.uncaught.clone();
         device.on_uncaptured_error(Arc::new(move |error| {
             log::error!("uncaught device error: {error}");
             // The first is the cause, those after it follow from it.
             uncaught.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
         }));
+    }
+
+    /// Keeps the reason of a loss, for every later call to report. The first reason stays.
+    pub fn set_lost(&self, reason: String) {
+        let _ = self.lost.set(reason);
     }
 
     /// The sticky error of a lost device, or, once, an error that no scope caught.
@@ -76,17 +90,36 @@ impl DeviceErrors {
         device.create_buffer(&descriptor).map_async(wgpu::MapMode::Read, .., |_| {});
         let is_full = pollster::block_on(memory.pop()).is_some();
         if pollster::block_on(validation.pop()).is_some() && !is_full {
-            let _ = self.lost.set("it takes no work".into());
+            self.takes_no_work.store(true, Ordering::Relaxed);
         }
         self.check_lost()
     }
 
-    /// The sticky error of a lost device alone.
-    pub fn check_lost(&self) -> Result<()> {
-        match self.lost.get() {
-            Some(reason) => Err(Error::DeviceLost(reason.clone())),
-            None => Ok(()),
+    /// [`DeviceErrors::check_alive`] for calls that come thousands of times a second and wait for
+    /// nothing, such as to record a bound program. A loss that is known is reported at once. One
+    /// that nobody has polled for is noticed within [`LOOK_EVERY`], as one call of those in that
+    /// time looks at the device. All other calls read two atomics and the clock: they take no lock
+    /// and allocate nothing.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`]; of a call that looks at the device, also an error that no scope
+    /// caught, once.
+    pub fn check_now_and_then(&self, device: &wgpu::Device) -> Result<()> {
+        self.check_lost()?;
+        if self.looks.is_due(Instant::now()) {
+            self.check()?;
+            self.check_alive(device)?;
         }
+        Ok(())
+    }
+
+    fn check_lost(&self) -> Result<()> {
+        let reason = match self.lost.get() {
+            Some(reason) => reason,
+            None if self.takes_no_work.load(Ordering::Relaxed) => "it takes no work",
+            None => return Ok(()),
+        };
+        Err(Error::DeviceLost(reason.into()))
     }
 
     /// Runs `call`, turning device errors and panics of wgpu into values. `bytes` is what it
@@ -214,6 +247,31 @@ impl DeviceErrors {
     }
 }
 
+/// Lets one of many callers through in each interval of time.
+struct Intervals {
+    start: Instant,
+    length: Duration,
+    /// Nanoseconds from `start` until the next caller is let through.
+    next: AtomicU64,
+}
+
+impl Intervals {
+    /// The first interval begins now: nobody is let through before it has ended.
+    fn new(length: Duration) -> Self {
+        let next = AtomicU64::new(length.as_nanos() as u64);
+        Self { start: Instant::now(), length, next }
+    }
+
+    /// True for the first caller after the end of an interval, where the next one begins.
+    fn is_due(&self, now: Instant) -> bool {
+        let now = now.saturating_duration_since(self.start).as_nanos() as u64;
+        let next = self.next.load(Ordering::Relaxed);
+        // Of several threads that come at once, one exchanges.
+        let then = now + self.length.as_nanos() as u64;
+        now >= next && self.next.compare_exchange(next, then, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
 /// What wgpu says where it panics: at what few errors of drivers it has no value for.
 pub(super) fn panicked(panic: &Box<dyn Any + Send>) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -260,5 +318,45 @@ mod tests {
         assert_eq!(wait(4, 5).ok(), Some(5));
         assert!(matches!(wait(3, 5), Err(wgpu::PollError::Timeout)));
         assert_eq!(wait(0, 1).ok(), Some(1));
+    }
+
+    #[test]
+    fn one_caller_is_let_through_in_each_interval() {
+        let intervals = Intervals::new(Duration::from_millis(500));
+        let at = |millis| intervals.start + Duration::from_millis(millis);
+        let times = [0, 499, 500, 501, 999, 1000, 1700, 2199, 2200, 100];
+        let due: Vec<u64> = times.into_iter().filter(|millis| intervals.is_due(at(*millis))).collect();
+        assert_eq!(due, [500, 1000, 1700, 2200]);
+        // A time before the first interval.
+        assert!(!intervals.is_due(intervals.start - Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn of_threads_that_come_at_once_one_is_let_through() {
+        let intervals = Intervals::new(Duration::from_millis(500));
+        for round in 1..=100u64 {
+            let now = intervals.start + Duration::from_millis(500 * round);
+            let through = std::thread::scope(|scope| {
+                let threads = [(); 4].map(|()| scope.spawn(|| intervals.is_due(now)));
+                threads.map(|t| t.join().expect("no panic")).iter().filter(|due| **due).count()
+            });
+            assert_eq!(through, 1, "round {round}");
+        }
+    }
+
+    #[test]
+    fn the_reason_of_a_loss_is_the_one_that_was_told() {
+        let errors = DeviceErrors::new(Duration::from_secs(1));
+        assert!(errors.check().is_ok());
+        errors.takes_no_work.store(true, Ordering::Relaxed);
+        let reason = |errors: &DeviceErrors| match errors.check() {
+            Err(Error::DeviceLost(reason)) => reason,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(reason(&errors), "it takes no work");
+        for told in ["unplugged", "later"] {
+            errors.set_lost(told.into());
+            assert_eq!(reason(&errors), "unplugged");
+        }
     }
 }

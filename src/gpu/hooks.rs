@@ -2,6 +2,7 @@
 
 /// Where a call is.
 #[doc(hidden)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Point<'a> {
     /// About to compile this text.

@@ -51,6 +51,17 @@ pub struct Layer {
     low_rank: Option<[Weights; 2]>,
 }
 
+impl std::fmt::Debug for Layer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Layer")
+            .field("weight", &self.weight)
+            .field("bias", &self.bias.is_some())
+            .field("kept_columns", &self.kept_columns())
+            .field("rank", &self.rank())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Layer {
     /// The weight.
     pub fn weight(&self) -> &Weights {

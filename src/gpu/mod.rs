@@ -1,6 +1,7 @@
 //! Everything that names wgpu: the device, uploads, pipelines, recording, reading back, timing.
 
 mod adapters;
+mod asynchronous;
 mod bind;
 mod call;
 mod capability;
@@ -14,6 +15,7 @@ mod host;
 mod int8;
 mod layer;
 mod memory;
+mod off_thread;
 mod pack;
 mod peak;
 mod pipelines;
@@ -32,7 +34,7 @@ pub use crate::kernel::Tuned;
 pub use crate::kernel::program::{Element, Tokens, View};
 pub use adapters::{AdapterSummary, Select, adapters, advice};
 pub use capability::Capability;
-pub use device::Options;
+pub use device::{Options, wanted_experimental_features, wanted_features, wanted_limits};
 pub use dx12::ShaderCompiler;
 pub use encode::EncodeInput;
 #[doc(hidden)]

@@ -3,6 +3,7 @@
 use super::bind;
 use super::context::Context;
 use super::memory::{self, Buffer, Reservation};
+use super::off_thread::off_thread;
 use super::pipelines::Compiled;
 use super::runtime::Runtime;
 use super::transfer;
@@ -14,6 +15,7 @@ use crate::kernel::program::{self, Dispatch, Part, Planner, Resource, Source, Sp
 use crate::kernel::shard::DeviceLayout;
 use crate::kernel::{KernelConfig, limits};
 use std::collections::{BTreeSet, HashSet};
+use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -169,6 +171,15 @@ impl BoundProgram {
         self.inner.context.wait_for(&submission)
     }
 
+    /// [`BoundProgram::run`] for an async caller.
+    ///
+    /// # Errors
+    /// As [`BoundProgram::run`].
+    pub fn run_async(&self, tokens: usize) -> impl Future<Output = Result<()>> + Send + use<> {
+        let bound = self.clone();
+        off_thread(move || bound.run(tokens))
+    }
+
     /// Starts it.
     fn submit(&self, tokens: usize) -> Result<wgpu::SubmissionIndex> {
         let mut encoder = self.inner.context.encoder();
@@ -179,7 +190,7 @@ impl BoundProgram {
 
     fn check(&self, tokens: usize) -> Result<()> {
         match self.inner.tokens.contains(tokens) {
-            true => self.inner.context.check_lost(),
+            true => self.inner.context.check_now_and_then(),
             false => {
                 let made_for = self.inner.tokens;
                 Err(Error::Argument(format!(
@@ -251,6 +262,19 @@ impl Runtime {
     /// for the most tokens; [`Error::OutOfMemory`], and the device's errors.
     pub fn bind(&self, program: &Program, slots: &[(View, Slice)]) -> Result<BoundProgram> {
         self.context().bind(program, slots)
+    }
+
+    /// [`Runtime::bind`] for an async caller: pipelines are compiled on another thread.
+    ///
+    /// # Errors
+    /// As [`Runtime::bind`].
+    pub fn bind_async(
+        &self,
+        program: &Program,
+        slots: &[(View, Slice)],
+    ) -> impl Future<Output = Result<BoundProgram>> + Send + use<> {
+        let (context, program, slots) = (self.context().clone(), program.clone(), slots.to_vec());
+        off_thread(move || context.bind(&program, &slots))
     }
 }
 

@@ -42,6 +42,15 @@ pub struct Runtime {
     options: Option<Arc<Options>>,
 }
 
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime")
+            .field("adapter", &format_args!("{}", self.adapter()))
+            .field("memory_used", &self.memory_used())
+            .finish_non_exhaustive()
+    }
+}
+
 /// f32 elements of x or y that one submission of [`Runtime::matmul`] moves at most (256 MiB).
 const BATCH_ELEMENTS: usize = 64 << 20;
 
@@ -84,10 +93,9 @@ impl Runtime {
         })
     }
 
-    /// Works on a device of the caller's. The features that qmatmul uses where it finds them are
-    /// `SUBGROUP`, `SHADER_F16`, `SHADER_INT64`, `EXPERIMENTAL_COOPERATIVE_MATRIX`,
-    /// `TIMESTAMP_QUERY` and `PIPELINE_CACHE`; ask for the adapter's limits, or matrices are split
-    /// at WebGPU's defaults.
+    /// Works on a device of the caller's, best one with the features of
+    /// [`wanted_features`](super::wanted_features) and the limits of
+    /// [`wanted_limits`](super::wanted_limits).
     ///
     /// ```no_run
     /// use qmatmul::{Options, Result, Runtime, wgpu};
@@ -98,11 +106,13 @@ impl Runtime {
     /// ```
     ///
     /// Under DirectX 12 the shader compiler is the one that the host's `wgpu::Instance` was made
-    /// with (`Dx12BackendOptions::shader_compiler`): with FXC the device has none of the first
-    /// three features.
+    /// with (`Dx12BackendOptions::shader_compiler`): with FXC the device has neither subgroups nor
+    /// f16 nor integers of 64 bits.
     ///
-    /// The device's lost callback is replaced, and errors of qmatmul's own calls are caught in
-    /// scopes; the handler of uncaught errors stays the host's.
+    /// The device's callbacks stay the host's, the one for a lost device as well as the handler of
+    /// uncaptured errors: errors of qmatmul's own calls are caught in scopes. The host tells of a
+    /// loss by [`Runtime::device_lost`]. Without that, the next call that uses the device notices
+    /// the loss, but cannot say its reason.
     ///
     /// # Errors
     /// [`Error::LimitExceeded`] if a shader may have fewer storage buffers than are used here,
@@ -151,6 +161,46 @@ impl Runtime {
                 "the device is the host's: open another and give it to Runtime::with_device".into(),
             )),
         }
+    }
+
+    /// Tells of the loss of a device that is the host's, whose callback hears of it: every later
+    /// call with this runtime, or a clone of it, reports [`Error::DeviceLost`] with this reason.
+    /// The first reason stays. A call that is waiting for the device returns when wgpu does. On a
+    /// device of its own, the runtime hears of the loss itself.
+    ///
+    /// ```no_run
+    /// use qmatmul::{Runtime, wgpu};
+    /// use std::sync::mpsc::{Receiver, channel};
+    ///
+    /// /// The host's callback. It holds no runtime, which would keep the device that holds it.
+    /// fn listen(device: &wgpu::Device) -> Receiver<String> {
+    ///     let (sender, lost) = channel();
+    ///     device.set_device_lost_callback(move |reason, message| {
+    ///         let _ = sender.send(format!("{reason:?}: {message}"));
+    ///     });
+    ///     lost
+    /// }
+    ///
+    /// /// In the host's main loop.
+    /// fn pass_on(lost: &Receiver<String>, gpu: &Runtime) {
+    ///     if let Ok(reason) = lost.try_recv() {
+    ///         gpu.device_lost(reason);
+    ///     }
+    /// }
+    /// ```
+    pub fn device_lost(&self, reason: impl Into<String>) {
+        self.context.errors().set_lost(reason.into());
+    }
+
+    /// Says whether the device is lost, at so little cost that a host may ask for every token: at
+    /// most twice a second this looks at the device, otherwise it reads what is known. A loss is
+    /// so reported within a second, even if nobody waits for the device or polls it.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`]; on a device of the runtime's own, also an error of an earlier call
+    /// that nothing caught, once.
+    pub fn check_device(&self) -> Result<()> {
+        self.context.check_now_and_then()
     }
 
     /// What everything on the device stands on.

@@ -3,8 +3,8 @@
 use super::context::Context;
 use super::hooks::Point;
 use super::memory::{self, Buffer};
+use super::off_thread::off_thread;
 use crate::error::{Error, Result};
-use futures_intrusive::channel::shared::oneshot_channel;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -91,12 +91,9 @@ pub(super) async fn submit_and_read(
     count: usize,
 ) -> Result<Vec<f32>> {
     let mapping = submit_and_map(context, encoder, staging)?;
-    let (sender, done) = oneshot_channel();
     let waiter = context.clone();
     // Somebody must poll a native device until the map callback has run.
-    let wait = move || sender.send(wait_for_map(&waiter, &mapping));
-    std::thread::Builder::new().spawn(wait).map_err(failed)?;
-    done.receive().await.unwrap_or_else(|| Err(failed("the thread that waited for it has ended")))?;
+    off_thread(move || wait_for_map(&waiter, &mapping)).await?;
     read(context, staging, count)
 }
 

@@ -3,6 +3,7 @@
 
 use super::context::Context;
 use super::memory::Buffer;
+use super::off_thread::off_thread;
 use super::program::Slice;
 use super::weights::{Upload, Weights};
 use super::{pack, transfer};
@@ -11,62 +12,136 @@ use crate::kernel::op::row_scales;
 use crate::kernel::program::Tokens;
 use crate::kernel::shard::{DeviceLayout, Shard, Stack, shards};
 use crate::tensor::PackedTensor;
+use std::ops::Range;
 use std::sync::Arc;
 
-pub(super) fn upload(context: &Context, tensor: &PackedTensor, mut options: Upload) -> Result<Weights> {
-    let mut layout = DeviceLayout::from(tensor.layout());
-    let (shape, experts) = ((tensor.rows(), tensor.cols()), options.experts);
-    if experts == 0 || !shape.0.is_multiple_of(experts) {
-        let name = tensor.name();
-        return Err(Error::Argument(format!(
-            "the {} rows of `{name}` are no stack of {experts} experts",
-            shape.0
-        )));
+/// A tensor on its way to the device.
+struct Uploading {
+    context: Context,
+    tensor: PackedTensor,
+    experts: usize,
+    allow_non_finite: bool,
+    layout: DeviceLayout,
+    shards: Vec<Shard>,
+    /// One a shard.
+    buffers: Vec<Buffer>,
+    /// Those that are left.
+    chunks: std::vec::IntoIter<Chunk>,
+    /// Bytes.
+    done: u64,
+    total: u64,
+}
+
+/// Rows that are handed to the queue at a time.
+struct Chunk {
+    /// Index of the shard that they lie in.
+    shard: usize,
+    rows: Range<usize>,
+}
+
+pub(super) fn upload(context: &Context, tensor: &PackedTensor, options: Upload) -> Result<Weights> {
+    let Upload { experts, mut progress, allow_non_finite } = options;
+    let mut uploading = Uploading::new(context, tensor, experts, allow_non_finite)?;
+    while uploading.one_chunk()? {
+        uploading.report(&mut progress);
     }
-    // Experts stay whole.
-    let unit = if experts == 1 { 1 } else { shape.0 / experts };
-    let stack = Stack { rows: shape.0, cols: shape.1, unit };
-    let shards = shards(tensor.name(), &mut layout, stack, context.caps())?;
-    let total = shards.iter().map(Shard::bytes).sum();
-    // What does not fit as a whole is not begun.
-    drop(context.budget().take(|| format!("uploading `{}`", tensor.name()), total)?);
-    let mut done = 0;
-    let mut buffers = vec![];
-    for shard in &shards {
-        let doing = || format!("uploading `{}`", tensor.name());
-        let buffer = transfer::create(context, doing, tensor.name(), shard.bytes(), transfer::OUTPUT)?;
-        let step = pack::step(shard);
-        for first in shard.rows.clone().step_by(step) {
-            let rows = first..shard.rows.end.min(first + step);
-            done += shard.row_bytes() * rows.len().next_multiple_of(shard.tile) as u64;
-            let to = (&layout, shard, &*buffer);
-            if !pack::rows(context, tensor, to, rows, !options.allow_non_finite)? {
-                // Counts them.
-                tensor.check_finite()?;
-            }
-            if let Some(progress) = &mut options.progress {
-                progress(done, total);
-            }
+    uploading.finish()
+}
+
+/// [`upload`], each chunk on another thread than the caller's. A future that is dropped leaves it at
+/// the chunk that is under way.
+pub(super) async fn upload_async(
+    context: Context,
+    tensor: PackedTensor,
+    options: Upload<'_>,
+) -> Result<Weights> {
+    let Upload { experts, mut progress, allow_non_finite } = options;
+    let begin = move || Uploading::new(&context, &tensor, experts, allow_non_finite);
+    let mut uploading = off_thread(begin).await?;
+    loop {
+        let step = move || uploading.one_chunk().map(|was_one| (uploading, was_one));
+        let (after, was_one) = off_thread(step).await?;
+        if !was_one {
+            return off_thread(|| after.finish()).await;
         }
-        buffers.push(buffer);
+        after.report(&mut progress);
+        uploading = after;
     }
-    let weights = Weights {
-        owner: context.id(),
-        name: tensor.name().into(),
-        rows: tensor.rows(),
-        cols: tensor.cols(),
-        shards: shards.into(),
-        buffers: buffers.into(),
-        book: layout.book.is_some().then(|| codebook(context, &layout)).transpose()?,
-        layout: layout.into(),
-        experts,
-        row_scales: Arc::default(),
-    };
-    // Now, as nothing may be submitted while a caller records.
-    if context.caps().cooperative.is_some() && weights.cols > 0 {
-        let _ = weights.row_scales.set(scales_of_rows(context, &weights)?);
+}
+
+impl Uploading {
+    /// Makes room for all of `tensor`.
+    fn new(context: &Context, tensor: &PackedTensor, experts: usize, allow_non_finite: bool) -> Result<Self> {
+        context.check()?;
+        let mut layout = DeviceLayout::from(tensor.layout());
+        let rows = tensor.rows();
+        if experts == 0 || !rows.is_multiple_of(experts) {
+            let name = tensor.name();
+            return Err(Error::Argument(format!(
+                "the {rows} rows of `{name}` are no stack of {experts} experts"
+            )));
+        }
+        // Experts stay whole.
+        let unit = if experts == 1 { 1 } else { rows / experts };
+        let stack = Stack { rows, cols: tensor.cols(), unit };
+        let shards = shards(tensor.name(), &mut layout, stack, context.caps())?;
+        let total = shards.iter().map(Shard::bytes).sum();
+        let doing = || format!("uploading `{}`", tensor.name());
+        // What does not fit as a whole is not begun.
+        drop(context.budget().take(doing, total)?);
+        let buffer =
+            |shard: &Shard| transfer::create(context, doing, tensor.name(), shard.bytes(), transfer::OUTPUT);
+        let buffers = shards.iter().map(buffer).collect::<Result<_>>()?;
+        let chunks_of = |(i, shard): (usize, &Shard)| {
+            let (step, end) = (pack::step(shard), shard.rows.end);
+            let firsts = shard.rows.clone().step_by(step);
+            firsts.map(move |first| Chunk { shard: i, rows: first..end.min(first + step) })
+        };
+        let chunks: Vec<_> = shards.iter().enumerate().flat_map(chunks_of).collect();
+        let (context, tensor, chunks) = (context.clone(), tensor.clone(), chunks.into_iter());
+        let done = 0;
+        Ok(Self { context, tensor, experts, allow_non_finite, layout, shards, buffers, chunks, done, total })
     }
-    Ok(weights)
+
+    /// Hands the next chunk to the queue. False if none was left.
+    fn one_chunk(&mut self) -> Result<bool> {
+        let Some(Chunk { shard, rows }) = self.chunks.next() else { return Ok(false) };
+        let to = (&self.layout, &self.shards[shard], &*self.buffers[shard]);
+        let shard = to.1;
+        self.done += shard.row_bytes() * rows.len().next_multiple_of(shard.tile) as u64;
+        if !pack::rows(&self.context, &self.tensor, to, rows, !self.allow_non_finite)? {
+            // Counts them.
+            self.tensor.check_finite()?;
+        }
+        Ok(true)
+    }
+
+    fn report(&self, progress: &mut Option<&mut (dyn FnMut(u64, u64) + Send)>) {
+        if let Some(progress) = progress {
+            progress(self.done, self.total);
+        }
+    }
+
+    fn finish(self) -> Result<Weights> {
+        let context = &self.context;
+        let weights = Weights {
+            owner: context.id(),
+            name: self.tensor.name().into(),
+            rows: self.tensor.rows(),
+            cols: self.tensor.cols(),
+            shards: self.shards.into(),
+            buffers: self.buffers.into(),
+            book: self.layout.book.is_some().then(|| codebook(context, &self.layout)).transpose()?,
+            layout: self.layout.into(),
+            experts: self.experts,
+            row_scales: Arc::default(),
+        };
+        // Now, as nothing may be submitted while a caller records.
+        if context.caps().cooperative.is_some() && weights.cols > 0 {
+            let _ = weights.row_scales.set(scales_of_rows(context, &weights)?);
+        }
+        Ok(weights)
+    }
 }
 
 /// The codebook of a layout, uploaded at first use.

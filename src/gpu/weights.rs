@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::kernel::program::WeightHandle;
 use crate::kernel::shard::{DeviceLayout, Shard, Weight};
+use std::fmt;
 
 /// A weight `[rows, cols]` that lies packed in device memory. Cheap to clone; the memory is freed
 /// with the last clone.
@@ -55,7 +56,7 @@ pub struct Upload<'a> {
     /// are sent to one each. 1 for a plain matrix.
     pub experts: usize,
     /// Called with (bytes done, bytes in all) after each chunk.
-    pub progress: Option<&'a mut dyn FnMut(u64, u64)>,
+    pub progress: Option<&'a mut (dyn FnMut(u64, u64) + Send)>,
     /// Take weights with NaN or infinite scales. What comes of them depends on the driver.
     pub allow_non_finite: bool,
 }
@@ -63,6 +64,28 @@ pub struct Upload<'a> {
 impl Default for Upload<'_> {
     fn default() -> Self {
         Self { experts: 1, progress: None, allow_non_finite: false }
+    }
+}
+
+impl fmt::Debug for Upload<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upload")
+            .field("experts", &self.experts)
+            .field("progress", &self.progress.is_some())
+            .field("allow_non_finite", &self.allow_non_finite)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Weights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Weights")
+            .field("name", &self.name)
+            .field("rows", &self.rows)
+            .field("cols", &self.cols)
+            .field("experts", &self.experts)
+            .field("format", &self.format())
+            .finish_non_exhaustive()
     }
 }
 

@@ -193,16 +193,39 @@ pub fn on_a_host_device() -> Runtime {
 
 /// A runtime on a host's device of these limits.
 pub fn on_a_device_of(required_limits: wgpu::Limits) -> qmatmul::error::Result<Runtime> {
-    let owner = stated();
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
-    let backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY);
-    let adapters = pollster::block_on(instance.enumerate_adapters(backends));
-    let adapter = adapters.first().expect("the tests need an adapter");
+    let adapter = host_adapter();
     let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("a plain device");
-    let runtime = Runtime::with_device(device, queue, adapter, &Options::default())?;
+    attach(device, queue, &adapter)
+}
+
+/// The adapter that a host takes.
+pub fn host_adapter() -> wgpu::Adapter {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+    let backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY);
+    let mut adapters = pollster::block_on(instance.enumerate_adapters(backends)).into_iter();
+    adapters.next().expect("the tests need an adapter")
+}
+
+/// A runtime on a device that its host has opened.
+pub fn attach(
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    adapter: &wgpu::Adapter,
+) -> qmatmul::error::Result<Runtime> {
+    let owner = stated();
+    let runtime = attach_uncounted(device, queue, adapter)?;
     count(&runtime, Some(owner), |_| ());
     Ok(runtime)
+}
+
+/// The same for a test that sets a hook of its own: a runtime has one.
+pub fn attach_uncounted(
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    adapter: &wgpu::Adapter,
+) -> qmatmul::error::Result<Runtime> {
+    Runtime::with_device(device, queue, adapter, &Options::default())
 }
 
 /// What a buffer of f32 holds once everything that was submitted has run. It needs the usage

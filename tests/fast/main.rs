@@ -4,6 +4,7 @@
 mod architecture;
 #[path = "../common/mod.rs"]
 mod common;
+mod debug;
 mod file_bitsandbytes;
 #[cfg(target_os = "linux")]
 mod file_bounds;

@@ -59,6 +59,12 @@ const CALLS: &[Call] = &[
     ("dequantize_async", |r, w| pollster::block_on(r.dequantize_async(w)).map(drop)),
     ("get_rows", |r, w| r.get_rows(w, &[0]).map(drop)),
     ("get_rows_async", |r, w| pollster::block_on(r.get_rows_async(w, &[0])).map(drop)),
+    ("upload_async", |r, _| pollster::block_on(r.upload_async(&tensor("another", 8, 64))).map(drop)),
+    ("matmul_with_async", |r, w| {
+        let (x, options) = (activations(w.cols(), 1), MatmulOptions::default());
+        pollster::block_on(r.matmul_with_async(w, &x, &options)).map(drop)
+    }),
+    ("wait_async", |r, _| pollster::block_on(r.wait_async())),
     ("warm_up", |r, w| r.warm_up(w, 1)),
     ("time_matmul", |r, w| {
         r.time_matmul(std::slice::from_ref(w), 1, &MatmulOptions::default(), 0.0).map(drop)
@@ -87,6 +93,10 @@ const CALLS: &[Call] = &[
     ("wait", |r, _| r.wait()),
 ];
 
+fn by_name(name: &str) -> Call {
+    *CALLS.iter().find(|call| call.0 == name).expect("a call")
+}
+
 #[test]
 fn calls_work_as_long_as_the_device_does() {
     let _stated = pipelines(10);
@@ -112,6 +122,76 @@ fn every_call_hears_of_a_lost_device_and_goes_on_saying_so() {
             lost(name, || call(&runtime, &w));
         }
     }
+}
+
+/// On a host's device no callback of ours tells of the loss.
+#[test]
+fn every_call_hears_of_a_lost_device_of_the_hosts() {
+    let _stated = pipelines(20);
+    for (name, call) in CALLS {
+        let runtime = crate::device::on_a_host_device();
+        let w = runtime.upload(&tensor("w", 8, 64)).expect("small");
+        runtime.matmul(&w, &activations(64, 1)).expect("small");
+        runtime.device().destroy();
+        lost(name, || call(&runtime, &w));
+        // The host's callback may come later, and says why.
+        runtime.device_lost("the host destroyed it");
+        match runtime.matmul(&w, &activations(64, 1)) {
+            Err(Error::DeviceLost(reason)) => assert_eq!(reason, "the host destroyed it", "{name}"),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+/// The device itself still works: the host's word counts.
+#[test]
+fn a_loss_that_the_host_tells_of_is_reported_by_every_call() {
+    let _stated = pipelines(10);
+    let runtime = crate::device::on_a_host_device();
+    let w = runtime.upload(&tensor("w", 8, 64)).expect("small");
+    for (name, call) in CALLS {
+        call(&runtime, &w).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+    runtime.clone().device_lost("unplugged");
+    runtime.device_lost("the first reason stays");
+    let check: Call = ("check_device", |runtime, _| runtime.check_device());
+    for (name, call) in CALLS.iter().chain([&check]) {
+        match soon(name, || call(&runtime, &w)) {
+            Err(Error::DeviceLost(reason)) => assert_eq!(reason, "unplugged", "{name}"),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+/// As a replay does that waits for nothing: nobody polls.
+#[test]
+fn a_loss_is_reported_soon_though_nobody_waits() {
+    let _stated = pipelines(5);
+    for runtime in [runtime(), crate::device::on_a_host_device()] {
+        runtime.check_device().expect("it works");
+        runtime.device().destroy();
+        let start = Instant::now();
+        let error = loop {
+            assert!(start.elapsed() < SOON, "not reported");
+            if let Err(error) = runtime.check_device() {
+                break error;
+            }
+        };
+        assert!(matches!(error, Error::DeviceLost(_)), "{error:?}");
+        lost("the next", || runtime.check_device());
+    }
+}
+
+#[test]
+fn a_loss_within_an_async_upload() {
+    let _stated = pipelines(5);
+    let packed = tensor("w", 40_000, 1024);
+    let runtime = runtime();
+    let mut progress = |_, _| runtime.device().destroy();
+    let options = Upload { progress: Some(&mut progress), ..Upload::default() };
+    lost("upload", || pollster::block_on(runtime.upload_with_async(&packed, options)));
+    drop(packed);
+    assert_eq!(runtime.memory_used(), 0, "what was uploaded is freed");
 }
 
 #[test]
@@ -203,7 +283,7 @@ fn a_panic_of_the_hosts_callback_is_the_hosts() {
     let w = runtime.upload(&tensor("w", 64, 64)).expect("small");
     let x = activations(64, 1);
     let y = runtime.matmul(&w, &x).expect("small");
-    for (name, call) in [CALLS[0], CALLS[1]] {
+    for (name, call) in ["upload", "matmul", "matmul_async", "wait_async"].map(by_name) {
         runtime.queue().on_submitted_work_done(|| resume_unwind(Box::new("the host's")));
         let panic = catch_unwind(AssertUnwindSafe(|| {
             call(&runtime, &w)?;
@@ -397,12 +477,12 @@ fn an_upload_that_is_refused_is_not_begun() {
     let options =
         Options { memory_limit: Some(4 << 20), max_binding: Some(1 << 20), ..VARIANTS[0].options() };
     let runtime = open(&options);
-    let most = std::cell::Cell::new(0);
-    let mut progress = |_, _| most.set(runtime.memory_used());
+    let mut most = 0;
+    let mut progress = |_, _| most = runtime.memory_used();
     let large = tensor("large", 4096, 2048);
     let result = runtime.upload_with(&large, Upload { progress: Some(&mut progress), ..Upload::default() });
     let (bytes, left) = refused(result, "large");
-    assert_eq!((most.get(), left, runtime.memory_used()), (0, 4 << 20, 0));
+    assert_eq!((most, left, runtime.memory_used()), (0, 4 << 20, 0));
     assert!(bytes > 4 << 20, "{bytes} are all of it");
     let fits = runtime.upload(&tensor("fits", 3000, 2048)).expect("3.3 MiB");
     assert!(fits.shard_count() > 1);
@@ -579,11 +659,11 @@ fn a_call_that_panics_is_an_error() {
             panic!("out of hooks");
         }
     }));
-    for call in [CALLS[0], CALLS[1], CALLS[4]] {
+    for (_, call) in ["upload", "matmul", "dequantize"].map(by_name) {
         arm.store(true, Ordering::Relaxed);
-        let error = (call.1)(&runtime, &w).expect_err("it panics");
+        let error = call(&runtime, &w).expect_err("it panics");
         assert!(matches!(&error, Error::Gpu { .. }) && error.to_string().contains("out of hooks"), "{error}");
-        (call.1)(&runtime, &w).expect("once only");
+        call(&runtime, &w).expect("once only");
     }
     assert_eq!(runtime.dequantize(&w).expect("once only"), packed.dequantize());
 }

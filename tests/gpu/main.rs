@@ -4,6 +4,7 @@
 //!
 //! Each test states how many pipelines it compiles (`device::pipelines`).
 
+mod asynchronous;
 mod bitsandbytes;
 #[path = "../common/cells.rs"]
 mod cells;
@@ -16,6 +17,7 @@ mod encode;
 mod faults;
 mod golden;
 mod grid;
+mod host;
 mod hub;
 #[path = "../common/hub.rs"]
 mod hub_cases;

@@ -69,7 +69,6 @@ impl Importance {
 }
 
 /// An opened importance matrix.
-#[derive(Debug)]
 pub struct Imatrix {
     path: PathBuf,
     entries: Vec<Importance>,
@@ -79,6 +78,15 @@ pub struct Imatrix {
     pub datasets: Vec<String>,
     /// Chunks of that text.
     pub chunks: Option<u64>,
+}
+
+impl std::fmt::Debug for Imatrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Imatrix")
+            .field("path", &self.path)
+            .field("entries", &self.entries.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Imatrix {

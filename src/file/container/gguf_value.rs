@@ -293,12 +293,19 @@ fn take_string<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
 }
 
 /// The keys and values of a GGUF file, in its order.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Metadata {
     /// The checked header; entries lie at `starts[i]..starts[i + 1]`.
     header: Bytes,
     starts: Vec<u64>,
     index: NameIndex,
+}
+
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let entries = self.starts.len().saturating_sub(1);
+        f.debug_struct("Metadata").field("entries", &entries).finish_non_exhaustive()
+    }
 }
 
 impl Metadata {

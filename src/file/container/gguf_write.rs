@@ -13,10 +13,16 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Keys and values for a new file, in order. Copied ones stay slices of the file they come from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Entries {
     /// Key; type and value as a file holds them.
     list: Vec<(String, Bytes)>,
+}
+
+impl std::fmt::Debug for Entries {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.list.iter().map(|(key, _)| key)).finish()
+    }
 }
 
 impl Entries {

@@ -16,6 +16,15 @@ pub struct Sink<'a> {
     written: u64,
 }
 
+impl std::fmt::Debug for Sink<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sink")
+            .field("path", &self.path)
+            .field("written", &self.written)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<'a> Sink<'a> {
     /// A sink over any stream; `path` is its name in errors.
     pub fn new(path: &'a Path, to: &'a mut dyn Write) -> Self {

@@ -47,14 +47,12 @@ pub(crate) fn read_up_to(label: &Path, from: &mut dyn Read, bytes: &mut Vec<u8>,
 
 /// A file whose length is known and whose bytes come as [`Bytes`]: slices of the map where there is
 /// one.
-#[derive(Debug)]
 pub(crate) struct Source {
     path: PathBuf,
     len: u64,
     backing: Backing,
 }
 
-#[derive(Debug)]
 enum Backing {
     Memory(Bytes),
     /// Reading moves the file's one position, hence the lock.
@@ -62,6 +60,12 @@ enum Backing {
         file: Mutex<File>,
         map: Option<Bytes>,
     },
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("path", &self.path).field("len", &self.len).finish_non_exhaustive()
+    }
 }
 
 impl Source {
