@@ -6,13 +6,14 @@ use super::device::{self, Options};
 use super::errors::DeviceErrors;
 use super::hooks::Point;
 use super::memory::{Buffer, MemoryBudget};
-use super::pipelines::{Compiled, Pipelines};
+use super::pipelines::{self, Cell, Compiled, Pipelines};
 use super::probe;
 use super::tuning::Tuning;
 use crate::error::Result;
 use crate::kernel::program::Span;
 use crate::kernel::shard::DeviceLayout;
 use crate::kernel::{Caps, Kernel, KernelConfig};
+use rayon::prelude::*;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -209,6 +210,24 @@ impl Context {
         layout: &DeviceLayout,
     ) -> Result<Arc<Compiled>> {
         self.inner.pipelines.get(self.device(), &self.inner.errors, kernel, config, layout)
+    }
+
+    /// Compiles those of these that were not compiled before, each once.
+    pub(super) fn compile(&self, cells: Vec<Cell>) -> Result<Vec<Arc<Compiled>>> {
+        let mut wanted = HashMap::new();
+        for cell in cells {
+            let key = pipelines::key(cell.kernel, &cell.config, &cell.layout);
+            if !self.pipelines().has(&key) {
+                wanted.entry(key).or_insert(cell);
+            }
+        }
+        let wanted: Vec<_> = wanted.into_values().collect();
+        let compile = |cell: &Cell| self.pipeline(cell.kernel, &cell.config, &cell.layout);
+        match &wanted[..] {
+            [] => Ok(vec![]),
+            [cell] => Ok(vec![compile(cell)?]),
+            several => several.par_iter().map(compile).collect(),
+        }
     }
 
     /// The codebook of these words, which `upload` brings to the device at first use.

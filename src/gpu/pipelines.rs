@@ -20,6 +20,13 @@ pub(super) type Key = (&'static str, &'static str, (bool, u32, bool), Vec<(&'sta
 /// it too.
 type Entry = Arc<Mutex<Option<Arc<Compiled>>>>;
 
+/// A kernel that is compiled for a layout.
+pub(super) struct Cell {
+    pub kernel: &'static Kernel,
+    pub config: KernelConfig,
+    pub layout: Arc<DeviceLayout>,
+}
+
 /// A pipeline, and what it binds.
 pub(super) struct Compiled {
     pub pipeline: wgpu::ComputePipeline,

@@ -4,10 +4,8 @@ use super::bind;
 use super::context::Context;
 use super::memory::{self, Buffer, Reservation};
 use super::off_thread::off_thread;
-use super::pipelines::Compiled;
-use super::runtime::Runtime;
+use super::pipelines::{Cell, Compiled};
 use super::transfer;
-use super::warm_up::Cell;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::kernel::compose::Declared;
@@ -229,52 +227,6 @@ impl BoundProgram {
     /// Counts its memory until what `encoder` records has run, for callers that drop it before.
     pub(super) fn hold(&self, encoder: &wgpu::CommandEncoder) {
         memory::hold(encoder, self.inner.reservations.clone());
-    }
-}
-
-impl Runtime {
-    /// An empty program for this device.
-    pub fn program(&self, tokens: Tokens) -> Program {
-        self.context().program(tokens)
-    }
-
-    /// Makes a program ready: compiles its pipelines, writes its parameters, makes what it needs in
-    /// between, and binds all of it with the buffers that `slots` give. Nothing is submitted.
-    ///
-    /// ```no_run
-    /// use qmatmul::{MatmulOptions, Result, Runtime, Weights, wgpu};
-    /// use qmatmul::gpu::{BoundProgram, Tokens};
-    ///
-    /// fn one_product(gpu: &Runtime, w: &Weights, x: &wgpu::Buffer, y: &wgpu::Buffer) -> Result<BoundProgram> {
-    ///     let mut program = gpu.program(Tokens::UpTo(64));
-    ///     let (input, output) = (program.slot("x", w.cols()), program.slot("y", w.rows()));
-    ///     program.matmul(w, input, output, &MatmulOptions::default())?;
-    ///     gpu.bind(&program, &[(input, x.into()), (output, y.into())])
-    /// }
-    /// ```
-    ///
-    /// Slots may be parts of one buffer: an arena of the host's. Then each dispatch waits for the
-    /// one before it, as the device cannot know that they touch different parts.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] if a slot has no buffer, a slice does not start where the device can bind
-    /// it, or what a dispatch reads and writes overlaps; [`Error::Shape`] if a slice is too small
-    /// for the most tokens; [`Error::OutOfMemory`], and the device's errors.
-    pub fn bind(&self, program: &Program, slots: &[(View, Slice)]) -> Result<BoundProgram> {
-        self.context().bind(program, slots)
-    }
-
-    /// [`Runtime::bind`] for an async caller: pipelines are compiled on another thread.
-    ///
-    /// # Errors
-    /// As [`Runtime::bind`].
-    pub fn bind_async(
-        &self,
-        program: &Program,
-        slots: &[(View, Slice)],
-    ) -> impl Future<Output = Result<BoundProgram>> + Send + use<> {
-        let (context, program, slots) = (self.context().clone(), program.clone(), slots.to_vec());
-        off_thread(move || context.bind(&program, &slots))
     }
 }
 

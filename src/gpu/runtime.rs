@@ -5,7 +5,8 @@ use super::context::Context;
 use super::device::{self, Options};
 use super::errors::panicked;
 use super::hooks::Hook;
-use super::program::{Program, Slice};
+use super::off_thread::off_thread;
+use super::program::{BoundProgram, Program, Slice};
 use super::run::{Task, TaskProgram, check_buffers};
 use super::time::{self, Timing};
 use super::tuning::Tuning;
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::kernel::program::{Element, Tokens, View};
 use crate::kernel::{Caps, MatmulOptions, limits, shapes};
 use crate::tensor::{PackedTensor, check_finite};
+use std::future::Future;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -263,6 +265,50 @@ impl Runtime {
     /// As [`Runtime::upload`].
     pub fn upload_with(&self, tensor: &PackedTensor, options: Upload) -> Result<Weights> {
         upload::upload(&self.context, tensor, options)
+    }
+
+    /// An empty program for this device.
+    pub fn program(&self, tokens: Tokens) -> Program {
+        self.context.program(tokens)
+    }
+
+    /// Makes a program ready: compiles its pipelines, writes its parameters, makes what it needs in
+    /// between, and binds all of it with the buffers that `slots` give. Nothing is submitted.
+    ///
+    /// ```no_run
+    /// use qmatmul::{MatmulOptions, Result, Runtime, Weights, wgpu};
+    /// use qmatmul::gpu::{BoundProgram, Tokens};
+    ///
+    /// fn one_product(gpu: &Runtime, w: &Weights, x: &wgpu::Buffer, y: &wgpu::Buffer) -> Result<BoundProgram> {
+    ///     let mut program = gpu.program(Tokens::UpTo(64));
+    ///     let (input, output) = (program.slot("x", w.cols()), program.slot("y", w.rows()));
+    ///     program.matmul(w, input, output, &MatmulOptions::default())?;
+    ///     gpu.bind(&program, &[(input, x.into()), (output, y.into())])
+    /// }
+    /// ```
+    ///
+    /// Slots may be parts of one buffer: an arena of the host's. Then each dispatch waits for the
+    /// one before it, as the device cannot know that they touch different parts.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if a slot has no buffer, a slice does not start where the device can bind
+    /// it, or what a dispatch reads and writes overlaps; [`Error::Shape`] if a slice is too small
+    /// for the most tokens; [`Error::OutOfMemory`], and the device's errors.
+    pub fn bind(&self, program: &Program, slots: &[(View, Slice)]) -> Result<BoundProgram> {
+        self.context.bind(program, slots)
+    }
+
+    /// [`Runtime::bind`] for an async caller: pipelines are compiled on another thread.
+    ///
+    /// # Errors
+    /// As [`Runtime::bind`].
+    pub fn bind_async(
+        &self,
+        program: &Program,
+        slots: &[(View, Slice)],
+    ) -> impl Future<Output = Result<BoundProgram>> + Send + use<> {
+        let (context, program, slots) = (self.context.clone(), program.clone(), slots.to_vec());
+        off_thread(move || context.bind(&program, &slots))
     }
 
     /// `y[n, m] = x[n, k] · w[m, k]ᵀ` in f32; `n = x.len() / k`.

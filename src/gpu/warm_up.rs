@@ -2,26 +2,17 @@
 
 use super::bind;
 use super::context::Context;
-use super::pipelines::{self, Compiled};
+use super::pipelines::{Cell, Compiled};
 use super::program::Program;
 use super::runtime::Runtime;
 use super::transfer;
 use super::weights::Weights;
 use crate::error::Result;
+use crate::kernel::MatmulOptions;
 use crate::kernel::compose::Access;
 use crate::kernel::program::Tokens;
 use crate::kernel::shard::DeviceLayout;
-use crate::kernel::{Kernel, KernelConfig, MatmulOptions};
-use rayon::prelude::*;
-use std::collections::HashMap;
 use std::sync::Arc;
-
-/// A kernel that is compiled for a layout.
-pub(super) struct Cell {
-    pub kernel: &'static Kernel,
-    pub config: KernelConfig,
-    pub layout: Arc<DeviceLayout>,
-}
 
 impl Runtime {
     /// Compiles ahead what a matmul with `n` columns will need.
@@ -67,24 +58,6 @@ impl Context {
         self.pipelines().save();
         // Where all was compiled before, nothing has asked the device.
         self.check_alive()
-    }
-
-    /// Compiles those of these that were not compiled before, each once.
-    pub(super) fn compile(&self, cells: Vec<Cell>) -> Result<Vec<Arc<Compiled>>> {
-        let mut wanted = HashMap::new();
-        for cell in cells {
-            let key = pipelines::key(cell.kernel, &cell.config, &cell.layout);
-            if !self.pipelines().has(&key) {
-                wanted.entry(key).or_insert(cell);
-            }
-        }
-        let wanted: Vec<_> = wanted.into_values().collect();
-        let compile = |cell: &Cell| self.pipeline(cell.kernel, &cell.config, &cell.layout);
-        match &wanted[..] {
-            [] => Ok(vec![]),
-            [cell] => Ok(vec![compile(cell)?]),
-            several => several.par_iter().map(compile).collect(),
-        }
     }
 
     /// Dispatches no workgroups: software drivers compile when something is dispatched first, not
