@@ -1,6 +1,6 @@
 //! What is computed: one file per kernel in `op`, the composition of its WGSL, the choice of a
-//! kernel for a request, and the plan that turns the request into dispatches. Nothing here names
-//! wgpu: the device is a [`Caps`].
+//! kernel for a problem, and programs, which turn problems into dispatches. Nothing here names wgpu:
+//! the device is a [`Caps`].
 
 mod activations;
 pub mod compose;

@@ -1,10 +1,10 @@
 //! clear_columns: activations with zeros in some columns.
 
-use super::gather_columns::{blocks, ends, one};
+use super::gather_columns::{Ends, each, one};
 use crate::error::Result;
-use crate::kernel::program::{Dispatch, Parameters, Plan, Units, View, Window, Workgroups, parameters};
+use crate::kernel::program::{Parameters, Plan, View, Window, parameters};
 use crate::kernel::shard::Weight;
-use crate::kernel::types::{Family, Kernel, Operation, Problem};
+use crate::kernel::types::{Family, Kernel, Operation};
 
 pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     name: "clear_columns",
@@ -33,20 +33,11 @@ parameters! {
 /// # Errors
 /// As [`gather_columns::add`](super::gather_columns::add).
 pub(crate) fn add(plan: &mut Plan, w: &Weight, x: View, y: View, list: Window, mask: usize) -> Result<()> {
-    for block in blocks(plan, w, x, y)? {
-        let (given, to, y_offset) = ends(plan, x, y, block.clone());
-        let params = Params {
-            x_offset: given.offset,
-            x_stride: given.stride,
-            y_offset,
-            y_stride: y.stride as u32,
-            mask: mask as u32,
-        };
-        let candidate = KERNEL.first(plan.caps(), &given.problem(Problem::default()));
-        let elements = y.width() as u32;
-        let workgroups = Workgroups::Lanes { lanes: candidate.config.workgroup, elements };
-        let dispatch = Dispatch::new(candidate, &params, workgroups).slot("x", given.window);
-        plan.push(Units::of(block), vec![dispatch.slot("y", to).slot("list", list)])?;
-    }
-    Ok(())
+    each(plan, &KERNEL, w, Ends { x, y, list }, |given, y_offset| Params {
+        x_offset: given.offset,
+        x_stride: given.stride,
+        y_offset,
+        y_stride: y.stride as u32,
+        mask: mask as u32,
+    })
 }

@@ -61,6 +61,9 @@ pub(in crate::kernel) fn twin(x: &[f32], k: usize, activations: Activations) -> 
     x.chunks(k.max(1)).flat_map(column).collect()
 }
 
+/// Makes activations ready, into a window, with so many features a token.
+type MakeReady = fn(&Plan, &Activated, Window, usize) -> Dispatch;
+
 /// Activations of `block` as the kernel wants them, made ready by a dispatch of their own if need
 /// be, once for all weights that take them so.
 pub(in crate::kernel) fn add(
@@ -71,7 +74,7 @@ pub(in crate::kernel) fn add(
     activations: Activations,
 ) -> Result<Activated> {
     let source = ordered(plan, w, x, block.clone())?;
-    let (kernel, dispatch): (_, fn(&Plan, &Activated, Window, usize) -> Dispatch) = match activations {
+    let (kernel, dispatch): (_, MakeReady) = match activations {
         Activations::F32 => return Ok(source),
         Activations::F16 => (round_activations_f16::KERNEL.name, round_activations_f16::dispatch),
         Activations::Q8 | Activations::Int8(_) => {
