@@ -160,7 +160,7 @@ impl Scratch {
     }
 }
 
-/// A tile of a plane, rows one after the other, as `plane_16_bytes` of shaders/lib/params.wgsl
+/// A tile of a plane, rows one after the other, as `plane_16_bytes` of shaders/lib/planes.wgsl
 /// finds it.
 fn put_side_by_side(rows: &[u32], stride: usize, tile: &mut Vec<u32>) {
     tile.clear();
