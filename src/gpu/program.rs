@@ -448,17 +448,23 @@ impl Job<'_> {
                 bind::SPAN => Some(bind::part(fixed.table, 0, size_of::<[u32; 2]>() as u64)),
                 name => dispatch.binding(name).map(|resource| self.resource(resource)).transpose()?,
             };
-            // A test compares what is declared with what plans bind.
-            let missing = || Error::Gpu {
-                doing: format!("binding {}", self.name(dispatch)),
-                message: format!("nothing is bound as `{}`", declared.name),
-            };
+            let missing = || self.differs(dispatch, &declared.name, "bound to nothing");
             Ok((declared.number, resource.ok_or_else(missing)?))
         };
+        let is_declared = |name: &str| compiled.bindings.iter().any(|declared| declared.name == name);
+        if let Some((name, _)) = dispatch.bindings.iter().find(|(name, _)| !is_declared(name)) {
+            return Err(self.differs(dispatch, name, "bound, but not declared"));
+        }
         let resources = compiled.bindings.iter().map(one).collect::<Result<Vec<_>>>()?;
         let group = bind::group(self.context.device(), dispatch.kernel.name, &compiled.layout, resources);
-        let has_span = compiled.bindings.iter().any(|declared| declared.name == bind::SPAN);
+        let has_span = is_declared(bind::SPAN);
         Ok(BoundDispatch { compiled, group, workgroups: dispatch.workgroups, has_span })
+    }
+
+    /// What a shader declares is not what its operation binds.
+    fn differs(&self, dispatch: &Dispatch, binding: &str, how: &str) -> Error {
+        let doing = format!("binding {}", self.name(dispatch));
+        Error::Gpu { doing, message: format!("`{binding}` of the shader is {how}") }
     }
 
     fn resource(&self, resource: Resource) -> Result<wgpu::BindingResource<'_>> {
