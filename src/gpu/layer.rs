@@ -88,6 +88,7 @@ impl Layer {
     /// Adds the layer to a program. Options go for the weight; all else is exact.
     fn add(&self, program: &mut Program, x: View, y: View, options: &MatmulOptions) -> Result<()> {
         let exact = &MatmulOptions::default();
+        [x, y].into_iter().try_for_each(|view| program.plan().check_own(self.weight.name(), view))?;
         if let Some(bias) = &self.bias {
             // New scratch is zero: row 0 for each token.
             let zeros = program.plan_mut().scratch_view("row numbers", 1).of(Element::U32);

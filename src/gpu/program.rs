@@ -265,6 +265,7 @@ impl Context {
     pub(super) fn bind(&self, program: &Program, slots: &[(View, Slice)]) -> Result<BoundProgram> {
         self.check()?;
         program.weights().iter().try_for_each(|w| self.owns(w))?;
+        slots.iter().try_for_each(|(view, _)| program.plan().check_own("binding", *view))?;
         let given = self.given(program, slots)?;
         let any_layout = Arc::new(DeviceLayout::from(crate::format::F32.layout(1)));
         Job { context: self, program, given, any_layout }.bind()

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::format::Format;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A field of the parameters of an operation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -175,6 +176,8 @@ pub struct Slot {
 /// Where the values of all tokens lie in a slot: `width` elements a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
+    /// Of which program it is.
+    pub(crate) program: u64,
     pub(crate) slot: usize,
     pub(crate) element: Element,
     /// Elements before those of the first token.
@@ -533,6 +536,8 @@ pub(super) struct Step {
 /// The dispatches of a program and the slots that they need.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// Told apart from other programs: a view of one means something else in another.
+    id: u64,
     pub(super) planner: Planner,
     tokens: Tokens,
     slots: Vec<Slot>,
@@ -568,7 +573,9 @@ const TURNS: usize = 4;
 impl Plan {
     /// No dispatches yet.
     pub fn new(planner: Planner, tokens: Tokens) -> Self {
-        Self { planner, tokens, slots: vec![], parts: vec![], pools: vec![], ready: vec![] }
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self { id, planner, tokens, slots: vec![], parts: vec![], pools: vec![], ready: vec![] }
     }
 
     /// What the device can do.
@@ -606,7 +613,63 @@ impl Plan {
     /// Declares a slot with `width` elements a token.
     pub fn slot(&mut self, name: &str, width: usize, element: Element) -> View {
         let slot = self.declare(name.into(), Source::Caller);
-        View { slot, element, first: 0, stride: width, width }
+        self.view(slot, width, element)
+    }
+
+    fn view(&self, slot: usize, width: usize, element: Element) -> View {
+        View { program: self.id, slot, element, first: 0, stride: width, width }
+    }
+
+    /// Refuses a view of another program.
+    ///
+    /// # Errors
+    /// [`Error::Argument`].
+    pub(crate) fn check_own(&self, what: &str, view: View) -> Result<()> {
+        match view.program == self.id {
+            true => Ok(()),
+            false => Err(Error::Argument(format!("{what}: the slot was declared by another program"))),
+        }
+    }
+
+    /// Refuses a view of another program, and one that has not `width` elements of such a kind a
+    /// token.
+    ///
+    /// # Errors
+    /// [`Error::Argument`], [`Error::Shape`].
+    pub(super) fn check_view(
+        &self,
+        what: &str,
+        view: View,
+        width: usize,
+        elements: &[Element],
+    ) -> Result<()> {
+        self.check_own(what, view)?;
+        if view.width != width {
+            return Err(Error::shape(what.to_owned(), width, view.width));
+        }
+        if view.stride < view.width {
+            let expected = format!("a stride of {} elements or more", view.width);
+            return Err(Error::shape(what.to_owned(), expected, view.stride));
+        }
+        match elements.contains(&view.element) {
+            true => Ok(()),
+            false => {
+                let found = format!("{:?}", view.element);
+                Err(Error::shape(what.to_owned(), format!("one of {elements:?}"), found))
+            }
+        }
+    }
+
+    /// The same of numbers, u32, `width` a token and the tokens next to each other.
+    ///
+    /// # Errors
+    /// As [`Plan::check_view`].
+    pub(super) fn check_numbers(&self, what: &str, view: View, width: usize) -> Result<()> {
+        self.check_view(what, view, width, &[Element::U32])?;
+        match view.stride == width {
+            true => Ok(()),
+            false => Err(Error::shape(what.to_owned(), format!("a stride of {width}"), view.stride)),
+        }
     }
 
     /// Words that the program brings with it.
@@ -641,7 +704,8 @@ impl Plan {
 
     /// A view of a new scratch slot.
     pub(crate) fn scratch_view(&mut self, name: &'static str, width: usize) -> View {
-        View { slot: self.scratch(name), element: Element::F32, first: 0, stride: width, width }
+        let slot = self.scratch(name);
+        self.view(slot, width, Element::F32)
     }
 
     /// The slot where these activations lie ready, if it has not been used for others since.
@@ -858,7 +922,7 @@ impl<W: WeightHandle> Program<W> {
     /// Declares a slot of f32, `width` a token, for what is only needed in between.
     pub fn scratch(&mut self, name: &str, width: usize) -> View {
         let slot = self.plan.declare(name.into(), Source::Scratch);
-        View { slot, element: Element::F32, first: 0, stride: width, width }
+        self.plan.view(slot, width, Element::F32)
     }
 
     /// Adds an operation on a weight.
@@ -874,23 +938,5 @@ impl<W: WeightHandle> Program<W> {
 
     pub(crate) fn plan_mut(&mut self) -> &mut Plan {
         &mut self.plan
-    }
-}
-
-/// Refuses a view that has not `width` elements of such a kind a token.
-pub(crate) fn check_view(what: &str, view: View, width: usize, elements: &[Element]) -> Result<()> {
-    if view.width != width {
-        return Err(Error::shape(what.to_owned(), width, view.width));
-    }
-    if view.stride < view.width {
-        let expected = format!("a stride of {} elements or more", view.width);
-        return Err(Error::shape(what.to_owned(), expected, view.stride));
-    }
-    match elements.contains(&view.element) {
-        true => Ok(()),
-        false => {
-            let found = format!("{:?}", view.element);
-            Err(Error::shape(what.to_owned(), format!("one of {elements:?}"), found))
-        }
     }
 }

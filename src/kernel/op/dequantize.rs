@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::kernel::limits::row_limit;
 use crate::kernel::parts;
-use crate::kernel::program::{Dispatch, Element, Parameters, Plan, View, Workgroups, check_view, parameters};
+use crate::kernel::program::{Dispatch, Element, Parameters, Plan, View, Workgroups, parameters};
 use crate::kernel::shard::{MAX_PLANES, Weight};
 use crate::kernel::types::{CHUNK, Caps, Family, Kernel, KernelConfig, Operation, Problem};
 use std::ops::Range;
@@ -44,7 +44,7 @@ pub fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
 /// # Errors
 /// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if one row exceeds a binding.
 pub(crate) fn add(plan: &mut Plan, w: Weight, rows: Range<usize>, y: View) -> Result<()> {
-    check_view(&format!("rows of `{}`", w.name), y, w.cols, &[Element::F32])?;
+    plan.check_view(&format!("rows of `{}`", w.name), y, w.cols, &[Element::F32])?;
     let candidate = KERNEL.only(plan.caps());
     let step = row_limit(&w, y.stride, &candidate.config, plan.caps())?;
     if w.cols == 0 {

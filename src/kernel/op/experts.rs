@@ -6,7 +6,7 @@ use super::product::{Output, Product, Routed, Tiles, multiply};
 use super::{round_results_f16, route_experts, stage};
 use crate::error::Result;
 use crate::kernel::limits::{batch_limit, binding_elements, most_groups, too_wide};
-use crate::kernel::program::{Element, Plan, Step, Units, View, check_view};
+use crate::kernel::program::{Plan, Step, Units, View};
 use crate::kernel::shard::Weight;
 use crate::kernel::types::{Caps, KernelConfig, MatmulOptions, Problem};
 
@@ -26,9 +26,9 @@ pub(crate) fn add(
 ) -> Result<()> {
     options.activations.check_experts(w.name)?;
     let (per, rows) = (experts.width(), w.rows / w.experts.max(1));
-    check_view(&format!("activations for `{}`", w.name), x, w.cols, FLOATS)?;
-    check_view(&format!("experts for `{}`", w.name), experts.with_stride(per), per, &[Element::U32])?;
-    check_view(&format!("results of `{}`", w.name), y, rows, FLOATS)?;
+    plan.check_view(&format!("activations for `{}`", w.name), x, w.cols, FLOATS)?;
+    plan.check_numbers(&format!("experts for `{}`", w.name), experts, per)?;
+    plan.check_view(&format!("results of `{}`", w.name), y, rows, FLOATS)?;
     let tokens = plan.tokens().most();
     check_planned(&w, tokens.saturating_mul(per))?;
     if rows == 0 || per == 0 || tokens == 0 {

@@ -6,9 +6,7 @@ use super::round_results_f16;
 use crate::error::Result;
 use crate::kernel::limits::row_limit;
 use crate::kernel::op::matmul::FLOATS;
-use crate::kernel::program::{
-    Dispatch, Element, Parameters, Plan, Units, View, Workgroups, check_view, parameters,
-};
+use crate::kernel::program::{Dispatch, Parameters, Plan, Units, View, Workgroups, parameters};
 use crate::kernel::shard::{MAX_PLANES, Weight};
 use crate::kernel::types::{CHUNK, Family, Kernel, Operation};
 
@@ -46,8 +44,8 @@ parameters! {
 /// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if one row exceeds a binding;
 /// [`Error::Shape`](crate::Error::Shape) if views do not fit the weight.
 pub(crate) fn add(plan: &mut Plan, w: Weight, rows: View, y: View) -> Result<()> {
-    check_view(&format!("row numbers for `{}`", w.name), rows.with_stride(1), 1, &[Element::U32])?;
-    check_view(&format!("rows of `{}`", w.name), y, w.cols, FLOATS)?;
+    plan.check_numbers(&format!("row numbers for `{}`", w.name), rows, 1)?;
+    plan.check_view(&format!("rows of `{}`", w.name), y, w.cols, FLOATS)?;
     if w.cols == 0 || plan.tokens().most() == 0 {
         return Ok(());
     }

@@ -7,7 +7,7 @@ use super::{llm_int8, round_results_f16, stage};
 use crate::error::{Error, Result};
 use crate::kernel::activations::Activations;
 use crate::kernel::limits::batch_limit;
-use crate::kernel::program::{Element, Plan, View, check_view};
+use crate::kernel::program::{Element, Plan, View};
 use crate::kernel::shard::Weight;
 use crate::kernel::types::{MatmulOptions, Problem};
 
@@ -23,10 +23,10 @@ pub(crate) fn add(
     output: Output,
     options: &MatmulOptions,
 ) -> Result<()> {
-    check_view(&format!("activations for `{}`", w.name), x, w.cols, FLOATS)?;
-    check_view(&format!("results of `{}`", w.name), output.y, w.rows, FLOATS)?;
+    plan.check_view(&format!("activations for `{}`", w.name), x, w.cols, FLOATS)?;
+    plan.check_view(&format!("results of `{}`", w.name), output.y, w.rows, FLOATS)?;
     if let Some(gate) = output.gate {
-        check_view(&format!("the gate of `{}`", w.name), gate, w.rows, &[Element::F32])?;
+        plan.check_view(&format!("the gate of `{}`", w.name), gate, w.rows, &[Element::F32])?;
     }
     check_planned(&w, plan.tokens().most())?;
     if w.rows == 0 || plan.tokens().most() == 0 {
