@@ -1,6 +1,6 @@
 # make demo    a real model file on the GPU, every tensor checked (builds, installs a software
 #              Vulkan driver if none is there); a minute and two screens after the build
-# make test    the fast lane and the gpu lane (docs/testing.md)
+# make test    the fast lane, the gpu lane, and the examples that check themselves (docs/testing.md)
 # make test-full    hours: those tests, the library without the command, ten million mutations of
 #                   each kind of file, the long soak, every check, every driver
 # make lint    formatting, clippy, docs
@@ -27,6 +27,7 @@ test:
 	scripts/vulkan.sh target/debug/qmatmul
 	scripts/tools.sh
 	cargo test --no-fail-fast
+	@for example in matmul async embed; do echo "example $$example" && target/debug/examples/$$example || exit 1; done
 
 test-full: test
 	cargo clippy -p qmatmul -- -D warnings

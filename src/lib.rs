@@ -48,20 +48,33 @@
 //!
 //! # Embedding
 //!
-//! An engine brings its own device ([`Runtime::with_device`]) and records products into its own
-//! command encoder, without a readback:
+//! An engine brings its own device ([`Runtime::with_device`]). Its products are a
+//! [`Program`](gpu::Program), bound once to its own buffers ([`Runtime::bind`]) and recorded into
+//! its own compute passes as often as is needed ([`BoundProgram::record`](gpu::BoundProgram)),
+//! without a readback:
 //!
 //! ```no_run
-//! use qmatmul::{Result, Runtime, Weights, wgpu};
+//! use qmatmul::{MatmulOptions, Result, Runtime, Weights, wgpu};
+//! use qmatmul::gpu::{BoundProgram, Tokens};
 //!
-//! /// One token: x is [1, k], y is [1, m], both f32 with the usage `STORAGE`.
-//! fn decode(gpu: &Runtime, w: &Weights, x: &wgpu::Buffer, y: &wgpu::Buffer) -> Result<()> {
+//! /// For up to 64 tokens: x is [n, k], y is [n, m], both f32 with the usage `STORAGE`.
+//! fn bind(gpu: &Runtime, w: &Weights, x: &wgpu::Buffer, y: &wgpu::Buffer) -> Result<BoundProgram> {
+//!     let mut program = gpu.program(Tokens::UpTo(64));
+//!     let (input, output) = (program.slot("x", w.cols()), program.slot("y", w.rows()));
+//!     program.matmul(w, input, output, &MatmulOptions::default())?;
+//!     gpu.bind(&program, &[(input, x.into()), (output, y.into())])
+//! }
+//!
+//! fn step(gpu: &Runtime, bound: &BoundProgram, n: usize) -> Result<()> {
 //!     let mut encoder = gpu.device().create_command_encoder(&Default::default());
-//!     gpu.record_matmul(&mut encoder, w, x, y, 1)?;
+//!     bound.record(&mut encoder.begin_compute_pass(&Default::default()), n)?;
 //!     gpu.queue().submit([encoder.finish()]);
-//!     gpu.wait()
+//!     Ok(())
 //! }
 //! ```
+//!
+//! `docs/engines.md` has what programs can do and who sees which error; `examples/embed.rs` is a
+//! layer of a model in a host.
 //!
 //! # Choosing options
 //!

@@ -386,7 +386,8 @@ impl Runtime {
     /// Adds `y[n, m] = x[n, k] · w[m, k]ᵀ` to the caller's encoder: f32 buffers, densely packed,
     /// no readback. Both need the usage `STORAGE`. The caller vouches for finite activations.
     ///
-    /// The [front page](crate#embedding) has an example.
+    /// What is recorded often is cheaper as a [`Program`], bound once: the
+    /// [front page](crate#embedding) has an example.
     ///
     /// # Errors
     /// [`Error::Shape`] if a buffer is too small, [`Error::Argument`] if x and y are the same, and
