@@ -4,9 +4,8 @@
 //!     cargo run --example async
 
 use qmatmul::gpu::{Slice, Tokens};
-use qmatmul::wgpu::util::{DeviceExt, DownloadBuffer};
+use qmatmul::wgpu::util::DeviceExt;
 use qmatmul::{MatmulOptions, PackedTensor, Recipe, Runtime, check, format, kernel::reference, wgpu};
-use std::sync::mpsc;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     pollster::block_on(product())
@@ -27,13 +26,7 @@ async fn product() -> Result<(), Box<dyn std::error::Error>> {
     let slots = [(input, Slice::from(&x_buffer)), (output, Slice::from(&y_buffer))];
     let bound = gpu.bind_async(&program, &slots).await?;
     bound.run_async(n).await?;
-
-    // The device calls back when the copy has arrived, which is before `wait_async` is done.
-    let (sender, arrived) = mpsc::channel();
-    let send = move |copy| drop(sender.send(copy));
-    DownloadBuffer::read_buffer(gpu.device(), gpu.queue(), &y_buffer.slice(..), send);
-    gpu.wait_async().await?;
-    let y: Vec<f32> = bytemuck::pod_collect_to_vec(&arrived.recv()??);
+    let y: Vec<f32> = gpu.read_async(&Slice::from(&y_buffer)).await?;
 
     let right = check::compare(&y, &reference::matmul(&packed, &x)?, check::NMSE_F32);
     println!("{n} tokens x {m} x {k}: {right} on {}", gpu.adapter());

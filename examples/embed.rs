@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (program, slots) = layer_of(&gpu, &[q?, k?, v?, o?, gate?, up?, down?])?;
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
     let buffers = slots.map(|slot| {
-        let (label, size) = (None, (program.tokens().most() * slot.width() * size_of::<f32>()) as u64);
+        let (label, size) = (None, program.bytes(slot));
         device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
     });
     let bound = gpu.bind(&program, &[0, 1, 2, 3].map(|i| (slots[i], Slice::from(&buffers[i]))))?;
@@ -38,11 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         bound.record(&mut encoder.begin_compute_pass(&Default::default()), n)?;
         queue.submit([encoder.finish()]);
         for (want, buffer) in on_cpu(&packed, &x)?.iter().zip(&buffers) {
-            let (sender, copied) = std::sync::mpsc::channel();
-            let send = move |copy| drop(sender.send(copy));
-            wgpu::util::DownloadBuffer::read_buffer(&device, &queue, &buffer.slice(..), send);
-            gpu.wait()?;
-            let got: Vec<f32> = bytemuck::pod_collect_to_vec(&copied.recv()??);
+            let got: Vec<f32> = gpu.read(&Slice::from(buffer))?;
             let right = check::compare(&got[..want.len()], want, check::NMSE_F32);
             assert!(right.passed, "n = {n}: {right}");
         }

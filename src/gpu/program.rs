@@ -123,6 +123,24 @@ impl std::fmt::Debug for BoundProgram {
     }
 }
 
+impl Context {
+    /// An encoder with the copy of a slice, where it will be read, and how many words that are.
+    pub(super) fn copy_of(&self, slice: &Slice) -> Result<(wgpu::CommandEncoder, Buffer, usize)> {
+        let (there, bytes) = (slice.buffer.size(), &slice.bytes);
+        if bytes.start > bytes.end || bytes.end > there {
+            let found = format!("{bytes:?}");
+            return Err(Error::shape("bytes of a buffer to read", format!("within 0..{there}"), found));
+        }
+        if !bytes.start.is_multiple_of(4) || !bytes.end.is_multiple_of(4) {
+            return Err(Error::Argument(format!("bytes {bytes:?} of a buffer to read are not whole words")));
+        }
+        let mut encoder = self.encoder();
+        let make = || transfer::stage_part(self, &mut encoder, "a buffer", &slice.buffer, bytes.clone());
+        let staging = self.catch_errors(|| "copying a buffer".into(), slice.size(), make)??;
+        Ok((encoder, staging, (slice.size() / 4) as usize))
+    }
+}
+
 impl BoundProgram {
     /// For how many tokens it is.
     pub fn tokens(&self) -> Tokens {

@@ -9,6 +9,7 @@ use super::off_thread::off_thread;
 use super::program::{BoundProgram, Program, Slice};
 use super::run::{Task, TaskProgram, check_buffers};
 use super::time::{self, Timing};
+use super::transfer;
 use super::tuning::Tuning;
 use super::upload;
 use super::weights::{Upload, Weights};
@@ -309,6 +310,40 @@ impl Runtime {
     ) -> impl Future<Output = Result<BoundProgram>> + Send + use<> {
         let (context, program, slots) = (self.context.clone(), program.clone(), slots.to_vec());
         off_thread(move || context.bind(&program, &slots))
+    }
+
+    /// What a buffer, or a part of it, holds when all that was submitted before has ended: f32, u32
+    /// or `half::f16`. The buffer needs the usage `COPY_SRC`.
+    ///
+    /// ```no_run
+    /// use qmatmul::{Result, Runtime, gpu::BoundProgram, wgpu};
+    ///
+    /// fn one_token(gpu: &Runtime, bound: &BoundProgram, y: &wgpu::Buffer) -> Result<Vec<f32>> {
+    ///     bound.run(1)?;
+    ///     gpu.read(&y.into())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the buffer has not so many bytes, [`Error::Argument`] if they are not
+    /// whole words, and the device's errors.
+    pub fn read<T: bytemuck::AnyBitPattern + bytemuck::NoUninit>(&self, slice: &Slice) -> Result<Vec<T>> {
+        let (encoder, staging, words) = self.context.copy_of(slice)?;
+        let words = transfer::submit_and_read_blocking(&self.context, encoder, &staging, words)?;
+        Ok(bytemuck::pod_collect_to_vec(&words))
+    }
+
+    /// [`Runtime::read`] for an async caller.
+    ///
+    /// # Errors
+    /// As [`Runtime::read`].
+    pub async fn read_async<T: bytemuck::AnyBitPattern + bytemuck::NoUninit>(
+        &self,
+        slice: &Slice,
+    ) -> Result<Vec<T>> {
+        let (encoder, staging, words) = self.context.copy_of(slice)?;
+        let words = transfer::submit_and_read(&self.context, encoder, &staging, words).await?;
+        Ok(bytemuck::pod_collect_to_vec(&words))
     }
 
     /// `y[n, m] = x[n, k] · w[m, k]ᵀ` in f32; `n = x.len() / k`.

@@ -5,6 +5,7 @@ use super::hooks::Point;
 use super::memory::{self, Buffer};
 use super::off_thread::off_thread;
 use crate::error::{Error, Result};
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -76,8 +77,20 @@ pub(super) fn stage(
     from: &wgpu::Buffer,
     bytes: u64,
 ) -> Result<Buffer> {
-    let staging = buffer(context, &format!("room to read {what}"), bytes, STAGING)?;
-    encoder.copy_buffer_to_buffer(from, 0, &staging, 0, bytes);
+    stage_part(context, encoder, what, from, 0..bytes)
+}
+
+/// The same of bytes `bytes`.
+pub(super) fn stage_part(
+    context: &Context,
+    encoder: &mut wgpu::CommandEncoder,
+    what: &str,
+    from: &wgpu::Buffer,
+    bytes: Range<u64>,
+) -> Result<Buffer> {
+    let size = bytes.end - bytes.start;
+    let staging = buffer(context, &format!("room to read {what}"), size, STAGING)?;
+    encoder.copy_buffer_to_buffer(from, bytes.start, &staging, 0, size);
     memory::hold(encoder, vec![staging.reservation().clone()]);
     Ok(staging)
 }

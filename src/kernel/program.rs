@@ -919,6 +919,11 @@ impl<W: WeightHandle> Program<W> {
         self.plan.slot(name, width, element)
     }
 
+    /// Bytes that the slot of a view needs for the most tokens, as far as operations use it by now.
+    pub fn bytes(&self, view: View) -> u64 {
+        self.plan.slots.get(view.slot).map_or(0, |slot| slot.bytes)
+    }
+
     /// Declares a slot of f32, `width` a token, for what is only needed in between.
     pub fn scratch(&mut self, name: &str, width: usize) -> View {
         let slot = self.plan.declare(name.into(), Source::Scratch);
