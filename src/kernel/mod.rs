@@ -7,6 +7,7 @@ pub mod compose;
 pub(crate) mod limits;
 pub mod op;
 mod operations;
+mod parameters;
 mod parts;
 mod preferences;
 pub mod program;

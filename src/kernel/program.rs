@@ -6,6 +6,8 @@
 //! program without a device.
 
 use super::limits;
+pub(super) use super::parameters::parameters;
+pub use super::parameters::{Field, ParamWords, Parameters};
 use super::preferences::Preferences;
 use super::select;
 use super::shard::Weight;
@@ -15,83 +17,6 @@ use crate::format::Format;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// A field of the parameters of an operation.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Field {
-    /// Its name, here and in the shader.
-    pub name: &'static str,
-    /// First byte.
-    pub offset: usize,
-    /// Words: 4 of a `vec4`.
-    pub words: usize,
-}
-
-/// Parameters of an operation, laid out as its shader's `Params`; a test compares the two.
-pub trait Parameters: bytemuck::Pod {
-    /// All fields, in order.
-    const FIELDS: &'static [Field];
-}
-
-/// Declares the parameters of an operation: a struct of words, laid out as in the shader.
-macro_rules! parameters {
-    ($(#[$doc:meta])* pub struct Params { $(pub $field:ident: $ty:ty,)+ }) => {
-        $(#[$doc])*
-        #[repr(C)]
-        #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-        #[allow(missing_docs)] // the shader says what they are
-        pub struct Params { $(pub $field: $ty,)+ }
-
-        impl $crate::kernel::program::Parameters for Params {
-            const FIELDS: &'static [$crate::kernel::program::Field] = &[$(
-                $crate::kernel::program::Field {
-                    name: stringify!($field),
-                    offset: std::mem::offset_of!(Params, $field),
-                    words: size_of::<$ty>() / 4,
-                },
-            )+];
-        }
-    };
-}
-pub(super) use parameters;
-
-/// The parameters of one dispatch.
-#[derive(Clone, PartialEq)]
-pub struct ParamWords {
-    words: Vec<u32>,
-    fields: &'static [Field],
-}
-
-impl ParamWords {
-    fn of<P: Parameters>(params: &P) -> Self {
-        Self { words: bytemuck::cast_slice(&[*params]).to_vec(), fields: P::FIELDS }
-    }
-
-    /// As the shader reads them.
-    pub fn bytes(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.words)
-    }
-
-    /// The first word of a field; none if there is no such field.
-    pub fn get(&self, name: &str) -> Option<u32> {
-        let field = self.fields.iter().find(|f| f.name == name)?;
-        self.words.get(field.offset / 4).copied()
-    }
-}
-
-impl std::fmt::Debug for ParamWords {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut map = f.debug_map();
-        for field in self.fields {
-            let words = &self.words[field.offset / 4..field.offset / 4 + field.words];
-            match words {
-                [word] => map.entry(&format_args!("{}", field.name), word),
-                words => map.entry(&format_args!("{}", field.name), &words),
-            };
-        }
-        map.finish()
-    }
-}
 
 /// For how many tokens a program is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

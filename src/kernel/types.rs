@@ -1,8 +1,8 @@
 //! What a kernel is, what it is asked for, and what the choice of one may know about a device.
 
 use super::activations::Activations;
+use super::parameters::Field;
 use super::parts::{self, Part, lookup_memory};
-use super::program::Field;
 use crate::format::{Codes, Layout};
 
 /// Weights that the decoders handle at once.

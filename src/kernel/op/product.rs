@@ -218,7 +218,7 @@ pub(in crate::kernel) fn multiply(
                 plan.scratch("results of splits"),
                 0..tiles.rows * tiles.most * splits as usize,
             );
-            let dispatch = reduce_split_k::dispatch(&params, tiles.most, gate.is_some(), &caps);
+            let dispatch = reduce_split_k::dispatch(&sums(&params, tiles), gate.is_some(), &caps);
             params = Params {
                 accumulate: 0,
                 finish: 0,
@@ -252,6 +252,21 @@ pub(in crate::kernel) fn multiply(
         if chunk_begin == chunks {
             return Ok(dispatches);
         }
+    }
+}
+
+/// What adds up the splits of a product with these parameters.
+fn sums(product: &Params, tiles: &Tiles) -> reduce_split_k::Params {
+    reduce_split_k::Params {
+        rows: product.rows,
+        accumulate: product.accumulate,
+        finish: product.finish,
+        y_offset: product.y_offset,
+        y_stride: product.y_stride,
+        splits: product.splits,
+        split_stride: (tiles.rows * tiles.most) as u32,
+        gate_offset: product.gate_offset,
+        gate_stride: product.gate_stride,
     }
 }
 

@@ -1,6 +1,5 @@
 //! reduce_split_k: adds up what the splits of a matmul left.
 
-use super::product;
 use crate::kernel::compose;
 use crate::kernel::program::{Dispatch, Parameters, Workgroups, parameters};
 use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
@@ -35,21 +34,10 @@ fn configs(_: &Caps, problem: &Problem) -> Vec<KernelConfig> {
     vec![KernelConfig { parts: vec![compose::finish(problem)], ..KernelConfig::new(64) }]
 }
 
-/// The dispatch that adds up the splits that a product with `params` for up to `most` tokens
-/// writes; what it reads and writes is to be set.
-pub(super) fn dispatch(params: &product::Params, most: usize, silu: bool, caps: &Caps) -> Dispatch {
+/// The dispatch with these parameters, `silu` if there is a gate; what it reads and writes is to be
+/// set.
+pub(super) fn dispatch(params: &Params, silu: bool, caps: &Caps) -> Dispatch {
     let candidate = KERNEL.first(caps, &Problem { silu, ..Problem::default() });
     let workgroups = Workgroups::Lanes { lanes: candidate.config.workgroup, elements: params.rows };
-    let params = Params {
-        rows: params.rows,
-        accumulate: params.accumulate,
-        finish: params.finish,
-        y_offset: params.y_offset,
-        y_stride: params.y_stride,
-        splits: params.splits,
-        split_stride: params.rows * most as u32,
-        gate_offset: params.gate_offset,
-        gate_stride: params.gate_stride,
-    };
-    Dispatch::new(candidate, &params, workgroups)
+    Dispatch::new(candidate, params, workgroups)
 }
