@@ -96,13 +96,30 @@ struct Inner {
     context: Context,
     tokens: Tokens,
     parts: Vec<Part<BoundDispatch>>,
-    /// In the order of the table of spans.
-    spans: Vec<Span>,
-    /// Bytes from one to the next.
-    span_stride: u32,
+    spans: SpanTable,
     most_groups: u32,
     /// Of the buffers that the bindings keep alive.
     reservations: Vec<Reservation>,
+}
+
+/// The spans of a program, in the order in which the device has them.
+struct SpanTable {
+    spans: Vec<Span>,
+    /// Bytes from one to the next.
+    stride: u32,
+    /// Where they lie, if other programs share it.
+    shared: Option<Arc<Buffer>>,
+}
+
+impl SpanTable {
+    fn new(spans: Vec<Span>, stride: u64, shared: Option<Arc<Buffer>>) -> Self {
+        Self { spans, stride: stride as u32, shared }
+    }
+
+    /// Where a span lies, in bytes.
+    fn offset(&self, span: Span) -> u32 {
+        self.spans.partition_point(|known| *known < span) as u32 * self.stride
+    }
 }
 
 struct BoundDispatch {
@@ -217,7 +234,7 @@ impl BoundProgram {
     }
 
     fn record_unchecked(&self, pass: &mut wgpu::ComputePass<'_>, tokens: usize) {
-        let Inner { parts, spans, span_stride, most_groups, .. } = &*self.inner;
+        let Inner { parts, spans, most_groups, .. } = &*self.inner;
         let mut last: *const Compiled = std::ptr::null();
         for part in parts {
             part.each(tokens, |dispatch, span| {
@@ -227,8 +244,7 @@ impl BoundProgram {
                     last = &raw const *dispatch.compiled;
                 }
                 if dispatch.has_span {
-                    let at = spans.partition_point(|known| *known < span) as u32;
-                    pass.set_bind_group(0, &dispatch.group, &[at * span_stride]);
+                    pass.set_bind_group(0, &dispatch.group, &[spans.offset(span)]);
                 } else {
                     pass.set_bind_group(0, &dispatch.group, &[]);
                 }
@@ -329,14 +345,9 @@ impl Context {
     }
 
     /// The table of spans that a uniform binding reads with an offset of `stride` bytes for each.
-    fn span_table(&self, spans: &[Span], stride: u32) -> Result<Arc<Buffer>> {
-        self.spans().get_or_make(spans, || {
-            let mut words = vec![0u32; spans.len() * stride as usize / 4];
-            for (row, span) in words.chunks_mut(stride as usize / 4).zip(spans) {
-                row[..2].copy_from_slice(&[span.first, span.count]);
-            }
-            transfer::uniform(self, "spans of tokens", bytemuck::cast_slice(&words))
-        })
+    fn span_table(&self, spans: &[Span], stride: usize) -> Result<Arc<Buffer>> {
+        self.spans()
+            .get_or_make(spans, || transfer::uniform(self, "spans of tokens", &span_rows(spans, stride)))
     }
 }
 
@@ -351,37 +362,49 @@ impl Job<'_> {
         let stride = (longest as u64).next_multiple_of(alignment);
         let count = plan.all_dispatches().count();
         if count == 0 {
-            return Ok(self.bound(vec![], vec![], alignment as u32, vec![]));
+            return Ok(self.bound(vec![], SpanTable::new(vec![], alignment, None), None));
         }
         let mut bytes = vec![0; stride as usize * count];
         for (row, dispatch) in bytes.chunks_mut(stride as usize).zip(plan.all_dispatches()) {
             row[..dispatch.params.bytes().len()].copy_from_slice(dispatch.params.bytes());
         }
+        let (spans, end) = (spans(program), bytes.len() as u64);
+        // A buffer of their own is worth more than what it costs where others share it.
+        let shared = match spans.len() {
+            0..=FEW_SPANS => {
+                bytes.append(&mut span_rows(&spans, alignment as usize));
+                None
+            }
+            _ => Some(context.span_table(&spans, alignment as usize)?),
+        };
         let params = transfer::uniform(context, "parameters", &bytes)?;
-        let spans = spans(program);
-        let table = context.span_table(&spans, alignment as u32)?;
+        let table = match &shared {
+            Some(table) => bind::part(table, 0, SPAN_BYTES),
+            None => bind::part(&params, end, SPAN_BYTES),
+        };
         let mut at = 0;
         let mut all = |part: &Part<Dispatch>| {
             part.try_map(|dispatch| {
-                let fixed = Fixed { params: bind::part(&params, at, stride), table: &table };
+                let fixed = Fixed { params: bind::part(&params, at, stride), table: table.clone() };
                 at += stride;
                 self.dispatch(dispatch, fixed)
             })
         };
-        let doing = || format!("binding {} dispatches", count);
+        let doing = || format!("binding {count} dispatches");
         let parts =
             context.catch_errors(doing, 0, || plan.parts().iter().map(&mut all).collect::<Result<_>>())??;
-        let reservations = [params.reservation().clone(), table.reservation().clone()].into();
-        Ok(self.bound(parts, spans, alignment as u32, reservations))
+        Ok(self.bound(parts, SpanTable::new(spans, alignment, shared), Some(&params)))
     }
 
     fn bound(
         &self,
         parts: Vec<Part<BoundDispatch>>,
-        spans: Vec<Span>,
-        span_stride: u32,
-        mut reservations: Vec<Reservation>,
+        spans: SpanTable,
+        params: Option<&Buffer>,
     ) -> BoundProgram {
+        let table = spans.shared.as_deref();
+        let own = params.into_iter().chain(table).map(|buffer| buffer.reservation().clone());
+        let mut reservations: Vec<_> = own.collect();
         reservations.extend(self.given.iter().flatten().filter_map(|given| given.reservation.clone()));
         reservations.extend(self.program.weights().iter().flat_map(Weights::reservations));
         let inner = Inner {
@@ -389,7 +412,6 @@ impl Job<'_> {
             tokens: self.program.tokens(),
             parts,
             spans,
-            span_stride,
             most_groups: self.context.caps().max_groups,
             reservations,
         };
@@ -464,7 +486,7 @@ impl Job<'_> {
         let one = |declared: &Declared| {
             let resource = match &*declared.name {
                 PARAMS => Some(fixed.params.clone()),
-                bind::SPAN => Some(bind::part(fixed.table, 0, size_of::<[u32; 2]>() as u64)),
+                bind::SPAN => Some(fixed.table.clone()),
                 name => dispatch.binding(name).map(|resource| self.resource(resource)).transpose()?,
             };
             let missing = || self.differs(dispatch, &declared.name, "bound to nothing");
@@ -508,7 +530,21 @@ impl Job<'_> {
 /// What all dispatches have.
 struct Fixed<'a> {
     params: wgpu::BindingResource<'a>,
-    table: &'a wgpu::Buffer,
+    table: wgpu::BindingResource<'a>,
+}
+
+/// So many spans lie behind the parameters of their program; more have a buffer of their own.
+const FEW_SPANS: usize = 16;
+/// Bytes of a span in a shader.
+const SPAN_BYTES: u64 = 8;
+
+/// Spans as the device has them, `stride` bytes apart.
+fn span_rows(spans: &[Span], stride: usize) -> Vec<u8> {
+    let mut bytes = vec![0; spans.len() * stride];
+    for (row, span) in bytes.chunks_mut(stride).zip(spans) {
+        row[..SPAN_BYTES as usize].copy_from_slice(bytemuck::cast_slice(&[span.first, span.count]));
+    }
+    bytes
 }
 
 /// The binding of the parameters, and that of what is written.
