@@ -27,6 +27,7 @@ mod int8;
 mod lora;
 mod mistakes;
 mod peak;
+mod programs;
 mod runtime;
 #[cfg(target_os = "linux")]
 mod soak;
