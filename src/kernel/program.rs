@@ -766,7 +766,13 @@ impl Plan {
                 )?;
                 for (name, resource) in &dispatch.bindings {
                     let Resource::Slot(window) = resource else { continue };
-                    let slot = &mut self.slots[window.slot];
+                    let known = self.slots.len();
+                    let slot = self.slots.get_mut(window.slot).ok_or_else(|| {
+                        let (kernel, number) = (dispatch.kernel.name, window.slot);
+                        Error::Argument(format!(
+                            "`{name}` of `{kernel}` is slot {number} of another program: this one has {known}"
+                        ))
+                    })?;
                     slot.bytes = slot.bytes.max(window.offset + window.size);
                     if *name == "y" {
                         self.ready.retain(|(ready, _)| ready.view.slot != window.slot);
@@ -893,4 +899,14 @@ pub(crate) fn check_view(what: &str, view: View, width: usize, elements: &[Eleme
             Err(Error::shape(what.to_owned(), format!("one of {elements:?}"), found))
         }
     }
+}
+
+/// Refuses a view that has not `width` numbers a token, all next to each other.
+pub(crate) fn check_numbers(what: &str, view: View, width: usize) -> Result<()> {
+    check_view(what, view, width, &[Element::U32])?;
+    if view.stride != width {
+        let expected = format!("numbers next to each other, a stride of {width}");
+        return Err(Error::shape(what.to_owned(), expected, view.stride));
+    }
+    Ok(())
 }

@@ -3,10 +3,11 @@
 
 use super::matmul::{FLOATS, check_columns, check_planned};
 use super::product::{Output, Product, Routed, Tiles, multiply};
+use super::round_results_f16::{RowList, Rows};
 use super::{round_results_f16, route_experts, stage};
 use crate::error::Result;
 use crate::kernel::limits::{batch_limit, binding_elements, most_groups, too_wide};
-use crate::kernel::program::{Element, Plan, Step, Units, View, check_view};
+use crate::kernel::program::{Plan, Step, Units, View, check_numbers, check_view};
 use crate::kernel::shard::Weight;
 use crate::kernel::types::{Caps, KernelConfig, MatmulOptions, Problem};
 
@@ -27,7 +28,7 @@ pub(crate) fn add(
     options.activations.check_experts(w.name)?;
     let (per, rows) = (experts.width(), w.rows / w.experts.max(1));
     check_view(&format!("activations for `{}`", w.name), x, w.cols, FLOATS)?;
-    check_view(&format!("experts for `{}`", w.name), experts.with_stride(per), per, &[Element::U32])?;
+    check_numbers(&format!("experts for `{}`", w.name), experts, per)?;
     check_view(&format!("results of `{}`", w.name), y, rows, FLOATS)?;
     let tokens = plan.tokens().most();
     check_planned(&w, tokens.saturating_mul(per))?;
@@ -49,7 +50,8 @@ pub(crate) fn add(
         let what = format!("{per} columns of y for `{}`", w.name);
         return Err(too_wide(what, per * rows, binding_elements(plan.caps())));
     }
-    round_results_f16::around(plan, Output::of(y), |plan, output| {
+    let list = Some(RowList { numbers: experts, exist: w.experts });
+    round_results_f16::around(plan, Output::of(y), Rows { per, list }, |plan, output| {
         for block in plan.blocks(most) {
             let x = stage::add(plan, &w, x, block.clone(), options.activations)?;
             let block = block.start * per..block.end * per;

@@ -2,12 +2,12 @@
 
 use super::dequantize;
 use super::product::Output;
-use super::round_results_f16;
+use super::round_results_f16::{self, RowList, Rows};
 use crate::error::Result;
 use crate::kernel::limits::row_limit;
 use crate::kernel::op::matmul::FLOATS;
 use crate::kernel::program::{
-    Dispatch, Element, Parameters, Plan, Units, View, Workgroups, check_view, parameters,
+    Dispatch, Parameters, Plan, Units, View, Workgroups, check_numbers, check_view, parameters,
 };
 use crate::kernel::shard::{MAX_PLANES, Weight};
 use crate::kernel::types::{CHUNK, Family, Kernel, Operation};
@@ -46,7 +46,7 @@ parameters! {
 /// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if one row exceeds a binding;
 /// [`Error::Shape`](crate::Error::Shape) if views do not fit the weight.
 pub(crate) fn add(plan: &mut Plan, w: Weight, rows: View, y: View) -> Result<()> {
-    check_view(&format!("row numbers for `{}`", w.name), rows.with_stride(1), 1, &[Element::U32])?;
+    check_numbers(&format!("row numbers for `{}`", w.name), rows, 1)?;
     check_view(&format!("rows of `{}`", w.name), y, w.cols, FLOATS)?;
     if w.cols == 0 || plan.tokens().most() == 0 {
         return Ok(());
@@ -54,7 +54,8 @@ pub(crate) fn add(plan: &mut Plan, w: Weight, rows: View, y: View) -> Result<()>
     let candidate = KERNEL.only(plan.caps());
     let step = row_limit(&w, y.stride, &candidate.config, plan.caps())?;
     let chunks = w.cols.div_ceil(CHUNK) as u32;
-    round_results_f16::around(plan, Output::of(y), |plan, Output { y, .. }| {
+    let list = Some(RowList { numbers: rows, exist: w.rows });
+    round_results_f16::around(plan, Output::of(y), Rows { per: 1, list }, |plan, Output { y, .. }| {
         for block in plan.blocks(step) {
             let (x, x_offset) = rows.window(block.clone(), 0..1, plan.caps());
             let (to, y_offset) = y.window(block.clone(), 0..w.cols, plan.caps());
