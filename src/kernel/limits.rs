@@ -51,7 +51,8 @@ pub(super) fn row_limit(w: &Weight, stride: usize, config: &KernelConfig, caps: 
 }
 
 pub(super) fn too_wide(what: String, elements: usize, limit: usize) -> Error {
-    Error::LimitExceeded { what, wanted: elements as u64 * 4, limit: limit as u64 * 4 }
+    let bytes = |elements: usize| (elements as u64).saturating_mul(4);
+    Error::LimitExceeded { what, wanted: bytes(elements), limit: bytes(limit) }
 }
 
 /// Batch columns for which the folded grid holds every workgroup.

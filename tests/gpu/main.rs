@@ -6,6 +6,7 @@
 
 mod asynchronous;
 mod bitsandbytes;
+mod bound;
 #[path = "../common/cells.rs"]
 mod cells;
 #[path = "../common/mod.rs"]
@@ -27,6 +28,7 @@ mod int8;
 mod lora;
 mod mistakes;
 mod peak;
+mod programs;
 mod runtime;
 #[cfg(target_os = "linux")]
 mod soak;

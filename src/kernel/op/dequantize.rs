@@ -1,6 +1,6 @@
 //! dequantize: `y[m, k] = w[m, k]`, f32 from packed weights, equal to the CPU decoder bit for bit.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::limits::row_limit;
 use crate::kernel::parts;
 use crate::kernel::program::{Dispatch, Element, Parameters, Plan, View, Workgroups, parameters};
@@ -42,9 +42,14 @@ pub fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
 /// Rows `rows` of `w` as f32 into `y[rows, k]`, a view of one row after the other.
 ///
 /// # Errors
-/// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if one row exceeds a binding.
+/// [`Error::LimitExceeded`] if one row exceeds a binding; [`Error::Shape`] if there are not so many
+/// rows.
 pub(crate) fn add(plan: &mut Plan, w: Weight, rows: Range<usize>, y: View) -> Result<()> {
     plan.check_view(&format!("rows of `{}`", w.name), y, w.cols, &[Element::F32])?;
+    if rows.start > rows.end || rows.end > w.rows {
+        let (what, within) = (format!("rows of `{}`", w.name), format!("within 0..{}", w.rows));
+        return Err(Error::shape(what, within, format!("{rows:?}")));
+    }
     let candidate = KERNEL.only(plan.caps());
     let step = row_limit(&w, y.stride, &candidate.config, plan.caps())?;
     if w.cols == 0 {

@@ -3,6 +3,7 @@
 
 use super::matmul::{FLOATS, check_columns, check_planned};
 use super::product::{Output, Product, Routed, Tiles, multiply};
+use super::round_results_f16::{RowList, Rows};
 use super::{round_results_f16, route_experts, stage};
 use crate::error::Result;
 use crate::kernel::limits::{batch_limit, binding_elements, most_groups, too_wide};
@@ -49,7 +50,8 @@ pub(crate) fn add(
         let what = format!("{per} columns of y for `{}`", w.name);
         return Err(too_wide(what, per * rows, binding_elements(plan.caps())));
     }
-    round_results_f16::around(plan, Output::of(y), |plan, output| {
+    let list = Some(RowList { numbers: experts, exist: w.experts });
+    round_results_f16::around(plan, w.name, Output::of(y), Rows { per, list }, |plan, output| {
         for block in plan.blocks(most) {
             let x = stage::add(plan, &w, x, block.clone(), options.activations)?;
             let block = block.start * per..block.end * per;

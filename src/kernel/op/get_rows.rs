@@ -2,7 +2,7 @@
 
 use super::dequantize;
 use super::product::Output;
-use super::round_results_f16;
+use super::round_results_f16::{self, RowList, Rows};
 use crate::error::Result;
 use crate::kernel::limits::row_limit;
 use crate::kernel::op::matmul::FLOATS;
@@ -52,7 +52,8 @@ pub(crate) fn add(plan: &mut Plan, w: Weight, rows: View, y: View) -> Result<()>
     let candidate = KERNEL.only(plan.caps());
     let step = row_limit(&w, y.stride, &candidate.config, plan.caps())?;
     let chunks = w.cols.div_ceil(CHUNK) as u32;
-    round_results_f16::around(plan, Output::of(y), |plan, Output { y, .. }| {
+    let list = Some(RowList { numbers: rows, exist: w.rows });
+    round_results_f16::around(plan, w.name, Output::of(y), Rows { per: 1, list }, |plan, Output { y, .. }| {
         for block in plan.blocks(step) {
             let (x, x_offset) = rows.window(block.clone(), 0..1, plan.caps());
             let (to, y_offset) = y.window(block.clone(), 0..w.cols, plan.caps());

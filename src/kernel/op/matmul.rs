@@ -3,6 +3,7 @@
 //! a driver limits loops.
 
 use super::product::{Output, Product};
+use super::round_results_f16::Rows;
 use super::{llm_int8, round_results_f16, stage};
 use crate::error::{Error, Result};
 use crate::kernel::activations::Activations;
@@ -33,11 +34,12 @@ pub(crate) fn add(
         return Ok(());
     }
     check_columns(&w)?;
-    round_results_f16::around(plan, output, |plan, output| {
+    round_results_f16::around(plan, w.name, output, Rows::ALL, |plan, output| {
         if let Activations::Int8(threshold) = options.activations {
             return llm_int8::add(plan, w, x, output, threshold, options);
         }
-        let widest = stage::words(w.cols, options.activations).max(x.stride).max(output.y.stride);
+        let gate = output.gate.map_or(0, |gate| gate.stride);
+        let widest = stage::words(w.cols, options.activations).max(x.stride).max(output.y.stride).max(gate);
         for block in plan.blocks(batch_limit(&w, widest, plan.caps())?) {
             let x = stage::add(plan, &w, x, block.clone(), options.activations)?;
             let problem = Problem {
