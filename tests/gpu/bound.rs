@@ -207,7 +207,12 @@ fn slices_that_do_not_fit_are_refused_with_both_numbers() {
     refused(bind(&good[..1]), &["`outputs`", "no buffer"]);
     let short = floats(runtime, &[0.0; 4 * 64 - 1]);
     refused(bind(&[(x, (&short).into()), good[1].clone()]), &["`inputs`", "1024", "1020"]);
-    for (bytes, there) in [(0..1020, "1020"), (256..1280, "768"), (2048..4096, " 0 "), (8..4, " 0 ")] {
+    for (bytes, there) in [
+        (0..1020, "1020"),
+        (256..1280, "768"),
+        (2048..4096, " 0 "),
+        (std::ops::Range { start: 8, end: 4 }, " 0 "),
+    ] {
         refused(bind(&[(x, Slice::of(&bx, bytes)), good[1].clone()]), &["`inputs`", "1024 ", there]);
     }
     let (from, to) = (u64::MAX - 4, u64::MAX);
@@ -331,7 +336,7 @@ impl Worker {
     fn new(i: usize) -> Self {
         let formats = ["Q4_0", "Q8_0", "Q4_0", "Q8_0"];
         let packed = tensor(&format!("w{i}"), formats[i % 4], 33 + i, 64);
-        Self { packed, activations: if i % 2 == 0 { Activations::F32 } else { Activations::Q8 } }
+        Self { packed, activations: if i.is_multiple_of(2) { Activations::F32 } else { Activations::Q8 } }
     }
 
     /// Uploads, binds and records again and again, for one number of tokens after the other.
