@@ -209,3 +209,40 @@ fn allocations_are_counted() {
     assert!(count.calls >= 1 && count.bytes >= 4096, "{count:?}");
     assert_eq!(allocations(|| ()), Count { calls: 0, bytes: 0 });
 }
+
+/// Bytes of this process in memory.
+#[cfg(target_os = "linux")]
+fn resident() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
+    let resident = pages.split(' ').nth(1).and_then(|text| text.parse::<u64>().ok());
+    resident.expect("the second number") * 4096
+}
+
+/// Programs that are bound and dropped leave memory where it was: the device's as it is counted, and
+/// the process's. One in ten is recorded and run before.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_thousand_programs_leave_nothing() {
+    let _stated = pipelines(30);
+    let runtime = open(&VARIANTS[0].options());
+    let make = |count: usize| {
+        for i in 0..count {
+            let bound = model(&runtime, 2);
+            if i % 10 == 0 {
+                bound.run(1).expect("it is for one token");
+            }
+            if i % 100 == 0 {
+                // wgpu frees what was dropped when somebody polls.
+                runtime.wait().expect("the device works");
+            }
+        }
+        runtime.wait().expect("the device works");
+        (runtime.memory_used(), resident())
+    };
+    let (used, before) = make(200);
+    let (used_after, after) = make(1000);
+    assert_eq!(used_after, used, "bytes of device memory");
+    let grown = after.saturating_sub(before);
+    eprintln!("{} MiB before, {} KiB more after 1,000 programs", before >> 20, grown >> 10);
+    assert!(grown < 8 << 20, "{grown} bytes more after 1,000 programs, {before} before");
+}
