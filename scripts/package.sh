@@ -14,7 +14,7 @@ fail() {
 }
 
 # What packages leave out is said for each test; nothing else is said but errors.
-cargo package --quiet --workspace --no-verify --allow-dirty 2>&1 | { grep -v -e 'ignoring test' -e 'no documentation, homepage or repository' -e '^ *|$' -e '= note: see .*manifest.html' || true; } >&2
+cargo package --quiet --workspace --no-verify --allow-dirty 2>&1 | { grep -v -e 'ignoring test' -e 'ignoring benchmark' -e 'no documentation, homepage or repository' -e '^ *|$' -e '= note: see .*manifest.html' || true; } >&2
 
 lists=$(mktemp -d)
 trap 'rm -rf "$lists"' EXIT

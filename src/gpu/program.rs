@@ -300,6 +300,12 @@ impl Context {
         self.check()?;
         program.weights().iter().try_for_each(|w| self.owns(w))?;
         slots.iter().try_for_each(|(view, _)| program.plan().check_own("binding", *view))?;
+        for (i, (view, _)) in slots.iter().enumerate() {
+            if slots[..i].iter().any(|(other, _)| other.slot == view.slot) {
+                let name = &program.plan().slots()[view.slot].name;
+                return Err(Error::Argument(format!("slot `{name}` of the program is given two buffers")));
+            }
+        }
         let given = self.given(program, slots)?;
         let any_layout = Arc::new(DeviceLayout::from(crate::format::F32.layout(1)));
         Job { context: self, program, given, any_layout }.bind()
@@ -355,6 +361,7 @@ impl Job<'_> {
     fn bind(&self) -> Result<BoundProgram> {
         let Self { context, program, .. } = self;
         let plan = program.plan();
+        self.check_reused()?;
         self.compile()?;
         let limits = context.device().limits();
         let alignment = u64::from(limits.min_uniform_buffer_offset_alignment).max(16);
@@ -472,6 +479,28 @@ impl Job<'_> {
             shares = true;
         }
         Ok(shares)
+    }
+
+    /// Refuses a slot whose activations are made ready once for several products, if its bytes are
+    /// those of a slot that is written: the later products would take what was there before.
+    fn check_reused(&self) -> Result<()> {
+        let plan = self.program.plan();
+        let written = plan.all_dispatches().filter_map(|dispatch| dispatch.window(OUTPUT));
+        let written: BTreeSet<usize> = written.map(|window| window.slot).collect();
+        for &slot in plan.reused() {
+            for &other in written.iter().filter(|other| **other != slot) {
+                let (Some(a), Some(b)) = (&self.given[slot], &self.given[other]) else { continue };
+                if a.buffer == b.buffer && a.bytes.start < b.bytes.end && b.bytes.start < a.bytes.end {
+                    let [read, written] = [slot, other].map(|slot| &plan.slots()[slot].name);
+                    return Err(Error::Argument(format!(
+                        "slots `{read}` and `{written}` share bytes {:?} and {:?} of a buffer: `{written}` is \
+                         written, and several products take what is made of `{read}` once",
+                        a.bytes, b.bytes
+                    )));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What a dispatch does, for messages.

@@ -471,6 +471,8 @@ pub struct Plan {
     pools: Vec<Pool>,
     /// Slots with activations that were made ready for a kernel, and what of.
     ready: Vec<(Ready, usize)>,
+    /// Slots of which that was used more than once: nothing else may write them in between.
+    reused: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -500,7 +502,16 @@ impl Plan {
     pub fn new(planner: Planner, tokens: Tokens) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, planner, tokens, slots: vec![], parts: vec![], pools: vec![], ready: vec![] }
+        Self {
+            id,
+            planner,
+            tokens,
+            slots: vec![],
+            parts: vec![],
+            pools: vec![],
+            ready: vec![],
+            reused: vec![],
+        }
     }
 
     /// What the device can do.
@@ -634,8 +645,15 @@ impl Plan {
     }
 
     /// The slot where these activations lie ready, if it has not been used for others since.
-    pub(super) fn find_ready(&self, wanted: &Ready) -> Option<usize> {
-        self.ready.iter().find(|(ready, _)| ready == wanted).map(|(_, slot)| *slot)
+    pub(super) fn find_ready(&mut self, wanted: &Ready) -> Option<usize> {
+        let slot = self.ready.iter().find(|(ready, _)| ready == wanted).map(|(_, slot)| *slot)?;
+        self.reused.push(wanted.view.slot);
+        Some(slot)
+    }
+
+    /// Slots whose activations are made ready once for several products.
+    pub(crate) fn reused(&self) -> &[usize] {
+        &self.reused
     }
 
     pub(super) fn set_ready(&mut self, ready: Ready, slot: usize) {

@@ -564,3 +564,27 @@ fn slots_may_change_between_replays() {
         assert_eq!(&read(runtime, &by)[..64], want, "row {row}");
     }
 }
+
+/// What is made of activations once must not be read after another slot has overwritten their bytes.
+#[test]
+fn bytes_that_two_slots_share_are_not_made_ready_once() {
+    let _stated = pipelines(10);
+    let runtime = VARIANTS[0].runtime();
+    let w = runtime.upload(&tensor("w", "Q4_0", 64, 64)).expect("small");
+    for (activations, is_refused) in [(Activations::Q8, true), (Activations::F32, false)] {
+        let options = MatmulOptions::with(activations);
+        let mut program = runtime.program(Tokens::Exactly(1));
+        let [x, same, y, z] = ["x", "same", "y", "z"].map(|name| program.slot(name, 64));
+        for (input, output) in [(x, y), (y, same), (x, z)] {
+            program.matmul(&w, input, output, &options).expect("fits");
+        }
+        let buffers = [(); 3].map(|()| floats(runtime, &[0.0; 64]));
+        let slots = [(x, 0), (same, 0), (y, 1), (z, 2)].map(|(view, i)| (view, Slice::from(&buffers[i])));
+        match is_refused {
+            true => refused(runtime.bind(&program, &slots), &["`x`", "`same`", "0..256"]),
+            false => drop(runtime.bind(&program, &slots).expect("nothing is made ready")),
+        }
+        let twice = [slots[0].clone(), slots[0].clone()];
+        refused(runtime.bind(&program, &twice), &["`x`", "two buffers"]);
+    }
+}
