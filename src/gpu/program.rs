@@ -17,7 +17,7 @@ use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Operations on weights of a device over named slots: plain data, made ready by [`Runtime::bind`].
+/// Operations on weights of a device over named slots: plain data, made ready by [`Runtime::bind`](crate::Runtime::bind).
 ///
 /// ```no_run
 /// use qmatmul::{MatmulOptions, Result, Runtime, Weights};
