@@ -10,6 +10,7 @@ use qmatmul::gpu::{BoundProgram, Tokens};
 use qmatmul::{MatmulOptions, Runtime, format, wgpu};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 thread_local! {
     /// Of this thread: drivers have threads of their own, which do not record.
@@ -58,6 +59,12 @@ unsafe impl GlobalAlloc for Counted {
         // SAFETY: as above.
         unsafe { System.dealloc(pointer, layout) }
     }
+}
+
+/// One test at a time: the memory of the process is of both.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[global_allocator]
@@ -182,6 +189,7 @@ const LAYERS: usize = 75;
 
 #[test]
 fn recording_allocates_what_wgpu_does_for_the_same_calls() {
+    let _alone = alone();
     let _stated = pipelines(30);
     for variant in [&VARIANTS[0], &VARIANTS[3]] {
         let runtime = open(&variant.options());
@@ -223,6 +231,7 @@ fn resident() -> u64 {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_thousand_programs_leave_nothing() {
+    let _alone = alone();
     let _stated = pipelines(30);
     let runtime = open(&VARIANTS[0].options());
     let make = |count: usize| {
@@ -239,10 +248,20 @@ fn a_thousand_programs_leave_nothing() {
         runtime.wait().expect("the device works");
         (runtime.memory_used(), resident())
     };
-    let (used, before) = make(200);
-    let (used_after, after) = make(1000);
-    assert_eq!(used_after, used, "bytes of device memory");
-    let grown = after.saturating_sub(before);
-    eprintln!("{} MiB before, {} KiB more after 1,000 programs", before >> 20, grown >> 10);
-    assert!(grown < 8 << 20, "{grown} bytes more after 1,000 programs, {before} before");
+    let (used, mut before) = make(200);
+    // What is lost is lost each time; what a driver keeps for itself, it keeps once.
+    let mut grown = vec![];
+    while grown.len() < 4 && grown.iter().all(|bytes| *bytes >= MOST_GROWN) {
+        let (used_after, after) = make(1000);
+        assert_eq!(used_after, used, "bytes of device memory");
+        grown.push(after.saturating_sub(before));
+        before = after;
+    }
+    eprintln!("{} MiB in the end, more after 1,000 programs each time: {grown:?} bytes", before >> 20);
+    assert!(grown.iter().any(|bytes| *bytes < MOST_GROWN), "{grown:?} bytes more, {MOST_GROWN} at most");
 }
+
+/// Bytes that the process may be larger after 1,000 programs: 4 KiB for each, less than one of them
+/// takes.
+#[cfg(target_os = "linux")]
+const MOST_GROWN: u64 = 4 << 20;
