@@ -53,10 +53,15 @@ impl Held {
         }
     }
 
+    /// Bytes that are held more later.
+    fn grown(self, later: Self) -> u64 {
+        later.memory.saturating_sub(self.memory)
+    }
+
     /// Fails if more is held now, but for `slack` bytes.
     fn compare(self, what: &str, slack: u64) {
         let now = self.settled();
-        let grown = now.memory.saturating_sub(self.memory);
+        let grown = self.grown(now);
         eprintln!("{what}: {} KiB more, {self:?} then, {now:?} now", grown >> 10);
         assert!(grown <= slack, "{what}: {grown} bytes more, {slack} allowed");
         assert!(now.files <= self.files, "{what}: {} files open, {} before", now.files, self.files);
@@ -215,14 +220,18 @@ fn mixed_work() {
     };
     let time = Duration::from_secs(seconds);
     run_for((time / 4).min(Duration::from_secs(60)));
-    let (before, used) = (Held::now(), runtime.memory_used());
-    rounds.store(0, Ordering::Relaxed);
-    run_for(time);
-    assert_eq!(runtime.memory_used(), used);
-    let rounds = rounds.into_inner();
-    assert!(rounds > 0, "nothing was done");
-    before.compare(
-        &format!("{rounds} rounds of mixed work in {seconds} s"),
-        share(32 * MIB, seconds as usize, 3600),
-    );
+    let (used, slack) = (runtime.memory_used(), share(32 * MIB, seconds as usize, 3600));
+    // What is lost is lost each time; a step of an allocator, which a short run may see, comes once.
+    for left in (0..if is_long() { 1 } else { 3 }).rev() {
+        let before = Held::now();
+        rounds.store(0, Ordering::Relaxed);
+        run_for(time);
+        assert_eq!(runtime.memory_used(), used);
+        let rounds = rounds.load(Ordering::Relaxed);
+        assert!(rounds > 0, "nothing was done");
+        if left == 0 || before.grown(before.settled()) <= slack {
+            before.compare(&format!("{rounds} rounds of mixed work in {seconds} s"), slack);
+            break;
+        }
+    }
 }
