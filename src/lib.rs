@@ -138,6 +138,7 @@ pub mod linear;
 pub mod tensor;
 #[cfg(any(test, feature = "translate"))]
 pub mod translate;
+#[cfg(not(target_family = "wasm"))]
 pub mod tune;
 
 pub use error::{Error, Result};

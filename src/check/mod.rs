@@ -27,15 +27,23 @@
 //! * Rounding errors are random: few outputs stray further than many do, so their bounds are wider,
 //!   by 1 + 16 / count.
 
+mod asynchronous;
+#[cfg(not(target_family = "wasm"))]
+mod blocking;
 mod compare;
 mod random;
 mod verify;
 
+pub use asynchronous::{
+    candidates_into_async, experts_async, layer_async, lora_into_async, matmul_async, matmul_experts_async,
+    sampled_async, tensor_async, tensor_into_async,
+};
+#[cfg(not(target_family = "wasm"))]
+pub use blocking::{
+    candidates_into, experts, layer, lora_into, matmul, matmul_experts, sampled, tensor, tensor_into,
+};
 pub use compare::{
     Comparison, NMSE_F16, NMSE_F32, NMSE_INT8, NMSE_Q8, NMSE_ROW, Worst, bound, compare, compare_bits, judge,
 };
 pub use random::{Random, activations, random_tensor};
-pub use verify::{
-    Outcome, applies, candidates_into, experts, layer, lora_into, matmul, matmul_experts, sampled, tensor,
-    tensor_into,
-};
+pub use verify::{Outcome, applies};

@@ -71,17 +71,8 @@ struct Ran {
 /// Rows that are dequantized and compared at a time, so that a large matrix is never held as f32.
 const CHECK_ELEMENTS: usize = 16 << 20;
 
-/// Checks a tensor on the device against the CPU: all weights bit for bit, some rows by number, a
-/// matmul for each of `batches`.
-///
-/// A plain tensor with NaN or infinity, as files of statistics hold, and one without columns are
-/// not multiplied, nor is one of millions of columns and no rows. Activations come from `seed`.
-/// Activations `q8` do not apply to plain numbers, which are then taken as they are.
-///
-/// # Errors
-/// The device's errors, but for those of a single operation: one that is refused, as one with a
-/// wrong result, is an [`Outcome`] that did not pass.
-pub fn tensor(
+/// [`super::tensor_async`].
+pub(super) async fn tensor(
     runtime: &Runtime,
     packed: &PackedTensor,
     batches: &[usize],
@@ -89,15 +80,12 @@ pub fn tensor(
     seed: u64,
 ) -> Result<Vec<Outcome>> {
     let mut outcomes = vec![];
-    tensor_into(&mut outcomes, runtime, packed, batches, options, seed)?;
+    tensor_into(&mut outcomes, runtime, packed, batches, options, seed).await?;
     Ok(outcomes)
 }
 
-/// [`tensor`], whose outcomes are there even if an error follows them.
-///
-/// # Errors
-/// As there.
-pub fn tensor_into(
+/// [`super::tensor_into_async`].
+pub(super) async fn tensor_into(
     outcomes: &mut Vec<Outcome>,
     runtime: &Runtime,
     packed: &PackedTensor,
@@ -119,14 +107,14 @@ pub fn tensor_into(
         return Ok(());
     }
     let weights = runtime.upload_with(packed, Upload { allow_non_finite: true, ..Upload::default() })?;
-    let all = Comparison::or_refused(dequantize(runtime, packed, &weights))?;
+    let all = Comparison::or_refused(dequantize(runtime, packed, &weights).await)?;
     outcomes.push(decoded("dequantize", 0, all));
     let rows = rows_to_look_up(packed.rows(), seed);
-    let some = Comparison::or_refused(get_rows(runtime, packed, &weights, &rows))?;
+    let some = Comparison::or_refused(get_rows(runtime, packed, &weights, &rows).await)?;
     outcomes.push(decoded("get_rows", rows.len(), some));
     let options = &applicable(packed, options);
     for &n in batches.iter().filter(|_| finite && packed.cols() > 0) {
-        outcomes.push(product(runtime, packed, &weights, n, options, seed)?);
+        outcomes.push(product(runtime, packed, &weights, n, options, seed).await?);
     }
     Ok(())
 }
@@ -139,7 +127,7 @@ fn is_vast_nothing(packed: &PackedTensor) -> bool {
 }
 
 /// Checks one matmul with `n` columns of random activations.
-fn product(
+async fn product(
     runtime: &Runtime,
     packed: &PackedTensor,
     weights: &Weights,
@@ -149,17 +137,13 @@ fn product(
 ) -> Result<Outcome> {
     let x = activations(n * packed.cols(), seed ^ n as u64);
     let kernel = runtime.kernels(weights, n, options)?;
-    let comparison = Comparison::or_refused(matmul(runtime, packed, weights, &x, options))?;
+    let comparison = Comparison::or_refused(matmul(runtime, packed, weights, &x, options).await)?;
     let ran = Ran { kernel, activations: options.activations, comparison };
     Ok(Outcome::new(packed, ("matmul", n), ran))
 }
 
-/// Checks a matmul of each of `batches` by every kernel and variant that the device could be asked
-/// for, not the best alone.
-///
-/// # Errors
-/// As [`tensor`].
-pub fn candidates_into(
+/// [`super::candidates_into_async`].
+pub(super) async fn candidates_into(
     outcomes: &mut Vec<Outcome>,
     runtime: &Runtime,
     packed: &PackedTensor,
@@ -173,18 +157,14 @@ pub fn candidates_into(
         for candidate in kernel::candidates(runtime.caps(), &problem) {
             let (kernel, variant) = (Some(candidate.kernel), Some(candidate.config.variant));
             let options = MatmulOptions { activations, kernel, variant };
-            outcomes.push(product(runtime, packed, &weights, n, &options, seed)?);
+            outcomes.push(product(runtime, packed, &weights, n, &options, seed).await?);
         }
     }
     Ok(())
 }
 
-/// Checks one matmul with activations `x[n, k]` against the reference, and that nothing was written
-/// behind the result.
-///
-/// # Errors
-/// As [`Runtime::matmul`].
-pub fn matmul(
+/// [`super::matmul_async`].
+pub(super) async fn matmul(
     runtime: &Runtime,
     packed: &PackedTensor,
     weights: &Weights,
@@ -193,7 +173,7 @@ pub fn matmul(
 ) -> Result<Comparison> {
     let (mut got, mut intact) = (vec![], true);
     for part in runtime.batches(weights, x)? {
-        let (mut y, untouched) = guarded(runtime, weights, &Task::Matmul(part, options))?;
+        let (mut y, untouched) = guarded(runtime, weights, &Task::Matmul(part, options)).await?;
         got.append(&mut y);
         intact &= untouched;
     }
@@ -201,12 +181,8 @@ pub fn matmul(
     Ok(judge(&got, packed, x, options.activations, rounds)?.and(intact))
 }
 
-/// Checks one product of a layer, [`Runtime::matmul_layer`], as [`matmul`] does: the same bounds,
-/// relative to the power of all its products.
-///
-/// # Errors
-/// As [`Runtime::matmul_layer`].
-pub fn layer(
+/// [`super::layer_async`].
+pub(super) async fn layer(
     runtime: &Runtime,
     linear: &Linear,
     layer: &Layer,
@@ -215,7 +191,7 @@ pub fn layer(
 ) -> Result<Comparison> {
     let (mut got, mut intact) = (vec![], true);
     for part in runtime.batches(layer.weight(), x)? {
-        let (mut y, untouched) = split_margin(runtime.run_layer(layer, part, options, MARGIN)?);
+        let (mut y, untouched) = split_margin(runtime.run_layer(layer, part, options, MARGIN).await?);
         got.append(&mut y);
         intact &= untouched;
     }
@@ -229,12 +205,8 @@ pub fn layer(
     Ok(judge_against(&got, &rows, options.activations, rounds, want)?.and(intact))
 }
 
-/// Checks a weight with its bias, kept columns and adapters for each of `batches`, as [`tensor`]
-/// checks the weight alone.
-///
-/// # Errors
-/// As [`tensor`].
-pub fn lora_into(
+/// [`super::lora_into_async`].
+pub(super) async fn lora_into(
     outcomes: &mut Vec<Outcome>,
     runtime: &Runtime,
     linear: &Linear,
@@ -253,7 +225,7 @@ pub fn lora_into(
         let ran = Ran {
             kernel: runtime.kernels(uploaded.weight(), n, &options)?,
             activations: options.activations,
-            comparison: Comparison::or_refused(layer(runtime, linear, &uploaded, &x, &options))?,
+            comparison: Comparison::or_refused(layer(runtime, linear, &uploaded, &x, &options).await)?,
         };
         let operation = if linear.adapters().is_empty() { "layer" } else { "lora" };
         outcomes.push(Outcome::new(packed, (operation, n), ran));
@@ -283,12 +255,8 @@ fn for_experts(packed: &PackedTensor, options: &MatmulOptions) -> MatmulOptions 
     }
 }
 
-/// [`matmul`] held against the reference on `count` rows alone, the first and the last and random
-/// ones between.
-///
-/// # Errors
-/// As [`Runtime::matmul_with`].
-pub fn sampled(
+/// [`super::sampled_async`].
+pub(super) async fn sampled(
     runtime: &Runtime,
     packed: &PackedTensor,
     weights: &Weights,
@@ -296,7 +264,7 @@ pub fn sampled(
     options: &MatmulOptions,
     (count, seed): (usize, u64),
 ) -> Result<Comparison> {
-    let y = runtime.matmul_with(weights, x, options)?;
+    let y = runtime.multiply(weights, x, options).await?;
     let (m, n) = (packed.rows(), shapes::batch_of(packed, x)?);
     let rows = some_rows(m, count, seed);
     let part = packed.select_rows(&rows)?;
@@ -314,11 +282,8 @@ fn some_rows(m: usize, count: usize, seed: u64) -> Vec<usize> {
     [0, m - 1].into_iter().chain(between).collect()
 }
 
-/// Checks one mixture of experts, [`Runtime::matmul_experts`], as [`matmul`] does.
-///
-/// # Errors
-/// As [`Runtime::matmul_experts`].
-pub fn matmul_experts(
+/// [`super::matmul_experts_async`].
+pub(super) async fn matmul_experts(
     runtime: &Runtime,
     packed: &PackedTensor,
     weights: &Weights,
@@ -327,7 +292,7 @@ pub fn matmul_experts(
     options: &MatmulOptions,
 ) -> Result<Comparison> {
     let task = Task::Experts(x, experts, options);
-    let (got, intact) = guarded(runtime, weights, &task)?;
+    let (got, intact) = guarded(runtime, weights, &task).await?;
     let (stack, rounds) = (weights.experts(), runtime.rounds_weights(weights, &task)?);
     let power = reference::experts_power(packed, stack, x, experts)?;
     let m = packed.rows() / stack;
@@ -337,12 +302,8 @@ pub fn matmul_experts(
     Ok(judge_against(&got, &rows, options.activations, rounds, want)?.and(intact))
 }
 
-/// Checks a stack of experts as a mixture: `n` columns of random activations, each sent to two
-/// experts (one if there is but one), half of them to the first.
-///
-/// # Errors
-/// As [`tensor`].
-pub fn experts(
+/// [`super::experts_async`].
+pub(super) async fn experts(
     runtime: &Runtime,
     packed: &PackedTensor,
     (stack, n): (usize, usize),
@@ -359,7 +320,9 @@ pub fn experts(
     let ran = Ran {
         kernel: runtime.task_kernels(&weights, &Task::Experts(&x, &ids, options))?,
         activations: options.activations,
-        comparison: Comparison::or_refused(matmul_experts(runtime, packed, &weights, &x, &ids, options))?,
+        comparison: Comparison::or_refused(
+            matmul_experts(runtime, packed, &weights, &x, &ids, options).await,
+        )?,
     };
     let outcome = Outcome::new(packed, ("experts", n), ran);
     Ok(Outcome { m: packed.rows() / stack, ..outcome })
@@ -369,8 +332,8 @@ pub fn experts(
 const MARGIN: usize = 256;
 
 /// Runs a task; its result, and whether the elements behind it kept their value.
-fn guarded(runtime: &Runtime, weights: &Weights, task: &Task) -> Result<(Vec<f32>, bool)> {
-    Ok(split_margin(runtime.run(weights, task, MARGIN)?))
+async fn guarded(runtime: &Runtime, weights: &Weights, task: &Task<'_>) -> Result<(Vec<f32>, bool)> {
+    Ok(split_margin(runtime.run(weights, task, MARGIN).await?))
 }
 
 /// A result without the elements behind it, and whether those kept their value.
@@ -379,12 +342,12 @@ fn split_margin(mut got: Vec<f32>) -> (Vec<f32>, bool) {
     (got, margin.iter().all(|v| *v == CANARY))
 }
 
-fn dequantize(runtime: &Runtime, packed: &PackedTensor, weights: &Weights) -> Result<Comparison> {
+async fn dequantize(runtime: &Runtime, packed: &PackedTensor, weights: &Weights) -> Result<Comparison> {
     let mut total = Comparison::nothing();
     let step = (CHECK_ELEMENTS / packed.cols().max(1)).max(1);
     for first in (0..packed.rows()).step_by(step) {
         let rows = first..packed.rows().min(first + step);
-        let (got, intact) = guarded(runtime, weights, &Task::Dequantize(rows.clone()))?;
+        let (got, intact) = guarded(runtime, weights, &Task::Dequantize(rows.clone())).await?;
         let want = decode_rows(packed, rows.map(|row| row as u32));
         total.add(compare_bits(&got, &want).and(intact), first * packed.cols());
     }
@@ -399,11 +362,16 @@ fn rows_to_look_up(m: usize, seed: u64) -> Vec<u32> {
     between.chain([last as u32, 0]).collect()
 }
 
-fn get_rows(runtime: &Runtime, packed: &PackedTensor, weights: &Weights, rows: &[u32]) -> Result<Comparison> {
+async fn get_rows(
+    runtime: &Runtime,
+    packed: &PackedTensor,
+    weights: &Weights,
+    rows: &[u32],
+) -> Result<Comparison> {
     if rows.is_empty() {
         return Ok(Comparison::nothing());
     }
-    let (got, intact) = guarded(runtime, weights, &Task::GetRows(rows))?;
+    let (got, intact) = guarded(runtime, weights, &Task::GetRows(rows)).await?;
     let want = decode_rows(packed, rows.iter().copied());
     Ok(compare_bits(&got, &want).and(intact))
 }

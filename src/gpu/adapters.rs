@@ -96,8 +96,15 @@ fn feature_names(there: wgpu::Features) -> Vec<&'static str> {
 /// on the PATH, for the devices that it serves, and by FXC otherwise; `WGPU_DX12_COMPILER=fxc` or
 /// `dxc` decides it. A host that wants something else opens the device itself
 /// ([`Runtime::with_device`](super::Runtime::with_device)).
+#[cfg(not(target_family = "wasm"))]
 pub fn adapters() -> Vec<AdapterSummary> {
-    enumerate().iter().map(summary).collect()
+    super::waiting::block_on(enumerate()).iter().map(summary).collect()
+}
+
+/// [`adapters`] for an async caller. A browser tells of one adapter, or of none.
+pub async fn adapters_async() -> Vec<AdapterSummary> {
+    let all = super::waiting::in_background(async { Ok(enumerate().await.iter().map(summary).collect()) });
+    all.await.unwrap_or_default()
 }
 
 /// What a person should know about these adapters: what is missing, and what would bring it.
@@ -127,8 +134,9 @@ pub(super) fn summary(adapter: &wgpu::Adapter) -> AdapterSummary {
     }
 }
 
-fn enumerate() -> Vec<wgpu::Adapter> {
-    let mut adapters = dx12::enumerate(wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY));
+async fn enumerate() -> Vec<wgpu::Adapter> {
+    let backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY);
+    let mut adapters = dx12::enumerate(backends).await;
     adapters.retain(|a| a.get_info().backend != wgpu::Backend::Noop);
     adapters.sort_by_key(|adapter| {
         let info = adapter.get_info();
@@ -155,8 +163,8 @@ fn rank(kind: wgpu::DeviceType, backend: wgpu::Backend) -> (u8, u8) {
 }
 
 /// The adapter that `select` means.
-pub(super) fn choose(select: &Select) -> Result<wgpu::Adapter> {
-    let mut adapters = enumerate();
+pub(super) async fn choose(select: &Select) -> Result<wgpu::Adapter> {
+    let mut adapters = enumerate().await;
     if adapters.is_empty() {
         return Err(Error::NoAdapter(no_adapter_hint()));
     }
@@ -228,19 +236,26 @@ fn backend_and_name(text: &str) -> (Option<&str>, Option<&str>) {
 
 /// The adapter of this name, backend and compiler, which was there before: of several, the one that
 /// is selected.
-pub(super) fn again(select: &Select, before: &AdapterSummary) -> Result<wgpu::Adapter> {
+pub(super) async fn again(select: &Select, before: &AdapterSummary) -> Result<wgpu::Adapter> {
     let is_it = |adapter: &wgpu::Adapter| {
         let now = summary(adapter);
         (&now.name, &now.backend, &now.compiler) == (&before.name, &before.backend, &before.compiler)
     };
-    let selected = choose(select).ok().filter(is_it);
-    selected.or_else(|| enumerate().into_iter().find(is_it)).ok_or_else(|| {
+    if let Some(selected) = choose(select).await.ok().filter(is_it) {
+        return Ok(selected);
+    }
+    enumerate().await.into_iter().find(is_it).ok_or_else(|| {
         let AdapterSummary { name, backend, .. } = before;
         Error::NoAdapter(format!("the adapter `{name}` ({backend}) is gone"))
     })
 }
 
 fn no_adapter_hint() -> String {
+    if cfg!(target_family = "wasm") {
+        return "the browser offers no WebGPU adapter: it has no WebGPU, or it is switched off, or it takes \
+                none of this machine's GPUs"
+            .into();
+    }
     let install = match std::env::consts::OS {
         "linux" => {
             "install a Vulkan driver for your GPU, or a software one: \

@@ -7,7 +7,7 @@ use super::weights::Weights;
 use crate::error::Result;
 use crate::kernel::MatmulOptions;
 use crate::kernel::program::Tokens;
-use std::time::Instant;
+use web_time::Instant;
 
 /// Samples; the median counts.
 const SAMPLES: usize = 15;

@@ -7,17 +7,21 @@ use super::errors::DeviceErrors;
 use super::hooks::Point;
 use super::memory::{Buffer, MemoryBudget};
 use super::pipelines::{self, Cell, Compiled, Pipelines};
+#[cfg(not(target_family = "wasm"))]
 use super::probe;
 use super::tuning::Tuning;
 use crate::error::Result;
 use crate::kernel::program::Span;
 use crate::kernel::shard::DeviceLayout;
 use crate::kernel::{Caps, Kernel, KernelConfig};
+#[cfg(target_family = "wasm")]
+use futures_intrusive::channel::shared::oneshot_channel;
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+#[cfg(not(target_family = "wasm"))]
 use std::time::Duration;
 
 /// A device and what belongs to it. Cheap to clone.
@@ -96,8 +100,7 @@ impl Context {
             errors.set_callbacks(&device);
         }
         let mut caps = device::caps(&device, adapter, options);
-        caps.cooperative =
-            caps.cooperative.filter(|edge| probe::cooperative(&device, &queue, &errors, *edge));
+        caps.cooperative = probed(caps.cooperative, &device, &queue, &errors);
         let pipelines = Pipelines::new(&device, &info, &errors, options)?;
         let adapter = adapters::summary(adapter);
         let tuning = Tuning::open(&adapter, &caps, &options.tuning);
@@ -162,6 +165,7 @@ impl Context {
 
     pub fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<wgpu::SubmissionIndex> {
         self.at(Point::Submitting);
+        #[cfg(not(target_family = "wasm"))]
         self.inner.errors.count(&encoder);
         self.submit_all(|| "submitting work".into(), 0, [encoder.finish()])
     }
@@ -175,17 +179,62 @@ impl Context {
         commands: impl IntoIterator<Item = wgpu::CommandBuffer>,
     ) -> Result<wgpu::SubmissionIndex> {
         let submit = || self.queue().submit(commands);
-        let submitted = self.catch_errors(doing, bytes, || catch_unwind(AssertUnwindSafe(submit)))?;
-        submitted.map_err(|panic| self.inner.errors.lost_or_panic(self.device(), panic))
+        #[cfg(target_family = "wasm")]
+        return self.catch_errors(doing, bytes, submit);
+        #[cfg(not(target_family = "wasm"))]
+        {
+            let submitted = self.catch_errors(doing, bytes, || catch_unwind(AssertUnwindSafe(submit)))?;
+            submitted.map_err(|panic| self.inner.errors.lost_or_panic(self.device(), panic))
+        }
     }
 
     /// Waits until everything submitted is done.
-    pub fn wait(&self) -> Result<()> {
+    #[cfg(not(target_family = "wasm"))]
+    pub async fn wait(&self) -> Result<()> {
         self.inner.errors.wait(self.device())
     }
 
-    pub fn wait_for(&self, submission: &wgpu::SubmissionIndex) -> Result<()> {
+    /// Waits until this submission is done.
+    #[cfg(not(target_family = "wasm"))]
+    pub async fn wait_for(&self, submission: &wgpu::SubmissionIndex) -> Result<()> {
         self.inner.errors.wait_for(self.device(), Some(submission))
+    }
+
+    /// Waits until everything submitted is done.
+    #[cfg(target_family = "wasm")]
+    pub async fn wait(&self) -> Result<()> {
+        self.at(Point::Waiting);
+        let (sender, done) = oneshot_channel();
+        self.queue().on_submitted_work_done(move || {
+            let _ = sender.send(());
+        });
+        done.receive().await;
+        self.settle().await
+    }
+
+    /// Waits until this submission is done.
+    #[cfg(target_family = "wasm")]
+    pub async fn wait_for(&self, _submission: &wgpu::SubmissionIndex) -> Result<()> {
+        self.wait().await
+    }
+
+    /// Reports the loss of the device with its reason, if it is lost.
+    pub fn hear_of_loss(&self) -> Result<()> {
+        #[cfg(not(target_family = "wasm"))]
+        self.inner.errors.wait(self.device())?;
+        self.check_alive()
+    }
+
+    /// [`DeviceErrors::settle`].
+    #[cfg(target_family = "wasm")]
+    pub async fn settle(&self) -> Result<()> {
+        self.inner.errors.settle().await
+    }
+
+    /// Waits until it is known whether the calls so far have failed. Here each has said so itself.
+    #[cfg(not(target_family = "wasm"))]
+    pub async fn settle(&self) -> Result<()> {
+        Ok(())
     }
 
     /// Bytes that the limit of memory leaves.
@@ -193,6 +242,7 @@ impl Context {
         self.budget().limit().unwrap_or(u64::MAX).saturating_sub(self.budget().used())
     }
 
+    #[cfg(not(target_family = "wasm"))]
     pub fn timeout(&self) -> Duration {
         self.inner.errors.timeout()
     }
@@ -262,4 +312,21 @@ impl Context {
     ) -> Result<T> {
         self.inner.errors.catch_errors(self.device(), doing, bytes, call)
     }
+}
+
+/// The edge of cooperative matrices, if a probe finds that they work.
+#[cfg(not(target_family = "wasm"))]
+fn probed(
+    edge: Option<u32>,
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    errors: &DeviceErrors,
+) -> Option<u32> {
+    edge.filter(|edge| probe::cooperative(device, queue, errors, *edge))
+}
+
+/// No browser has cooperative matrices.
+#[cfg(target_family = "wasm")]
+fn probed(_: Option<u32>, _: &wgpu::Device, _: &wgpu::Queue, _: &DeviceErrors) -> Option<u32> {
+    None
 }

@@ -138,7 +138,7 @@ fn used_features() -> wgpu::Features {
 
 /// Opens a device with the adapter's own limits and the features that are used here. Experimental
 /// features are for those only who use them.
-pub(super) fn open(adapter: &wgpu::Adapter, options: &Options) -> Result<(wgpu::Device, wgpu::Queue)> {
+pub(super) async fn open(adapter: &wgpu::Adapter, options: &Options) -> Result<(wgpu::Device, wgpu::Queue)> {
     let experimental = match options.uses(Capability::Cooperative) {
         true => wanted_experimental_features(adapter),
         false => wgpu::Features::empty(),
@@ -155,7 +155,7 @@ pub(super) fn open(adapter: &wgpu::Adapter, options: &Options) -> Result<(wgpu::
         },
         ..Default::default()
     });
-    pollster::block_on(request).map_err(|e| Error::Gpu { doing: opening(adapter), message: e.to_string() })
+    request.await.map_err(|e| Error::Gpu { doing: opening(adapter), message: e.to_string() })
 }
 
 /// What is being done there, for errors.

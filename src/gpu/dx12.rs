@@ -34,21 +34,22 @@ impl std::fmt::Display for ShaderCompiler {
 
 /// Every adapter of these backends. Those of DirectX 12 that DXC does not serve, or all if it does
 /// not work, are there with FXC, unless the environment decides.
-pub(super) fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
+pub(super) async fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
     let dx12 = backends & wgpu::Backends::DX12;
     if !cfg!(windows) || dx12.is_empty() {
-        return instance(backends, |_| ());
+        return instance(backends, |_| ()).await;
     }
     if refused().is_some() {
-        return instance(backends - dx12, |_| ());
+        return instance(backends - dx12, |_| ()).await;
     }
-    let mut adapters = instance(backends, |_| ());
+    let mut adapters = instance(backends, |_| ()).await;
     let is_dx12 = |a: &wgpu::Adapter| a.get_info().backend == wgpu::Backend::Dx12;
     let automatic = matches!(wgpu::Dx12Compiler::from_env().unwrap_or_default(), wgpu::Dx12Compiler::Auto);
     if automatic && (finds_dxc() || !adapters.iter().any(is_dx12)) {
         let with_fxc = instance(dx12, |descriptor| {
             descriptor.backend_options.dx12.shader_compiler = wgpu::Dx12Compiler::Fxc;
-        });
+        })
+        .await;
         let there: Vec<_> = adapters.iter().filter(|a| is_dx12(a)).map(identity).collect();
         adapters.extend(with_fxc.into_iter().filter(|a| !there.contains(&identity(a))));
     }
@@ -57,7 +58,7 @@ pub(super) fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
 
 /// The adapters of an instance with these backends and the options of the environment, changed by
 /// `change`.
-fn instance(
+async fn instance(
     backends: wgpu::Backends,
     change: impl FnOnce(&mut wgpu::InstanceDescriptor),
 ) -> Vec<wgpu::Adapter> {
@@ -66,7 +67,14 @@ fn instance(
         ..wgpu::InstanceDescriptor::new_without_display_handle_from_env()
     };
     change(&mut descriptor);
-    pollster::block_on(wgpu::Instance::new(descriptor).enumerate_adapters(backends))
+    let instance = wgpu::Instance::new(descriptor);
+    if cfg!(target_family = "wasm") {
+        // A browser tells of one, and chooses it by this.
+        let power_preference = wgpu::PowerPreference::HighPerformance;
+        let options = wgpu::RequestAdapterOptions { power_preference, ..Default::default() };
+        return instance.request_adapter(&options).await.into_iter().collect();
+    }
+    instance.enumerate_adapters(backends).await
 }
 
 /// What tells a GPU from the others of this backend.

@@ -61,66 +61,47 @@ impl<'a> From<&'a wgpu::Buffer> for EncodeInput<'a> {
     }
 }
 
-impl Runtime {
-    /// [`PackedTensor::encode`] with the device's help: the same bytes. NF4, FP4 and LLM.int8's
-    /// INT8 have an encoder there; all else is encoded by the CPU, scales of NF4 and FP4 that are
-    /// to be quantized themselves among it.
-    ///
-    /// It pays where the weights already lie on the device ([`EncodeInput::Device`]), or where
-    /// copying them there is faster than the processor is: 4 bytes a weight go up, and a little
-    /// more than half a byte (INT8: one and a half) comes back.
-    /// `docs/lab/2026-11-21-encode-four-bit.md` has figures.
-    ///
-    /// ```no_run
-    /// use qmatmul::{Recipe, Runtime, format};
-    ///
-    /// # fn main() -> qmatmul::Result<()> {
-    /// let (gpu, weights) = (Runtime::new()?, vec![0.5f32; 4096 * 1024]);
-    /// let packed = gpu.encode("w", [4096, 1024], &weights, &Recipe::new(format::NF4))?;
-    /// let on_device = gpu.upload(&packed)?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`PackedTensor::encode`], and the device's errors. Of weights in a buffer:
-    /// [`Error::Argument`] for formats other than NF4 and FP4, [`Error::Shape`] if the buffer is
-    /// too small; [`Error::NonFinite`] counts blocks.
-    pub fn encode<'a>(
-        &self,
-        name: impl Into<String>,
-        shape: [usize; 2],
-        weights: impl Into<EncodeInput<'a>>,
-        recipe: &Recipe,
-    ) -> Result<PackedTensor> {
-        let name = name.into();
-        recipe.check(&name)?;
-        let table = bnb4::table(recipe.format()).map(|table| (table, four_bit::config(recipe)));
-        match (weights.into(), table) {
-            (EncodeInput::Host(weights), Some((table, config))) => {
-                check_count(&name, shape, weights.len())?;
-                self.context().check()?;
-                let encoder = Encoder::new(self.context(), &name, table, config)?;
-                self.encode_four_bit(&encoder, shape, weights)
-            }
-            (EncodeInput::Host(weights), None) if *recipe == Recipe::new(format::INT8) => {
-                self.encode_int8(&name, shape, weights)
-            }
-            (EncodeInput::Host(weights), None) => PackedTensor::encode(name, shape, weights, recipe),
-            (EncodeInput::Device(weights), Some((table, config))) => {
-                self.context().check()?;
-                let encoder = Encoder::new(self.context(), &name, table, config)?;
-                self.encode_buffer(&encoder, shape, weights)
-            }
-            (EncodeInput::Device(_), None) => Err(Error::Argument(format!(
-                "tensor `{}`: only NF4 and FP4 are encoded from a buffer of the device, not {}",
-                shown(&name),
-                recipe.format().name
-            ))),
+/// [`Runtime::encode_async`].
+pub(super) async fn encode(
+    gpu: &Runtime,
+    name: String,
+    shape: [usize; 2],
+    weights: EncodeInput<'_>,
+    recipe: &Recipe,
+) -> Result<PackedTensor> {
+    recipe.check(&name)?;
+    let table = bnb4::table(recipe.format()).map(|table| (table, four_bit::config(recipe)));
+    match (weights, table) {
+        (EncodeInput::Host(weights), Some((table, config))) => {
+            check_count(&name, shape, weights.len())?;
+            gpu.context().check()?;
+            let encoder = Encoder::new(gpu.context(), &name, table, config)?;
+            gpu.encode_four_bit(&encoder, shape, weights).await
         }
+        (EncodeInput::Host(weights), None) if *recipe == Recipe::new(format::INT8) => {
+            gpu.encode_int8(&name, shape, weights).await
+        }
+        (EncodeInput::Host(weights), None) => PackedTensor::encode(name, shape, weights, recipe),
+        (EncodeInput::Device(weights), Some((table, config))) => {
+            gpu.context().check()?;
+            let encoder = Encoder::new(gpu.context(), &name, table, config)?;
+            gpu.encode_buffer(&encoder, shape, weights).await
+        }
+        (EncodeInput::Device(_), None) => Err(Error::Argument(format!(
+            "tensor `{}`: only NF4 and FP4 are encoded from a buffer of the device, not {}",
+            shown(&name),
+            recipe.format().name
+        ))),
     }
+}
 
-    fn encode_four_bit(&self, encoder: &Encoder, shape: [usize; 2], weights: &[f32]) -> Result<PackedTensor> {
+impl Runtime {
+    async fn encode_four_bit(
+        &self,
+        encoder: &Encoder<'_>,
+        shape: [usize; 2],
+        weights: &[f32],
+    ) -> Result<PackedTensor> {
         let name = encoder.name;
         let most = quantize_four_bit::most_weights(name, self.caps())?;
         // Read four weights at a time.
@@ -130,7 +111,7 @@ impl Runtime {
         let mut encoded = Encoded::default();
         for weights in weights.chunks(most) {
             upload_floats(self.context(), &x, weights)?;
-            encoder.window(&x, 0..weights.len(), &mut encoded)?;
+            encoder.window(&x, 0..weights.len(), &mut encoded).await?;
         }
         // One scale that is not finite tells of its block.
         if !encoded.absmax.iter().all(|scale| scale.is_finite()) {
@@ -141,7 +122,7 @@ impl Runtime {
 
     /// LLM.int8 makes of a row of weights what it makes of a column of activations: their kernel,
     /// without a threshold.
-    fn encode_int8(&self, name: &str, shape: [usize; 2], weights: &[f32]) -> Result<PackedTensor> {
+    async fn encode_int8(&self, name: &str, shape: [usize; 2], weights: &[f32]) -> Result<PackedTensor> {
         let [rows, cols] = shape;
         let by_cpu = || PackedTensor::encode(name, shape, weights, &Recipe::new(format::INT8));
         if weights.is_empty() || rows.checked_mul(cols) != Some(weights.len()) {
@@ -152,7 +133,7 @@ impl Runtime {
         let job = Int8Encoder::new(self.context(), name, format::INT8.layout(cols).into(), cols)?;
         let (mut codes, mut absmax) = (Vec::with_capacity(weights.len()), vec![]);
         for rows in weights.chunks(job.most * cols) {
-            let staged = job.window(rows)?;
+            let staged = job.window(rows).await?;
             codes.extend(staged.codes.iter().map(|q| *q as u8));
             absmax.extend(staged.absmax);
         }
@@ -165,9 +146,9 @@ impl Runtime {
         PackedTensor::from_storage(name, (rows, cols), Arc::new(storage))
     }
 
-    fn encode_buffer(
+    async fn encode_buffer(
         &self,
-        encoder: &Encoder,
+        encoder: &Encoder<'_>,
         shape: [usize; 2],
         weights: &wgpu::Buffer,
     ) -> Result<PackedTensor> {
@@ -181,7 +162,7 @@ impl Runtime {
         let most = quantize_four_bit::most_weights(name, self.caps())?;
         let mut encoded = Encoded::default();
         for first in (0..count).step_by(most) {
-            encoder.window(weights, first..count.min(first + most), &mut encoded)?;
+            encoder.window(weights, first..count.min(first + most), &mut encoded).await?;
         }
         let what = format!("tensor `{name}` (counted in blocks of {})", encoder.config.block);
         check_finite(&what, &encoded.absmax)?;
@@ -203,7 +184,7 @@ fn upload_floats(context: &Context, to: &wgpu::Buffer, weights: &[f32]) -> Resul
 
 /// The codes and scales that a program makes of its `inputs` in `words` words of y; in the bits of
 /// f32.
-fn run(
+async fn run(
     context: &Context,
     name: &str,
     program: &Program,
@@ -219,7 +200,7 @@ fn run(
     bound.encode(&mut encoder, program.tokens().most())?;
     bound.hold(&encoder);
     let staging = transfer::stage(context, &mut encoder, name, &results, bytes)?;
-    transfer::submit_and_read_blocking(context, encoder, &staging, words)
+    transfer::submit_and_read(context, encoder, &staging, words).await
 }
 
 /// What all windows of an INT8 tensor share.
@@ -253,7 +234,7 @@ impl<'a> Int8Encoder<'a> {
         }
     }
 
-    fn window(&self, rows: &[f32]) -> Result<Staged> {
+    async fn window(&self, rows: &[f32]) -> Result<Staged> {
         let (context, caps) = (self.context, self.context.caps());
         let what = format!("weights of `{}` to encode", self.name);
         let x = transfer::buffer(context, &what, size_of_val(rows) as u64, transfer::INPUT)?;
@@ -263,7 +244,7 @@ impl<'a> Int8Encoder<'a> {
         let (input, y) = (program.slot("weights", self.cols), program.slot("codes", 1));
         llm_int8::stage(program.plan_mut(), self.shape(), input, y, none, Find::Codes)?;
         let count = llm_int8::stage_words(Find::Codes, n, self.cols, caps);
-        let words = run(context, self.name, &program, &[(input, Slice::from(&x))], y, count)?;
+        let words = run(context, self.name, &program, &[(input, Slice::from(&x))], y, count).await?;
         Ok(Staged::from_words(bytemuck::cast_slice(&words), &[], self.cols, caps))
     }
 }
@@ -293,14 +274,14 @@ impl<'a> Encoder<'a> {
     }
 
     /// Encodes weights `range` of `x`, which start a block.
-    fn window(&self, x: &wgpu::Buffer, range: Range<usize>, encoded: &mut Encoded) -> Result<()> {
+    async fn window(&self, x: &wgpu::Buffer, range: Range<usize>, encoded: &mut Encoded) -> Result<()> {
         let (context, count, block) = (self.context, range.len(), self.config.block);
         let mut program = context.program(Tokens::Exactly(1));
         let [input, y, pivots] =
             ["weights", "codes", "pivots"].map(|name| program.slot_of(name, 1, Element::U32));
         let codes = quantize_four_bit::add(program.plan_mut(), range, block, input, y, pivots)?;
         let inputs = [(input, Slice::from(x)), (pivots, Slice::from(&self.words))];
-        let words = run(context, self.name, &program, &inputs, y, codes + count.div_ceil(block))?;
+        let words = run(context, self.name, &program, &inputs, y, codes + count.div_ceil(block)).await?;
         let (codes, absmax) = words.split_at(codes);
         encoded.codes.extend_from_slice(&bytemuck::cast_slice(codes)[..count.div_ceil(2)]);
         encoded.absmax.extend_from_slice(absmax);

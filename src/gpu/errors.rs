@@ -2,12 +2,21 @@
 //! every wait.
 
 use super::hooks::{Hook, Point};
+#[cfg(target_family = "wasm")]
+use super::scopes::LateErrors;
+use super::scopes::{Caught, Scopes};
+#[cfg(not(target_family = "wasm"))]
+use super::waiting::block_on;
 use crate::error::{Error, Result};
+#[cfg(not(target_family = "wasm"))]
 use std::any::Any;
+use std::future::{Future, ready};
+#[cfg(not(target_family = "wasm"))]
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use web_time::Instant;
 
 /// Time between two looks at a device that nobody waits for.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -22,29 +31,38 @@ pub(super) struct DeviceErrors {
     takes_no_work: Arc<AtomicBool>,
     /// What no scope caught, until a call reports it.
     uncaught: Arc<Mutex<Option<String>>>,
-    /// Submissions that have ended.
+    /// Submissions that have ended. A browser waits by itself, and ends a device that hangs.
+    #[cfg(not(target_family = "wasm"))]
     finished: Arc<AtomicU64>,
     /// True from a wait that took too long until one that ends.
     silent: Arc<AtomicBool>,
     /// Time in which a submission must end.
+    #[cfg(not(target_family = "wasm"))]
     timeout: Duration,
     /// When [`DeviceErrors::check_now_and_then`] looks at the device.
     looks: Arc<Intervals>,
     hook: Arc<OnceLock<Hook>>,
+    /// In a browser, errors come later than their call.
+    #[cfg(target_family = "wasm")]
+    late: Arc<LateErrors>,
 }
 
 impl DeviceErrors {
     /// Errors of a device whose callbacks stay as they are.
-    pub fn new(timeout: Duration) -> Self {
+    pub fn new(#[cfg_attr(target_family = "wasm", expect(unused_variables))] timeout: Duration) -> Self {
         Self {
+            #[cfg(not(target_family = "wasm"))]
             timeout,
             lost: Arc::default(),
             takes_no_work: Arc::default(),
             uncaught: Arc::default(),
+            #[cfg(not(target_family = "wasm"))]
             finished: Arc::default(),
             silent: Arc::default(),
             looks: Arc::new(Intervals::new(LOOK_EVERY)),
             hook: Arc::default(),
+            #[cfg(target_family = "wasm")]
+            late: Arc::default(),
         }
     }
 
@@ -69,9 +87,12 @@ impl DeviceErrors {
         let _ = self.lost.set(reason);
     }
 
-    /// The sticky error of a lost device, or, once, an error that no scope caught.
+    /// The sticky error of a lost device, or, once, an error that no scope caught. In a browser also
+    /// the error of an earlier call, if it is known by now.
     pub fn check(&self) -> Result<()> {
         self.check_lost()?;
+        #[cfg(target_family = "wasm")]
+        self.late.known()?;
         match self.uncaught.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(message) => Err(Error::Gpu { doing: "an earlier call on this device".into(), message }),
             None => Ok(()),
@@ -81,6 +102,7 @@ impl DeviceErrors {
     /// The error of a device that is lost, even if nobody was told yet: that happens when all work
     /// before it has ended and somebody polls. What is made on a lost device cannot be used, which
     /// is noticed at once.
+    #[cfg(not(target_family = "wasm"))]
     pub fn check_alive(&self, device: &wgpu::Device) -> Result<()> {
         self.check_lost()?;
         let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
@@ -88,10 +110,16 @@ impl DeviceErrors {
         let usage = wgpu::BufferUsages::MAP_READ;
         let descriptor = wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: false };
         device.create_buffer(&descriptor).map_async(wgpu::MapMode::Read, .., |_| {});
-        let is_full = pollster::block_on(memory.pop()).is_some();
-        if pollster::block_on(validation.pop()).is_some() && !is_full {
+        let is_full = block_on(memory.pop()).is_some();
+        if block_on(validation.pop()).is_some() && !is_full {
             self.takes_no_work.store(true, Ordering::Relaxed);
         }
+        self.check_lost()
+    }
+
+    /// The error of a device that is lost. A browser tells of a loss by itself.
+    #[cfg(target_family = "wasm")]
+    pub fn check_alive(&self, _device: &wgpu::Device) -> Result<()> {
         self.check_lost()
     }
 
@@ -124,6 +152,9 @@ impl DeviceErrors {
 
     /// Runs `call`, turning device errors and panics of wgpu into values. `bytes` is what it
     /// allocates, for the message.
+    ///
+    /// In a browser errors come later than their call: the next call reports them that looks for
+    /// them, a read at the latest, each as that of its own call.
     pub fn catch_errors<T>(
         &self,
         device: &wgpu::Device,
@@ -131,26 +162,56 @@ impl DeviceErrors {
         bytes: u64,
         call: impl FnOnce() -> T,
     ) -> Result<T> {
+        self.catch_explained(device, doing, bytes, call, || ready(None))
+    }
+
+    /// [`DeviceErrors::catch_errors`] of a call of which `explain` may know more than wgpu's error
+    /// says.
+    #[cfg(target_family = "wasm")]
+    pub fn catch_explained<T, F: Future<Output = Option<String>> + Send>(
+        &self,
+        device: &wgpu::Device,
+        doing: impl Fn() -> String,
+        bytes: u64,
+        call: impl FnOnce() -> T,
+        explain: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<T> {
         self.check()?;
-        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let scopes = Scopes::open(device);
+        self.at(Point::Calling);
+        let value = call();
+        let (caught, doing) = (scopes.close(), doing());
+        self.late.push(async move {
+            let error = caught.await?;
+            Some(explained(error, explain).await.error(doing, bytes))
+        });
+        Ok(value)
+    }
+
+    /// [`DeviceErrors::catch_errors`] of a call of which `explain` may know more than wgpu's error
+    /// says.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn catch_explained<T, F: Future<Output = Option<String>> + Send>(
+        &self,
+        device: &wgpu::Device,
+        doing: impl Fn() -> String,
+        bytes: u64,
+        call: impl FnOnce() -> T,
+        explain: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<T> {
+        self.check()?;
+        let scopes = Scopes::open(device);
         let value = catch_unwind(AssertUnwindSafe(|| {
             self.at(Point::Calling);
             call()
         }));
-        let memory = pollster::block_on(memory.pop());
-        let internal = pollster::block_on(internal.pop());
-        let validation = pollster::block_on(validation.pop());
-        if memory.is_some() || internal.is_some() || validation.is_some() {
+        let caught = block_on(scopes.close());
+        if caught.is_some() {
             // A lost device makes other calls fail in odd ways: say that it is lost.
             self.check_alive(device)?;
         }
-        if memory.is_some() {
-            return Err(Error::OutOfMemory { doing: doing(), bytes, left: None });
-        }
-        match (internal.or(validation), value) {
-            (Some(error), _) => Err(Error::Gpu { doing: doing(), message: error.to_string() }),
+        match (caught, value) {
+            (Some(error), _) => Err(block_on(explained(error, explain)).error(doing(), bytes)),
             (None, Ok(value)) => Ok(value),
             (None, Err(panic)) => {
                 self.check_alive(device)?;
@@ -159,12 +220,21 @@ impl DeviceErrors {
         }
     }
 
+    /// Waits until it is known whether the calls so far have failed, where that comes later than the
+    /// calls.
+    #[cfg(target_family = "wasm")]
+    pub async fn settle(&self) -> Result<()> {
+        self.late.settle().await?;
+        self.check()
+    }
+
     /// True if the end of the device is not to be waited for, as it may never come.
     pub fn is_silent(&self) -> bool {
         self.silent.load(Ordering::Relaxed)
     }
 
-    /// Counts the end of what `encoder` records.
+    /// Counts the end of what `encoder` records, for waits that end too late.
+    #[cfg(not(target_family = "wasm"))]
     pub fn count(&self, encoder: &wgpu::CommandEncoder) {
         let finished = self.finished.clone();
         encoder.on_submitted_work_done(move || {
@@ -173,12 +243,14 @@ impl DeviceErrors {
     }
 
     /// The longest time without an answer of the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
 
     /// Waits until everything submitted is done, and makes sure that the device is still there:
     /// another thread that polls may have taken the report of a loss and be about to pass it on.
+    #[cfg(not(target_family = "wasm"))]
     pub fn wait(&self, device: &wgpu::Device) -> Result<()> {
         self.wait_for(device, None)?;
         self.check_alive(device)
@@ -186,6 +258,7 @@ impl DeviceErrors {
 
     /// Waits until `last`, or everything submitted, is done. Time starts anew with every submission
     /// of ours that ends: many small ones may take long.
+    #[cfg(not(target_family = "wasm"))]
     pub fn wait_for(&self, device: &wgpu::Device, last: Option<&wgpu::SubmissionIndex>) -> Result<()> {
         self.at(Point::Waiting);
         let polled = until_done(&self.finished, || self.poll(device, last));
@@ -204,6 +277,7 @@ impl DeviceErrors {
         }
     }
 
+    #[cfg(not(target_family = "wasm"))]
     pub fn timed_out(&self) -> Error {
         self.silent.store(true, Ordering::Relaxed);
         Error::TimedOut { doing: "waiting for the device".into(), seconds: self.timeout.as_secs_f64() }
@@ -211,6 +285,7 @@ impl DeviceErrors {
 
     /// wgpu panics if a device is lost while it is waited for, after the loss was reported. It also
     /// runs callbacks there: a panic in one of the host's is the host's.
+    #[cfg(not(target_family = "wasm"))]
     fn poll(
         &self,
         device: &wgpu::Device,
@@ -230,6 +305,7 @@ impl DeviceErrors {
 
     /// The error of a lost device, over which wgpu has panicked. Otherwise it was a callback of the
     /// host's, and the panic goes on.
+    #[cfg(not(target_family = "wasm"))]
     pub fn lost_or_panic(&self, device: &wgpu::Device, panic: Box<dyn Any + Send>) -> Error {
         self.check_alive(device).err().unwrap_or_else(|| resume_unwind(panic))
     }
@@ -273,14 +349,24 @@ impl Intervals {
 }
 
 /// What wgpu says where it panics: at what few errors of drivers it has no value for.
+#[cfg(not(target_family = "wasm"))]
 pub(super) fn panicked(panic: &Box<dyn Any + Send>) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or(panic.downcast_ref::<&str>().copied());
     format!("the call panicked: {}", text.unwrap_or("without a word"))
 }
 
+/// The same error, with what `explain` knows of it.
+async fn explained<F: Future<Output = Option<String>>>(error: Caught, explain: impl FnOnce() -> F) -> Caught {
+    match error {
+        Caught::OutOfMemory => error,
+        Caught::Other(message) => Caught::Other(explain().await.unwrap_or(message)),
+    }
+}
+
 /// Polls until what is waited for is done. A time-out ends that only if nothing has `finished`
 /// meanwhile.
+#[cfg(not(target_family = "wasm"))]
 fn until_done(
     finished: &AtomicU64,
     mut poll: impl FnMut() -> Result<wgpu::PollStatus, wgpu::PollError>,

@@ -171,22 +171,8 @@ impl Runtime {
         Ok((self.upload(kept.weight())?, words.into()))
     }
 
-    /// `y[n, m] = x[n, k] · w[m, k]ᵀ + bias + x[n, columns] · keptᵀ + Σ s · (x · aᵀ) · bᵀ`;
-    /// `n = x.len() / k`. `options` say how the weight is multiplied; kept columns and adapters
-    /// always take the activations as they are.
-    ///
-    /// # Errors
-    /// As [`Runtime::matmul_with`].
-    pub fn matmul_layer(&self, layer: &Layer, x: &[f32], options: &MatmulOptions) -> Result<Vec<f32>> {
-        let mut y = vec![];
-        for part in self.batches(&layer.weight, x)? {
-            y.append(&mut self.run_layer(layer, part, options, 0)?);
-        }
-        Ok(y)
-    }
-
     /// One part of [`Runtime::matmul_layer`], followed by `margin` elements as in [`Runtime::run`].
-    pub(crate) fn run_layer(
+    pub(crate) async fn run_layer(
         &self,
         layer: &Layer,
         x: &[f32],
@@ -198,7 +184,7 @@ impl Runtime {
         let task = layer.program(self.context(), n, options)?;
         let x = transfer::filled(self.context(), &format!("activations for `{name}`"), x)?;
         let (encoder, staging, count) = self.context().encode_result(name, &task, &[x], margin)?;
-        transfer::submit_and_read_blocking(self.context(), encoder, &staging, count)
+        transfer::submit_and_read(self.context(), encoder, &staging, count).await
     }
 
     /// Adds layers that share their activations to the caller's encoder, in one pass and without a
@@ -231,36 +217,48 @@ impl Runtime {
             },
         )
     }
+}
 
-    /// Compiles ahead what layers with these numbers of columns will need, as
-    /// [`Runtime::warm_up_all`] does.
-    ///
-    /// # Errors
-    /// As [`Runtime::record_matmul`].
-    pub fn warm_up_layers(&self, requests: &[(&Layer, usize)], options: &MatmulOptions) -> Result<()> {
-        let program = |(layer, n): &(&Layer, usize)| Ok(layer.program(self.context(), *n, options)?.program);
-        self.context().compile_programs(&requests.iter().map(program).collect::<Result<Vec<_>>>()?)
+/// [`Runtime::matmul_layer_async`].
+pub(super) async fn matmul(
+    gpu: &Runtime,
+    layer: &Layer,
+    x: &[f32],
+    options: &MatmulOptions,
+) -> Result<Vec<f32>> {
+    let mut y = vec![];
+    for part in gpu.batches(&layer.weight, x)? {
+        y.append(&mut gpu.run_layer(layer, part, options, 0).await?);
     }
+    Ok(y)
+}
 
-    /// Times layers with `n` columns in turn, as [`Runtime::time_matmul`] does.
-    ///
-    /// # Errors
-    /// As [`Runtime::time_matmul`].
-    pub fn time_layer(
-        &self,
-        layers: &[Layer],
-        n: usize,
-        options: &MatmulOptions,
-        least: f64,
-    ) -> Result<Timing> {
-        let most = |size: fn(&Weights) -> usize| layers.iter().map(|l| size(&l.weight)).max().unwrap_or(0);
-        let x = time::noise(self.context(), n, most(Weights::cols))?;
-        let (x, y) = time::buffers(self.context(), &x, n, most(Weights::rows))?;
-        let one = |layer: &Layer| {
-            let task = layer.program(self.context(), n, options)?;
-            let slots = [(task.inputs[0], Slice::from(&x)), (task.y, Slice::from(&y))];
-            self.context().bind(&task.program, &slots)
-        };
-        time::rounds(self.context(), &layers.iter().map(one).collect::<Result<Vec<_>>>()?, least)
-    }
+/// Compiles ahead what layers with these numbers of columns will need.
+pub(super) async fn warm_up(
+    context: &Context,
+    requests: &[(&Layer, usize)],
+    options: &MatmulOptions,
+) -> Result<()> {
+    let program = |(layer, n): &(&Layer, usize)| Ok(layer.program(context, *n, options)?.program);
+    let programs = requests.iter().map(program).collect::<Result<Vec<_>>>()?;
+    context.compile_programs(&programs).await
+}
+
+/// Times layers with `n` columns in turn.
+pub(super) async fn time(
+    context: &Context,
+    layers: &[Layer],
+    n: usize,
+    options: &MatmulOptions,
+    least: f64,
+) -> Result<Timing> {
+    let most = |size: fn(&Weights) -> usize| layers.iter().map(|l| size(&l.weight)).max().unwrap_or(0);
+    let x = time::noise(context, n, most(Weights::cols))?;
+    let (x, y) = time::buffers(context, &x, n, most(Weights::rows))?;
+    let one = |layer: &Layer| {
+        let task = layer.program(context, n, options)?;
+        let slots = [(task.inputs[0], Slice::from(&x)), (task.y, Slice::from(&y))];
+        context.bind(&task.program, &slots)
+    };
+    time::rounds(context, &layers.iter().map(one).collect::<Result<Vec<_>>>()?, least).await
 }

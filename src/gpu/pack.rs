@@ -39,7 +39,7 @@ pub(super) fn rows(
     let views = context.catch_errors(doing, bytes, || open(context, (shard, buffer), &rows))?;
     let Some(mut views) = views else {
         // A lost device refuses without a word: hear of it.
-        context.wait()?;
+        context.hear_of_loss()?;
         let message = format!("the queue took none of {bytes} bytes");
         return if bytes == 0 { Ok(true) } else { Err(Error::Gpu { doing: doing(), message }) };
     };

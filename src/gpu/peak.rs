@@ -20,6 +20,7 @@ mod probe;
 #[cfg(test)]
 mod tests;
 
+use super::context::Context;
 use super::runtime::Runtime;
 use crate::error::Result;
 use probe::Lab;
@@ -82,53 +83,33 @@ impl Peak {
 }
 
 impl Runtime {
-    /// Measures the device, each figure for about `seconds` (a minute at most).
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory), [`Error::Gpu`](crate::Error::Gpu) also
-    /// where the device computes something wrong, and the device's other errors.
-    pub fn peak(&self, seconds: f64) -> Result<Peak> {
-        let seconds = sane(seconds);
-        let lab = Lab::new(self.context())?;
-        let bandwidth = bandwidth::all(&lab, seconds)?;
-        let small = overhead::Small::new(&lab)?;
-        let (upload_gb_per_s, host_copy_gb_per_s) = overhead::upload(&lab, seconds)?;
-        Ok(Peak {
-            bandwidth,
-            arithmetic: arithmetic::all(&lab, seconds)?,
-            dispatch_seconds: small.dispatch(&lab, seconds)?,
-            submit_seconds: small.submit(&lab, seconds)?,
-            readback_seconds: small.readback(&lab, seconds)?,
-            upload_gb_per_s,
-            host_copy_gb_per_s,
-        })
-    }
-
-    /// [`Peak::copy_gb_per_s`] alone, measured for about `seconds`.
-    ///
-    /// A ceiling is the best that was seen. Where others use the machine, too, measure it before
-    /// and after what is held against it, and take the larger:
-    ///
-    /// ```no_run
-    /// # fn main() -> qmatmul::Result<()> {
-    /// let runtime = qmatmul::Runtime::new()?;
-    /// let before = runtime.copy_gb_per_s(0.3)?;
-    /// // … whatever is measured …
-    /// let ceiling = runtime.copy_gb_per_s(0.3)?.max(before);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Runtime::peak`].
-    pub fn copy_gb_per_s(&self, seconds: f64) -> Result<f64> {
-        Ok(bandwidth::copy(&Lab::new(self.context())?, sane(seconds))?.gb_per_s)
-    }
-
     /// True if the device itself takes times, false if the host's clock does.
     pub fn has_timestamps(&self) -> bool {
         self.device().features().contains(wgpu::Features::TIMESTAMP_QUERY)
     }
+}
+
+/// All figures, each measured for about `seconds`.
+pub(super) async fn all(context: &Context, seconds: f64) -> Result<Peak> {
+    let seconds = sane(seconds);
+    let lab = Lab::new(context)?;
+    let bandwidth = bandwidth::all(&lab, seconds).await?;
+    let small = overhead::Small::new(&lab)?;
+    let (upload_gb_per_s, host_copy_gb_per_s) = overhead::upload(&lab, seconds).await?;
+    Ok(Peak {
+        bandwidth,
+        arithmetic: arithmetic::all(&lab, seconds).await?,
+        dispatch_seconds: small.dispatch(&lab, seconds).await?,
+        submit_seconds: small.submit(&lab, seconds).await?,
+        readback_seconds: small.readback(&lab, seconds).await?,
+        upload_gb_per_s,
+        host_copy_gb_per_s,
+    })
+}
+
+/// [`Peak::copy_gb_per_s`] alone.
+pub(super) async fn copy(context: &Context, seconds: f64) -> Result<f64> {
+    Ok(bandwidth::copy(&Lab::new(context)?, sane(seconds)).await?.gb_per_s)
 }
 
 fn sane(seconds: f64) -> f64 {

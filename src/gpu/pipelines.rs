@@ -13,7 +13,7 @@ use crate::kernel::{Kernel, KernelConfig};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub(super) type Key = (&'static str, &'static str, (bool, u32, bool), Vec<(&'static str, u32)>, KernelConfig);
 /// Locked while it is compiled, so that others who want the same wait for it instead of compiling
@@ -133,21 +133,17 @@ impl Pipelines {
         errors.at(Point::Compiling(&mut source.text));
         let label = format!("{} {}", kernel.name, layout.format.name);
         let bindings = source.bindings();
-        let mut module = None;
+        let (source, made) = (Arc::new(source), Arc::new(OnceLock::new()));
+        let (composed, failed) = (source.clone(), made.clone());
         let doing = || format!("compiling {} for {}", kernel.name, layout.format.name);
-        let compiled = errors.catch_errors(device, doing, 0, || {
-            let module = module.insert(self.module(device, &label, &source));
+        let call = || {
+            let module = made.get_or_init(|| self.module(device, &label, &source));
             let layout = self.layout(device, &bindings);
             let pipeline = self.pipeline(device, &label, module, &layout.pipeline);
             Compiled { pipeline, layout: layout.group, bindings }
-        });
-        match (compiled, module) {
-            (Err(Error::Gpu { doing, message }), Some(module)) => {
-                let message = located(&module, &source).unwrap_or(message);
-                Err(Error::Gpu { doing, message })
-            }
-            (compiled, _) => compiled,
-        }
+        };
+        let explain = async move || located(failed.get()?, &composed).await;
+        errors.catch_explained(device, doing, 0, call, explain)
     }
 
     fn layout(&self, device: &wgpu::Device, bindings: &[Declared]) -> Layout {
@@ -208,8 +204,8 @@ impl Drop for Pipelines {
 
 /// What the compiler says of a shader, with the file and line where it says it; none if it names no
 /// line.
-fn located(module: &wgpu::ShaderModule, source: &Source) -> Option<String> {
-    let info = pollster::block_on(module.get_compilation_info());
+async fn located(module: &wgpu::ShaderModule, source: &Source) -> Option<String> {
+    let info = module.get_compilation_info().await;
     let line = |m: &wgpu::CompilationMessage| m.location.map(|at| at.line_number as usize);
     let (line, message) = info.messages.iter().find_map(|m| Some((line(m)?, &m.message)))?;
     let (path, line) = source.locate(line);

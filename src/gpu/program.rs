@@ -3,10 +3,9 @@
 use super::bind;
 use super::context::Context;
 use super::memory::{self, Buffer, Reservation};
-use super::off_thread::off_thread;
 use super::pipelines::{Cell, Compiled};
-use super::transfer;
 use super::weights::Weights;
+use super::{transfer, waiting};
 use crate::error::{Error, Result};
 use crate::kernel::compose::Declared;
 use crate::kernel::program::{self, Dispatch, Part, Planner, Resource, Source, Span, Tokens, View, Window};
@@ -199,9 +198,9 @@ impl BoundProgram {
     ///
     /// # Errors
     /// As [`BoundProgram::record`], and the device's errors.
+    #[cfg(not(target_family = "wasm"))]
     pub fn run(&self, tokens: usize) -> Result<()> {
-        let submission = self.submit(tokens)?;
-        self.inner.context.wait_for(&submission)
+        waiting::block_on(self.run_to_the_end(tokens))
     }
 
     /// [`BoundProgram::run`] for an async caller.
@@ -210,7 +209,12 @@ impl BoundProgram {
     /// As [`BoundProgram::run`].
     pub fn run_async(&self, tokens: usize) -> impl Future<Output = Result<()>> + Send + use<> {
         let bound = self.clone();
-        off_thread(move || bound.run(tokens))
+        waiting::in_background(async move { bound.run_to_the_end(tokens).await })
+    }
+
+    async fn run_to_the_end(&self, tokens: usize) -> Result<()> {
+        let submission = self.submit(tokens)?;
+        self.inner.context.wait_for(&submission).await
     }
 
     /// Starts it.

@@ -78,13 +78,8 @@ impl Context {
     /// Runs one task, waiting for it. The result is followed by `margin` elements that no kernel
     /// may touch: they held
     /// [`CANARY`] before, as did the rest, so that a result that was not written shows.
-    pub fn run(&self, w: &Weights, task: &Task, margin: usize) -> Result<Vec<f32>> {
+    pub async fn run(&self, w: &Weights, task: &Task<'_>, margin: usize) -> Result<Vec<f32>> {
         let (encoder, staging, count) = self.commands(w, task, margin)?;
-        transfer::submit_and_read_blocking(self, encoder, &staging, count)
-    }
-
-    pub async fn run_async(&self, w: &Weights, task: &Task<'_>) -> Result<Vec<f32>> {
-        let (encoder, staging, count) = self.commands(w, task, 0)?;
         transfer::submit_and_read(self, encoder, &staging, count).await
     }
 

@@ -3,23 +3,17 @@
 use super::adapters::{self, AdapterSummary};
 use super::context::Context;
 use super::device::{self, Options};
-use super::errors::panicked;
 use super::hooks::Hook;
-use super::off_thread::off_thread;
 use super::program::{BoundProgram, Program, Slice};
 use super::run::{Task, TaskProgram, check_buffers};
-use super::time::{self, Timing};
-use super::transfer;
 use super::tuning::Tuning;
-use super::upload;
 use super::weights::{Upload, Weights};
+use super::{calls, upload, waiting};
 use crate::error::{Error, Result};
 use crate::kernel::program::{Element, Tokens, View};
-use crate::kernel::{Caps, MatmulOptions, limits, shapes};
-use crate::tensor::{PackedTensor, check_finite};
+use crate::kernel::{Caps, MatmulOptions};
+use crate::tensor::PackedTensor;
 use std::future::Future;
-use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// A device and everything compiled for it. Cheap to clone, `Send` and `Sync`; all methods may be
@@ -54,46 +48,36 @@ impl std::fmt::Debug for Runtime {
     }
 }
 
-/// f32 elements of x or y that one submission of [`Runtime::matmul`] moves at most (256 MiB).
-const BATCH_ELEMENTS: usize = 64 << 20;
-
 impl Runtime {
-    /// Opens the best adapter of this machine.
-    ///
-    /// # Errors
-    /// [`Error::NoAdapter`] with what to install, [`Error::Gpu`] if the driver refuses.
-    pub fn new() -> Result<Self> {
-        Self::with_options(&Options::default())
-    }
-
     /// Opens the adapter that `options` select.
-    ///
-    /// ```no_run
-    /// use qmatmul::{Options, Runtime};
-    ///
-    /// # fn main() -> qmatmul::Result<()> {
-    /// let select = "dx12:radeon".parse().unwrap_or_default();
-    /// let gpu = Runtime::with_options(&Options { select, ..Options::default() })?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Runtime::new`].
-    pub fn with_options(options: &Options) -> Result<Self> {
-        Self::open(&adapters::choose(&options.select)?, options)
+    pub(super) async fn open(options: Options) -> Result<Self> {
+        let adapter = adapters::choose(&options.select).await?;
+        Self::open_on(&adapter, Arc::new(options)).await
     }
 
-    fn open(adapter: &wgpu::Adapter, options: &Options) -> Result<Self> {
-        let open = || {
-            let (device, queue) = device::open(adapter, options)?;
-            let context = Context::new(device, queue, adapter, options, true)?;
-            Ok(Self { context, options: Some(Arc::new(options.clone())) })
+    async fn open_on(adapter: &wgpu::Adapter, options: Arc<Options>) -> Result<Self> {
+        let open = async {
+            let (device, queue) = device::open(adapter, &options).await?;
+            let context = Context::new(device, queue, adapter, &options, true)?;
+            Ok(Self { context, options: Some(options.clone()) })
         };
         // wgpu panics where a driver refuses what no driver should.
-        catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| {
-            Err(Error::Gpu { doing: device::opening(adapter), message: panicked(&panic) })
-        })
+        let failed = |message| Err(Error::Gpu { doing: device::opening(adapter), message });
+        waiting::catch_panics(open).await.unwrap_or_else(failed)
+    }
+
+    /// [`Runtime::rebuild`](Self::rebuild_async).
+    pub(super) async fn reopen(&self) -> Result<Self> {
+        let Some(options) = &self.options else {
+            return Err(Error::Argument(
+                "the device is the host's: open another and give it to Runtime::with_device".into(),
+            ));
+        };
+        let adapter = adapters::again(&options.select, self.adapter()).await?;
+        let new = Self::open_on(&adapter, options.clone()).await?;
+        // Another process may have measured other kernels, whose sums differ.
+        new.tuning().take_over(self.tuning());
+        Ok(new)
     }
 
     /// Works on a device of the caller's, best one with the features of
@@ -127,43 +111,6 @@ impl Runtime {
         options: &Options,
     ) -> Result<Self> {
         Ok(Self { context: Context::new(device, queue, adapter, options, false)?, options: None })
-    }
-
-    /// A new device with the options of this one, after this one was lost. Weights belong to the
-    /// runtime that they were uploaded to: calls with them name the tensor and refuse it, and it is
-    /// uploaded anew from the [`PackedTensor`], which is still on the host. The same calls then
-    /// give the same bits. The old runtime and its weights may be dropped in any order.
-    ///
-    /// ```no_run
-    /// use qmatmul::{Error, PackedTensor, Result, Runtime};
-    ///
-    /// fn product(gpu: &mut Runtime, packed: &PackedTensor, x: &[f32]) -> Result<Vec<f32>> {
-    ///     match gpu.upload(packed).and_then(|w| gpu.matmul(&w, x)) {
-    ///         Err(Error::DeviceLost(_)) => {
-    ///             *gpu = gpu.rebuild()?;
-    ///             gpu.matmul(&gpu.upload(packed)?, x)
-    ///         }
-    ///         done => done,
-    ///     }
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Runtime::with_options`]; [`Error::NoAdapter`] if the adapter is gone, even if there is
-    /// another; [`Error::Argument`] for a runtime on a device of the host's, who has to open
-    /// another.
-    pub fn rebuild(&self) -> Result<Self> {
-        match &self.options {
-            Some(options) => {
-                let new = Self::open(&adapters::again(&options.select, self.adapter())?, options)?;
-                // Another process may have measured other kernels, whose sums differ.
-                new.tuning().take_over(self.tuning());
-                Ok(new)
-            }
-            None => Err(Error::Argument(
-                "the device is the host's: open another and give it to Runtime::with_device".into(),
-            )),
-        }
     }
 
     /// Tells of the loss of a device that is the host's, whose callback hears of it: every later
@@ -309,113 +256,11 @@ impl Runtime {
         slots: &[(View, Slice)],
     ) -> impl Future<Output = Result<BoundProgram>> + Send + use<> {
         let (context, program, slots) = (self.context.clone(), program.clone(), slots.to_vec());
-        off_thread(move || context.bind(&program, &slots))
-    }
-
-    /// What a buffer, or a part of it, holds when all that was submitted before has ended: f32, u32
-    /// or `half::f16`. The buffer needs the usage `COPY_SRC`.
-    ///
-    /// ```no_run
-    /// use qmatmul::{Result, Runtime, gpu::BoundProgram, wgpu};
-    ///
-    /// fn one_token(gpu: &Runtime, bound: &BoundProgram, y: &wgpu::Buffer) -> Result<Vec<f32>> {
-    ///     bound.run(1)?;
-    ///     gpu.read(&y.into())
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Shape`] if the buffer has not so many bytes, [`Error::Argument`] if they are not
-    /// whole words, and the device's errors.
-    pub fn read<T: bytemuck::AnyBitPattern + bytemuck::NoUninit>(&self, slice: &Slice) -> Result<Vec<T>> {
-        let (encoder, staging, words) = self.context.copy_of(slice)?;
-        let words = transfer::submit_and_read_blocking(&self.context, encoder, &staging, words)?;
-        Ok(bytemuck::pod_collect_to_vec(&words))
-    }
-
-    /// [`Runtime::read`] for an async caller.
-    ///
-    /// # Errors
-    /// As [`Runtime::read`].
-    pub async fn read_async<T: bytemuck::AnyBitPattern + bytemuck::NoUninit>(
-        &self,
-        slice: &Slice,
-    ) -> Result<Vec<T>> {
-        let (encoder, staging, words) = self.context.copy_of(slice)?;
-        let words = transfer::submit_and_read(&self.context, encoder, &staging, words).await?;
-        Ok(bytemuck::pod_collect_to_vec(&words))
-    }
-
-    /// `y[n, m] = x[n, k] · w[m, k]ᵀ` in f32; `n = x.len() / k`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] if `x` is not a whole number of columns, [`Error::NonFinite`] if it holds
-    /// NaN or infinity, and the device's errors.
-    pub fn matmul(&self, w: &Weights, x: &[f32]) -> Result<Vec<f32>> {
-        self.matmul_with(w, x, &MatmulOptions::default())
-    }
-
-    /// [`Runtime::matmul`] with activations or a kernel of the caller's choice.
-    ///
-    /// ```no_run
-    /// use qmatmul::{Activations, MatmulOptions, Result, Runtime, Weights};
-    ///
-    /// fn rounded(gpu: &Runtime, w: &Weights, x: &[f32]) -> Result<Vec<f32>> {
-    ///     gpu.matmul_with(w, x, &MatmulOptions::with(Activations::F16))
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Runtime::matmul`], and [`Error::Argument`] if the kernel does not apply.
-    pub fn matmul_with(&self, w: &Weights, x: &[f32], options: &MatmulOptions) -> Result<Vec<f32>> {
-        let mut y = vec![];
-        for part in self.batches(w, x)? {
-            y.append(&mut self.run(w, &Task::Matmul(part, options), 0)?);
-        }
-        Ok(y)
-    }
-
-    /// Mixture of experts: `y[i, t] = x[i] · w[experts[i, t]]ᵀ` for activations `[n, k]` and the
-    /// numbers of `per` experts for each, `experts[n, per]`; y is
-    /// `[n, per, m / Weights::experts()]`. Every expert's weights are read once for all of its
-    /// columns.
-    ///
-    /// ```no_run
-    /// use qmatmul::{MatmulOptions, PackedTensor, Result, Runtime, gpu::Upload};
-    ///
-    /// /// A stack of 8 experts; two tokens, each sent to two of them.
-    /// fn mixture(gpu: &Runtime, stack: &PackedTensor, x: &[f32]) -> Result<Vec<f32>> {
-    ///     let w = gpu.upload_with(stack, Upload { experts: 8, ..Upload::default() })?;
-    ///     gpu.matmul_experts(&w, x, &[0, 5, 3, 7], &MatmulOptions::default())
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Runtime::matmul`], and [`Error::Shape`] if an expert does not exist or their count is
-    /// no multiple of n.
-    pub fn matmul_experts(
-        &self,
-        w: &Weights,
-        x: &[f32],
-        experts: &[u32],
-        options: &MatmulOptions,
-    ) -> Result<Vec<f32>> {
-        let n = shapes::batch(w.name(), w.cols(), x.len())?;
-        check_finite(&format!("activations for `{}`", w.name()), x)?;
-        shapes::check_experts(w.name(), w.experts(), n, experts)?;
-        self.run(w, &Task::Experts(x, experts, options), 0)
-    }
-
-    /// [`Runtime::matmul`] for an async caller.
-    ///
-    /// # Errors
-    /// As [`Runtime::matmul`].
-    pub async fn matmul_async(&self, w: &Weights, x: &[f32]) -> Result<Vec<f32>> {
-        let mut y = vec![];
-        for part in self.batches(w, x)? {
-            y.append(&mut self.context.run_async(w, &Task::Matmul(part, &MatmulOptions::default())).await?);
-        }
-        Ok(y)
+        waiting::in_background(async move {
+            let bound = context.bind(&program, &slots)?;
+            context.settle().await?;
+            Ok(bound)
+        })
     }
 
     /// Adds `y[n, m] = x[n, k] · w[m, k]ᵀ` to the caller's encoder: f32 buffers, densely packed,
@@ -550,124 +395,6 @@ impl Runtime {
         self.record_once(encoder, &program, &slots.map(|(view, buffer)| (view, Slice::from(buffer))))
     }
 
-    /// All weights as f32 `[m, k]`, decoded on the device.
-    ///
-    /// # Errors
-    /// The device's errors.
-    pub fn dequantize(&self, w: &Weights) -> Result<Vec<f32>> {
-        self.dequantize_rows(w, 0..w.rows())
-    }
-
-    /// [`Runtime::dequantize`] for an async caller.
-    ///
-    /// # Errors
-    /// As [`Runtime::dequantize`].
-    pub async fn dequantize_async(&self, w: &Weights) -> Result<Vec<f32>> {
-        self.context.owns(w)?;
-        let mut out = vec![];
-        for rows in self.row_steps(w, 0..w.rows()) {
-            out.append(&mut self.context.run_async(w, &Task::Dequantize(rows)).await?);
-        }
-        Ok(out)
-    }
-
-    /// Rows `rows` as f32 `[rows.len(), k]`, decoded on the device.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] if there are not so many rows, and the device's errors.
-    pub fn dequantize_rows(&self, w: &Weights, rows: Range<usize>) -> Result<Vec<f32>> {
-        self.context.owns(w)?;
-        if rows.start > rows.end || rows.end > w.rows() {
-            return Err(Error::shape(
-                format!("rows of `{}`", w.name()),
-                format!("within 0..{}", w.rows()),
-                format!("{rows:?}"),
-            ));
-        }
-        let mut out = vec![];
-        for rows in self.row_steps(w, rows) {
-            out.append(&mut self.run(w, &Task::Dequantize(rows), 0)?);
-        }
-        Ok(out)
-    }
-
-    /// Rows `rows[i]` of `w` as f32 `[rows.len(), k]`: the look-up of token embeddings.
-    ///
-    /// ```no_run
-    /// # use qmatmul::{Result, Runtime, Weights};
-    /// fn embed(gpu: &Runtime, embedding: &Weights, tokens: &[u32]) -> Result<Vec<f32>> {
-    ///     gpu.get_rows(embedding, tokens) // [tokens, k]
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Shape`] if a row number is not below `m`, and the device's errors.
-    pub fn get_rows(&self, w: &Weights, rows: &[u32]) -> Result<Vec<f32>> {
-        let mut out = vec![];
-        for part in self.row_numbers(w, rows)? {
-            out.append(&mut self.run(w, &Task::GetRows(part), 0)?);
-        }
-        Ok(out)
-    }
-
-    /// [`Runtime::get_rows`] for an async caller.
-    ///
-    /// # Errors
-    /// As [`Runtime::get_rows`].
-    pub async fn get_rows_async(&self, w: &Weights, rows: &[u32]) -> Result<Vec<f32>> {
-        let mut out = vec![];
-        for part in self.row_numbers(w, rows)? {
-            out.append(&mut self.context.run_async(w, &Task::GetRows(part)).await?);
-        }
-        Ok(out)
-    }
-
-    /// Times a matmul with `n` columns over `weights` in turn, for at least `least` seconds (an
-    /// hour at most). All columns must fit one buffer.
-    ///
-    /// ```no_run
-    /// # use qmatmul::{MatmulOptions, Result, Runtime, Weights};
-    /// fn decode_speed(gpu: &Runtime, w: &[Weights]) -> Result<f64> {
-    ///     let timing = gpu.time_matmul(w, 1, &MatmulOptions::default(), 0.5)?;
-    ///     Ok(w[0].device_bytes() as f64 / timing.median()) // bytes per second
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Argument`] without weights, [`Error::LimitExceeded`], and the device's errors.
-    pub fn time_matmul(
-        &self,
-        weights: &[Weights],
-        n: usize,
-        options: &MatmulOptions,
-        least: f64,
-    ) -> Result<Timing> {
-        time::matmul(&self.context, weights, n, options, least)
-    }
-
-    /// The same for activations `x[n, k]` of one's own: with LLM.int8 the time depends on them. The
-    /// weights have one width.
-    ///
-    /// # Errors
-    /// As there, and [`Error::Shape`] if `x` is not a whole number of columns.
-    pub fn time_matmul_of(
-        &self,
-        weights: &[Weights],
-        x: &[f32],
-        options: &MatmulOptions,
-        least: f64,
-    ) -> Result<Timing> {
-        let columns = |w: &Weights| shapes::batch(w.name(), w.cols(), x.len());
-        let n = weights.iter().map(columns).next().unwrap_or(Ok(0))?;
-        for w in weights {
-            if columns(w)? != n {
-                let what = format!("columns of activations for `{}`", w.name());
-                return Err(Error::shape(what, n, columns(w)?));
-            }
-        }
-        time::matmul_of(&self.context, weights, (x, n), options, least)
-    }
-
     /// The kernels and variants that a matmul with `n` columns runs, in order, each once:
     /// `quantize_activations_q8+gemm:64x64+gemv:2x64`.
     ///
@@ -691,23 +418,24 @@ impl Runtime {
         Ok(self.context.task(w, task)?.rounds_weights())
     }
 
-    /// How many pipelines this runtime has compiled.
-    pub fn compiled_pipelines(&self) -> usize {
-        self.context.pipelines().count()
-    }
-
     /// `x` in parts that one submission moves.
     pub(crate) fn batches<'x>(&self, w: &Weights, x: &'x [f32]) -> Result<Vec<&'x [f32]>> {
-        self.context.check()?;
-        let n = shapes::batch(w.name(), w.cols(), x.len())?;
-        check_finite(&format!("activations for `{}`", w.name()), x)?;
-        let columns = columns_at_once(w.rows(), w.cols());
-        Ok(if n == 0 { vec![] } else { x.chunks(columns * w.cols()).collect() })
+        calls::batches(&self.context, w, x)
     }
 
     /// [`Context::run`].
-    pub(crate) fn run(&self, w: &Weights, task: &Task, margin: usize) -> Result<Vec<f32>> {
-        self.context.run(w, task, margin)
+    pub(crate) async fn run(&self, w: &Weights, task: &Task<'_>, margin: usize) -> Result<Vec<f32>> {
+        self.context.run(w, task, margin).await
+    }
+
+    /// A product with activations of the caller's choice.
+    pub(crate) async fn multiply(&self, w: &Weights, x: &[f32], options: &MatmulOptions) -> Result<Vec<f32>> {
+        calls::matmul(&self.context, w, x, options).await
+    }
+
+    /// How many pipelines this runtime has compiled.
+    pub fn compiled_pipelines(&self) -> usize {
+        self.context.pipelines().count()
     }
 
     /// What was measured on this adapter, and is preferred from then on.
@@ -715,65 +443,9 @@ impl Runtime {
         self.context.tuning()
     }
 
-    /// `rows` in parts that one submission moves.
-    fn row_steps(&self, w: &Weights, rows: Range<usize>) -> Vec<Range<usize>> {
-        let step = (BATCH_ELEMENTS / w.cols().max(1)).max(1);
-        rows.clone().step_by(step).map(|first| first..rows.end.min(first + step)).collect()
-    }
-
-    fn row_numbers<'r>(&self, w: &Weights, rows: &'r [u32]) -> Result<Vec<&'r [u32]>> {
-        self.context.check()?;
-        if let Some(at) = rows.iter().position(|row| *row as usize >= w.rows()) {
-            let what = format!("row number {at} for `{}`", w.name());
-            return Err(Error::shape(what, format!("below {}", w.rows()), rows[at]));
-        }
-        Ok(rows.chunks((BATCH_ELEMENTS / w.cols().max(1)).max(1)).collect())
-    }
-
-    /// Waits until everything submitted is done.
-    ///
-    /// # Errors
-    /// [`Error::DeviceLost`]; [`Error::TimedOut`] if nothing of this runtime's own ended for
-    /// [`Options::timeout`].
-    ///
-    /// # Panics
-    /// If a callback of the host's does, which wgpu runs here.
-    pub fn wait(&self) -> Result<()> {
-        self.context.wait()
-    }
-
     /// Calls `hook` at each [`Point`](super::Point), for tests; the first that is set stays.
     #[doc(hidden)]
     pub fn set_hook(&self, hook: Hook) {
         self.context.errors().set_hook(hook);
-    }
-}
-
-/// Columns of a batch that one submission of [`Runtime::matmul`] multiplies with a weight of this
-/// shape: no more products than one dispatch may have, so that a driver is never silent for long.
-fn columns_at_once(rows: usize, cols: usize) -> usize {
-    let by_elements = BATCH_ELEMENTS / cols.max(rows).max(1);
-    let by_products = limits::PRODUCTS / cols.saturating_mul(rows).max(1);
-    by_elements.min(by_products).max(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_submission_is_bounded() {
-        for (rows, cols) in [(128_256, 4096), (53_248, 16_384), (4096, 4096), (1, 1), (1 << 30, 1), (0, 7)] {
-            let columns = columns_at_once(rows, cols);
-            assert!(
-                columns * rows.max(cols) <= BATCH_ELEMENTS.max(rows.max(cols)),
-                "{rows} x {cols}: {columns}"
-            );
-            assert!(columns * rows * cols <= limits::PRODUCTS, "{rows} x {cols}: {columns}");
-        }
-        // Products are the bound of a large output matrix, not memory: 65 columns instead of 523.
-        assert_eq!(columns_at_once(128_256, 4096), 65);
-        // What is larger than all bounds goes a column at a time.
-        assert_eq!(columns_at_once(1 << 20, 1 << 20), 1);
     }
 }

@@ -8,7 +8,7 @@ use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::kernel::MatmulOptions;
 use crate::kernel::program::Tokens;
-use std::time::Instant;
+use web_time::Instant;
 
 /// Times of one matmul, sorted, in seconds.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ impl Timing {
 ///
 /// Every weight is run once to warm up (compilation, page faults); then runs over all of them until
 /// `least` seconds have passed, three rounds at least. Short runs are timed several at once.
-pub(super) fn matmul(
+pub(super) async fn matmul(
     context: &Context,
     weights: &[Weights],
     n: usize,
@@ -45,11 +45,11 @@ pub(super) fn matmul(
     least: f64,
 ) -> Result<Timing> {
     let k = weights.iter().map(Weights::cols).max().unwrap_or(0);
-    matmul_of(context, weights, (&noise(context, n, k)?, n), options, least)
+    matmul_of(context, weights, (&noise(context, n, k)?, n), options, least).await
 }
 
 /// The same for activations `x[n, k]` of one's own.
-pub(super) fn matmul_of(
+pub(super) async fn matmul_of(
     context: &Context,
     weights: &[Weights],
     (x, n): (&[f32], usize),
@@ -65,22 +65,22 @@ pub(super) fn matmul_of(
         program.matmul(w, input, output, options)?;
         context.bind(&program, &[(input, Slice::from(&x)), (output, Slice::from(&y))])
     };
-    rounds(context, &weights.iter().map(one).collect::<Result<Vec<_>>>()?, least)
+    rounds(context, &weights.iter().map(one).collect::<Result<Vec<_>>>()?, least).await
 }
 
 /// Runs prepared work in turn until `least` seconds have passed.
-pub(super) fn rounds(context: &Context, prepared: &[BoundProgram], least: f64) -> Result<Timing> {
+pub(super) async fn rounds(context: &Context, prepared: &[BoundProgram], least: f64) -> Result<Timing> {
     if prepared.is_empty() {
         return Err(Error::Argument("there are no weights to time".into()));
     }
     let least = if least.is_finite() { least.clamp(0.0, 3600.0) } else { 0.0 };
-    let (clock, once) = warmed_up(context, prepared)?;
+    let (clock, once) = warmed_up(context, prepared).await?;
     let group = clock.group(once, prepared.len());
     let (mut seconds, mut next) = (vec![], 0);
     let start = Instant::now();
     while seconds.len() * group < 3 * prepared.len() || start.elapsed().as_secs_f64() < least {
         let batch = (next..next + group).map(|i| &prepared[i % prepared.len()]);
-        let time = clock.pass(context, |pass| batch.into_iter().for_each(|p| p.record_all(pass)))?;
+        let time = clock.pass(context, |pass| batch.into_iter().for_each(|p| p.record_all(pass))).await?;
         seconds.push(time / group as f64);
         next += group;
     }
@@ -89,16 +89,16 @@ pub(super) fn rounds(context: &Context, prepared: &[BoundProgram], least: f64) -
 }
 
 /// Runs everything once. A clock that works, and the shortest time that was seen.
-fn warmed_up(context: &Context, prepared: &[BoundProgram]) -> Result<(Clock, f64)> {
+async fn warmed_up(context: &Context, prepared: &[BoundProgram]) -> Result<(Clock, f64)> {
     let mut clock = Clock::new(context)?;
     let mut once = f64::INFINITY;
     for p in prepared {
-        once = once.min(clock.pass(context, |pass| p.record_all(pass))?);
+        once = once.min(clock.pass(context, |pass| p.record_all(pass)).await?);
     }
     if once == 0.0 {
         // Some drivers offer timestamps and leave them zero.
         clock = Clock { queries: None };
-        once = clock.pass(context, |pass| prepared[0].record_all(pass))?;
+        once = clock.pass(context, |pass| prepared[0].record_all(pass)).await?;
     }
     Ok((clock, once))
 }
@@ -172,7 +172,7 @@ impl Clock {
 
     /// Seconds that a pass takes which `record` fills: between its timestamps, or from its
     /// submission to its end.
-    pub fn pass(&self, context: &Context, record: impl FnOnce(&mut wgpu::ComputePass)) -> Result<f64> {
+    pub async fn pass(&self, context: &Context, record: impl FnOnce(&mut wgpu::ComputePass)) -> Result<f64> {
         let mut encoder = context.encoder();
         let writes = self.queries.as_ref().map(|(set, _)| wgpu::ComputePassTimestampWrites {
             query_set: set,
@@ -186,12 +186,12 @@ impl Clock {
         let Some((set, resolve)) = &self.queries else {
             let start = Instant::now();
             context.submit(encoder)?;
-            context.wait()?;
+            context.wait().await?;
             return Ok(start.elapsed().as_secs_f64());
         };
         encoder.resolve_query_set(set, 0..2, resolve, 0);
         let staging = transfer::stage(context, &mut encoder, "timestamps", resolve, 16)?;
-        let words = transfer::submit_and_read_blocking(context, encoder, &staging, 4)?;
+        let words = transfer::submit_and_read(context, encoder, &staging, 4).await?;
         let ticks: &[u64] = &[pair(&words[..2]), pair(&words[2..])];
         let period = f64::from(context.queue().get_timestamp_period());
         Ok(ticks[1].saturating_sub(ticks[0]) as f64 * period * 1e-9)

@@ -3,10 +3,13 @@
 use super::context::Context;
 use super::hooks::Point;
 use super::memory::{self, Buffer};
-use super::off_thread::off_thread;
 use crate::error::{Error, Result};
+#[cfg(target_family = "wasm")]
+use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
 use std::ops::Range;
+#[cfg(not(target_family = "wasm"))]
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+#[cfg(not(target_family = "wasm"))]
 use std::time::Duration;
 
 /// What a buffer is for.
@@ -95,39 +98,59 @@ pub(super) fn stage_part(
     Ok(staging)
 }
 
-/// Submits `encoder`, waits without blocking the caller's executor, and returns the f32 content of
-/// `staging`.
+/// Submits `encoder`, waits for its end, and returns the f32 content of `staging`.
 pub(super) async fn submit_and_read(
     context: &Context,
     encoder: wgpu::CommandEncoder,
     staging: &Buffer,
     count: usize,
 ) -> Result<Vec<f32>> {
-    let mapping = submit_and_map(context, encoder, staging)?;
-    let waiter = context.clone();
-    // Somebody must poll a native device until the map callback has run.
-    off_thread(move || wait_for_map(&waiter, &mapping)).await?;
+    wait_for_map(context, submit_and_map(context, encoder, staging)?).await?;
     read(context, staging, count)
 }
 
-/// [`submit_and_read`], blocking.
-pub(super) fn submit_and_read_blocking(
-    context: &Context,
-    encoder: wgpu::CommandEncoder,
-    staging: &Buffer,
-    count: usize,
-) -> Result<Vec<f32>> {
-    wait_for_map(context, &submit_and_map(context, encoder, staging)?)?;
-    read(context, staging, count)
-}
+type Mapped = Result<(), wgpu::BufferAsyncError>;
 
 /// A buffer that is about to be mapped.
 struct Mapping {
     /// What must end before.
+    #[cfg(not(target_family = "wasm"))]
     submission: wgpu::SubmissionIndex,
-    mapped: Receiver<Result<(), wgpu::BufferAsyncError>>,
+    #[cfg(not(target_family = "wasm"))]
+    mapped: Receiver<Mapped>,
+    #[cfg(target_family = "wasm")]
+    mapped: OneshotReceiver<Mapped>,
 }
 
+#[cfg(target_family = "wasm")]
+fn submit_and_map(context: &Context, encoder: wgpu::CommandEncoder, staging: &Buffer) -> Result<Mapping> {
+    context.submit(encoder)?;
+    context.at(Point::Mapping(staging));
+    let (sender, mapped) = oneshot_channel();
+    let map = || {
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            let _ = sender.send(result);
+        });
+    };
+    context.catch_errors(|| DOING.into(), 0, map)?;
+    Ok(Mapping { mapped })
+}
+
+/// A browser answers after it has told of the errors before.
+#[cfg(target_family = "wasm")]
+async fn wait_for_map(context: &Context, Mapping { mapped }: Mapping) -> Result<()> {
+    let result = mapped.receive().await;
+    context.settle().await?;
+    let error = match result {
+        Some(Ok(())) => return Ok(()),
+        Some(Err(error)) => failed(error),
+        None => failed("the device dropped the request"),
+    };
+    // The word of a loss may still be under way.
+    context.wait().await.and(Err(error))
+}
+
+#[cfg(not(target_family = "wasm"))]
 fn submit_and_map(context: &Context, encoder: wgpu::CommandEncoder, staging: &Buffer) -> Result<Mapping> {
     let submission = context.submit(encoder)?;
     context.at(Point::Mapping(staging));
@@ -142,12 +165,14 @@ fn submit_and_map(context: &Context, encoder: wgpu::CommandEncoder, staging: &Bu
 }
 
 /// How long another thread that polls may take from a callback's arrival to its end.
+#[cfg(not(target_family = "wasm"))]
 const HAND_OVER: Duration = Duration::from_millis(20);
 
 /// In the usual case without an error scope: wgpu keeps a few bytes for every thread that ever had
 /// one, and threads may be many.
-fn wait_for_map(context: &Context, Mapping { submission, mapped }: &Mapping) -> Result<()> {
-    context.wait_for(submission)?;
+#[cfg(not(target_family = "wasm"))]
+async fn wait_for_map(context: &Context, Mapping { submission, mapped }: Mapping) -> Result<()> {
+    context.wait_for(&submission).await?;
     let result = match mapped.recv_timeout(HAND_OVER) {
         Err(RecvTimeoutError::Timeout) => {
             context.check_alive()?;

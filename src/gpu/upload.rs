@@ -3,10 +3,9 @@
 
 use super::context::Context;
 use super::memory::Buffer;
-use super::off_thread::off_thread;
 use super::program::Slice;
 use super::weights::{Upload, Weights};
-use super::{pack, transfer};
+use super::{pack, transfer, waiting};
 use crate::error::{Error, Result};
 use crate::kernel::op::row_scales;
 use crate::kernel::program::Tokens;
@@ -48,21 +47,33 @@ pub(super) fn upload(context: &Context, tensor: &PackedTensor, options: Upload) 
     uploading.finish()
 }
 
-/// [`upload`], each chunk on another thread than the caller's. A future that is dropped leaves it at
-/// the chunk that is under way.
+/// [`upload`], a chunk at a time: in the background where there are threads, and in a browser with
+/// turns for the page in between. A future that is dropped leaves it at the chunk that is under
+/// way.
 pub(super) async fn upload_async(
     context: Context,
     tensor: PackedTensor,
     options: Upload<'_>,
 ) -> Result<Weights> {
     let Upload { experts, mut progress, allow_non_finite } = options;
-    let begin = move || Uploading::new(&context, &tensor, experts, allow_non_finite);
-    let mut uploading = off_thread(begin).await?;
+    let begin = async move { Uploading::new(&context, &tensor, experts, allow_non_finite) };
+    let mut uploading = waiting::in_background(begin).await?;
     loop {
-        let step = move || uploading.one_chunk().map(|was_one| (uploading, was_one));
-        let (after, was_one) = off_thread(step).await?;
+        let step = async move {
+            let was_one = uploading.one_chunk()?;
+            // So that what is copied for the device does not pile up.
+            uploading.context.settle().await?;
+            Ok((uploading, was_one))
+        };
+        let (after, was_one) = waiting::in_background(step).await?;
         if !was_one {
-            return off_thread(|| after.finish()).await;
+            return waiting::in_background(async move {
+                let context = after.context.clone();
+                let weights = after.finish()?;
+                context.settle().await?;
+                Ok(weights)
+            })
+            .await;
         }
         after.report(&mut progress);
         uploading = after;

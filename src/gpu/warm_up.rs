@@ -4,7 +4,6 @@ use super::bind;
 use super::context::Context;
 use super::pipelines::{Cell, Compiled};
 use super::program::Program;
-use super::runtime::Runtime;
 use super::transfer;
 use super::weights::Weights;
 use crate::error::Result;
@@ -14,35 +13,26 @@ use crate::kernel::program::Tokens;
 use crate::kernel::shard::DeviceLayout;
 use std::sync::Arc;
 
-impl Runtime {
-    /// Compiles ahead what a matmul with `n` columns will need.
-    ///
-    /// # Errors
-    /// The device's errors.
-    pub fn warm_up(&self, w: &Weights, n: usize) -> Result<()> {
-        self.warm_up_all(&[(w, n)], &MatmulOptions::default())
-    }
-
-    /// Compiles ahead what matmuls with these weights and numbers of columns will need, each
-    /// pipeline once and in parallel, and keeps them on disk where the backend can.
-    ///
-    /// # Errors
-    /// As [`Runtime::record_matmuls`].
-    pub fn warm_up_all(&self, requests: &[(&Weights, usize)], options: &MatmulOptions) -> Result<()> {
-        let program = |(w, n): &(&Weights, usize)| {
-            self.context().owns(w)?;
-            let mut program = self.program(Tokens::Exactly(*n));
-            let (x, y) = (program.slot("x", w.cols()), program.slot("y", w.rows()));
-            program.matmul(w, x, y, options)?;
-            Ok(program)
-        };
-        self.context().compile_programs(&requests.iter().map(program).collect::<Result<Vec<_>>>()?)
-    }
+/// Compiles ahead what matmuls with these weights and numbers of columns will need.
+pub(super) async fn all(
+    context: &Context,
+    requests: &[(&Weights, usize)],
+    options: &MatmulOptions,
+) -> Result<()> {
+    let program = |(w, n): &(&Weights, usize)| {
+        context.owns(w)?;
+        let mut program = context.program(Tokens::Exactly(*n));
+        let (x, y) = (program.slot("x", w.cols()), program.slot("y", w.rows()));
+        program.matmul(w, x, y, options)?;
+        Ok(program)
+    };
+    let programs = requests.iter().map(program).collect::<Result<Vec<_>>>()?;
+    context.compile_programs(&programs).await
 }
 
 impl Context {
     /// Compiles what these programs dispatch.
-    pub(super) fn compile_programs(&self, programs: &[Program]) -> Result<()> {
+    pub(super) async fn compile_programs(&self, programs: &[Program]) -> Result<()> {
         let any = Arc::new(DeviceLayout::from(crate::format::F32.layout(1)));
         let mut cells = vec![];
         for program in programs {
@@ -53,16 +43,17 @@ impl Context {
         }
         let compiled = self.compile(cells)?;
         if self.caps().software && !compiled.is_empty() {
-            self.touch(&compiled)?;
+            self.touch(&compiled).await?;
         }
         self.pipelines().save();
         // Where all was compiled before, nothing has asked the device.
-        self.check_alive()
+        self.check_alive()?;
+        self.settle().await
     }
 
     /// Dispatches no workgroups: software drivers compile when something is dispatched first, not
     /// before.
-    fn touch(&self, compiled: &[Arc<Compiled>]) -> Result<()> {
+    async fn touch(&self, compiled: &[Arc<Compiled>]) -> Result<()> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM;
         let buffer = || transfer::buffer(self, "nothing", NOTHING_BYTES, usage);
         let (read, written) = (buffer()?, buffer()?);
@@ -87,7 +78,7 @@ impl Context {
             },
         )?;
         self.submit(encoder)?;
-        self.wait()
+        self.wait().await
     }
 }
 

@@ -16,9 +16,9 @@ pub(super) fn binding_elements(caps: &Caps) -> usize {
 
 /// Products of one dispatch at most, unless it has few columns: below half a second for a GPU of
 /// 140 GFLOP/s. Operating systems reset a driver that is busy for two.
-pub const PRODUCTS: usize = 1 << 35;
+const PRODUCTS: u64 = 1 << 35;
 /// [`PRODUCTS`] for a processor of 35 GFLOP/s, which is what Mesa 22.3 makes of two cores.
-const SOFTWARE_PRODUCTS: usize = 1 << 33;
+const SOFTWARE_PRODUCTS: u64 = 1 << 33;
 /// Columns that a kernel takes at a time, whatever the weight.
 const FEW_COLUMNS: usize = 8;
 
@@ -37,7 +37,18 @@ pub(super) fn batch_limit(w: &Weight, widest: usize, caps: &Caps) -> Result<usiz
 fn brief(w: &Weight, caps: &Caps) -> usize {
     let rows = w.shards.iter().map(|s| s.rows.len()).max().unwrap_or(0).min(w.rows);
     let products = if caps.software { SOFTWARE_PRODUCTS } else { PRODUCTS };
-    (products / (rows * w.cols).max(1)).max(FEW_COLUMNS)
+    columns_within(products, rows, w.cols).max(FEW_COLUMNS)
+}
+
+/// Columns that a weight of this shape can be multiplied with in one dispatch of a GPU.
+pub fn columns_of_a_dispatch(rows: usize, cols: usize) -> usize {
+    columns_within(PRODUCTS, rows, cols)
+}
+
+/// The same for so many products. They are counted in u64: a `usize` has 32 bits in a browser.
+fn columns_within(products: u64, rows: usize, cols: usize) -> usize {
+    let each = (rows as u64).saturating_mul(cols as u64).max(1);
+    usize::try_from(products / each).unwrap_or(usize::MAX)
 }
 
 /// Rows of f32, `stride` apart, that fit one binding and one folded grid.

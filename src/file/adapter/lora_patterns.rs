@@ -15,7 +15,7 @@ pub(crate) struct Patterns<T> {
 
 /// Bytes of all names times bytes of the compiled patterns, at most: what looking all of them up
 /// may take.
-const MOST_WORK: usize = 1 << 38;
+const MOST_WORK: u64 = 1 << 38;
 /// Bytes of compiled patterns, however few the names are.
 const MOST_COMPILED: usize = 8 << 20;
 /// What a pattern and each of its bytes take at least, compiled.
@@ -30,7 +30,8 @@ impl<T: Copy> Patterns<T> {
         if let Err(twice) = keys.index() {
             return Err(format!("`{}` is given twice", shown(keys.get(twice))));
         }
-        let limit = (MOST_WORK / name_bytes.max(1)).min(MOST_COMPILED);
+        let by_work = usize::try_from(MOST_WORK / (name_bytes as u64).max(1)).unwrap_or(usize::MAX);
+        let limit = by_work.min(MOST_COMPILED);
         let all = || (0..keys.len()).map(|i| keys.get(i));
         let too_large = || {
             let count = keys.len();

@@ -80,12 +80,16 @@ const ITERATIONS: u32 = 256;
 const STEPS: u32 = 4 * ITERATIONS;
 
 /// All kinds that the device has.
-pub fn all(lab: &Lab, seconds: f64) -> Result<Vec<Arithmetic>> {
+pub async fn all(lab: &Lab<'_>, seconds: f64) -> Result<Vec<Arithmetic>> {
     let available = KINDS.iter().filter(|kind| (kind.available)(lab.context.caps()));
-    available.map(|kind| measure(lab, kind, seconds)).collect()
+    let mut rows = vec![];
+    for kind in available {
+        rows.push(measure(lab, kind, seconds).await?);
+    }
+    Ok(rows)
 }
 
-fn measure(lab: &Lab, kind: &Kind, seconds: f64) -> Result<Arithmetic> {
+async fn measure(lab: &Lab<'_>, kind: &Kind, seconds: f64) -> Result<Arithmetic> {
     let caps = lab.context.caps();
     // GPUs hide latency with many lanes; a software driver's workgroup is a loop, which a
     // subgroup's worth keeps short.
@@ -99,18 +103,18 @@ fn measure(lab: &Lab, kind: &Kind, seconds: f64) -> Result<Arithmetic> {
     let (unused, result) = (output("a probe's input")?, output("a probe's results")?);
     let params = Params { iterations: ITERATIONS, ..Params::default() };
     let work = lab.work(&shader, params, (&unused, &result), groups)?;
-    let unit = lab.best(&work, seconds)?;
-    verify(lab, kind, &result, lanes)?;
+    let unit = lab.best(&work, seconds).await?;
+    verify(lab, kind, &result, lanes).await?;
     let operations = f64::from(lanes * groups) * f64::from(STEPS) * (kind.operations)(caps);
     Ok(Arithmetic { kind: kind.name, tera_ops: operations / unit * 1e-12 })
 }
 
 /// Speed without the right result is no speed.
-fn verify(lab: &Lab, kind: &Kind, result: &wgpu::Buffer, lanes: u32) -> Result<()> {
+async fn verify(lab: &Lab<'_>, kind: &Kind, result: &wgpu::Buffer, lanes: u32) -> Result<()> {
     let mut encoder = lab.context.encoder();
     let count = lanes as usize * 4;
     let staging = transfer::stage(lab.context, &mut encoder, "a probe's results", result, count as u64 * 4)?;
-    let got = transfer::submit_and_read_blocking(lab.context, encoder, &staging, count)?;
+    let got = transfer::submit_and_read(lab.context, encoder, &staging, count).await?;
     for (lane, got) in got.as_chunks::<4>().0.iter().enumerate() {
         let (got, want) = (got.map(f32::to_bits), (kind.expected)(lane as u32, STEPS));
         if got != want {

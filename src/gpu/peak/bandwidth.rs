@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{host, transfer};
 use crate::kernel::Caps;
 use std::ops::Range;
-use std::time::Instant;
+use web_time::Instant;
 
 /// An operation on memory.
 struct Operation {
@@ -113,15 +113,15 @@ const SMALLEST: u64 = 1 << 20;
 
 impl Memory {
     /// Buffers of the largest size that the device grants.
-    fn new(lab: &Lab) -> Result<Self> {
+    async fn new(lab: &Lab<'_>) -> Result<Self> {
         let mut bytes = largest(lab.context.caps());
         loop {
             let buffer = |what| transfer::buffer(lab.context, what, bytes, transfer::OUTPUT);
             match buffer("memory to read").and_then(|a| Ok((a, buffer("memory to write")?))) {
                 Ok((a, b)) => {
                     let memory = Self { a, b, bytes };
-                    memory.fill(lab, &memory.a, &memory.b)?;
-                    memory.fill(lab, &memory.b, &memory.a)?;
+                    memory.fill(lab, &memory.a, &memory.b).await?;
+                    memory.fill(lab, &memory.b, &memory.a).await?;
                     return Ok(memory);
                 }
                 Err(Error::OutOfMemory { .. }) if bytes > SMALLEST => bytes /= 2,
@@ -137,10 +137,10 @@ impl Memory {
     }
 
     /// Untouched pages of a software driver are all one page of zeros, which a cache holds.
-    fn fill(&self, lab: &Lab, to: &wgpu::Buffer, other: &wgpu::Buffer) -> Result<()> {
+    async fn fill(&self, lab: &Lab<'_>, to: &wgpu::Buffer, other: &wgpu::Buffer) -> Result<()> {
         let shape = shapes(lab.context.caps())[0];
         let (work, _) = prepare(lab, &WRITE, shape, (other, to), self.bytes)?;
-        lab.pass(|pass| work.record(pass, 1)).map(drop)
+        lab.pass(|pass| work.record(pass, 1)).await.map(drop)
     }
 }
 
@@ -156,21 +156,21 @@ fn largest(caps: &Caps) -> u64 {
 }
 
 /// All operations at all sizes.
-pub fn all(lab: &Lab, seconds: f64) -> Result<Vec<Bandwidth>> {
-    let memory = Memory::new(lab)?;
+pub async fn all(lab: &Lab<'_>, seconds: f64) -> Result<Vec<Bandwidth>> {
+    let memory = Memory::new(lab).await?;
     let mut rows = vec![];
     for operation in [READ, COPY, WRITE] {
         for bytes in memory.sizes() {
-            rows.push(measure(lab, &operation, &memory, bytes, seconds)?);
+            rows.push(measure(lab, &operation, &memory, bytes, seconds).await?);
         }
     }
     Ok(rows)
 }
 
 /// Copying at the largest size.
-pub fn copy(lab: &Lab, seconds: f64) -> Result<Bandwidth> {
-    let memory = Memory::new(lab)?;
-    measure(lab, &COPY, &memory, memory.bytes, seconds)
+pub async fn copy(lab: &Lab<'_>, seconds: f64) -> Result<Bandwidth> {
+    let memory = Memory::new(lab).await?;
+    measure(lab, &COPY, &memory, memory.bytes, seconds).await
 }
 
 /// Parts of the memory that [`copy_in_windows`] copies in turn: what is copied between two visits
@@ -180,7 +180,7 @@ const WINDOWS: u32 = 16;
 /// The best copy of one window by each way in turn, again and again. On a processor that others use
 /// too, one copy of everything lasts so long that all of them are disturbed; some copy of a window
 /// is not.
-fn copy_in_windows(lab: &Lab, memory: &Memory, seconds: f64) -> Result<Bandwidth> {
+async fn copy_in_windows(lab: &Lab<'_>, memory: &Memory, seconds: f64) -> Result<Bandwidth> {
     let bytes = memory.bytes / u64::from(WINDOWS);
     let buffers = (&*memory.a, &*memory.b);
     let windows = || (0..u64::from(WINDOWS)).map(|window| window * bytes);
@@ -200,9 +200,9 @@ fn copy_in_windows(lab: &Lab, memory: &Memory, seconds: f64) -> Result<Bandwidth
         for (window, offset) in windows().enumerate() {
             let speed = |bytes: u64, time: f64| if round == 0 { 0.0 } else { bytes as f64 / time.max(1e-9) };
             for (_, works, touched, best) in &mut ways {
-                *best = best.max(speed(*touched, lab.pass(|pass| works[window].record(pass, 1))?));
+                *best = best.max(speed(*touched, lab.pass(|pass| works[window].record(pass, 1)).await?));
             }
-            let time = copy_command(lab, memory, offset..offset + bytes, 1)?;
+            let time = copy_command(lab, memory, offset..offset + bytes, 1).await?;
             by_command = by_command.max(speed(bytes, time));
         }
     }
@@ -216,22 +216,29 @@ fn copy_in_windows(lab: &Lab, memory: &Memory, seconds: f64) -> Result<Bandwidth
 }
 
 /// The fastest way to do `operation` on the first `bytes` of memory.
-fn measure(lab: &Lab, operation: &Operation, memory: &Memory, bytes: u64, seconds: f64) -> Result<Bandwidth> {
+async fn measure(
+    lab: &Lab<'_>,
+    operation: &Operation,
+    memory: &Memory,
+    bytes: u64,
+    seconds: f64,
+) -> Result<Bandwidth> {
     let (shapes, is_copy) = (shapes(lab.context.caps()), operation.name == COPY.name);
     let is_largest = bytes == memory.bytes && bytes >= u64::from(WINDOWS) * SMALLEST;
     if is_copy && is_largest && lab.context.caps().software {
-        return copy_in_windows(lab, memory, seconds);
+        return copy_in_windows(lab, memory, seconds).await;
     }
     let each = seconds / (shapes.len() + 1) as f64;
     let mut best = 0.0_f64;
     for shape in shapes {
         let (work, touched) = prepare(lab, operation, shape, (&memory.a, &memory.b), bytes)?;
-        let speed = touched as f64 / lab.best(&work, each)?;
+        let speed = touched as f64 / lab.best(&work, each).await?;
         report(operation, bytes, &format!("{shape:?}"), speed);
         best = best.max(speed);
     }
     if is_copy {
-        let speed = bytes as f64 / lab.best_of(each, |times| copy_command(lab, memory, 0..bytes, times))?;
+        let speed =
+            bytes as f64 / lab.best_of(each, |times| copy_command(lab, memory, 0..bytes, times)).await?;
         report(operation, bytes, "command", speed);
         best = best.max(speed);
     }
@@ -258,13 +265,13 @@ fn prepare(
 }
 
 /// Seconds that `times` copies take as commands of the encoder, which drivers do without a shader.
-fn copy_command(lab: &Lab, memory: &Memory, part: Range<u64>, times: u32) -> Result<f64> {
+async fn copy_command(lab: &Lab<'_>, memory: &Memory, part: Range<u64>, times: u32) -> Result<f64> {
     let mut encoder = lab.context.encoder();
     let (start, bytes) = (part.start, part.end - part.start);
     (0..times).for_each(|_| encoder.copy_buffer_to_buffer(&memory.a, start, &memory.b, start, bytes));
     let start = Instant::now();
     lab.context.submit(encoder)?;
-    lab.context.wait()?;
+    lab.context.wait().await?;
     Ok(start.elapsed().as_secs_f64())
 }
 

@@ -8,8 +8,9 @@ use crate::gpu::memory::Buffer;
 use crate::gpu::time::Clock;
 use crate::gpu::transfer;
 use crate::kernel::compose::{Access, Declared};
+use std::future::Future;
 use std::ops::Range;
-use std::time::Instant;
+use web_time::Instant;
 
 /// Parameters of a probe, as `shaders/peak/params.wgsl` declares and explains them.
 #[repr(C)]
@@ -168,8 +169,8 @@ impl<'r> Lab<'r> {
     }
 
     /// The least time of one unit of `work`, in seconds.
-    pub fn best(&self, work: &Work, seconds: f64) -> Result<f64> {
-        self.best_of(seconds, |units| self.pass(|pass| work.record(pass, units)))
+    pub async fn best(&self, work: &Work, seconds: f64) -> Result<f64> {
+        self.best_of(seconds, |units| self.pass(move |pass| work.record(pass, units))).await
     }
 
     /// The least time of one unit, where `run` does many of them: a peak is the best that was
@@ -177,29 +178,33 @@ impl<'r> Lab<'r> {
     ///
     /// A run gets more units until starting it costs next to nothing beside them; then it repeats
     /// for `seconds`.
-    pub fn best_of(&self, seconds: f64, mut run: impl FnMut(u32) -> Result<f64>) -> Result<f64> {
+    pub async fn best_of<F: Future<Output = Result<f64>>>(
+        &self,
+        seconds: f64,
+        mut run: impl FnMut(u32) -> F,
+    ) -> Result<f64> {
         let enough = (seconds / 20.0).clamp(20e-6, 2e-3);
         let mut units = 1;
-        run(units)?; // compiles, faults pages in
-        let mut best = run(units)?;
+        run(units).await?; // compiles, faults pages in
+        let mut best = run(units).await?;
         while best < enough && units < MOST_UNITS {
             units *= 4;
-            best = run(units)?;
+            best = run(units).await?;
         }
         let start = Instant::now();
         for sample in 0.. {
             if sample >= 3 && start.elapsed().as_secs_f64() >= seconds {
                 break;
             }
-            best = best.min(run(units)?);
+            best = best.min(run(units).await?);
         }
         // A clock that did not move would make any speed out of nothing.
         Ok(best.max(1e-9) / f64::from(units))
     }
 
     /// Seconds between the ends of a pass that `record` fills.
-    pub fn pass(&self, record: impl FnOnce(&mut wgpu::ComputePass)) -> Result<f64> {
-        self.clock.pass(self.context, record)
+    pub async fn pass(&self, record: impl FnOnce(&mut wgpu::ComputePass)) -> Result<f64> {
+        self.clock.pass(self.context, record).await
     }
 }
 

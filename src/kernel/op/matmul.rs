@@ -54,17 +54,16 @@ pub(crate) fn add(
 
 /// f32 elements of x or y that a program is made for at most: more than any buffer holds, and few
 /// enough for a list of dispatches.
-const PLANNED_ELEMENTS: usize = 1 << 36;
+const PLANNED_ELEMENTS: u64 = 1 << 36;
 
 /// Refuses more tokens than that.
 pub(super) fn check_planned(w: &Weight, tokens: usize) -> Result<()> {
     let edge = w.rows.max(w.cols);
-    match tokens.saturating_mul(edge) {
+    match (tokens as u64).saturating_mul(edge as u64) {
         ..=PLANNED_ELEMENTS => Ok(()),
         wanted => {
             let what = format!("a matmul with `{}` and {tokens} columns of {edge} elements", w.name);
-            let (wanted, limit) = (wanted as u64, PLANNED_ELEMENTS as u64);
-            Err(Error::LimitExceeded { what, wanted, limit })
+            Err(Error::LimitExceeded { what, wanted, limit: PLANNED_ELEMENTS })
         }
     }
 }
