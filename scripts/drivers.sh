@@ -19,7 +19,6 @@ here=$PWD/target/drivers
 tools=$here/tools
 sid=$here/sid/root
 results=$here/results
-libraries=usr/lib/x86_64-linux-gnu
 jobs=${JOBS:-2}
 # The longest that one of them may take, in seconds.
 limit=${LIMIT:-3600}
@@ -36,18 +35,9 @@ mkdir -p "$results" "$here/cache"
 export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-$here} RUST_BACKTRACE=0
 for run in "${runs[@]}"; do rm -f "$results/$run".*; done
 
-say() { echo "$*" >&2; }
+. scripts/debian.sh
 
 # --- setting up -----------------------------------------------------------------------------------------------------------------
-
-apt() { apt-get -qq -o Debug::NoLocking=true -o APT::Sandbox::User=root "$@" >>"$here/setup.log" 2>&1; }
-
-# unpack FOLDER ROOT: all packages of a folder.
-unpack() {
-    local package
-    mkdir -p "$2"
-    for package in "$1"/*.deb; do dpkg -x "$package" "$2" 2>>"$here/setup.log" || return 1; done
-}
 
 # Programs of the machine's own suite: SwiftShader, the validation layer, clang, Wine, a compiler for it.
 set_up_tools() {
@@ -64,25 +54,6 @@ set_up_tools() {
     ln -sf wineserver64 "$tools/usr/lib/wine/wineserver"
     cp --remove-destination "$tools/usr/x86_64-w64-mingw32/lib/zlib1.dll" "$tools/$libraries/wine/x86_64-windows/" || return 1
     touch "$tools/done"
-}
-
-# fetch_sid FOLDER PACKAGE...: packages of Debian sid with all they depend on, unpacked into FOLDER/root.
-fetch_sid() {
-    local mirror base=$1
-    shift
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' 2>>"$here/setup.log" | grep -m 1 '/debian/*$')
-    [ -n "$mirror" ] || return 1
-    mkdir -p "$base"/{lists,cache/archives}/partial
-    : >"$base/status"
-    echo "deb [trusted=yes check-valid-until=no] $mirror sid main" >"$base/sources.list"
-    local options=(-o Dir::Etc::sourcelist="$base/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$base/lists"
-        -o Dir::State::status="$base/status" -o Dir::Cache="$base/cache" -o Acquire::Languages=none)
-    apt "${options[@]}" update && apt "${options[@]}" install -y --download-only --no-install-recommends "$@" || return 1
-    # The package with the links from /bin to /usr/bin comes first.
-    for first in "$base"/cache/archives/base-files_*.deb; do
-        [ ! -e "$first" ] || { mkdir -p "$base/root" && dpkg -x "$first" "$base/root"; } || return 1
-    done
-    unpack "$base/cache/archives" "$base/root"
 }
 
 # Libraries only: nothing in this root is started but the dynamic linker, so it needs no chroot.
