@@ -32,16 +32,3 @@ fetch_sid() {
     done
     unpack "$base/cache/archives" "$base/root"
 }
-
-# in_root ROOT FOLDER=PLACE... -- COMMAND...: a command with that folder as its root (chroot in a mount namespace of its own: this
-# needs the rights of root), where each FOLDER appears at PLACE. The command keeps this process, if called by `exec`-like means.
-in_root() {
-    unshare --mount --propagation private bash -c '
-        root=$1
-        for folder in proc dev sys; do mkdir -p "$root/$folder" && mount --rbind "/$folder" "$root/$folder" || exit 125; done
-        while shift && [ "$1" != -- ]; do
-            mkdir -p "$root${1#*=}" && mount --bind "${1%%=*}" "$root${1#*=}" || exit 125
-        done
-        shift
-        cd / && exec chroot "$root" "$@"' _ "$@"
-}

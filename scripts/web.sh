@@ -36,26 +36,25 @@ set_up_rust() {
 # Debian's Rust, whose standard library for wasm no other version of Rust can take. It is started by its own dynamic linker, so no
 # chroot is needed; the linker of this machine links what runs during the build.
 set_up_debian_rust() {
-    local root=$here/rust/root program
     [ -e "$here/rust/done" ] || {
         say "fetching Debian's Rust for wasm32 (200 MB) ..."
         fetch_sid "$here/rust" rustc libstd-rust-dev-wasm32 lld || return 1
-        mkdir -p "$here/rust/bin"
-        for program in rustc wasm-ld; do
-            cat >"$here/rust/bin/$program" <<EOF
-#!/bin/sh
-exec "$root/usr/lib64/ld-linux-x86-64.so.2" --library-path "$root/$libraries" --argv0 $program "$(readlink -f "$root/usr/bin/$program")" "\$@"
-EOF
-            chmod +x "$here/rust/bin/$program"
-        done
-        cat >"$here/rust/bin/rustc-sysroot" <<EOF
-#!/bin/sh
-exec "$here/rust/bin/rustc" --sysroot "$root/usr" "\$@"
-EOF
-        chmod +x "$here/rust/bin/rustc-sysroot"
+        starter rustc --sysroot "$here/rust/root/usr"
+        starter wasm-ld
         touch "$here/rust/done"
     }
-    export RUSTC=$here/rust/bin/rustc-sysroot CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=$here/rust/bin/wasm-ld
+    export RUSTC=$here/rust/bin/rustc CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=$here/rust/bin/wasm-ld
+}
+
+# starter PROGRAM ARGUMENT...: rust/bin/PROGRAM, which starts that of the root with those arguments first.
+starter() {
+    local root=$here/rust/root
+    mkdir -p "$here/rust/bin"
+    cat >"$here/rust/bin/$1" <<EOF
+#!/bin/sh
+exec "$root/usr/lib64/ld-linux-x86-64.so.2" --library-path "$root/$libraries" --argv0 $1 "$(readlink -f "$root/usr/bin/$1")" ${*:2} "\$@"
+EOF
+    chmod +x "$here/rust/bin/$1"
 }
 
 # The program must be of the version of the crate.
@@ -78,10 +77,11 @@ set_up_wasm_bindgen() {
 build() {
     set_up_rust || fail "there is no Rust for $wasm (target/web-tools/setup.log)"
     set_up_wasm_bindgen || fail "wasm-bindgen cannot be installed (target/web-tools/setup.log)"
-    cargo build -j"$jobs" --release --target $wasm -p qmatmul-web || exit 1
+    # wasm-bindgen reads a section that `strip` takes away; it takes away what visitors do not need itself.
+    CARGO_PROFILE_RELEASE_STRIP=false cargo build -j"$jobs" --release --target $wasm -p qmatmul-web || exit 1
     rm -rf "$out"
     mkdir -p "$out"
-    "$bindgen" --target web --no-typescript --remove-producers-section --out-dir "$out" "$target/$wasm/release/qmatmul_web.wasm" || exit 1
+    "$bindgen" --target web --no-typescript --remove-producers-section --remove-name-section --out-dir "$out" "$target/$wasm/release/qmatmul_web.wasm" || exit 1
     local file=$out/qmatmul_web_bg.wasm
     if [ -n "${WASM_OPT:-}" ]; then
         "$WASM_OPT" -Oz --all-features "$file" -o "$file.small" && mv "$file.small" "$file" || exit 1
@@ -125,10 +125,8 @@ set_up_browsers() {
     mkdir -p "$here/bin" "$root/root"
     for browser in chromium firefox; do
         cat >"$here/bin/$browser" <<EOF
-#!/usr/bin/env bash
-here=$here
-. "$project/scripts/debian.sh"
-in_root "$root" "$project=$project" -- env HOME=/root PATH=/usr/bin:/bin LC_ALL=C.UTF-8 XDG_RUNTIME_DIR=/tmp VK_DRIVER_FILES=/usr/share/vulkan/icd.d/lvp_icd.json \\
+#!/bin/sh
+exec "$project/scripts/in_root.sh" "$root" "$project=$project" -- env HOME=/root PATH=/usr/bin:/bin LC_ALL=C.UTF-8 XDG_RUNTIME_DIR=/tmp VK_DRIVER_FILES=/usr/share/vulkan/icd.d/lvp_icd.json \\
     /usr/lib/$browser/$browser "\$@"
 EOF
         chmod +x "$here/bin/$browser"
@@ -140,7 +138,7 @@ tests() {
     set_up_puppeteer || fail "puppeteer-core cannot be fetched (target/web-tools/setup.log)"
     set_up_browsers || fail "the browsers cannot be set up (target/web-tools/setup.log)"
     # Profiles lie where browsers in a root see them, too.
-    mkdir -p "$here/tmp"
+    rm -rf "$here/tmp" && mkdir -p "$here/tmp"
     TMPDIR=$here/tmp WEB_TOOLS=$here exec node web/test/run.mjs "$@"
 }
 

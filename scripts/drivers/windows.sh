@@ -2,7 +2,7 @@
 #
 # Debian sid has a Wine whose Direct3D 12 is enough for wgpu (vkd3d over Vulkan: feature level 11.1, shader model 5.1), mingw-w64, and a Rust
 # with the sources of its standard library, which is built, too, as Debian has none for Windows. They lie in a root of their own and are run
-# there (`in_root`). Wine's server and a display stay until `stop_windows`.
+# there (`in_root.sh`). Wine's server and a display stay until `stop_windows`.
 
 windows=$here/windows
 windows_root=$windows/root
@@ -29,7 +29,7 @@ set_up_windows() {
 }
 
 # in_windows COMMAND...: in that root, with this project at /project and this folder at /windows.
-in_windows() { in_root "$windows_root" "$PWD=/project" "$windows=/windows" -- "$@"; }
+in_windows() { scripts/in_root.sh "$windows_root" "$PWD=/project" "$windows=/windows" -- "$@"; }
 
 # Microsoft's compiler lies beside the program and is taken instead of Wine's own. The display has a number that nobody else takes.
 wine_of_sid() {

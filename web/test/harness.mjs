@@ -121,14 +121,12 @@ export async function run(browserName, suite, module, server) {
 async function close(browser) {
     if (!browser) return;
     browser.removeAllListeners('disconnected');
-    const slow = new Promise((done) => setTimeout(done, 10_000, 'slow').unref());
-    const how = await Promise.race([browser.close().catch(() => 'slow'), slow]);
-    // Puppeteer makes a process group for each browser.
-    if (how === 'slow') {
-        try {
-            process.kill(-browser.process().pid, 'SIGKILL');
-        } catch {
-            // It has ended.
-        }
+    const slow = new Promise((done) => setTimeout(done, 10_000).unref());
+    await Promise.race([browser.close().catch(() => {}), slow]);
+    // What is left of it: puppeteer makes a process group for each browser.
+    try {
+        process.kill(-browser.process().pid, 'SIGKILL');
+    } catch {
+        // Nothing is left.
     }
 }
