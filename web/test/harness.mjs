@@ -75,16 +75,26 @@ class Test {
         return this.server.url(path);
     }
 
-    // A page of that path, `t.page.goto` for another. What it throws, and errors that it logs, are wrong.
+    // A page of that path. What it throws, errors that it logs (breaches of its Content-Security-Policy, too), and an answer that
+    // is not 200 are wrong. WEB_LOG=1 shows all that it logs.
     async open(path = '/', viewport = { width: 1280, height: 800 }) {
         const page = await this.browser.newPage();
         const complain = (text) => this.tolerated.some((pattern) => pattern.test(text)) || this.wrong(`the page says: ${text.slice(0, 2000)}`);
         page.on('pageerror', (error) => complain(error.stack ?? String(error)));
-        page.on('console', (message) => message.type() === 'error' && complain(`${message.text()} ${message.location()?.url ?? ''}`));
+        page.on('console', (message) => {
+            if (process.env.WEB_LOG) this.note(`${message.type()}: ${message.text()}`);
+            if (message.type() === 'error') complain(`${message.text()} ${message.location()?.url ?? ''}`);
+        });
         page.setDefaultTimeout(60_000);
         await page.setViewport(viewport);
-        await page.goto(this.url(path));
+        const response = await page.goto(this.url(path));
+        if (response?.status() !== 200) throw new Error(`${path} answers with ${response?.status()}`);
         return page;
+    }
+
+    // Drops files on the element: `paths` of the server, as /files/data/storybook-3.7M-Q4_K_M.gguf.
+    drop(page, selector, ...paths) {
+        return page.$eval(selector, dropped, paths);
     }
 
     // A picture below target/web-tools/shots, to be looked at.
@@ -92,6 +102,19 @@ class Test {
         const folder = join(tools, 'shots');
         mkdirSync(folder, { recursive: true });
         await page.screenshot({ path: join(folder, `${this.browserName}-${name}.png`), fullPage: true });
+    }
+}
+
+// Runs in the page.
+async function dropped(element, paths) {
+    const dataTransfer = new DataTransfer();
+    for (const path of paths) {
+        const response = await fetch(path);
+        if (!response.ok) throw new Error(`${path} answers with ${response.status}`);
+        dataTransfer.items.add(new File([await response.blob()], path.split('/').at(-1)));
+    }
+    for (const type of ['dragenter', 'dragover', 'drop']) {
+        element.dispatchEvent(new DragEvent(type, { bubbles: true, cancelable: true, dataTransfer }));
     }
 }
 
