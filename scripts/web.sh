@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The library in browsers: its page, and the tests that browsers run.
 #
-#   web.sh build                       the page into target/web: wasm, JavaScript, what lies in web/
+#   web.sh check                          whether it compiles for wasm32
+#   web.sh build                          the page into target/web: wasm, JavaScript, what lies in web/
 #   web.sh test [BROWSER...] [SUITE...]   web/test in headless Chromium and Firefox, or in a part: web.sh test firefox webgpu
 #
 # Sets up what is missing below target/web-tools, without installing anything but rustup's target wasm32: wasm-bindgen of the version
@@ -74,6 +75,11 @@ set_up_wasm_bindgen() {
         rm -rf "$here/wasm-bindgen-build"
 }
 
+check() {
+    set_up_rust || fail "there is no Rust for $wasm (target/web-tools/setup.log)"
+    cargo check -j"$jobs" --target $wasm -p qmatmul-web
+}
+
 build() {
     set_up_rust || fail "there is no Rust for $wasm (target/web-tools/setup.log)"
     set_up_wasm_bindgen || fail "wasm-bindgen cannot be installed (target/web-tools/setup.log)"
@@ -143,7 +149,8 @@ tests() {
 }
 
 case ${1:-} in
+check) check ;;
 build) build ;;
 test) tests "${@:2}" ;;
-*) fail "web.sh build, or web.sh test [BROWSER...] [SUITE...]" ;;
+*) fail "web.sh check, web.sh build, or web.sh test [BROWSER...] [SUITE...]" ;;
 esac
