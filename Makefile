@@ -5,7 +5,9 @@
 #                   each kind of file, the long soak, every check, every driver
 # make lint    formatting, clippy, docs
 # make test-drivers    the tests on every software driver there is, and the shaders through other compilers; fetches what is missing
-.PHONY: demo test test-full lint test-drivers
+# make web     the page for browsers, into target/web
+# make web-test    the page and the library in headless Chromium and Firefox (root, for Debian's browsers in a chroot)
+.PHONY: demo test test-full lint test-drivers web web-test
 
 # Mesa's driver looks for a Wayland socket there and complains if the folder is not set.
 export XDG_RUNTIME_DIR ?= $(CURDIR)/target
@@ -41,6 +43,12 @@ test-full: test
 
 test-drivers:
 	scripts/drivers.sh
+
+web:
+	scripts/web.sh build
+
+web-test: web
+	scripts/web.sh test
 
 lint:
 	cargo fmt --all --check

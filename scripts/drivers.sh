@@ -5,7 +5,8 @@
 #   sid{,-128,-512}        the newest Mesa of Debian, with cooperative matrices at 8
 #   swiftshader, gl        the low end: subgroups of 4 without f16; neither subgroups nor f16
 #   lavapipe-layer, sid-layer   under the Vulkan validation layer, which must report nothing
-#   tint, dxc, fxc, msl, spirv, spirv-sid   compilers and validators on what naga reads and writes
+#   tint, tint-defaults, dxc, fxc, msl, spirv, spirv-sid   compilers and validators on what naga reads and writes; -defaults: on a
+#                          device with the limits that a page gets which asks for no others
 #   dx12                   the command for Windows on Wine's Direct3D 12: every format, all activations, the models of this repository (root only)
 #
 # Sets up what is missing below target/drivers from Debian's packages and one of npm, without installing anything. What must fail stands
@@ -19,7 +20,6 @@ here=$PWD/target/drivers
 tools=$here/tools
 sid=$here/sid/root
 results=$here/results
-libraries=usr/lib/x86_64-linux-gnu
 jobs=${JOBS:-2}
 # The longest that one of them may take, in seconds.
 limit=${LIMIT:-3600}
@@ -30,24 +30,15 @@ all=("${quick[@]}" mistakes determinism bitsandbytes uniform hub_floats hub_inte
 # Fewer, as in TESTS=grid.
 [ -z "${TESTS:-}" ] || read -ra all <<<"$TESTS"
 [ -z "${TESTS:-}" ] || quick=("${all[@]}")
-runs=(tint dxc fxc msl spirv spirv-sid dx12 sid swiftshader gl lavapipe sid-128 sid-512 lavapipe-128 lavapipe-512 sid-layer lavapipe-layer)
+runs=(tint tint-defaults dxc fxc msl spirv spirv-sid dx12 sid swiftshader gl lavapipe sid-128 sid-512 lavapipe-128 lavapipe-512 sid-layer lavapipe-layer)
 [ $# = 0 ] || runs=("$@")
 mkdir -p "$results" "$here/cache"
 export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-$here} RUST_BACKTRACE=0
 for run in "${runs[@]}"; do rm -f "$results/$run".*; done
 
-say() { echo "$*" >&2; }
+. scripts/debian.sh
 
 # --- setting up -----------------------------------------------------------------------------------------------------------------
-
-apt() { apt-get -qq -o Debug::NoLocking=true -o APT::Sandbox::User=root "$@" >>"$here/setup.log" 2>&1; }
-
-# unpack FOLDER ROOT: all packages of a folder.
-unpack() {
-    local package
-    mkdir -p "$2"
-    for package in "$1"/*.deb; do dpkg -x "$package" "$2" 2>>"$here/setup.log" || return 1; done
-}
 
 # Programs of the machine's own suite: SwiftShader, the validation layer, clang, Wine, a compiler for it.
 set_up_tools() {
@@ -64,25 +55,6 @@ set_up_tools() {
     ln -sf wineserver64 "$tools/usr/lib/wine/wineserver"
     cp --remove-destination "$tools/usr/x86_64-w64-mingw32/lib/zlib1.dll" "$tools/$libraries/wine/x86_64-windows/" || return 1
     touch "$tools/done"
-}
-
-# fetch_sid FOLDER PACKAGE...: packages of Debian sid with all they depend on, unpacked into FOLDER/root.
-fetch_sid() {
-    local mirror base=$1
-    shift
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' 2>>"$here/setup.log" | grep -m 1 '/debian/*$')
-    [ -n "$mirror" ] || return 1
-    mkdir -p "$base"/{lists,cache/archives}/partial
-    : >"$base/status"
-    echo "deb [trusted=yes check-valid-until=no] $mirror sid main" >"$base/sources.list"
-    local options=(-o Dir::Etc::sourcelist="$base/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$base/lists"
-        -o Dir::State::status="$base/status" -o Dir::Cache="$base/cache" -o Acquire::Languages=none)
-    apt "${options[@]}" update && apt "${options[@]}" install -y --download-only --no-install-recommends "$@" || return 1
-    # The package with the links from /bin to /usr/bin comes first.
-    for first in "$base"/cache/archives/base-files_*.deb; do
-        [ ! -e "$first" ] || { mkdir -p "$base/root" && dpkg -x "$first" "$base/root"; } || return 1
-    done
-    unpack "$base/cache/archives" "$base/root"
 }
 
 # Libraries only: nothing in this root is started but the dynamic linker, so it needs no chroot.
@@ -245,6 +217,7 @@ in_parts() {
     for ((i = 1; i <= $#; i += 300)); do "$command" "${@:i:300}" || return; done
 }
 compile_tint() { in_parts tint ./*.wgsl; }
+compile_tint-defaults() { in_parts tint_defaults ./*.wgsl; }
 compile_dxc() { in_parts dxc ./*.hlsl | sed -u 's/\r$//'; }
 dxc() { wine "$here/dxc/dxc.exe" "$@"; }
 # What is offered to devices without DXC, some at a time on each core.
@@ -281,10 +254,12 @@ newest_spirv_val="$sid/usr/lib64/ld-linux-x86-64.so.2 --library-path $sid/$libra
 clang=$tools/usr/lib/llvm-14/bin/clang
 
 # On the newest Mesa, as Dawn wants more than Debian's stable one has.
-tint() {
+tint() { dawn "$here/package" "$@"; }
+tint_defaults() { dawn --default-limits "$here/package" "$@"; }
+dawn() {
     MESA_SHADER_CACHE_DIR=$here/cache/tint VK_DRIVER_FILES=$sid/usr/share/vulkan/icd.d/lvp_icd.json \
         "$sid/usr/lib64/ld-linux-x86-64.so.2" --library-path "$sid/$libraries" "$(readlink -f "$(command -v node)")" \
-        "$scripts/tint.mjs" "$here/package" "$@"
+        "$scripts/tint.mjs" "$@"
 }
 
 # As Vulkan wants modules and, as the first error ends it, those that are refused by the rules of SPIR-V alone.
@@ -307,6 +282,7 @@ control() { printf '%s\n' "$2" >"$here/control.$1" && echo "$here/control.$1"; }
 control_tint() {
     tint "$(control wgsl '@compute @workgroup_size(8) fn main(@builtin(local_invocation_index) i: u32) { if (i < 4u) { workgroupBarrier(); } }')"
 }
+control_tint-defaults() { control_tint; }
 control_dxc() { wine "$here/dxc/dxc.exe" "$(control hlsl '[numthreads(8, 1, 1)] void main(uint3 i) { }')"; }
 # A component at an index that only the device knows: it compiles, and is wrong.
 control_fxc() {
@@ -325,7 +301,7 @@ binary_of_a_shader() { find "$here/shaders" -name '*.dequantize.*.spv' | head -n
 # One line: what a compiler calls itself.
 compiler() {
     case $1 in
-    tint) echo "Tint of Dawn for node $(sed -nE 's/^ *"version": "(.*)",/\1/p' "$here/package/package.json"), $(sed -n 's/^Dawn //p' "$results/tint.log" | head -n 1)" ;;
+    tint*) echo "Tint of Dawn for node $(sed -nE 's/^ *"version": "(.*)",/\1/p' "$here/package/package.json"), $(sed -n 's/^Dawn //p' "$results/$1.log" | head -n 1)" ;;
     dxc) echo "DXC of the same package, under $(wine --version)" ;;
     fxc) echo "FXC of the same package, under $(wine --version)" ;;
     msl) echo "$("$clang" --version | head -n 1), a header for Metal" ;;
@@ -373,6 +349,8 @@ row() {
     echo "| $run | $driver | $subgroup | $features | $passed | $checks | $failed | $(wc -l <"$results/$run.expected") | $seconds |" \
         >"$results/$run.row"
     [ "$failed" = 0 ] || { say "$run:"; head -n 20 "$results/$run.unexpected" | cut -c 1-400 >&2; }
+    # How many failed for each reason.
+    sed -nE 's/^expected \((.*)\): .*/\1/p' "$results/$run.expected" | sed 's/): .*//' | sort | uniq -c | sort -rn | sed "s/^/$run: /" >&2
     cat "$results/$run.passes" >&2
     say "$(cat "$results/$run.row")"
 }
@@ -402,7 +380,7 @@ for run in "${runs[@]}"; do
     lavapipe | gl) ;;
     lavapipe-layer | swiftshader) set_up_tools || { cannot "$run" "packages cannot be fetched (target/drivers/setup.log)"; continue; } ;;
     sid*) set_up_sid || { cannot "$run" "Debian sid cannot be fetched (target/drivers/setup.log)"; continue; } ;;
-    tint) set_up_sid && set_up_webgpu || { cannot "$run" "Dawn or Mesa cannot be fetched (target/drivers/setup.log)"; continue; } ;;
+    tint*) set_up_sid && set_up_webgpu || { cannot "$run" "Dawn or Mesa cannot be fetched (target/drivers/setup.log)"; continue; } ;;
     dxc | fxc) set_up_dxc || { cannot "$run" "Wine, mingw-w64 or DXC cannot be fetched or do not start (target/drivers/setup.log)"; continue; } ;;
     dx12) set_up_windows || { cannot "$run" "packages cannot be fetched, or this is not root (target/drivers/setup.log)"; continue; } ;;
     spirv) command -v spirv-val >/dev/null || { cannot "$run" "spirv-val (package spirv-tools) is not installed"; continue; } ;;
@@ -411,7 +389,7 @@ for run in "${runs[@]}"; do
     case $run in
     lavapipe | sid | swiftshader | gl) run_tests "$run" "${all[@]}" ;;
     lavapipe* | sid*) run_tests "$run" "${quick[@]}" ;;
-    tint | dxc | fxc | msl | spirv | spirv-sid) run_compiler "$run" ;;
+    tint | tint-defaults | dxc | fxc | msl | spirv | spirv-sid) run_compiler "$run" ;;
     dx12) run_dx12 "$run" ;;
     *) say "no run is called $run"; exit 2 ;;
     esac

@@ -1,11 +1,13 @@
 // Tint, the compiler of Chromium, over composed shaders: unlike naga it knows which control flow is uniform.
-//   node tint.mjs FOLDER-OF-THE-PACKAGE-webgpu SHADER.wgsl...
+//   node tint.mjs [--default-limits] FOLDER-OF-THE-PACKAGE-webgpu SHADER.wgsl...
+// on a device with the limits of the adapter, or with those that WebGPU gives to who asks for none. It
 // prints `pass NAME` or `FAIL NAME: message` for each. A pipeline is made as well, so the driver below sees Tint's SPIR-V too.
 import { createRequire } from 'node:module';
 import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 
-const [folder, ...files] = process.argv.slice(2);
+const defaults = process.argv[2] === '--default-limits';
+const [folder, ...files] = process.argv.slice(defaults ? 3 : 2);
 const dawn = createRequire(import.meta.url)(join(folder, 'dist', `${process.platform}-${process.arch}`, 'dawn.node'));
 Object.assign(globalThis, dawn.globals);
 const gpu = dawn.create(['enable-dawn-features=allow_unsafe_apis']);
@@ -16,7 +18,8 @@ const wanted = ['shader-f16', 'subgroups'];
 const missing = wanted.filter((feature) => !adapter.features.has(feature));
 if (missing.length) throw new Error(`Dawn's adapter lacks ${missing}`);
 const { maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX, maxComputeWorkgroupStorageSize } = adapter.limits;
-const requiredLimits = { maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX, maxComputeWorkgroupStorageSize };
+const limits = { maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX, maxComputeWorkgroupStorageSize };
+const requiredLimits = defaults ? {} : limits;
 const device = await adapter.requestDevice({ requiredFeatures: wanted, requiredLimits });
 globalThis.kept = [gpu, adapter, device]; // Dawn ends badly if these are collected
 console.error(`Dawn on ${adapter.info.description || adapter.info.device || adapter.info.vendor}`);

@@ -1,8 +1,8 @@
-# The command for Windows, built and run on Linux: a part of drivers.sh, which has `say`, `apt`, `fetch_sid`, `here` and `results`.
+# The command for Windows, built and run on Linux: a part of drivers.sh, which has `here`, `results` and what debian.sh gives.
 #
 # Debian sid has a Wine whose Direct3D 12 is enough for wgpu (vkd3d over Vulkan: feature level 11.1, shader model 5.1), mingw-w64, and a Rust
 # with the sources of its standard library, which is built, too, as Debian has none for Windows. They lie in a root of their own and are run
-# there (chroot in a mount namespace of its own: this needs root). Wine's server and a display stay until `stop_windows`.
+# there (`in_root.sh`). Wine's server and a display stay until `stop_windows`.
 
 windows=$here/windows
 windows_root=$windows/root
@@ -29,15 +29,7 @@ set_up_windows() {
 }
 
 # in_windows COMMAND...: in that root, with this project at /project and this folder at /windows.
-in_windows() {
-    mkdir -p "$windows_root"/{project,windows}
-    unshare --mount --propagation private bash -c '
-        root=$1 project=$2 windows=$3
-        shift 3
-        for folder in proc dev sys; do mount --rbind "/$folder" "$root/$folder" || exit 125; done
-        mount --bind "$project" "$root/project" && mount --bind "$windows" "$root/windows" || exit 125
-        cd / && exec chroot "$root" "$@"' _ "$windows_root" "$PWD" "$windows" "$@"
-}
+in_windows() { scripts/in_root.sh "$windows_root" "$PWD=/project" "$windows=/windows" -- "$@"; }
 
 # Microsoft's compiler lies beside the program and is taken instead of Wine's own. The display has a number that nobody else takes.
 wine_of_sid() {
