@@ -6,7 +6,7 @@ use super::hooks::{Hook, Point};
 use super::scopes::LateErrors;
 use super::scopes::{Caught, Scopes};
 #[cfg(not(target_family = "wasm"))]
-use super::waiting::block_on;
+use super::waiting::{block_on, panicked};
 use crate::error::{Error, Result};
 #[cfg(not(target_family = "wasm"))]
 use std::any::Any;
@@ -346,14 +346,6 @@ impl Intervals {
         let then = now + self.length.as_nanos() as u64;
         now >= next && self.next.compare_exchange(next, then, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
-}
-
-/// What wgpu says where it panics: at what few errors of drivers it has no value for.
-#[cfg(not(target_family = "wasm"))]
-pub(super) fn panicked(panic: &Box<dyn Any + Send>) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or(panic.downcast_ref::<&str>().copied());
-    format!("the call panicked: {}", text.unwrap_or("without a word"))
 }
 
 /// The same error, with what `explain` knows of it.

@@ -11,9 +11,9 @@ pub(super) use browser::catch_panics;
 #[cfg(target_family = "wasm")]
 pub(crate) use browser::in_background;
 #[cfg(not(target_family = "wasm"))]
-pub(super) use threads::catch_panics;
-#[cfg(not(target_family = "wasm"))]
 pub(crate) use threads::{block_on, in_background};
+#[cfg(not(target_family = "wasm"))]
+pub(super) use threads::{catch_panics, panicked};
 
 #[cfg(target_family = "wasm")]
 mod browser {
@@ -34,10 +34,17 @@ mod browser {
 #[cfg(not(target_family = "wasm"))]
 mod threads {
     use crate::error::{Error, Result};
-    use crate::gpu::errors::panicked;
     use futures_intrusive::channel::shared::oneshot_channel;
+    use std::any::Any;
     use std::future::Future;
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    /// What wgpu says where it panics: at what few errors of drivers it has no value for.
+    pub(in crate::gpu) fn panicked(panic: &Box<dyn Any + Send>) -> String {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(panic.downcast_ref::<&str>().copied());
+        format!("the call panicked: {}", text.unwrap_or("without a word"))
+    }
 
     /// The result of `work`, for which this thread waits.
     pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -83,6 +90,7 @@ mod threads {
 mod tests {
     use super::*;
     use crate::error::Error;
+    use std::any::Any;
     use std::future::Future;
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
     use std::task::{Context, Waker};

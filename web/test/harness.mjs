@@ -77,8 +77,10 @@ class Test {
 
     // A page of that path. What it throws, errors that it logs (breaches of its Content-Security-Policy, too), and an answer that
     // is not 200 are wrong. WEB_LOG=1 shows all that it logs.
-    async open(path = '/', viewport = { width: 1280, height: 800 }) {
+    // `before` is a function without arguments that runs in the page before its own scripts.
+    async open(path = '/', viewport = { width: 1280, height: 800 }, before) {
         const page = await this.browser.newPage();
+        if (before) await page.evaluateOnNewDocument(before);
         const complain = (text) => this.tolerated.some((pattern) => pattern.test(text)) || this.wrong(`the page says: ${text.slice(0, 2000)}`);
         page.on('pageerror', (error) => complain(error.stack ?? String(error)));
         page.on('console', (message) => {

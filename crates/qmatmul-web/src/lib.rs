@@ -1,0 +1,23 @@
+//! The engine of qmatmul's page, for its JavaScript: a device, a file of which nothing is read but
+//! what is asked for, checks and times. Data crosses as JSON, as the command writes it
+//! (docs/json.md); errors are JavaScript's, their `name` one of `NoAdapter`, `DeviceLost`,
+//! `OutOfMemory`, `File` and `Error`.
+#![cfg(target_family = "wasm")]
+
+mod checks;
+mod device;
+mod errors;
+
+use wasm_bindgen::prelude::wasm_bindgen;
+
+/// Tells the console of panics, with their place.
+#[wasm_bindgen(start)]
+pub fn start() {
+    console_error_panic_hook::set_once();
+}
+
+/// Bytes of this program's memory, which grows and never shrinks.
+#[wasm_bindgen(js_name = memoryBytes)]
+pub fn memory_bytes() -> f64 {
+    core::arch::wasm32::memory_size(0) as f64 * 65536.0
+}
