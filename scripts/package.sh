@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the packages of both crates as they would be published, without building them, and looks at
+# Makes the packages of all three crates as they would be published, without building them, and looks at
 # what is inside: all sources and shaders, whatever include_str! and include_bytes! name, and no
 # data that bloats them.   package.sh
 set -euo pipefail
@@ -14,11 +14,11 @@ fail() {
 }
 
 # What packages leave out is said for each test; nothing else is said but errors.
-cargo package --quiet --workspace --no-verify --allow-dirty 2>&1 | { grep -v -e 'ignoring test' -e 'ignoring benchmark' -e 'no documentation, homepage or repository' -e '^ *|$' -e '= note: see .*manifest.html' || true; } >&2
+cargo package --quiet -p qmatmul -p qmatmul-report -p qmatmul-cli --no-verify --allow-dirty 2>&1 | { grep -v -e 'ignoring test' -e 'ignoring benchmark' -e 'no documentation, homepage or repository' -e '^ *|$' -e '= note: see .*manifest.html' || true; } >&2
 
 lists=$(mktemp -d)
 trap 'rm -rf "$lists"' EXIT
-for package in qmatmul qmatmul-cli; do
+for package in qmatmul qmatmul-report qmatmul-cli; do
     cargo package --list --allow-dirty -p $package 2>/dev/null >"$lists/$package"
 done
 
@@ -43,14 +43,15 @@ look() {
     echo "package $package: $(wc -l <<<"$files") files, $size bytes"
 }
 look qmatmul . src shaders README.md LICENSE-MIT LICENSE-APACHE
+look qmatmul-report crates/qmatmul-report src build.rs
 look qmatmul-cli crates/qmatmul-cli src
 
 # What sources include, from the file that says so, lies in the same package.
-grep -rnoE 'include_(str|bytes)!\("[^"]+"\)' src crates/qmatmul-cli/src | while IFS=: read -r file _ include; do
+grep -rnoE 'include_(str|bytes)!\("[^"]+"\)' src crates/qmatmul-{report,cli}/src | while IFS=: read -r file _ include; do
     path=$(cd "$(dirname "$file")" && realpath --relative-to="$OLDPWD" "$(sed -E 's/.*"(.*)".*/\1/' <<<"$include")")
     case $file in
         src/*) package=qmatmul ;;
-        *) package=qmatmul-cli path=${path#crates/qmatmul-cli/} ;;
+        *) package=$(cut -d/ -f2 <<<"$file") path=${path#crates/*/} ;;
     esac
     grep -qxF "$path" "$lists/$package" || echo "$file includes $path, which its package lacks"
 done | { ! grep . >&2; } || fail "files are missing"

@@ -2,12 +2,11 @@
 
 use super::compare::{Earlier, Key};
 use super::list::List;
-use super::measured::{self, Beside, Measured, whole_model};
 use super::options::{
     Common, Device, Kernels, Numbers, Output, Seed, formats as known_formats, output_file, refuse_given,
 };
-use super::output::{Results, Verdict, counted};
-use super::{Ending, interrupt, peak, pictures, progress};
+use super::output::Results;
+use super::{Ending, interrupt, peak, progress};
 use qmatmul::check::{self, Comparison};
 use qmatmul::error::{Error, Result, shown};
 use qmatmul::file::{Model, Product, output};
@@ -15,8 +14,12 @@ use qmatmul::format::{self, FORMATS, Format};
 use qmatmul::gpu::{self, Peak, Runtime, Timing, Weights};
 use qmatmul::kernel::{self, Activations, Kernel, MatmulOptions, reference};
 use qmatmul::tensor::PackedTensor;
+use qmatmul_report::chart::Chart;
+use qmatmul_report::measured::{self, Beside, Measured, whole_model};
+use qmatmul_report::pictures;
+use qmatmul_report::{Verdict, counted};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 #[derive(clap::Args)]
@@ -332,11 +335,11 @@ impl Bench {
 
     fn draw(&self, cases: &[Measured], runtime: Option<&Runtime>, ceilings: &Ceilings) -> Result<()> {
         if let (Some(path), Some(runtime), Some(peak)) = (&self.svg, runtime, &ceilings.peak) {
-            pictures::write(path, &pictures::roofline(cases, peak, runtime.adapter()))?;
+            write(path, &pictures::roofline(cases, peak, runtime.adapter()))?;
         }
         if let Some(path) = &self.plot {
             let device = runtime.map_or("the CPU reference", |r| &r.adapter().name);
-            pictures::write(path, &pictures::growth(cases, device))?;
+            write(path, &pictures::growth(cases, device))?;
         }
         Ok(())
     }
@@ -408,6 +411,11 @@ impl Bench {
         };
         self.batches().try_for_each(&mut one)
     }
+}
+
+/// Writes `chart` whole or not at all.
+fn write(path: &Path, chart: &Chart) -> Result<()> {
+    output::write(path, |sink| sink.put(chart.svg().as_bytes()))
 }
 
 /// Refuses sizes that no machine holds and columns that the format cannot have, before anything is

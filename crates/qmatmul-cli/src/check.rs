@@ -1,18 +1,19 @@
 //! `qmatmul check [FILE]`
 
 use super::check_devices as devices;
-use super::checked::{self, Checked};
+use super::checked::Checked;
 use super::diagnose::{self, Finding, Report};
 use super::inspect::{glob, select};
 use super::list::List;
 use super::options::{Common, Device, Files, Kernels, Numbers, Output, Seed, output_file};
-use super::output::{Results, built, command_line, now};
+use super::output::{Results, command_line, now};
 use super::subjects::{Products, Random, Stored, Subject};
 use super::{Ending, interrupt, lora};
 use globset::GlobMatcher;
 use qmatmul::error::{Error, Result, shown};
 use qmatmul::file::{TensorInfo, output};
 use qmatmul::gpu::{Runtime, TuningCache};
+use qmatmul_report::built;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -147,14 +148,15 @@ impl Check {
         mut checked: Checked<'a>,
     ) -> Result<Ending> {
         interrupt::stop_at_steps();
-        let mut results = Results::begin(&common.output, Some(runtime.adapter()), checked::COLUMNS)?;
+        let mut results =
+            Results::begin(&common.output, Some(runtime.adapter()), qmatmul_report::check::COLUMNS)?;
         let mut printed = Ok(());
         let done = devices::check_all(common, runtime, subjects, &mut |outcomes| {
             // Rows that are printed as soon as they are known; the others wait for their order.
             if results.streams() && printed.is_ok() {
-                let some = outcomes.iter().filter(|o| checked::says_something(o));
+                let some = outcomes.iter().filter(|o| qmatmul_report::check::says_something(o));
                 let told = some.filter(|o| common.output.is_verbose() || !o.comparison.passed);
-                printed = told.map(checked::case).try_for_each(|row| results.row(row));
+                printed = told.map(qmatmul_report::check::case).try_for_each(|row| results.row(row));
             }
         });
         done.into_iter().zip(subjects).for_each(|(done, subject)| checked.take(subject, done));
@@ -225,7 +227,7 @@ fn findings(common: &Common, runtime: &Runtime, checked: &Checked) -> Vec<Findin
     let find = |subject: &&Subject| {
         diagnose::find(subject.name(), (&options, runtime.caps()), |options| {
             let (outcomes, ended) = subject.check(common, &Runtime::with_options(options)?);
-            ended.map(|()| checked::right(&outcomes))
+            ended.map(|()| qmatmul_report::check::right(&outcomes))
         })
     };
     some.map(find).collect()

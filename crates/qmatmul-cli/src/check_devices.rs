@@ -4,15 +4,14 @@
 //! random weights takes: they get a device for each core. Only the first one decides anything: what
 //! another is lost with is left to it.
 
-use super::checked;
 use super::options::Common;
-use super::output::plain;
 use super::subjects::Subject;
 use super::{interrupt, progress};
 use indicatif::ProgressBar;
 use qmatmul::check::Outcome;
 use qmatmul::error::{Error, Result};
 use qmatmul::gpu::Runtime;
+use qmatmul_report::plain;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -186,7 +185,8 @@ impl Work<'_> {
                     return false;
                 }
                 let one = self.one(runtime, i);
-                let (is_gone, is_wrong) = (one.1.as_ref().is_err_and(is_gone), !checked::right(&one.0));
+                let (is_gone, is_wrong) =
+                    (one.1.as_ref().is_err_and(is_gone), !qmatmul_report::check::right(&one.0));
                 if !is_gone || is_wrong {
                     self.tell(&one.0);
                     done.push((i, one));
@@ -231,7 +231,9 @@ mod tests {
         let mut known = |outcomes: &[Outcome]| told += outcomes.len();
         let done = check_on(&common, (&devices[0], &devices[1..]), most_groups, all, &mut known);
         assert_eq!(told, done.iter().flatten().map(|(outcomes, _)| outcomes.len()).sum::<usize>());
-        let end = |(outcomes, ended): Done| ended.is_ok() && outcomes.len() == 3 && checked::right(&outcomes);
+        let end = |(outcomes, ended): Done| {
+            ended.is_ok() && outcomes.len() == 3 && qmatmul_report::check::right(&outcomes)
+        };
         done.into_iter().map(|done| done.map(end)).collect()
     }
 

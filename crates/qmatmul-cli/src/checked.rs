@@ -2,40 +2,23 @@
 
 use super::Ending;
 use super::check_devices::Done;
-use super::diagnose::{self, Finding, describe};
+use super::diagnose::{self, Finding};
 use super::interrupt;
 use super::options::Common;
-use super::output::{Cell, Column, NotChecked, Results, Verdict, column, counted, machine, plain};
+use super::output::Results;
 use super::subjects::Subject;
-use qmatmul::check::{self, Outcome};
+use qmatmul::check::Outcome;
 use qmatmul::error::{Error, Result, shown};
 use qmatmul::file::TensorInfo;
 use qmatmul::gpu::AdapterSummary;
-use qmatmul::kernel::Activations;
+use qmatmul_report::check::{case, describe, groups, is_product, right, says_something, with_device};
+use qmatmul_report::{NotChecked, Verdict, counted, plain};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// Wrong outcomes that are described.
 const MOST_DESCRIBED: usize = 8;
-/// Characters of a verdict, without its first word.
-const LONGEST_TEXT: usize = 88;
 /// Names in a line of them.
 const MOST_NAMED: usize = 20;
-
-/// Of a group of cases, and of a single one.
-pub const COLUMNS: &[Column] = &[
-    column("tensor", "tensor"),
-    column("format", "format"),
-    column("shape", "shape"),
-    column("op", "op"),
-    column("activations", "activations"),
-    column("n", "n"),
-    column("kernel", "kernel"),
-    column("cases", "cases"),
-    column("worst_nmse", "nmse"),
-    column("bound", "bound"),
-    column("ok", "result"),
-    machine("problem"),
-];
 
 /// All that was checked.
 pub struct Checked<'a> {
@@ -286,102 +269,6 @@ impl<'a> Checked<'a> {
             _ => Ending::of(true, outputs),
         }
     }
-}
-
-/// The text with the device in few words, `llvmpipe, Mesa 22.3.6 (LLVM 15.0.6), Vulkan, qmatmul
-/// 0.1.0`, of which the longest is cut so that all find their place.
-fn with_device(text: &str, adapter: &AdapterSummary) -> String {
-    let name = adapter.name.split_once(" (").map_or(&*adapter.name, |(name, _)| name);
-    let driver = adapter.driver.strip_prefix(name).map_or(&*adapter.driver, str::trim_start);
-    let compiler = adapter.compiler.as_ref().map_or("", |compiler| compiler.name);
-    let version = concat!("qmatmul ", env!("CARGO_PKG_VERSION"));
-    let parts = [name, driver, &adapter.backend, compiler, version].map(|part| plain(part).to_owned());
-    let mut parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-    loop {
-        let line = format!("{text}: {}", parts.join(", "));
-        let longest = parts.iter_mut().max_by_key(|part| part.chars().count());
-        match longest.filter(|part| line.chars().count() > LONGEST_TEXT && part.chars().count() > 8) {
-            Some(part) => *part = part.chars().take(part.chars().count() - 2).chain(['…']).collect(),
-            None => return line,
-        }
-    }
-}
-
-/// False for an outcome that compared no value: it neither passes nor fails.
-pub fn says_something(o: &Outcome) -> bool {
-    o.comparison.count + o.comparison.skipped > 0 || !o.comparison.passed
-}
-
-/// True if nothing was found wrong.
-pub fn right(outcomes: &[Outcome]) -> bool {
-    outcomes.iter().all(|o| o.comparison.passed)
-}
-
-fn is_product(o: &Outcome) -> bool {
-    !["dequantize", "get_rows"].contains(&o.operation)
-}
-
-/// The bound that decides an outcome: products may differ by rounding, everything else by no bit.
-fn bound(o: &Outcome) -> f64 {
-    let activations = Activations::kinds().find(|a| is_product(o) && a.name() == o.activations);
-    activations.map_or(0.0, check::bound)
-}
-
-/// How activations were taken, where there were some.
-fn activations(o: &Outcome) -> Option<&'static str> {
-    is_product(o).then_some(o.activations)
-}
-
-/// A row for each format, operation and kind of activations, in the order in which they came.
-fn groups(outcomes: &[Outcome]) -> Vec<Vec<Cell>> {
-    let mut groups: Vec<(&Outcome, Vec<&Outcome>)> = vec![];
-    let mut places = BTreeMap::new();
-    for o in outcomes {
-        let place = *places.entry((o.format, o.operation, activations(o))).or_insert(groups.len());
-        match groups.get_mut(place) {
-            Some((_, all)) => all.push(o),
-            None => groups.push((o, vec![o])),
-        }
-    }
-    groups.sort_by_key(|(first, _)| outcomes.iter().position(|o| o.format == first.format));
-    let row = |(first, all): (&Outcome, Vec<&Outcome>)| {
-        // Not a number counts as the worst there is.
-        let worst = all.iter().map(|o| o.comparison.nmse).reduce(|a, b| if a >= b { a } else { b });
-        vec![
-            Cell::Empty,
-            first.format.into(),
-            Cell::Empty,
-            first.operation.into(),
-            activations(first).into(),
-            Cell::Empty,
-            Cell::Empty,
-            all.len().into(),
-            Cell::Tiny(worst.unwrap_or(0.0)),
-            Cell::Tiny(bound(first)),
-            Cell::Right(all.iter().all(|o| o.comparison.passed)),
-            Cell::Empty,
-        ]
-    };
-    groups.into_iter().map(row).collect()
-}
-
-/// The row of a single case.
-pub fn case(o: &Outcome) -> Vec<Cell> {
-    let all_right = o.comparison.passed && o.comparison.skipped == 0;
-    vec![
-        o.tensor.clone().into(),
-        o.format.into(),
-        Cell::shape(&[o.m as u64, o.k as u64]),
-        o.operation.into(),
-        activations(o).into(),
-        is_product(o).then_some(o.n).into(),
-        o.kernel.clone().into(),
-        Cell::Int(1),
-        Cell::Tiny(o.comparison.nmse),
-        Cell::Tiny(bound(o)),
-        Cell::Right(o.comparison.passed),
-        (!all_right).then(|| o.comparison.to_string()).into(),
-    ]
 }
 
 fn strs(names: &[String]) -> Vec<&str> {

@@ -1,7 +1,7 @@
 //! What to do about a wrong result: which switches of the command make it right, and a report to
 //! attach to a driver's bug.
 
-use super::output::{plain, without_home};
+use super::output::without_home;
 use qmatmul::check::Outcome;
 use qmatmul::error::{Error, Result, shown};
 use qmatmul::file::output;
@@ -127,29 +127,6 @@ pub fn cures(findings: &[Finding]) -> Vec<&'static str> {
     first.right_with.iter().filter(all).copied().collect()
 }
 
-/// A wrong outcome in full.
-pub fn describe(o: &Outcome) -> String {
-    let (m, k, n) = (o.m, o.k, o.n);
-    let place = match (o.place(), o.comparison.worst) {
-        _ if o.comparison.refused.is_some() => o.comparison.to_string(),
-        (Some((row, column)), Some(worst)) => {
-            let (index, got, want) = (worst.index, worst.got, worst.want);
-            format!("row {row}, column {column} (index {index}): got {got}, want {want}")
-        }
-        _ => "lengths differ".into(),
-    };
-    let behind = if o.comparison.intact { "" } else { "; wrote behind the result" };
-    plain(&format!(
-        "{}: {} of {} [{m}, {k}], n = {n}, activations {}, by {}: nmse {:.1e}, {place}{behind}",
-        shown(&o.tensor),
-        o.operation,
-        o.format,
-        o.activations,
-        o.kernel,
-        o.comparison.nmse
-    ))
-}
-
 /// All that a driver's author would ask for.
 #[derive(Serialize)]
 pub struct Report<'a> {
@@ -218,7 +195,6 @@ fn hide_home(value: &mut serde_json::Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use qmatmul::check::{Comparison, Worst};
 
     fn caps() -> Caps {
         Caps { cooperative: None, ..Caps::everything() }
@@ -292,37 +268,5 @@ mod tests {
         assert_eq!(cures(&[of(&["--no-f16", "--checked"]), of(&["--checked"])]), ["--checked"]);
         assert!(cures(&[of(&["--no-f16"]), of(&["--checked"])]).is_empty());
         assert!(cures(&[]).is_empty());
-    }
-
-    #[test]
-    fn a_wrong_value_is_placed() {
-        let worst = Some(Worst { index: 7, got: 1.5, want: 2.5 });
-        let comparison = Comparison { count: 10, nmse: 0.25, worst, passed: false, ..Comparison::nothing() };
-        let mut o = Outcome {
-            tensor: "w\u{1b}[31m".into(),
-            format: "Q4_0",
-            m: 5,
-            k: 32,
-            operation: "matmul",
-            n: 2,
-            activations: "f32",
-            kernel: "gemv:4x64".into(),
-            comparison,
-        };
-        let text = describe(&o);
-        for word in ["matmul of Q4_0 [5, 32], n = 2", "gemv:4x64", "row 2, column 1", "got 1.5, want 2.5"] {
-            assert!(text.contains(word), "{text}");
-        }
-        assert!(!text.contains('\u{1b}'), "names of files do not reach the terminal");
-        (o.operation, o.n) = ("dequantize", 0);
-        assert!(describe(&o).contains("row 0, column 7"));
-        o.comparison.intact = false;
-        assert!(describe(&o).contains("wrote behind the result"));
-        o.comparison.refused = Some("compiling: no".into());
-        assert!(
-            describe(&o).ends_with("REFUSED, compiling: no; wrote behind the result"),
-            "{}",
-            describe(&o)
-        );
     }
 }

@@ -2,7 +2,6 @@
 //! codes.
 
 mod bench;
-mod chart;
 mod check;
 mod check_devices;
 mod checked;
@@ -15,11 +14,9 @@ mod interrupt;
 mod list;
 mod lora;
 mod matmul;
-mod measured;
 mod options;
 mod output;
 mod peak;
-mod pictures;
 mod progress;
 mod quantize;
 mod shader;
@@ -157,7 +154,7 @@ fn is_broken_pipe(error: &Error) -> bool {
 }
 
 fn complain(error: &Error) {
-    output::write_stderr(&format!("error: {}", output::plain(&error.to_string())));
+    output::write_stderr(&format!("error: {}", qmatmul_report::plain(&error.to_string())));
 }
 
 impl Verb {

@@ -1,7 +1,7 @@
 //! `qmatmul matmul FILE TENSOR` and `qmatmul dequantize FILE TENSOR`
 
 use super::options::{Common, Device, Files, Kernels, Numbers, Output};
-use super::output::{Cell, Column, Results, Verdict, column};
+use super::output::Results;
 use super::{Ending, lora};
 use qmatmul::PackedTensor;
 use qmatmul::error::{Error, Result, shown};
@@ -11,6 +11,7 @@ use qmatmul::gpu::{AdapterSummary, Upload};
 use qmatmul::kernel::reference;
 use qmatmul::linear::Linear;
 use qmatmul::tensor::check_finite;
+use qmatmul_report::{Cell, Column, Verdict, column};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 

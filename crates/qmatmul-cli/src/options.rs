@@ -123,7 +123,7 @@ impl Output {
     /// A line for people on standard error.
     pub fn say(&self, line: &str) {
         if !self.quiet {
-            output::write_stderr(&output::plain(line));
+            output::write_stderr(&qmatmul_report::plain(line));
         }
     }
 

@@ -2,9 +2,10 @@
 
 use super::Ending;
 use super::options::{Common, Device, Output};
-use super::output::{Cell, Column, Results, Verdict, column};
+use super::output::Results;
 use qmatmul::error::{Error, Result};
 use qmatmul::gpu;
+use qmatmul_report::{Cell, Column, Verdict, column};
 
 #[derive(clap::Args)]
 pub struct Peak {

@@ -1,7 +1,7 @@
 //! `qmatmul quantize IN OUT --type TYPE`
 
 use super::options::{Common, Device, Files, Output, file_size, listed, no_effect, output_file};
-use super::output::{Cell, Column, Results, Verdict, column, human_bytes};
+use super::output::Results;
 use super::{Ending, progress};
 use clap::builder::TypedValueParser;
 use qmatmul::error::{Error, Result, shown};
@@ -13,6 +13,7 @@ use qmatmul::format::{self, Coding, FORMATS, Format};
 use qmatmul::gpu::Runtime;
 use qmatmul::kernel::Threshold;
 use qmatmul::{PackedTensor, Recipe};
+use qmatmul_report::{Cell, Column, Verdict, column, human_bytes};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]

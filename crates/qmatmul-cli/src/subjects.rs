@@ -10,6 +10,7 @@ use qmatmul::format::{FORMATS, Format};
 use qmatmul::gpu::Runtime;
 use qmatmul::kernel::{Activations, MatmulOptions};
 use qmatmul::tensor::PackedTensor;
+use qmatmul_report::check::SHAPES;
 
 /// Something to check.
 pub enum Subject<'a> {
@@ -56,8 +57,7 @@ enum How {
     Experts(usize),
 }
 
-/// Shapes [m, k]: awkward ones, and with `--full` large ones.
-const SHAPES: &[(usize, usize)] = &[(95, 256), (513, 2048), (1, 4096)];
+/// Shapes [m, k] beside [`SHAPES`]: large ones.
 const MORE_SHAPES: &[(usize, usize)] = &[(4096, 4096), (1031, 14_336), (70_001, 256)];
 /// Batch sizes of the full grid: both sides of every switch of kernels.
 const BATCHES: &[usize] = &[1, 2, 3, 4, 5, 7, 8, 9, 16, 33, 64];

@@ -2,13 +2,14 @@
 
 use super::list::List;
 use super::options::{Common, Device, Numbers, Output, Seed, formats};
-use super::output::{Cell, Column, Results, Verdict, column, counted, machine};
+use super::output::Results;
 use super::{Ending, bench, interrupt, peak, progress};
 use qmatmul::error::Result;
 use qmatmul::format::Format;
 use qmatmul::gpu::Runtime;
 use qmatmul::kernel::Problem;
 use qmatmul::tune::{self, Effort, Trial};
+use qmatmul_report::{Cell, Column, Verdict, column, counted, machine};
 
 #[derive(clap::Args)]
 pub struct Tune {

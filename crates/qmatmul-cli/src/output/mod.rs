@@ -1,15 +1,12 @@
 //! What the command prints: results as tables for people and for programs, and plain lines.
 
-mod cell;
 mod results;
 mod table;
 mod verdict;
 
-pub use cell::Cell;
-pub use results::{Column, Layout, Results, built, column, detail, interrupted, machine, now};
-pub use verdict::{NotChecked, Verdict};
+pub use results::{Layout, Results, interrupted, now};
 
-use qmatmul::error::{self, Error, Result};
+use qmatmul::error::{Error, Result};
 use std::io::Write;
 
 /// How results are printed.
@@ -28,13 +25,6 @@ pub enum Style {
     Jsonl,
 }
 
-/// `text`, which may hold names from a file, without what moves a terminal's cursor, changes its
-/// colours or cannot be seen. Lines stay lines: a name that must not begin one is escaped before.
-pub fn plain(text: &str) -> String {
-    let lines = text.split('\n').map(|line| error::plain(line).to_string());
-    lines.collect::<Vec<_>>().join("\n")
-}
-
 /// Writes to standard output without the panic of `print!` when the reader is gone.
 pub fn write_stdout(bytes: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
@@ -44,21 +34,6 @@ pub fn write_stdout(bytes: &[u8]) -> Result<()> {
 /// Writes a line to standard error; where nobody reads it, it is lost.
 pub fn write_stderr(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
-}
-
-/// `1 tensor`, `2 tensors`.
-pub fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-/// `1.5 GiB` for people.
-pub fn human_bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let power = (bytes.max(1).ilog2() / 10).min(4);
-    match power {
-        0 => format!("{bytes} B"),
-        _ => format!("{:.1} {}", bytes as f64 / f64::from(power * 10).exp2(), UNITS[power as usize]),
-    }
 }
 
 /// The command line as a shell takes it, without the folder of the program and with `~` for the
@@ -99,26 +74,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_for_people() {
-        assert_eq!(human_bytes(0), "0 B");
-        assert_eq!(human_bytes(1023), "1023 B");
-        assert_eq!(human_bytes(1536), "1.5 KiB");
-        assert_eq!(human_bytes(u64::MAX), "16777216.0 TiB");
-    }
-
-    #[test]
     fn homes_are_not_told() {
         let of = |text| replace_home(text, Some("/home/ada/"));
         assert_eq!(of("--input=/home/ada/m.gguf"), "--input=~/m.gguf");
         assert_eq!(of("/home/adam/m.gguf /home/ada"), "/home/adam/m.gguf ~");
         assert_eq!(replace_home("/tmp/m", Some("/")), "/tmp/m");
         assert_eq!(replace_home("/tmp/m", None), "/tmp/m");
-    }
-
-    #[test]
-    fn names_of_files_do_not_reach_the_terminal_as_they_are() {
-        assert_eq!(plain("µ\u{7} · \\ \n"), "µ\\u{7} · \\ \n");
-        // Text that runs backwards, other ends of lines, and what has no width.
-        assert_eq!(plain("\u{202e}gnp.exe\u{2028}\u{200b}"), "\\u{202e}gnp.exe\\u{2028}\\u{200b}");
     }
 }

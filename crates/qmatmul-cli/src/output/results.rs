@@ -1,18 +1,16 @@
 //! The results of a verb in the form that was asked for. `docs/json.md` and its schema say what the
 //! machine forms hold.
 
-use super::{Cell, Style, Verdict, command_line, plain, table, write_stdout};
-use crate::devices;
+use super::verdict::{complain, print};
+use super::{Style, command_line, table, write_stdout};
 use crate::options::Output;
 use qmatmul::error::Result;
 use qmatmul::gpu::AdapterSummary;
+use qmatmul_report::{Cell, Column, Verdict, object, plain, whole, without_hidden};
 use serde_json::{Map, Value, json};
 use std::io::IsTerminal;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
-
-/// The number of the schema, which changes with what keys mean.
-const SCHEMA: u32 = 1;
 
 /// The output that has begun and not ended: its form, and what is known before the first result.
 static OPEN: Mutex<Option<(Style, Map<String, Value>)>> = Mutex::new(None);
@@ -29,9 +27,9 @@ pub fn interrupted() {
     let verdict = Verdict { is_interrupted: true, text, ..Verdict::default() };
     // There is nobody left to tell that it failed.
     let _ = match style {
-        Style::Table | Style::Md => verdict.print(),
+        Style::Table | Style::Md => print(&verdict),
         Style::Csv => {
-            verdict.complain();
+            complain(&verdict);
             Ok(())
         }
         Style::Jsonl => write_line(&json!({ "verdict": verdict.json() })),
@@ -39,36 +37,9 @@ pub fn interrupted() {
     };
 }
 
-/// What a field of every row is.
-#[derive(Clone, Copy, Debug)]
-pub struct Column {
-    /// Its name for programs, with a unit.
-    pub key: &'static str,
-    /// Its name for people; none if they do not see it.
-    pub title: Option<&'static str>,
-    /// True if people see it with `-v` alone.
-    pub is_detail: bool,
-}
-
-/// A field for programs and people.
-pub const fn column(key: &'static str, title: &'static str) -> Column {
-    Column { key, title: Some(title), is_detail: false }
-}
-
-/// A field for programs, and with `-v` for people.
-pub const fn detail(key: &'static str, title: &'static str) -> Column {
-    Column { key, title: Some(title), is_detail: true }
-}
-
-/// A field for programs.
-pub const fn machine(key: &'static str) -> Column {
-    Column { key, title: None, is_detail: false }
-}
-
-impl Column {
-    fn shown(self, verbose: bool) -> Self {
-        Self { title: self.title.filter(|_| verbose || !self.is_detail), ..self }
-    }
+/// A column as people see it, with `-v` or without.
+fn shown(column: Column, verbose: bool) -> Column {
+    Column { title: column.title.filter(|_| verbose || !column.is_detail), ..column }
 }
 
 /// How rows lie on a terminal.
@@ -100,7 +71,7 @@ impl Results {
             style: output.style,
             quiet: output.quiet,
             layout: Layout::Columns,
-            columns: columns.iter().map(|column| column.shown(output.is_verbose())).collect(),
+            columns: columns.iter().map(|column| shown(*column, output.is_verbose())).collect(),
             head: head(device),
             tables: vec![vec![]],
         };
@@ -154,10 +125,10 @@ impl Results {
                 if !self.quiet {
                     write_stdout(self.tables_for_people().as_bytes())?;
                 }
-                verdict.print()
+                print(verdict)
             }
             Style::Csv => {
-                verdict.complain();
+                complain(verdict);
                 Ok(())
             }
             Style::Jsonl => write_line(&json!({ "verdict": verdict.json() })),
@@ -180,18 +151,8 @@ impl Results {
     }
 
     fn object(&self, row: &[Cell]) -> Value {
-        let fields = self.columns.iter().zip(row).map(|(column, cell)| (column.key.to_owned(), cell.json()));
-        Value::Object(fields.collect())
+        object(&self.columns, row)
     }
-}
-
-/// What the command was built from, as far as that is known.
-pub fn built() -> Value {
-    json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "commit": option_env!("QMATMUL_COMMIT"),
-        "wgpu": option_env!("QMATMUL_WGPU"),
-    })
 }
 
 /// The time, UTC: `2026-11-30T18:00:00Z`.
@@ -201,39 +162,15 @@ pub fn now() -> String {
 
 /// What every output begins with.
 fn head(device: Option<&AdapterSummary>) -> Map<String, Value> {
-    let head = json!({
-        "schema": SCHEMA,
-        "qmatmul": built(),
-        "device": device.map(devices::object),
-        "command": command_line(),
-        "date": now(),
-    });
-    let Value::Object(head) = head else { unreachable!("an object was written") };
-    head
+    qmatmul_report::head(device, command_line(), now())
 }
 
 fn write_whole(head: Map<String, Value>, results: Vec<Value>, verdict: &Verdict) -> Result<()> {
-    let mut whole = head;
-    whole.insert("results".into(), Value::Array(results));
-    whole.insert("verdict".into(), verdict.json());
-    write_stdout(without_hidden(&format!("{:#}\n", Value::Object(whole))).as_bytes())
+    write_stdout(whole(head, results, verdict).as_bytes())
 }
 
 fn write_line(value: &Value) -> Result<()> {
     write_stdout((without_hidden(&value.to_string()) + "\n").as_bytes())
-}
-
-/// JSON in which what moves a terminal's cursor or cannot be seen is escaped, as JSON has it.
-fn without_hidden(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        if c.is_ascii() || plain(c.encode_utf8(&mut [0; 4])).starts_with(c) {
-            out.push(c);
-        } else {
-            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out += &format!("\\u{unit:04x}"));
-        }
-    }
-    out
 }
 
 fn write_csv(fields: impl Iterator<Item = String>) -> Result<()> {
@@ -262,29 +199,6 @@ mod tests {
         for field in ["a\rb", "a\nb", "a\r\nb"] {
             assert_eq!(quoted(field), format!("\"{field}\""));
         }
-    }
-
-    #[test]
-    fn what_is_no_number_is_told_in_every_form() {
-        for (cell, json, csv) in [
-            (Cell::Tiny(f64::INFINITY), "\"inf\"", "inf"),
-            (Cell::Float(f64::NAN, 1), "\"NaN\"", "NaN"),
-            (Cell::Float(1.25, 1), "1.25", "1.25"),
-            (Cell::Tiny(7.3e-14), "7.3e-14", "7.3e-14"),
-            (Cell::Right(false), "false", "false"),
-            (Cell::shape(&[3, 4]), "[3,4]", "3 x 4"),
-            (Cell::Empty, "null", ""),
-        ] {
-            assert_eq!((cell.json().to_string(), cell.csv()), (json.into(), csv.into()));
-        }
-    }
-
-    #[test]
-    fn json_has_nothing_hidden() {
-        let value = json!({"a\u{202e}": "µ\u{9b}\u{e0001}\n"});
-        let text = without_hidden(&value.to_string());
-        assert_eq!(text, r#"{"a\u202e":"µ\u009b\udb40\udc01\n"}"#);
-        assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), value);
     }
 
     #[test]

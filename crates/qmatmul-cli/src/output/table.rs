@@ -1,8 +1,7 @@
 //! Rows for people: columns on a terminal, and Markdown.
 
-use super::Cell;
-use super::results::Column;
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement};
+use qmatmul_report::{Cell, Column};
 use std::io::IsTerminal;
 
 /// Characters that a column of Markdown is padded to at most.
@@ -131,8 +130,8 @@ pub fn markdown(columns: &[Column], rows: &[Vec<Cell>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{column, machine};
     use super::*;
+    use qmatmul_report::{column, machine};
 
     const COLUMNS: &[Column] =
         &[column("name", "name"), column("bytes", "bytes"), machine("hidden"), column("why", "why not")];

@@ -1,17 +1,9 @@
 //! What `bench` draws: each case under the device's ceilings, and time against the size of the
 //! weight.
 
-use super::chart::{Chart, Dot, Line};
-use super::measured::Measured;
-use qmatmul::error::Result;
-use qmatmul::file::output;
+use crate::chart::{Chart, Dot, Line};
+use crate::measured::Measured;
 use qmatmul::gpu::{AdapterSummary, Peak};
-use std::path::Path;
-
-/// Writes `chart` whole or not at all.
-pub fn write(path: &Path, chart: &Chart) -> Result<()> {
-    output::write(path, |sink| sink.put(chart.svg().as_bytes()))
-}
 
 /// Speed against arithmetic intensity, under the ceilings that `peak` measured.
 pub fn roofline(cases: &[Measured], peak: &Peak, adapter: &AdapterSummary) -> Chart {

@@ -1,6 +1,6 @@
 //! One measured case of `bench`: what it did, how long it took, and its row in the table.
 
-use super::output::{Cell, Column, column, detail, machine};
+use crate::{Cell, Column, column, detail, machine};
 use qmatmul::check::Comparison;
 use qmatmul::gpu::Timing;
 use qmatmul::kernel::Activations;

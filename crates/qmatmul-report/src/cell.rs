@@ -1,6 +1,6 @@
 //! One field of a row.
 
-use super::{human_bytes, plain};
+use crate::{human_bytes, plain};
 use serde_json::Value;
 
 /// Characters that people see of a name.
