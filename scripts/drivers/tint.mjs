@@ -1,7 +1,7 @@
 // Tint, the compiler of Chromium, over composed shaders: unlike naga it knows which control flow is uniform.
 //   node tint.mjs [--default-limits] FOLDER-OF-THE-PACKAGE-webgpu SHADER.wgsl...
-// on a device with the limits of the adapter, or with those that WebGPU gives to who asks for none. It
-// prints `pass NAME`, `pass NAME with subgroups` or `FAIL NAME: message` for each. A pipeline is made as well, so the driver below sees Tint's SPIR-V too.
+// on a device with the limits of the adapter, or with those that WebGPU gives to who asks for none. Prints `pass NAME`, `pass NAME
+// with subgroups` or `FAIL NAME: message` for each. A pipeline is made as well, so the driver below sees Tint's SPIR-V too.
 import { createRequire } from 'node:module';
 import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
