@@ -31,6 +31,12 @@ function launch(browser, { webgpu = true, args = [], prefs = {} }, profile) {
           });
 }
 
+// What a page throws is not always an `Error`, and not each stack begins with the message.
+function told(error) {
+    if (!(error instanceof Error)) return `thrown: ${JSON.stringify(error)}`;
+    return error.stack?.includes(error.message) ? error.stack : `${error}\n${error.stack ?? ''}`;
+}
+
 // What a suite is given.
 class Test {
     rightCount = 0;
@@ -82,7 +88,7 @@ class Test {
         const page = await this.browser.newPage();
         if (before) await page.evaluateOnNewDocument(before);
         const complain = (text) => this.tolerated.some((pattern) => pattern.test(text)) || this.wrong(`the page says: ${text.slice(0, 2000)}`);
-        page.on('pageerror', (error) => complain(error.stack ?? String(error)));
+        page.on('pageerror', (error) => complain(told(error)));
         page.on('console', (message) => {
             if (process.env.WEB_LOG) this.note(`${message.type()}: ${message.text()}`);
             if (message.type() === 'error') complain(`${message.text()} ${message.location()?.url ?? ''}`);
@@ -135,7 +141,7 @@ export async function run(browserName, suite, module, server) {
         await Promise.race([module.default(test), hung, died]);
         if (!test.rightCount && !test.wrongCount) test.wrong('nothing was checked');
     } catch (error) {
-        test.wrong(test.browser ? error.stack : `the browser does not start: ${error.message}`);
+        test.wrong(test.browser ? told(error) : `the browser does not start: ${error.message}`);
     }
     clearTimeout(timer);
     await close(test.browser);
