@@ -8,9 +8,8 @@ let file;
 // What is being done, until it is done: checks or times, of which the report is made.
 let work;
 let stopped = false;
+let isInterrupted = false;
 
-// Random weights that are checked of every format, as the command does: awkward shapes [m, k].
-const SHAPES = [[95, 256], [513, 2048], [1, 4096]];
 // Seconds that a case of a bench takes at least, and each figure of the device's peak.
 const BENCH_SECONDS = 0.2;
 const PEAK_SECONDS = 0.1;
@@ -46,7 +45,7 @@ const calls = {
         begin(new Checks(device, `check --activations ${activations} -n ${batches}`));
         const formats = JSON.parse(Checks.formats());
         return each(formats, (format) => format, progress, async (format) => {
-            for (const shape of SHAPES) await work.addRandom(JSON.stringify({ format, shape, batches, activations }));
+            for (const shape of JSON.parse(Checks.shapes())) await work.addRandom(JSON.stringify({ format, shape, batches, activations }));
         });
     },
 
@@ -85,7 +84,7 @@ const calls = {
     },
 
     // The report of what was done last.
-    report: () => work.report(new Date().toISOString().replace(/\.\d+Z$/, 'Z')),
+    report: () => work.report(new Date().toISOString().replace(/\.\d+Z$/, 'Z'), isInterrupted),
 };
 
 function begin(next) {
@@ -117,11 +116,9 @@ async function each(all, named, progress, run) {
         // A turn for the message that says to stop.
         await new Promise((next) => setTimeout(next));
     }
-    return { ...outcome(stopped || Boolean(failure)), failure };
-}
-
-function outcome(isInterrupted) {
+    isInterrupted = stopped || Boolean(failure);
     return {
+        failure,
         table: JSON.parse(work.table()),
         wrong: JSON.parse(work.wrong()),
         verdict: JSON.parse(work.verdict(isInterrupted)),

@@ -89,6 +89,8 @@ export async function serve() {
     const [own, other] = [await listen(log), await listen(log)];
     return {
         log,
+        // The folder of /made/.
+        made,
         url: (path) => `http://127.0.0.1:${own}${path}`,
         foreign: (path) => `http://127.0.0.1:${other}${path}`,
         // A file of `size` bytes, zeros but for `parts` ([{ at, bytes }]), which takes no more room than they do. Its path; its URL

@@ -11,8 +11,8 @@ use qmatmul::check::Outcome;
 use qmatmul::error::{Error, Result, shown};
 use qmatmul::file::TensorInfo;
 use qmatmul::gpu::AdapterSummary;
-use qmatmul_report::check::{case, describe, groups, is_product, right, says_something, with_device};
-use qmatmul_report::{NotChecked, Verdict, counted, plain};
+use qmatmul_report::check::{Told, case, checks, describe, groups, is_product, right, says_something};
+use qmatmul_report::{NotChecked, Verdict, plain};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// Wrong outcomes that are described.
@@ -134,7 +134,7 @@ impl<'a> Checked<'a> {
 
     /// How many said anything.
     pub fn checks(&self) -> usize {
-        self.outcomes.iter().filter(|o| o.comparison.count > 0 || !o.comparison.passed).count()
+        checks(&self.outcomes)
     }
 
     pub fn wrong_outcomes(&self) -> impl Iterator<Item = &Outcome> {
@@ -201,34 +201,17 @@ impl<'a> Checked<'a> {
 
     /// What a person wants to know in the end.
     pub fn verdict(&self, adapter: &AdapterSummary, findings: &[Finding]) -> Verdict {
-        let (checks, wrong) = (self.checks(), self.wrong_outcomes().count());
-        let tensors = self.outcomes.iter().map(|o| &*o.tensor).collect::<HashSet<_>>().len();
-        let not_checked = self.not_checked();
-        let of = match tensors {
-            tensors if tensors < self.count => format!("{tensors} of {} tensors", self.count),
-            tensors => counted(tensors, "tensor"),
-        };
-        let failed = self.failed.len() + self.unreached.len();
-        let text = match (checks, wrong, failed) {
-            (0, ..) => "nothing was compared".to_owned(),
-            (_, 1.., _) => format!("{wrong} of {checks} checks{}", self.cure(findings)),
-            (.., 1..) if !interrupt::is_requested() => {
-                format!("{} could not be checked, {checks} checks are right", counted(failed, "tensor"))
-            }
-            _ => format!("{} on {of}{}", counted(checks, "check"), self.otherwise_said()),
-        };
-        let text = with_device(&text, adapter);
-        Verdict {
-            is_wrong: wrong > 0 || ((checks == 0 || failed > 0) && !interrupt::is_requested()),
+        let named = |(tensor, reason)| NotChecked { tensor, reason };
+        let told = Told {
+            outcomes: &self.outcomes,
+            count: self.count,
+            failed: self.failed.len() + self.unreached.len(),
             is_interrupted: interrupt::is_requested(),
-            text,
-            checks: Some(checks),
-            tensors: Some(tensors),
-            not_checked: not_checked
-                .into_iter()
-                .map(|(tensor, reason)| NotChecked { tensor, reason })
-                .collect(),
-        }
+            cure: &self.cure(findings),
+            otherwise: &self.otherwise_said(),
+            not_checked: self.not_checked().into_iter().map(named).collect(),
+        };
+        told.verdict(adapter)
     }
 
     /// How many were multiplied otherwise than it was asked for, or not at all.

@@ -1,11 +1,11 @@
 //! What checks found: rows for groups of cases and for single ones, and what is wrong in full.
 
-use crate::{Cell, Column, column, machine, plain};
+use crate::{Cell, Column, NotChecked, Verdict, column, counted, machine, plain};
 use qmatmul::check::{self, Outcome};
 use qmatmul::error::shown;
 use qmatmul::gpu::AdapterSummary;
 use qmatmul::kernel::Activations;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Characters of a verdict, without its first word.
 const LONGEST_TEXT: usize = 88;
@@ -28,6 +28,60 @@ pub const COLUMNS: &[Column] = &[
     column("ok", "result"),
     machine("problem"),
 ];
+
+/// What is known in the end.
+#[derive(Debug)]
+pub struct Told<'a> {
+    /// All that said something.
+    pub outcomes: &'a [Outcome],
+    /// Tensors that were to be checked.
+    pub count: usize,
+    /// Those that could not be checked, or not to the end.
+    pub failed: usize,
+    /// True if the user ended it before its end.
+    pub is_interrupted: bool,
+    /// What makes right what was wrong: `, right with --no-f16`.
+    pub cure: &'a str,
+    /// What was checked otherwise than it was asked for: `, 3 with f32`.
+    pub otherwise: &'a str,
+    /// What was not checked, or not all of it.
+    pub not_checked: Vec<NotChecked>,
+}
+
+impl Told<'_> {
+    /// What a person wants to know.
+    pub fn verdict(self, adapter: &AdapterSummary) -> Verdict {
+        let (checks, wrong) =
+            (checks(self.outcomes), self.outcomes.iter().filter(|o| !o.comparison.passed).count());
+        let tensors = self.outcomes.iter().map(|o| &*o.tensor).collect::<HashSet<_>>().len();
+        let of = match tensors {
+            tensors if tensors < self.count => format!("{tensors} of {} tensors", self.count),
+            tensors => counted(tensors, "tensor"),
+        };
+        let text = match (checks, wrong, self.failed) {
+            (0, ..) => "nothing was compared".to_owned(),
+            (_, 1.., _) => format!("{wrong} of {checks} checks{}", self.cure),
+            (.., 1..) if !self.is_interrupted => {
+                format!("{} could not be checked, {checks} checks are right", counted(self.failed, "tensor"))
+            }
+            _ => format!("{} on {of}{}", counted(checks, "check"), self.otherwise),
+        };
+        let is_lacking = (checks == 0 || self.failed > 0) && !self.is_interrupted;
+        Verdict {
+            is_wrong: wrong > 0 || is_lacking,
+            is_interrupted: self.is_interrupted,
+            text: with_device(&text, adapter),
+            checks: Some(checks),
+            tensors: Some(tensors),
+            not_checked: self.not_checked,
+        }
+    }
+}
+
+/// How many outcomes said anything.
+pub fn checks(outcomes: &[Outcome]) -> usize {
+    outcomes.iter().filter(|o| o.comparison.count > 0 || !o.comparison.passed).count()
+}
 
 /// A wrong outcome in full.
 pub fn describe(o: &Outcome) -> String {
@@ -54,7 +108,7 @@ pub fn describe(o: &Outcome) -> String {
 
 /// The text with the device in few words, `llvmpipe, Mesa 22.3.6 (LLVM 15.0.6), Vulkan, qmatmul
 /// 0.1.0`, of which the longest is cut so that all find their place.
-pub fn with_device(text: &str, adapter: &AdapterSummary) -> String {
+fn with_device(text: &str, adapter: &AdapterSummary) -> String {
     let name = adapter.name.split_once(" (").map_or(&*adapter.name, |(name, _)| name);
     let driver = adapter.driver.strip_prefix(name).map_or(&*adapter.driver, str::trim_start);
     let compiler = adapter.compiler.as_ref().map_or("", |compiler| compiler.name);

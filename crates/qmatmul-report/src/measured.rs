@@ -6,6 +6,7 @@ use qmatmul::gpu::Timing;
 use qmatmul::kernel::Activations;
 
 /// A matmul `y[n, m] = x[n, k] · w[m, k]ᵀ`, measured.
+#[derive(Clone, Debug)]
 pub struct Measured {
     pub format: &'static str,
     pub m: usize,

@@ -18,7 +18,12 @@ impl Projection {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let buffers = [w.cols(), w.rows()].map(|width| {
             let (label, size) = (None, 8 * 4 * width as u64);
-            gpu.device().create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
+            gpu.device().create_buffer(&wgpu::BufferDescriptor {
+                label,
+                size,
+                usage,
+                mapped_at_creation: false,
+            })
         });
         let mut program = gpu.program(Tokens::UpTo(8));
         let (x, y) = (program.slot("x", w.cols()), program.slot("y", w.rows()));

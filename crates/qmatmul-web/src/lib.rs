@@ -4,9 +4,14 @@
 //! `OutOfMemory`, `File` and `Error`.
 #![cfg(target_family = "wasm")]
 
+mod bench;
 mod checks;
 mod device;
+mod embed;
 mod errors;
+mod files;
+mod source;
+mod tables;
 
 use wasm_bindgen::prelude::wasm_bindgen;
 

@@ -87,7 +87,8 @@ async fn get(url: &str, range: Range<u64>) -> io::Result<Response> {
     headers.set("Range", &bytes).map_err(|e| other(words(&e)))?;
     let init = RequestInit::new();
     init.set_headers(&headers);
-    let response: Response = JsFuture::from(fetch(url, &init)).await.map_err(|e| unreachable(&words(&e)))?.into();
+    let response: Response =
+        JsFuture::from(fetch(url, &init)).await.map_err(|e| unreachable(&words(&e)))?.into();
     match response.status() {
         206 => Ok(response),
         status => {

@@ -19,8 +19,8 @@ pub struct Small {
 const READBACK: u64 = 16 << 10;
 /// Dispatches of a pass that measures one.
 const DISPATCHES: u32 = 1000;
-/// Bytes of an upload: beyond most caches.
-const UPLOAD: u64 = 256 << 20;
+/// Bytes of an upload: beyond most caches; less in a browser, where a page's memory never shrinks.
+const UPLOAD: u64 = if cfg!(target_family = "wasm") { 32 << 20 } else { 256 << 20 };
 
 impl Small {
     pub fn new(lab: &Lab) -> Result<Self> {

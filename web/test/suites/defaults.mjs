@@ -15,7 +15,7 @@ export default async function (test) {
     for (const software of [false, true]) {
         await openDevice(page, { software });
         test.equal(await page.evaluate(() => window.limits), { memory: 16384, buffers: 8 }, 'the least limits');
-        for (const format of await page.evaluate(() => JSON.parse(engine.formats()))) {
+        for (const format of await page.evaluate(() => JSON.parse(engine.Checks.formats()))) {
             await checkCase(test, page, { format, shape: [95, 256], batches: [1, 3, 8, 64] });
         }
         for (const format of ['Q4_0', 'NF4', 'IQ4_NL']) {

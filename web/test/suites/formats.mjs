@@ -5,7 +5,7 @@ export const timeout = 3600;
 
 export default async function (test) {
     const page = await engine(test);
-    const formats = await page.evaluate(() => JSON.parse(engine.formats()));
+    const formats = await page.evaluate(() => JSON.parse(engine.Checks.formats()));
     test.check(formats.length >= 48, 'all formats are there', formats);
     for (const software of [false, true]) {
         const row = await openDevice(page, { software });
