@@ -3,7 +3,6 @@
 use super::container::folder::{Beside, Folder};
 use super::container::gguf::Gguf;
 use super::container::gguf_split::{self, Whole};
-use super::container::ranges::{Amount, ByteRanges, Fetched};
 use super::container::safetensors::{Header, TextMap};
 use super::container::source::{OpenOptions, Source};
 use super::container::tensors::Files;
@@ -18,7 +17,6 @@ use bytes::Bytes;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// What a [`Model`] was read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,81 +157,6 @@ impl Model {
                 Self::from_safetensors(path, source, &Folder::in_memory(path, &[]))
             }
         }
-    }
-
-    /// Opens files that lie elsewhere, as a browser's do or a server's: one model file, the parts of
-    /// one, or the files of a checkpoint by name. Headers are fetched, nothing else; a tensor's bytes
-    /// when [`Model::tensor_async`] or its like asks for them, and they are not kept. `label` stands
-    /// for the folder in errors.
-    ///
-    /// [`ByteRanges`](super::ByteRanges) has an example.
-    ///
-    /// # Errors
-    /// As [`Model::open`]; [`Error::Io`] and [`Error::Malformed`] where a file gives an error or
-    /// another number of bytes.
-    pub async fn open_ranges<F: ByteRanges + 'static>(label: &str, files: &[(&str, Arc<F>)]) -> Result<Self> {
-        let fetched =
-            |(name, file): &(&'_ str, Arc<F>)| (name.to_string(), Arc::new(Fetched::new(file.clone())));
-        let owned: Vec<(String, Arc<Fetched>)> = files.iter().map(fetched).collect();
-        let named: Vec<(&str, Arc<Fetched>)> =
-            owned.iter().map(|(name, file)| (&**name, file.clone())).collect();
-        let open = || match &named[..] {
-            [(name, _)] => {
-                let path = Path::new(name);
-                Self::open_in(path, &Folder::elsewhere(Path::new(""), &named), path)
-            }
-            several => Self::open_folder(&Folder::elsewhere(label.as_ref(), several)),
-        };
-        let sources: Vec<_> =
-            named.iter().map(|(name, file)| Source::fetched(Path::new(name), file.clone())).collect();
-        let model = with_fetched(&sources, Amount::Header, open).await?;
-        named.iter().for_each(|(_, file)| file.forget());
-        Ok(model)
-    }
-
-    /// [`Model::tensor`] of files wherever they lie: what is not on this machine is fetched.
-    ///
-    /// # Errors
-    /// As [`Model::tensor`] and [`Model::open_ranges`].
-    pub async fn tensor_async(&self, info: &TensorInfo) -> Result<PackedTensor> {
-        self.rows_async(info, 0..info.rows()).await
-    }
-
-    /// [`Model::rows`] of files wherever they lie. Of a tensor that is stored as it is, only these
-    /// rows are fetched.
-    ///
-    /// # Errors
-    /// As [`Model::rows`] and [`Model::open_ranges`].
-    pub async fn rows_async(&self, info: &TensorInfo, rows: Range<u64>) -> Result<PackedTensor> {
-        self.fetching(|files| self.rows_of(files, info, rows.clone())).await
-    }
-
-    /// [`Model::linear`] of files wherever they lie.
-    ///
-    /// # Errors
-    /// As [`Model::linear`] and [`Model::open_ranges`].
-    pub async fn linear_async(&self, info: &TensorInfo) -> Result<Linear> {
-        self.fetching(|files| self.linear_of(files, info)).await
-    }
-
-    /// [`Model::range`] of files wherever they lie.
-    ///
-    /// # Errors
-    /// As [`Model::range`] and [`Model::open_ranges`].
-    pub async fn range_async(&self, info: &TensorInfo, range: Range<u64>) -> Result<Bytes> {
-        self.fetching(|files| self.range_of(files, info, range.clone())).await
-    }
-
-    /// What `load` makes of the files, when what it needs of them is fetched. It is forgotten with
-    /// the end of this call.
-    async fn fetching<T>(&self, load: impl Fn(&[Source]) -> Result<T>) -> Result<T> {
-        if self.files.iter().all(|file| file.elsewhere().is_none()) {
-            return load(&self.files);
-        }
-        let anew = |file: &Source| Some(Source::fetched(file.path(), Arc::new(file.elsewhere()?.anew())));
-        let files: Option<Vec<_>> = self.files.iter().map(anew).collect();
-        let files = files.expect("all of a model's files lie elsewhere, or none does");
-        with_fetched(&files, Amount::Exactly, || load(&files)).await
     }
 
     fn open_folder(folder: &Folder) -> Result<Self> {
@@ -404,11 +327,7 @@ impl Model {
     /// As [`Model::tensor`], [`Error::Shape`] if the bias has not as many values as the weight has
     /// rows, and [`Error::Malformed`] if they are integers, whose scale would be somewhere else.
     pub fn linear(&self, info: &TensorInfo) -> Result<Linear> {
-        self.linear_of(&self.files, info)
-    }
-
-    fn linear_of(&self, files: &[Source], info: &TensorInfo) -> Result<Linear> {
-        let linear = self.without_bias_of(files, info)?;
+        let linear = self.linear_without_bias(info)?;
         match self.bias(&info.name).filter(|_| info.shape.len() == 2) {
             Some(bias) if ["I8", "I16", "I32", "I64"].contains(&bias.dtype.name()) => {
                 let problem = format!(
@@ -417,7 +336,7 @@ impl Model {
                 );
                 Err(self.malformed(bias, problem))
             }
-            Some(bias) => linear.with_bias(self.rows_of(files, bias, 0..bias.rows())?),
+            Some(bias) => linear.with_bias(self.tensor(bias)?),
             None => Ok(linear),
         }
     }
@@ -436,12 +355,8 @@ impl Model {
     /// # Errors
     /// As [`Model::tensor`].
     pub fn linear_without_bias(&self, info: &TensorInfo) -> Result<Linear> {
-        self.without_bias_of(&self.files, info)
-    }
-
-    fn without_bias_of(&self, files: &[Source], info: &TensorInfo) -> Result<Linear> {
-        let linear = Linear::new(self.rows_of(files, info, 0..info.rows())?);
-        let kept = info.module.as_ref().map(|module| module.kept(&self.stored, &Files(files)));
+        let linear = Linear::new(self.tensor(info)?);
+        let kept = info.module.as_ref().map(|module| module.kept(&self.stored, &Files(&self.files)));
         match kept.transpose()?.flatten() {
             Some(kept) => linear.with_kept(kept),
             None => Ok(linear),
@@ -453,23 +368,19 @@ impl Model {
     /// # Errors
     /// As [`Model::tensor`], and [`Error::Shape`] if the tensor does not have these rows.
     pub fn rows(&self, info: &TensorInfo, rows: Range<u64>) -> Result<PackedTensor> {
-        self.rows_of(&self.files, info, rows)
-    }
-
-    fn rows_of(&self, files: &[Source], info: &TensorInfo, rows: Range<u64>) -> Result<PackedTensor> {
         if rows.start > rows.end || rows.end > info.rows() {
             let what = format!("tensor `{}`: rows", shown(&info.name));
             return Err(Error::shape(what, format!("0..{}", info.rows()), format!("{rows:?}")));
         }
         if let Some(module) = &info.module {
-            let whole = module.load(&info.name, &self.stored, &Files(files))?;
+            let whole = module.load(&info.name, &self.stored, &Files(&self.files))?;
             let part = rows.end - rows.start < info.rows();
             let rows: Vec<usize> = if part { rows.map(|row| row as usize).collect() } else { vec![] };
             return if part { whole.select_rows(&rows) } else { Ok(whole) };
         }
         let format = supported(info)?;
         let row_bytes = info.bytes.checked_div(info.rows()).unwrap_or(0);
-        let bytes = self.range_of(files, info, row_bytes * rows.start..row_bytes * rows.end)?;
+        let bytes = self.range(info, row_bytes * rows.start..row_bytes * rows.end)?;
         let [rows, cols] = [rows.end - rows.start, info.cols()].map(usize::try_from);
         match (rows, cols) {
             (Ok(rows), Ok(cols)) => PackedTensor::new(&*info.name, format, rows, cols, bytes),
@@ -498,17 +409,13 @@ impl Model {
     /// [`Error::Io`] if they cannot be read, [`Error::Argument`] if the tensor does not have them
     /// or is a module, whose bytes are those of its parts.
     pub fn range(&self, info: &TensorInfo, range: Range<u64>) -> Result<Bytes> {
-        self.range_of(&self.files, info, range)
-    }
-
-    fn range_of(&self, files: &[Source], info: &TensorInfo, range: Range<u64>) -> Result<Bytes> {
         if let Some(module) = info.module.as_ref().filter(|module| !module.is_stored_alone()) {
             let (name, count) = (shown(&info.name), module.parts(&self.stored).len());
             return Err(Error::Argument(format!(
                 "`{name}` lies in {count} tensors; ask for the bytes of each"
             )));
         }
-        Files(files).range(self.stored(info), range)
+        Files(&self.files).range(self.stored(info), range)
     }
 
     /// Refuses to write what comes of the model over one of its own files.
@@ -516,8 +423,8 @@ impl Model {
     /// # Errors
     /// [`Error::Argument`] with the file.
     pub fn refuse_as_output(&self, path: &Path) -> Result<()> {
-        // Elsewhere than on the disk they have labels, not paths.
-        if self.files.iter().any(|file| !file.is_on_disk()) {
+        // In memory they have labels, not paths.
+        if self.files.iter().any(|file| file.in_memory().is_some()) {
             return Ok(());
         }
         let config = self.config.as_ref().map(super::scheme::config::Config::path);
@@ -528,21 +435,6 @@ impl Model {
     /// Something that is wrong with a tensor.
     pub(super) fn malformed(&self, info: &TensorInfo, problem: impl Into<String>) -> Error {
         Files(&self.files).malformed(info, problem)
-    }
-}
-
-/// What `attempt` makes of files that lie elsewhere: where it misses bytes they are fetched, and it is
-/// made again. Each time there are more, so it ends.
-async fn with_fetched<T>(files: &[Source], amount: Amount, attempt: impl Fn() -> Result<T>) -> Result<T> {
-    loop {
-        let made = attempt();
-        let missing = |file: &&Source| file.elsewhere().and_then(|fetched| fetched.missing());
-        let Some((file, range)) = files.iter().find_map(|file| Some((file, missing(&file)?))) else {
-            return made;
-        };
-        if let Some(fetched) = file.elsewhere() {
-            fetched.fetch(file.path(), range, amount).await?;
-        }
     }
 }
 

@@ -27,7 +27,7 @@ impl BlobRanges {
 }
 
 impl ByteRanges for BlobRanges {
-    fn size(&self) -> u64 {
+    fn len(&self) -> u64 {
         self.0.size() as u64
     }
 
@@ -68,7 +68,7 @@ impl UrlRanges {
 }
 
 impl ByteRanges for UrlRanges {
-    fn size(&self) -> u64 {
+    fn len(&self) -> u64 {
         self.len
     }
 

@@ -1,21 +1,18 @@
-//! Where the files of a checkpoint lie beside each other: a folder of the disk, memory, or elsewhere.
+//! Where the files of a checkpoint lie beside each other: a folder of the disk, or memory.
 
 use crate::error::{Error, Result};
-use crate::file::container::ranges::Fetched;
 use crate::file::container::source::OpenOptions;
 use crate::file::container::source::{Source, open_regular};
 use bytes::Bytes;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-/// Files by name. What opens a checkpoint sees no difference between them.
+/// Files by name. What opens a checkpoint sees no difference between the two.
 #[derive(Clone, Debug)]
 pub(crate) enum Folder<'a> {
     Disk { path: PathBuf, options: OpenOptions },
     Memory { label: &'a Path, files: &'a [(&'a str, Bytes)] },
-    Elsewhere { label: &'a Path, files: &'a [(&'a str, Arc<Fetched>)] },
 }
 
 impl<'a> Folder<'a> {
@@ -27,15 +24,11 @@ impl<'a> Folder<'a> {
         Self::Memory { label, files }
     }
 
-    pub fn elsewhere(label: &'a Path, files: &'a [(&'a str, Arc<Fetched>)]) -> Self {
-        Self::Elsewhere { label, files }
-    }
-
     /// The folder, or the label that stands for it.
     pub fn path(&self) -> &Path {
         match self {
             Self::Disk { path, .. } => path,
-            Self::Memory { label, .. } | Self::Elsewhere { label, .. } => label,
+            Self::Memory { label, .. } => label,
         }
     }
 
@@ -52,7 +45,6 @@ impl<'a> Folder<'a> {
                 .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
                 .collect(),
             Self::Memory { files, .. } => files.iter().map(|(name, _)| (*name).into()).collect(),
-            Self::Elsewhere { files, .. } => files.iter().map(|(name, _)| (*name).into()).collect(),
         };
         names.sort_unstable();
         Ok(names)
@@ -62,8 +54,7 @@ impl<'a> Folder<'a> {
     pub fn has(&self, name: impl AsRef<Path>) -> bool {
         match self {
             Self::Disk { path, .. } => path.join(name).is_file(),
-            Self::Memory { files, .. } => held(files, name.as_ref()).is_some(),
-            Self::Elsewhere { files, .. } => held(files, name.as_ref()).is_some(),
+            Self::Memory { .. } => self.held(name.as_ref()).is_some(),
         }
     }
 
@@ -75,7 +66,7 @@ impl<'a> Folder<'a> {
     pub fn has_or_lacks(&self, name: &str) -> Result<bool> {
         let path = self.join(name);
         let is_absent = || fs::symlink_metadata(&path).is_err_and(|e| e.kind() == ErrorKind::NotFound);
-        if !matches!(self, Self::Disk { .. }) || self.has(name) || is_absent() {
+        if matches!(self, Self::Memory { .. }) || self.has(name) || is_absent() {
             return Ok(self.has(name));
         }
         fs::metadata(&path).map_err(Error::io("opening", &path))?;
@@ -85,34 +76,33 @@ impl<'a> Folder<'a> {
     /// A file of tensors.
     pub fn source(&self, name: impl AsRef<Path>) -> Result<Source> {
         let path = self.join(&name);
-        let source = match self {
-            Self::Disk { options, .. } => return Source::open(&path, options.mmap),
-            Self::Memory { files, .. } => {
-                held(files, name.as_ref()).map(|bytes| Source::from_bytes(&path, bytes.clone()))
-            }
-            Self::Elsewhere { files, .. } => {
-                held(files, name.as_ref()).map(|fetched| Source::fetched(&path, fetched.clone()))
-            }
-        };
-        source.ok_or_else(|| Error::io("opening", path)(ErrorKind::NotFound.into()))
+        match self {
+            Self::Disk { options, .. } => Source::open(&path, options.mmap),
+            Self::Memory { .. } => match self.held(name.as_ref()) {
+                Some(bytes) => Ok(Source::from_bytes(&path, bytes.clone())),
+                None => Err(Error::io("opening", path)(ErrorKind::NotFound.into())),
+            },
+        }
     }
 
     /// The text of a file of at most `limit` bytes.
     pub fn text(&self, name: impl AsRef<Path>, limit: u64) -> Result<String> {
         let path = self.join(&name);
-        if let Self::Disk { .. } = self {
-            return read_text(&path, open_regular(&path)?, limit);
+        match (self, self.held(name.as_ref())) {
+            (Self::Disk { .. }, _) => read_text(&path, open_regular(&path)?, limit),
+            (_, Some(bytes)) => as_text(&path, bytes[..bytes.len().min(limit as usize + 1)].to_vec(), limit),
+            (_, None) => Err(Error::io("opening", path)(ErrorKind::NotFound.into())),
         }
-        let source = self.source(name)?;
-        // One more than it may have tells of a longer one.
-        let bytes = source.copy(0..source.len().min(limit.saturating_add(1)))?;
-        as_text(&path, bytes.to_vec(), limit)
     }
-}
 
-/// The file of this name among files that are not on the disk.
-fn held<'f, T>(files: &'f [(&str, T)], name: &Path) -> Option<&'f T> {
-    files.iter().find(|(other, _)| Path::new(other) == name).map(|(_, file)| file)
+    fn held(&self, name: &Path) -> Option<&'a Bytes> {
+        match self {
+            Self::Disk { .. } => None,
+            Self::Memory { files, .. } => {
+                files.iter().find(|(other, _)| Path::new(other) == name).map(|(_, bytes)| bytes)
+            }
+        }
+    }
 }
 
 /// A folder that is looked into long after what lies in it was opened, and then as far as it can
@@ -133,14 +123,6 @@ impl Beside {
             Folder::Memory { files, .. } => {
                 let others = files.iter().filter(|(name, _)| !name.ends_with(".safetensors"));
                 Self::Memory(others.map(|(name, bytes)| ((*name).into(), bytes.clone())).collect())
-            }
-            // Those that were read.
-            Folder::Elsewhere { files, .. } => {
-                let others = files.iter().filter(|(name, _)| !name.ends_with(".safetensors"));
-                let read = others.filter_map(|(name, file)| {
-                    Some(((*name).into(), file.get(&(0..file.size())).or_else(|| file.missing().and(None))?))
-                });
-                Self::Memory(read.collect())
             }
         }
     }

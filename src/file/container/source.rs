@@ -1,13 +1,12 @@
-//! The bytes of one opened file: in memory, mapped, read when they are asked for, or fetched before.
+//! The bytes of one opened file: in memory, mapped, or read when they are asked for.
 
 use crate::error::{Error, Result};
-use crate::file::container::ranges::Fetched;
 use bytes::Bytes;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 
 /// How to open a file.
 ///
@@ -61,8 +60,6 @@ enum Backing {
         file: Mutex<File>,
         map: Option<Bytes>,
     },
-    /// Somewhere else, as far as it was fetched.
-    Elsewhere(Arc<Fetched>),
 }
 
 impl std::fmt::Debug for Source {
@@ -85,24 +82,6 @@ impl Source {
         Self { path: label.into(), len: bytes.len() as u64, backing: Backing::Memory(bytes) }
     }
 
-    /// A file of which parts are fetched, under the name `label`.
-    pub fn fetched(label: &Path, fetched: Arc<Fetched>) -> Self {
-        Self { path: label.into(), len: fetched.size(), backing: Backing::Elsewhere(fetched) }
-    }
-
-    /// What was fetched of a file that lies elsewhere.
-    pub fn elsewhere(&self) -> Option<&Arc<Fetched>> {
-        match &self.backing {
-            Backing::Elsewhere(fetched) => Some(fetched),
-            Backing::Memory(_) | Backing::File { .. } => None,
-        }
-    }
-
-    /// True if its path is one of the disk.
-    pub fn is_on_disk(&self) -> bool {
-        matches!(self.backing, Backing::File { .. })
-    }
-
     /// The path or label, as errors print it.
     pub fn label(&self) -> String {
         self.path.display().to_string()
@@ -120,7 +99,7 @@ impl Source {
     pub fn in_memory(&self) -> Option<&Bytes> {
         match &self.backing {
             Backing::Memory(bytes) => Some(bytes),
-            Backing::File { .. } | Backing::Elsewhere(_) => None,
+            Backing::File { .. } => None,
         }
     }
 
@@ -134,9 +113,6 @@ impl Source {
                 map
             }
             Backing::File { map: None, .. } => return self.copy(range),
-            Backing::Elsewhere(fetched) => {
-                return fetched.get(&range).ok_or_else(|| self.not_fetched(&range));
-            }
         };
         let slice = to_usize(range.start).zip(to_usize(range.end)).filter(|&(_, end)| end <= held.len());
         slice.map(|(start, end)| held.slice(start..end)).ok_or_else(|| self.short_read())
@@ -145,7 +121,7 @@ impl Source {
     /// The bytes of `range`, which do not change if the file does: what is read more than once, as
     /// a header is, must not be mapped.
     pub fn copy(&self, range: Range<u64>) -> Result<Bytes> {
-        if !self.is_on_disk() {
+        if self.in_memory().is_some() {
             return self.read(range);
         }
         let mut out = Vec::new();
@@ -183,11 +159,6 @@ impl Source {
                 })
             }
         }
-    }
-
-    fn not_fetched(&self, range: &Range<u64>) -> Error {
-        let why = format!("bytes {range:?} lie elsewhere: `Model::tensor_async` and its like fetch them");
-        Error::io("reading", &self.path)(std::io::Error::new(ErrorKind::WouldBlock, why))
     }
 
     fn short_read(&self) -> Error {
