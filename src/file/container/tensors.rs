@@ -318,7 +318,8 @@ impl Files<'_> {
     /// convention that reads one of a weight reads one of every weight.
     pub fn want_alike(&self, tensors: &[TensorInfo]) {
         let wanted = self.0.iter().enumerate().filter_map(|(i, file)| Some((i, file.ranges()?.wanted())));
-        let wanted: HashSet<_> = wanted.flat_map(|(i, of)| of.into_iter().map(move |r| (i, r.start))).collect();
+        let wanted: HashSet<_> =
+            wanted.flat_map(|(i, of)| of.into_iter().map(move |r| (i, r.start))).collect();
         if wanted.is_empty() {
             return;
         }
