@@ -329,7 +329,7 @@ fn parts_and_shards_are_one_model() {
     disk.tensors().iter().for_each(|info| compare(&disk, info, &model, &parts));
     // One is missing.
     let wanted = {
-        fs::remove_file(dir.path().join(&parts.iter().map(|(name, _)| name).max().unwrap())).unwrap();
+        fs::remove_file(dir.path().join(parts.iter().map(|(name, _)| name).max().unwrap())).unwrap();
         open(dir.path()).unwrap_err().to_string()
     };
     let mut fewer = sources(dir.path()).1;
