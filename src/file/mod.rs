@@ -37,6 +37,7 @@ pub use calibration::activations::{
 pub use calibration::imatrix;
 pub use calibration::outlier_columns::{Captures, Keep};
 pub use container::folder::read_text;
+pub use container::ranges::{ByteRanges, RangeFuture};
 pub use container::source::OpenOptions;
 pub use container::stored::{DType, OtherType};
 pub use container::tensors::{Module, TensorInfo};

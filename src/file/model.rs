@@ -1,5 +1,7 @@
 //! A model as one list of weights, from whatever files it lies in: the one thing users open.
 
+mod ranges;
+
 use super::container::folder::{Beside, Folder};
 use super::container::gguf::Gguf;
 use super::container::gguf_split::{self, Whole};
@@ -209,12 +211,23 @@ impl Model {
     fn from_index(path: &Path, folder: &Folder, name: &Path) -> Result<Self> {
         let index = super::scheme::checkpoint::Index::open(folder, name)?;
         let (mut files, mut tables, mut metadata) = (Vec::new(), Vec::new(), None);
+        let mut lacking = None;
         for shard in &index.shards {
             let source = folder.source(shard)?;
-            let shard = super::container::safetensors::open(&source)?;
+            let shard = match super::container::safetensors::open(&source) {
+                // The others are looked at too, so that what is missing comes together.
+                Err(error) if source.lacks() => {
+                    lacking.get_or_insert(error);
+                    continue;
+                }
+                shard => shard?,
+            };
             files.push(source);
             tables.push(shard.tensors);
             metadata.get_or_insert(shard.metadata);
+        }
+        if let Some(error) = lacking {
+            return Err(error);
         }
         let header = Header { tensors: index.merge(tables)?, metadata: metadata.unwrap_or_default() };
         // Its text and names would stand beside those of the weights.
@@ -316,6 +329,10 @@ impl Model {
         self.rows(info, 0..info.rows())
     }
 
+    fn tensor_of(&self, files: &Files, info: &TensorInfo) -> Result<PackedTensor> {
+        self.rows_of(files, info, 0..info.rows())
+    }
+
     /// A weight with its bias: the tensor `<module>.bias` beside `<module>.weight`, or `bias`
     /// beside `weight`, where there is one and the weight has two dimensions (a norm's bias is none
     /// of a matmul). Columns that [`quantize_checkpoint`](super::quantize_checkpoint()) kept in 16
@@ -327,7 +344,11 @@ impl Model {
     /// As [`Model::tensor`], [`Error::Shape`] if the bias has not as many values as the weight has
     /// rows, and [`Error::Malformed`] if they are integers, whose scale would be somewhere else.
     pub fn linear(&self, info: &TensorInfo) -> Result<Linear> {
-        let linear = self.linear_without_bias(info)?;
+        self.linear_of(&Files(&self.files), info)
+    }
+
+    fn linear_of(&self, files: &Files, info: &TensorInfo) -> Result<Linear> {
+        let linear = self.weight_of(files, info)?;
         match self.bias(&info.name).filter(|_| info.shape.len() == 2) {
             Some(bias) if ["I8", "I16", "I32", "I64"].contains(&bias.dtype.name()) => {
                 let problem = format!(
@@ -336,7 +357,7 @@ impl Model {
                 );
                 Err(self.malformed(bias, problem))
             }
-            Some(bias) => linear.with_bias(self.tensor(bias)?),
+            Some(bias) => linear.with_bias(self.tensor_of(files, bias)?),
             None => Ok(linear),
         }
     }
@@ -355,8 +376,12 @@ impl Model {
     /// # Errors
     /// As [`Model::tensor`].
     pub fn linear_without_bias(&self, info: &TensorInfo) -> Result<Linear> {
-        let linear = Linear::new(self.tensor(info)?);
-        let kept = info.module.as_ref().map(|module| module.kept(&self.stored, &Files(&self.files)));
+        self.weight_of(&Files(&self.files), info)
+    }
+
+    fn weight_of(&self, files: &Files, info: &TensorInfo) -> Result<Linear> {
+        let linear = Linear::new(self.tensor_of(files, info)?);
+        let kept = info.module.as_ref().map(|module| module.kept(&self.stored, files));
         match kept.transpose()?.flatten() {
             Some(kept) => linear.with_kept(kept),
             None => Ok(linear),
@@ -368,19 +393,23 @@ impl Model {
     /// # Errors
     /// As [`Model::tensor`], and [`Error::Shape`] if the tensor does not have these rows.
     pub fn rows(&self, info: &TensorInfo, rows: Range<u64>) -> Result<PackedTensor> {
+        self.rows_of(&Files(&self.files), info, rows)
+    }
+
+    fn rows_of(&self, files: &Files, info: &TensorInfo, rows: Range<u64>) -> Result<PackedTensor> {
         if rows.start > rows.end || rows.end > info.rows() {
             let what = format!("tensor `{}`: rows", shown(&info.name));
             return Err(Error::shape(what, format!("0..{}", info.rows()), format!("{rows:?}")));
         }
         if let Some(module) = &info.module {
-            let whole = module.load(&info.name, &self.stored, &Files(&self.files))?;
+            let whole = module.load(&info.name, &self.stored, files)?;
             let part = rows.end - rows.start < info.rows();
             let rows: Vec<usize> = if part { rows.map(|row| row as usize).collect() } else { vec![] };
             return if part { whole.select_rows(&rows) } else { Ok(whole) };
         }
         let format = supported(info)?;
         let row_bytes = info.bytes.checked_div(info.rows()).unwrap_or(0);
-        let bytes = self.range(info, row_bytes * rows.start..row_bytes * rows.end)?;
+        let bytes = self.range_of(files, info, row_bytes * rows.start..row_bytes * rows.end)?;
         let [rows, cols] = [rows.end - rows.start, info.cols()].map(usize::try_from);
         match (rows, cols) {
             (Ok(rows), Ok(cols)) => PackedTensor::new(&*info.name, format, rows, cols, bytes),
@@ -409,13 +438,17 @@ impl Model {
     /// [`Error::Io`] if they cannot be read, [`Error::Argument`] if the tensor does not have them
     /// or is a module, whose bytes are those of its parts.
     pub fn range(&self, info: &TensorInfo, range: Range<u64>) -> Result<Bytes> {
+        self.range_of(&Files(&self.files), info, range)
+    }
+
+    fn range_of(&self, files: &Files, info: &TensorInfo, range: Range<u64>) -> Result<Bytes> {
         if let Some(module) = info.module.as_ref().filter(|module| !module.is_stored_alone()) {
             let (name, count) = (shown(&info.name), module.parts(&self.stored).len());
             return Err(Error::Argument(format!(
                 "`{name}` lies in {count} tensors; ask for the bytes of each"
             )));
         }
-        Files(&self.files).range(self.stored(info), range)
+        files.range(self.stored(info), range)
     }
 
     /// Refuses to write what comes of the model over one of its own files.
@@ -423,8 +456,8 @@ impl Model {
     /// # Errors
     /// [`Error::Argument`] with the file.
     pub fn refuse_as_output(&self, path: &Path) -> Result<()> {
-        // In memory they have labels, not paths.
-        if self.files.iter().any(|file| file.in_memory().is_some()) {
+        // In memory and by ranges they have labels, not paths.
+        if self.files.iter().any(|file| !file.is_on_disk()) {
             return Ok(());
         }
         let config = self.config.as_ref().map(super::scheme::config::Config::path);

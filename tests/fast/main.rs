@@ -20,6 +20,7 @@ mod file_multiplied;
 mod file_npy;
 mod file_overview;
 mod file_quantize;
+mod file_ranges;
 mod file_safetensors;
 mod hub;
 #[path = "../common/hub.rs"]

@@ -17,13 +17,18 @@ use mutate::{below, safetensors};
 use qmatmul::check::Random;
 use qmatmul::file::imatrix::Imatrix;
 use qmatmul::file::lora::Adapter;
-use qmatmul::file::{Captures, Model, OpenOptions, TensorInfo, activations_from_bytes, read_activations};
-use qmatmul::{Error, Result};
+use qmatmul::file::{
+    ByteRanges, Captures, Model, OpenOptions, RangeFuture, TensorInfo, activations_from_bytes,
+    read_activations,
+};
+use qmatmul::{Error, PackedTensor, Result};
 use rayon::prelude::*;
 use seeds::Checkpoint;
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs};
@@ -205,7 +210,48 @@ fn in_memory(files: &Files) -> Vec<(&'static str, Bytes)> {
 }
 
 fn open_model(files: &Files) -> Result<()> {
-    look_at(&Model::from_files("fuzz", &in_memory(files))?)
+    let files = in_memory(files);
+    let model = Model::from_files("fuzz", &files);
+    let ranges: Vec<_> = files
+        .iter()
+        .map(|(name, bytes)| (*name, Arc::new(Ranges(bytes.clone())) as Arc<dyn ByteRanges>))
+        .collect();
+    let by_ranges = pollster::block_on(Model::open_ranges("fuzz", &ranges));
+    match (&model, &by_ranges) {
+        (Ok(model), Ok(by_ranges)) => same_tensors(model, by_ranges),
+        (Err(error), Err(by_ranges)) => assert_eq!(error.to_string(), by_ranges.to_string(), "by ranges"),
+        _ => panic!("in memory {:?}, by ranges {:?}", model.as_ref().err(), by_ranges.as_ref().err()),
+    }
+    look_at(&model?)
+}
+
+/// A file in memory that is read by ranges.
+struct Ranges(Bytes);
+
+impl ByteRanges for Ranges {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read(&self, range: Range<u64>) -> RangeFuture<'_> {
+        Box::pin(std::future::ready(Ok(self.0.slice(range.start as usize..range.end as usize))))
+    }
+}
+
+/// By ranges, each tensor of a model loads as it does in memory, or fails so.
+fn same_tensors(model: &Model, by_ranges: &Model) {
+    assert_eq!(model.tensors(), by_ranges.tensors());
+    for (info, other) in model.tensors().iter().zip(by_ranges.tensors()).take(32) {
+        if info.elements() > SMALL {
+            continue;
+        }
+        let described = |tensor: Result<PackedTensor>| match tensor {
+            Ok(tensor) => format!("{tensor:?} {:?}", tensor.data()),
+            Err(error) => error.to_string(),
+        };
+        let loaded = pollster::block_on(by_ranges.tensor_async(other));
+        assert_eq!(described(loaded), described(model.tensor(info)), "`{}`", info.name);
+    }
 }
 
 fn open_adapter(files: &Files) -> Result<()> {

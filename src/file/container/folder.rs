@@ -1,18 +1,19 @@
-//! Where the files of a checkpoint lie beside each other: a folder of the disk, or memory.
+//! Where the files of a checkpoint lie beside each other: a folder of the disk, memory, or ranges.
 
 use crate::error::{Error, Result};
-use crate::file::container::source::OpenOptions;
-use crate::file::container::source::{Source, open_regular};
+use crate::file::container::ranges::RangeFile;
+use crate::file::container::source::{OpenOptions, Source, open_regular};
 use bytes::Bytes;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-/// Files by name. What opens a checkpoint sees no difference between the two.
+/// Files by name. What opens a checkpoint sees no difference between them.
 #[derive(Clone, Debug)]
 pub(crate) enum Folder<'a> {
     Disk { path: PathBuf, options: OpenOptions },
     Memory { label: &'a Path, files: &'a [(&'a str, Bytes)] },
+    Ranges { label: &'a Path, files: &'a [RangeFile] },
 }
 
 impl<'a> Folder<'a> {
@@ -28,7 +29,7 @@ impl<'a> Folder<'a> {
     pub fn path(&self) -> &Path {
         match self {
             Self::Disk { path, .. } => path,
-            Self::Memory { label, .. } => label,
+            Self::Memory { label, .. } | Self::Ranges { label, .. } => label,
         }
     }
 
@@ -45,6 +46,7 @@ impl<'a> Folder<'a> {
                 .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
                 .collect(),
             Self::Memory { files, .. } => files.iter().map(|(name, _)| (*name).into()).collect(),
+            Self::Ranges { files, .. } => files.iter().map(|file| file.name().into()).collect(),
         };
         names.sort_unstable();
         Ok(names)
@@ -55,6 +57,7 @@ impl<'a> Folder<'a> {
         match self {
             Self::Disk { path, .. } => path.join(name).is_file(),
             Self::Memory { .. } => self.held(name.as_ref()).is_some(),
+            Self::Ranges { .. } => self.by_ranges(name.as_ref()).is_some(),
         }
     }
 
@@ -66,7 +69,7 @@ impl<'a> Folder<'a> {
     pub fn has_or_lacks(&self, name: &str) -> Result<bool> {
         let path = self.join(name);
         let is_absent = || fs::symlink_metadata(&path).is_err_and(|e| e.kind() == ErrorKind::NotFound);
-        if matches!(self, Self::Memory { .. }) || self.has(name) || is_absent() {
+        if !matches!(self, Self::Disk { .. }) || self.has(name) || is_absent() {
             return Ok(self.has(name));
         }
         fs::metadata(&path).map_err(Error::io("opening", &path))?;
@@ -82,12 +85,19 @@ impl<'a> Folder<'a> {
                 Some(bytes) => Ok(Source::from_bytes(&path, bytes.clone())),
                 None => Err(Error::io("opening", path)(ErrorKind::NotFound.into())),
             },
+            Self::Ranges { .. } => match self.by_ranges(name.as_ref()) {
+                Some(file) => Ok(Source::from_ranges(file.clone())),
+                None => Err(Error::io("opening", path)(ErrorKind::NotFound.into())),
+            },
         }
     }
 
     /// The text of a file of at most `limit` bytes.
     pub fn text(&self, name: impl AsRef<Path>, limit: u64) -> Result<String> {
         let path = self.join(&name);
+        if let Some(file) = self.by_ranges(name.as_ref()) {
+            return as_text(&path, file.read(0..file.len().min(limit + 1))?.to_vec(), limit);
+        }
         match (self, self.held(name.as_ref())) {
             (Self::Disk { .. }, _) => read_text(&path, open_regular(&path)?, limit),
             (_, Some(bytes)) => as_text(&path, bytes[..bytes.len().min(limit as usize + 1)].to_vec(), limit),
@@ -95,9 +105,21 @@ impl<'a> Folder<'a> {
         }
     }
 
+    /// True if something was read that has to be fetched.
+    pub fn lacks(&self) -> bool {
+        matches!(self, Self::Ranges { files, .. } if files.iter().any(RangeFile::lacks))
+    }
+
+    fn by_ranges(&self, name: &Path) -> Option<&'a RangeFile> {
+        match self {
+            Self::Disk { .. } | Self::Memory { .. } => None,
+            Self::Ranges { files, .. } => files.iter().find(|file| Path::new(file.name()) == name),
+        }
+    }
+
     fn held(&self, name: &Path) -> Option<&'a Bytes> {
         match self {
-            Self::Disk { .. } => None,
+            Self::Disk { .. } | Self::Ranges { .. } => None,
             Self::Memory { files, .. } => {
                 files.iter().find(|(other, _)| Path::new(other) == name).map(|(_, bytes)| bytes)
             }
@@ -105,24 +127,37 @@ impl<'a> Folder<'a> {
     }
 }
 
+/// The longest text that is fetched for a look into it that may never come: a `tokenizer.json` is
+/// longer.
+const MAX_BESIDE: u64 = 1 << 20;
+
 /// A folder that is looked into long after what lies in it was opened, and then as far as it can
 /// be.
 #[derive(Debug)]
 pub(crate) enum Beside {
     /// What lies there when it is looked into.
     Disk(PathBuf),
-    /// Files by name.
-    Memory(Vec<(String, Bytes)>),
+    /// Files by name, as far as they are held.
+    Memory(Vec<(String, Option<Bytes>)>),
 }
 
 impl Beside {
-    /// Of a folder in memory the small files: all but those that hold tensors.
+    /// Of a folder in memory the small files: all but those that hold tensors. Of one by ranges the
+    /// texts of [`MAX_BESIDE`] bytes at most, and the names of the others.
     pub fn of(folder: &Folder) -> Self {
         match folder {
             Folder::Disk { path, .. } => Self::Disk(path.clone()),
             Folder::Memory { files, .. } => {
                 let others = files.iter().filter(|(name, _)| !name.ends_with(".safetensors"));
-                Self::Memory(others.map(|(name, bytes)| ((*name).into(), bytes.clone())).collect())
+                Self::Memory(others.map(|(name, bytes)| ((*name).into(), Some(bytes.clone()))).collect())
+            }
+            Folder::Ranges { files, .. } => {
+                let others = files.iter().filter(|file| !file.name().ends_with(".safetensors"));
+                let small = |file: &RangeFile| {
+                    let is_text = [".json", ".md"].iter().any(|end| file.name().ends_with(end));
+                    (is_text && file.len() <= MAX_BESIDE).then(|| file.read(0..file.len()).ok())?
+                };
+                Self::Memory(others.map(|file| (file.name().into(), small(file))).collect())
             }
         }
     }
@@ -145,7 +180,8 @@ impl Beside {
             Self::Disk(_) => None,
             Self::Memory(files) => {
                 let (_, bytes) = files.iter().find(|(other, _)| other == name)?;
-                (bytes.len() as u64 <= limit).then(|| String::from_utf8(bytes.to_vec()).ok())?
+                let bytes = bytes.as_ref().filter(|bytes| bytes.len() as u64 <= limit)?;
+                String::from_utf8(bytes.to_vec()).ok()
             }
         }
     }

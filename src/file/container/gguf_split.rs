@@ -143,12 +143,23 @@ pub(crate) fn open(source: Source, folder: &Folder, name: &Path) -> Result<Whole
     }
     let label = shown(&source.label());
     let mut opened = Some((source, gguf));
-    let mut parts = Vec::new();
+    let (mut parts, mut lacking) = (Vec::new(), None);
     for at in 0..count {
         parts.push(match opened.take_if(|_| at == no) {
             Some(opened) => opened,
-            None => other_part(folder, &Part { no: at, count }.path(name), &claim, at, &label)?,
+            None => match other_part(folder, &Part { no: at, count }.path(name), &claim, at, &label) {
+                Ok(part) => part,
+                // The others are looked at too, so that what is missing comes together.
+                Err(error) if folder.lacks() => {
+                    lacking.get_or_insert(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            },
         });
+    }
+    if let Some(error) = lacking {
+        return Err(error);
     }
     merge(parts, claim.tensors)
 }

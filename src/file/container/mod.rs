@@ -10,6 +10,7 @@ pub(crate) mod json;
 pub(crate) mod npy;
 pub mod output;
 mod partial;
+pub(crate) mod ranges;
 pub mod safetensors;
 pub mod safetensors_write;
 pub(crate) mod source;

@@ -1,6 +1,8 @@
-//! The bytes of one opened file: in memory, mapped, or read when they are asked for.
+//! The bytes of one opened file: in memory, mapped, read when they are asked for, or fetched by
+//! ranges.
 
 use crate::error::{Error, Result};
+use crate::file::container::ranges::{RangeFile, changed};
 use bytes::Bytes;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
@@ -60,6 +62,7 @@ enum Backing {
         file: Mutex<File>,
         map: Option<Bytes>,
     },
+    Ranges(RangeFile),
 }
 
 impl std::fmt::Debug for Source {
@@ -82,6 +85,29 @@ impl Source {
         Self { path: label.into(), len: bytes.len() as u64, backing: Backing::Memory(bytes) }
     }
 
+    /// A file of which what was fetched can be read.
+    pub fn from_ranges(file: RangeFile) -> Self {
+        Self { path: file.path().into(), len: file.len(), backing: Backing::Ranges(file) }
+    }
+
+    /// The file, if it comes by ranges.
+    pub fn ranges(&self) -> Option<&RangeFile> {
+        match &self.backing {
+            Backing::Ranges(file) => Some(file),
+            Backing::Memory(_) | Backing::File { .. } => None,
+        }
+    }
+
+    /// True if something was read that has to be fetched.
+    pub fn lacks(&self) -> bool {
+        self.ranges().is_some_and(RangeFile::lacks)
+    }
+
+    /// True for a file that has a path.
+    pub fn is_on_disk(&self) -> bool {
+        matches!(self.backing, Backing::File { .. })
+    }
+
     /// The path or label, as errors print it.
     pub fn label(&self) -> String {
         self.path.display().to_string()
@@ -99,7 +125,7 @@ impl Source {
     pub fn in_memory(&self) -> Option<&Bytes> {
         match &self.backing {
             Backing::Memory(bytes) => Some(bytes),
-            Backing::File { .. } => None,
+            Backing::File { .. } | Backing::Ranges(_) => None,
         }
     }
 
@@ -113,6 +139,7 @@ impl Source {
                 map
             }
             Backing::File { map: None, .. } => return self.copy(range),
+            Backing::Ranges(file) => return file.read(range),
         };
         let slice = to_usize(range.start).zip(to_usize(range.end)).filter(|&(_, end)| end <= held.len());
         slice.map(|(start, end)| held.slice(start..end)).ok_or_else(|| self.short_read())
@@ -131,6 +158,9 @@ impl Source {
 
     /// Appends the bytes of `range` to `out`.
     pub fn append(&self, out: &mut Vec<u8>, range: Range<u64>) -> Result<()> {
+        if let Backing::Ranges(file) = &self.backing {
+            return file.append(out, range);
+        }
         let Some(file) = self.unchanged()? else {
             out.extend_from_slice(&self.read(range)?);
             return Ok(());
@@ -147,18 +177,7 @@ impl Source {
         let Backing::File { file, .. } = &self.backing else { return Ok(None) };
         let file = file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let now = file.metadata().map_err(Error::io("reading", &self.path))?.len();
-        match now == self.len {
-            true => Ok(Some(file)),
-            false => {
-                let problem = format!("it had {} bytes when it was opened, now it has {now}", self.len);
-                Err(Error::Malformed {
-                    file: self.label(),
-                    what: "file".into(),
-                    offset: now.min(self.len),
-                    problem,
-                })
-            }
-        }
+        if now == self.len { Ok(Some(file)) } else { Err(changed(&self.path, self.len, now)) }
     }
 
     fn short_read(&self) -> Error {

@@ -4,11 +4,12 @@
 use crate::error::{Error, Result};
 use crate::file::container::source::Source;
 use crate::file::container::stored::{DType, UNSUPPORTED};
-use crate::file::names::{NameIndex, hint, shown};
+use crate::file::names::{NameIndex, hint, last, shown};
 use crate::format::Format;
 use crate::linear::OutlierColumns;
 use crate::tensor::PackedTensor;
 use bytes::Bytes;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -295,10 +296,43 @@ impl Module {
     }
 }
 
+/// The largest tensor that is fetched because another of its kind was read.
+const MAX_ALIKE: u64 = 64 << 10;
+/// The most that is fetched so at once.
+const MAX_ALL_ALIKE: u64 = 64 << 20;
+
 /// The files of a model.
 pub(crate) struct Files<'a>(pub &'a [Source]);
 
 impl Files<'_> {
+    /// Notes that all bytes of these tensors are to be fetched.
+    pub fn want<'t>(&self, tensors: impl Iterator<Item = &'t TensorInfo>) {
+        for tensor in tensors {
+            if let Some(file) = self.0.get(tensor.file).and_then(Source::ranges) {
+                file.want(tensor.offset..tensor.offset.saturating_add(tensor.bytes));
+            }
+        }
+    }
+
+    /// Where small tensors of these have to be fetched, notes those that are named alike too: a
+    /// convention that reads one of a weight reads one of every weight.
+    pub fn want_alike(&self, tensors: &[TensorInfo]) {
+        let wanted = self.0.iter().enumerate().filter_map(|(i, file)| Some((i, file.ranges()?.wanted())));
+        let wanted: HashSet<_> =
+            wanted.flat_map(|(i, of)| of.into_iter().map(move |r| (i, r.start))).collect();
+        if wanted.is_empty() {
+            return;
+        }
+        let asked = tensors.iter().filter(|t| wanted.contains(&(t.file, t.offset)));
+        let lasts: HashSet<&str> = asked.map(|t| last(&t.name)).collect();
+        let alike = tensors.iter().filter(|t| t.bytes <= MAX_ALIKE && lasts.contains(last(&t.name)));
+        let mut left = MAX_ALL_ALIKE;
+        self.want(alike.take_while(|t| {
+            left = left.saturating_sub(t.bytes);
+            left > 0
+        }));
+    }
+
     /// All bytes of a tensor.
     pub fn bytes(&self, tensor: &TensorInfo) -> Result<Bytes> {
         self.range(tensor, 0..tensor.bytes)

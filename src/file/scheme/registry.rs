@@ -69,7 +69,18 @@ pub(crate) fn gather(
     settings: &QuantizationConfig,
     config: Option<&Config>,
 ) -> Result<Gathered> {
-    let checkpoint = Checkpoint::new(&table, files, settings, config);
+    let modules = modules(&table, files, settings, config).inspect_err(|_| files.want_alike(&table.list))?;
+    listed_with(table, modules, files)
+}
+
+/// The weights of several tensors.
+fn modules(
+    table: &TensorTable,
+    files: &Files,
+    settings: &QuantizationConfig,
+    config: Option<&Config>,
+) -> Result<Vec<TensorInfo>> {
+    let checkpoint = Checkpoint::new(table, files, settings, config);
     let mut modules = vec![];
     match &settings.unsupported {
         Some(scheme) => modules.extend(codes_of(&checkpoint, scheme)),
@@ -77,12 +88,12 @@ pub(crate) fn gather(
             for convention in CONVENTIONS {
                 modules.extend((convention.modules)(&checkpoint)?);
             }
-            let used = uses(&modules, &table, files)?;
+            let used = uses(&modules, table, files)?;
             modules.extend(unknown(&checkpoint, &used)?);
             refuse_scaled_inputs(&checkpoint, &mut modules, &used);
         }
     }
-    listed_with(table, modules, files)
+    Ok(modules)
 }
 
 /// The tensors of a GGUF, those that belong together as one.
