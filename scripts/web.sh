@@ -39,11 +39,10 @@ set_up_rust() {
 set_up_debian_rust() {
     [ -e "$here/rust/done" ] || {
         say "fetching Debian's Rust for wasm32 (200 MB) ..."
-        fetch_sid "$here/rust" rustc libstd-rust-dev-wasm32 lld || return 1
-        starter rustc --sysroot "$here/rust/root/usr"
-        starter wasm-ld
-        touch "$here/rust/done"
+        fetch_sid "$here/rust" rustc libstd-rust-dev-wasm32 lld && touch "$here/rust/done" || return 1
     }
+    starter rustc --sysroot "$here/rust/root/usr"
+    starter wasm-ld
     export RUSTC=$here/rust/bin/rustc CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=$here/rust/bin/wasm-ld
 }
 

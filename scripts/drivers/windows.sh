@@ -29,7 +29,7 @@ set_up_windows() {
 }
 
 # in_windows COMMAND...: in that root, with this project at /project and this folder at /windows.
-in_windows() { scripts/in_root.sh "$windows_root" "$PWD=/project" "$windows=/windows" -- "$@"; }
+in_windows() { "$scripts/../in_root.sh" "$windows_root" "$PWD=/project" "$windows=/windows" -- "$@"; }
 
 # Microsoft's compiler lies beside the program and is taken instead of Wine's own. The display has a number that nobody else takes.
 wine_of_sid() {
