@@ -22,7 +22,8 @@ impl ModelFile {
     /// Of files that the user has chosen, by their names: one, or those of a checkpoint or of a model
     /// in parts.
     pub async fn open(names: Vec<String>, blobs: Vec<web_sys::Blob>) -> Result<ModelFile, JsValue> {
-        let files: Vec<_> = blobs.into_iter().map(|blob| Arc::new(BlobRanges::new(blob))).collect();
+        let ranges = |blob| -> Arc<dyn ByteRanges> { Arc::new(BlobRanges::new(blob)) };
+        let files: Vec<_> = blobs.into_iter().map(ranges).collect();
         let label = match &names[..] {
             [name] => name.clone(),
             several => format!("{} files", several.len()),
@@ -35,7 +36,7 @@ impl ModelFile {
     #[wasm_bindgen(js_name = openUrl)]
     pub async fn open_url(url: String) -> Result<ModelFile, JsValue> {
         let opened = UrlRanges::open(&url).await.map_err(Error::io("opening", &url));
-        let file = Arc::new(opened.map_err(js)?);
+        let file: Arc<dyn ByteRanges> = Arc::new(opened.map_err(js)?);
         // What a file is, its first bytes decide; its name is for messages and tells of an index.
         let path = url.split(['?', '#']).next().unwrap_or_default();
         let name = path.rsplit('/').find(|part| !part.is_empty()).unwrap_or("model").to_owned();
@@ -93,8 +94,10 @@ impl ModelFile {
 }
 
 impl ModelFile {
-    async fn of<F: ByteRanges + 'static>(label: String, files: &[(&str, Arc<F>)]) -> Result<Self> {
-        Ok(Self { model: Model::open_ranges(&label, files).await?, label })
+    async fn of(label: String, files: &[(&str, Arc<dyn ByteRanges>)]) -> Result<Self> {
+        // One file has its own name in errors.
+        let folder = if files.len() == 1 { "" } else { &label };
+        Ok(Self { model: Model::open_ranges(folder, files).await?, label })
     }
 
     pub fn model(&self) -> &Model {

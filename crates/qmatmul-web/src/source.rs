@@ -33,11 +33,11 @@ impl ByteRanges for BlobRanges {
 
     fn read(&self, range: Range<u64>) -> RangeFuture<'_> {
         let blob = &self.0;
-        Box::pin(SendWrapper::new(async move {
+        Box::pin(async move {
             let part = blob.slice_with_f64_and_f64(range.start as f64, range.end as f64);
             let part = part.map_err(|e| other(words(&e)))?;
             content(part.array_buffer()).await
-        }))
+        })
     }
 }
 
@@ -73,10 +73,10 @@ impl ByteRanges for UrlRanges {
     }
 
     fn read(&self, range: Range<u64>) -> RangeFuture<'_> {
-        Box::pin(SendWrapper::new(async move {
+        Box::pin(async move {
             let response = get(&self.url, range).await?;
             content(response.array_buffer().map_err(|e| other(words(&e)))?).await
-        }))
+        })
     }
 }
 
