@@ -1,30 +1,33 @@
-// Every tensor of the repository's models: ten GGUFs of one model and small ones, four checkpoints, one of a LoRA's base.
+// Every tensor of the models of this repository, GGUFs and checkpoints, and of those below target/web-tools/made/models.
 import { engine, openDevice, count } from '../engine.mjs';
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 export const timeout = 3600;
 
 const tests = fileURLToPath(new URL('../../../tests/', import.meta.url));
 
+// GGUFs, and folders with checkpoints, below a folder: the addresses of the files of each model.
+function modelsBelow(folder, prefix) {
+    if (!existsSync(folder)) return [];
+    const entries = readdirSync(folder, { withFileTypes: true });
+    const ggufs = entries.filter(({ name }) => name.endsWith('.gguf')).map(({ name }) => [`${prefix}/${name}`]);
+    const checkpoints = entries.filter((entry) => entry.isDirectory()).map(({ name }) =>
+        readdirSync(`${folder}/${name}`)
+            .filter((file) => /\.(safetensors|json)$/.test(file) && !/expected|x256|tokenizer/.test(file))
+            .map((file) => `${prefix}/${name}/${file}`),
+    );
+    return [...ggufs, ...checkpoints.filter((files) => files.some((file) => file.endsWith('.safetensors')))];
+}
+
 export default async function (test) {
     const page = await engine(test);
     await openDevice(page);
-    const ggufs = ['data', 'golden/gguf_files', 'golden/gguf_archs', 'golden/checkpoints/gguf', '../target/web-tools/made/models'].flatMap((folder) => {
-        try {
-            return readdirSync(tests + folder).filter((name) => name.endsWith('.gguf')).map((name) => [`${folder}/${name}`]);
-        } catch {
-            return [];
-        }
-    });
-    const checkpoints = ['bnb-nf4-dq', 'bnb-int8', 'gptq-4bit-g128-sym', 'awq-gemm-g128'].map((name) =>
-        readdirSync(`${tests}golden/checkpoints/${name}`)
-            .filter((file) => /^(model.*|config|quantize_config)\.(safetensors|json)$/.test(file))
-            .map((file) => `golden/checkpoints/${name}/${file}`),
-    );
-    for (const files of [...ggufs, ...checkpoints]) {
-        const urls = files.map((file) => (file.startsWith('../target/web-tools/made/') ? `/made/${file.slice(25)}` : `/files/${file}`));
-        const result = await page.evaluate(check, urls);
+    const own = ['data', 'golden/gguf_files', 'golden/gguf_archs', 'golden/checkpoints'].flatMap((folder) => modelsBelow(tests + folder, `/files/${folder}`));
+    // What else lies there is checked, too.
+    const others = modelsBelow(`${test.server.made}/models`, '/made/models');
+    for (const files of [...own, ...others].filter((files) => !/checkpoints\/(lora|gguf)/.test(files[0]) && !/llm_int8|corpus/.test(files[0]))) {
+        const result = await page.evaluate(check, files);
         if (result.error) test.wrong(`${files[0]}: ${result.error}`);
         count(test, result.outcomes, files[0]);
         test.note(`${files[0]}: ${result.outcomes.length} checks`);

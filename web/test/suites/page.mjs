@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 
 export const timeout = 3600;
 
-const tests = fileURLToPath(new URL('../..', import.meta.url)) + '../tests/';
+const tests = fileURLToPath(new URL('../../../tests/', import.meta.url));
 const model = `${tests}data/storybook-3.7M-Q4_K_M.gguf`;
 
 const text = (page, selector) => page.$eval(selector, (element) => element.innerText);
