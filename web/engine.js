@@ -136,6 +136,7 @@ function quoted(text) {
 }
 
 export async function handle({ id, call, args }, post) {
+    globalThis.onQmatmulPanic = (message) => post({ panic: message });
     try {
         await (loaded ??= init());
         post({ id, result: await calls[call](...args, (progress) => post({ id, progress })) });

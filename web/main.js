@@ -8,7 +8,13 @@ let send;
 let next = 0;
 const waiting = new Map();
 
-function receive({ id, progress, result, error }) {
+function receive({ id, progress, result, error, panic }) {
+    if (panic) {
+        // Nothing more is to be had of it.
+        for (const { reject } of waiting.values()) reject(Object.assign(new Error(panic), { name: 'Panic' }));
+        waiting.clear();
+        send = () => {};
+    }
     const one = waiting.get(id);
     if (!one) return;
     if (progress) return one.progress?.(progress);
@@ -118,6 +124,9 @@ function fail(error) {
         const again = element('button', { type: 'button', id: 'again' }, 'Open the device again');
         again.addEventListener('click', openDevice);
         problem('The device is lost', [sentence(error.message), 'What was found until then stands below.'], element('p', {}, again));
+    } else if (error.name === 'Panic') {
+        isOpen = false;
+        problem('This page has a fault', [sentence(error.message), 'Please report it with this text, and load the page again.']);
     } else if (error.name === 'NoAdapter') {
         explainMissing();
     } else {

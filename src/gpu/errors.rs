@@ -162,19 +162,19 @@ impl DeviceErrors {
         bytes: u64,
         call: impl FnOnce() -> T,
     ) -> Result<T> {
-        self.catch_explained(device, doing, bytes, call, || ready(None))
+        self.catch_explained(device, doing, bytes, call, ready)
     }
 
-    /// [`DeviceErrors::catch_errors`] of a call of which `explain` may know more than wgpu's error
+    /// [`DeviceErrors::catch_errors`] of a call of which `explain` may make more than wgpu's error
     /// says.
     #[cfg(target_family = "wasm")]
-    pub fn catch_explained<T, F: Future<Output = Option<String>> + Send>(
+    pub fn catch_explained<T, F: Future<Output = String> + Send>(
         &self,
         device: &wgpu::Device,
         doing: impl Fn() -> String,
         bytes: u64,
         call: impl FnOnce() -> T,
-        explain: impl FnOnce() -> F + Send + 'static,
+        explain: impl FnOnce(String) -> F + Send + 'static,
     ) -> Result<T> {
         self.check()?;
         let scopes = Scopes::open(device);
@@ -188,16 +188,16 @@ impl DeviceErrors {
         Ok(value)
     }
 
-    /// [`DeviceErrors::catch_errors`] of a call of which `explain` may know more than wgpu's error
+    /// [`DeviceErrors::catch_errors`] of a call of which `explain` may make more than wgpu's error
     /// says.
     #[cfg(not(target_family = "wasm"))]
-    pub fn catch_explained<T, F: Future<Output = Option<String>> + Send>(
+    pub fn catch_explained<T, F: Future<Output = String> + Send>(
         &self,
         device: &wgpu::Device,
         doing: impl Fn() -> String,
         bytes: u64,
         call: impl FnOnce() -> T,
-        explain: impl FnOnce() -> F + Send + 'static,
+        explain: impl FnOnce(String) -> F + Send + 'static,
     ) -> Result<T> {
         self.check()?;
         let scopes = Scopes::open(device);
@@ -348,11 +348,11 @@ impl Intervals {
     }
 }
 
-/// The same error, with what `explain` knows of it.
-async fn explained<F: Future<Output = Option<String>>>(error: Caught, explain: impl FnOnce() -> F) -> Caught {
+/// The same error, as `explain` says it.
+async fn explained<F: Future<Output = String>>(error: Caught, explain: impl FnOnce(String) -> F) -> Caught {
     match error {
         Caught::OutOfMemory => error,
-        Caught::Other(message) => Caught::Other(explain().await.unwrap_or(message)),
+        Caught::Other(message) => Caught::Other(explain(message).await),
     }
 }
 

@@ -135,6 +135,7 @@ impl Pipelines {
         let bindings = source.bindings();
         let (source, made) = (Arc::new(source), Arc::new(OnceLock::new()));
         let (composed, failed) = (source.clone(), made.clone());
+        let explain = async move |message: String| located(&failed, &composed, message).await;
         let doing = || format!("compiling {} for {}", kernel.name, layout.format.name);
         let call = || {
             let module = made.get_or_init(|| self.module(device, &label, &source));
@@ -142,7 +143,6 @@ impl Pipelines {
             let pipeline = self.pipeline(device, &label, module, &layout.pipeline);
             Compiled { pipeline, layout: layout.group, bindings }
         };
-        let explain = async move || located(failed.get()?, &composed).await;
         errors.catch_explained(device, doing, 0, call, explain)
     }
 
@@ -202,14 +202,48 @@ impl Drop for Pipelines {
     }
 }
 
-/// What the compiler says of a shader, with the file and line where it says it; none if it names no
-/// line.
-async fn located(module: &wgpu::ShaderModule, source: &Source) -> Option<String> {
+/// What the compiler says of a shader, with the file and line where it says it; the message as it is
+/// if it names no line.
+#[cfg(not(target_family = "wasm"))]
+async fn located(module: &OnceLock<wgpu::ShaderModule>, source: &Source, message: String) -> String {
+    let Some(module) = module.get() else { return message };
     let info = module.get_compilation_info().await;
     let line = |m: &wgpu::CompilationMessage| m.location.map(|at| at.line_number as usize);
-    let (line, message) = info.messages.iter().find_map(|m| Some((line(m)?, &m.message)))?;
-    let (path, line) = source.locate(line);
-    Some(format!("{path}:{line}: {message}"))
+    match info.messages.iter().find_map(|m| Some((line(m)?, &m.message))) {
+        Some((line, message)) => {
+            let (path, line) = source.locate(line);
+            format!("{path}:{line}: {message}")
+        }
+        None => message,
+    }
+}
+
+/// The same of a browser, whose message holds the place: `:12:5 error` of Tint, `wgsl:12:5` of naga.
+/// wgpu would look for it in the text, and panic where it is not.
+#[cfg(target_family = "wasm")]
+async fn located(_: &OnceLock<wgpu::ShaderModule>, source: &Source, message: String) -> String {
+    match line_of(&message) {
+        Some(line) => {
+            let (path, line) = source.locate(line);
+            format!("{path}:{line}: {message}")
+        }
+        None => message,
+    }
+}
+
+/// The first `:LINE:COLUMN` of a message.
+#[cfg(any(test, target_family = "wasm"))]
+fn line_of(message: &str) -> Option<usize> {
+    let number = |text: &str| {
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        (text[..digits].parse::<usize>().ok(), digits)
+    };
+    message.match_indices(':').find_map(|(at, _)| {
+        let rest = &message[at + 1..];
+        let (line, digits) = number(rest);
+        let (column, _) = number(rest[digits..].strip_prefix(':')?);
+        line.filter(|line| *line > 0 && column.is_some())
+    })
 }
 
 /// What a pipeline depends on. Kernels that decode nothing are the same for all formats.
@@ -267,5 +301,21 @@ impl DiskCache {
         std::io::Write::write_all(&mut file, &data).map_err(Error::io("writing", &self.path))?;
         file.persist(&self.path).map_err(|e| Error::io("writing", &self.path)(e.error))?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::line_of;
+
+    #[test]
+    fn messages_of_browsers_say_where() {
+        let tint = "Error while parsing WGSL: :12:5 error: unresolved value 'nothing'\n    nothing;\n";
+        let naga = "Shader 'dequantize Q4_0' parsing error: no definition in scope\n  ┌─ wgsl:7:31\n  │";
+        assert_eq!((line_of(tint), line_of(naga)), (Some(12), Some(7)));
+        for none in ["", ":", "a: b: c", "at 12:5x", ":0:1", "::1:", ":99999999999999999999:1"] {
+            assert_eq!(line_of(none), None, "{none}");
+        }
+        assert_eq!(line_of("x:y:3:4"), Some(3));
     }
 }

@@ -90,7 +90,6 @@ mod threads {
 mod tests {
     use super::*;
     use crate::error::Error;
-    use std::any::Any;
     use std::future::Future;
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
     use std::task::{Context, Waker};

@@ -183,6 +183,12 @@ pub fn groups(outcomes: &[Outcome]) -> Vec<Vec<Cell>> {
     groups.into_iter().map(row).collect()
 }
 
+/// All that is to be kept: the [`groups`], and behind them each case that is wrong.
+pub fn rows(outcomes: &[Outcome]) -> Vec<Vec<Cell>> {
+    let wrong = outcomes.iter().filter(|o| !o.comparison.passed).map(case);
+    groups(outcomes).into_iter().chain(wrong).collect()
+}
+
 /// The row of a single case.
 pub fn case(o: &Outcome) -> Vec<Cell> {
     let all_right = o.comparison.passed && o.comparison.skipped == 0;

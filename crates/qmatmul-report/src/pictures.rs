@@ -56,9 +56,10 @@ fn ceilings(peak: &Peak, dots: &[Dot]) -> Vec<Line> {
     let (steepest, highest) = (highest(&slopes), highest(&levels));
     // Where a slope of so many GB/s reaches so many TFLOP/s.
     let ridge = |tera_ops: f64, gb_per_s: f64| tera_ops * 1e3 / gb_per_s;
+    // Left of where the steepest slope ends, so that no slope runs backwards.
+    let first = (1.0_f64.min(0.5 * ridge(highest, steepest)), 2.0 * ridge(highest, steepest));
     let intensities = dots.iter().map(|dot| dot.at.0);
-    let (low, high) =
-        intensities.fold((1.0_f64, 2.0 * ridge(highest, steepest)), |(l, h), x| (l.min(x), h.max(2.0 * x)));
+    let (low, high) = intensities.fold(first, |(l, h), x| (l.min(x), h.max(2.0 * x)));
     let slope = |Ceiling { label, value }| {
         let end = ridge(highest, value).min(high);
         let at = |x: f64| (x, x * value * 1e-3);
@@ -169,6 +170,14 @@ mod tests {
 
     fn assert_near((x, y): (f64, f64), (u, v): (f64, f64)) {
         assert!((x / u - 1.0).abs() + (y / v - 1.0).abs() < 1e-9, "{x} {y}");
+    }
+
+    #[test]
+    fn slopes_run_from_left_to_right() {
+        let few = Peak { arithmetic: vec![Arithmetic { kind: "f32 fma", tera_ops: 0.1 }], ..peak() };
+        for line in ceilings(&few, &[dot(2.0, 0.001)]) {
+            assert!(line.from.0 < line.to.0, "{}: {:?} to {:?}", line.label, line.from, line.to);
+        }
     }
 
     #[test]

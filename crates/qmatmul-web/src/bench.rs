@@ -8,7 +8,7 @@ use qmatmul::check;
 use qmatmul::gpu::{AdapterSummary, Peak, Weights};
 use qmatmul::{Error, MatmulOptions, Result, Runtime};
 use qmatmul_report::measured::{self, Beside, Measured};
-use qmatmul_report::{Cell, Verdict, counted, pictures};
+use qmatmul_report::{Cell, NotChecked, Verdict, counted, pictures};
 use std::cell::RefCell;
 use wasm_bindgen::prelude::*;
 
@@ -21,7 +21,7 @@ pub struct Bench {
     peak: RefCell<Option<Peak>>,
     cases: RefCell<Vec<(Measured, Beside)>>,
     /// Cases that could not be measured, and why.
-    failed: RefCell<Vec<String>>,
+    failed: RefCell<Vec<(String, String)>>,
 }
 
 /// A matmul to measure.
@@ -82,7 +82,7 @@ impl Bench {
 
     /// Says that something could not be measured.
     pub fn fail(&self, name: String, why: String) {
-        self.failed.borrow_mut().push(qmatmul_report::plain(&format!("{name}: {why}")));
+        self.failed.borrow_mut().push((name, why));
     }
 
     /// How many results are wrong.
@@ -99,7 +99,8 @@ impl Bench {
 
     /// What could not be measured: a list of lines.
     pub fn wrong(&self) -> String {
-        serde_json::json!(*self.failed.borrow()).to_string()
+        let line = |(name, why): &(String, String)| qmatmul_report::plain(&format!("{name}: {why}"));
+        serde_json::json!(self.failed.borrow().iter().map(line).collect::<Vec<_>>()).to_string()
     }
 
     /// `{ ok, line }`
@@ -166,7 +167,8 @@ impl Bench {
     }
 
     fn told(&self, is_interrupted: bool) -> Verdict {
-        let (cases, failed) = (self.cases.borrow(), self.failed.borrow().len());
+        let (cases, not) = (self.cases.borrow(), self.failed.borrow());
+        let failed = not.len();
         let wrong = cases.iter().filter(|(case, _)| !case.comparison.passed).count();
         let text = match (wrong, failed) {
             (1.., _) => format!("{wrong} of {} results", cases.len()),
@@ -174,9 +176,13 @@ impl Bench {
             (0, _) => format!("{}, {failed} could not be measured", counted(cases.len(), "case")),
         };
         Verdict {
-            is_wrong: wrong > 0 || (cases.is_empty() && !is_interrupted),
+            is_wrong: wrong > 0 || ((failed > 0 || cases.is_empty()) && !is_interrupted),
             is_interrupted,
             checks: Some(cases.len()),
+            not_checked: not
+                .iter()
+                .map(|(tensor, reason)| NotChecked { tensor: tensor.clone(), reason: reason.clone() })
+                .collect(),
             ..Verdict::ok(format!("{text}: {}", self.adapter.name))
         }
     }

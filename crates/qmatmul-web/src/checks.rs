@@ -5,6 +5,7 @@ use crate::errors::js;
 use crate::files::ModelFile;
 use crate::tables;
 use qmatmul::check::{self, Outcome};
+use qmatmul::error::shown;
 use qmatmul::format::{self, Format};
 use qmatmul::gpu::AdapterSummary;
 use qmatmul::kernel::Activations;
@@ -146,13 +147,9 @@ impl Checks {
         let found = self.found.borrow();
         let wrong: Vec<_> = found.outcomes.iter().filter(|o| !o.comparison.passed).collect();
         let mut lines: Vec<_> = wrong.iter().take(MOST_DESCRIBED).map(|o| report::describe(o)).collect();
-        lines.extend(
-            found
-                .failed
-                .iter()
-                .take(MOST_DESCRIBED)
-                .map(|(name, why)| qmatmul_report::plain(&format!("{name}: could not be checked: {why}"))),
-        );
+        lines.extend(found.failed.iter().take(MOST_DESCRIBED).map(|(name, why)| {
+            qmatmul_report::plain(&format!("{}: could not be checked: {why}", shown(name)))
+        }));
         match wrong.len() + found.failed.len() - lines.len() {
             0 => {}
             more => lines.push(format!("… and {more} more")),
@@ -168,7 +165,7 @@ impl Checks {
     /// The report, as `qmatmul check -f json` writes it. `date` is UTC: `2026-11-30T18:00:00Z`.
     pub fn report(&self, date: String, interrupted: bool) -> String {
         let head = qmatmul_report::head(Some(&self.adapter), self.command.clone(), date);
-        let rows = report::groups(&self.found.borrow().outcomes);
+        let rows = report::rows(&self.found.borrow().outcomes);
         let rows = rows.iter().map(|row| qmatmul_report::object(report::COLUMNS, row)).collect();
         qmatmul_report::whole(head, rows, &self.told(interrupted))
     }

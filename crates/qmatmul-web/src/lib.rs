@@ -13,12 +13,21 @@ mod files;
 mod source;
 mod tables;
 
+use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-/// Tells the console of panics, with their place.
+/// Tells the console of panics, with their place, and the page by `globalThis.onQmatmulPanic`: what
+/// waited for this program then waits for ever.
 #[wasm_bindgen(start)]
 pub fn start() {
-    console_error_panic_hook::set_once();
+    std::panic::set_hook(Box::new(|info| {
+        console_error_panic_hook::hook(info);
+        let global = js_sys::global();
+        let told = js_sys::Reflect::get(&global, &"onQmatmulPanic".into()).unwrap_or_default();
+        if let Ok(told) = told.dyn_into::<js_sys::Function>() {
+            let _ = told.call1(&global, &info.to_string().into());
+        }
+    }));
 }
 
 /// Bytes of this program's memory, which grows and never shrinks.

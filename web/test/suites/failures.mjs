@@ -70,7 +70,7 @@ async function brokenShader(test) {
         `(${inPage})(); {
             const make = GPUDevice.prototype.createShaderModule;
             GPUDevice.prototype.createShaderModule = function (descriptor) {
-                return make.call(this, { ...descriptor, code: descriptor.code + '\\nfn broken() -> f32 { return nothing; }' });
+                return make.call(this, { ...descriptor, code: descriptor.code.replace('fn main(', 'fn main(@builtin(nothing) broken: u32, ') });
             };
         }`,
     );
@@ -78,7 +78,7 @@ async function brokenShader(test) {
     await checked(page);
     await ended(page);
     const wrong = await text(page, '#wrong');
-    test.check(/compiling .* for .*nothing/s.test(wrong), 'a shader that does not compile is named, in the compiler’s words', wrong);
+    test.check(/compiling .* for .*shaders\/.*\.wgsl:\d+: .*nothing/s.test(wrong), 'a shader that does not compile is named, with its place and the compiler’s words', wrong);
     await page.close();
 }
 
