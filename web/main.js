@@ -322,7 +322,10 @@ function bytes(count) {
 
 function sentence(text) {
     const trimmed = text.trim();
-    return `${trimmed.charAt(0).toUpperCase()}${trimmed.slice(1)}${/[.!?]$/.test(trimmed) ? '' : '.'}`;
+    // The name of a file stays as it is.
+    const [word] = trimmed.split(/[ :]/);
+    const first = /[./\\]/.test(word) ? trimmed.charAt(0) : trimmed.charAt(0).toUpperCase();
+    return `${first}${trimmed.slice(1)}${/[.!?]$/.test(trimmed) ? '' : '.'}`;
 }
 
 // --- begin ----------------------------------------------------------------------------------------------------------------------

@@ -167,7 +167,8 @@ impl Context {
         self.at(Point::Submitting);
         #[cfg(not(target_family = "wasm"))]
         self.inner.errors.count(&encoder);
-        self.submit_all(|| "submitting work".into(), 0, [encoder.finish()])
+        // Finished where errors are caught.
+        self.submit_all(|| "submitting work".into(), 0, std::iter::once_with(|| encoder.finish()))
     }
 
     /// Hands commands to the queue, and starts what was written to it before. wgpu runs callbacks

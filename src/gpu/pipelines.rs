@@ -100,7 +100,7 @@ impl Pipelines {
         if let Some(pipeline) = &*pipeline {
             return Ok(pipeline.clone());
         }
-        let new = self.compile(device, errors, kernel, config, layout)?;
+        let new = self.compile(device, errors, kernel, config, layout, &entry)?;
         self.count.fetch_add(1, Ordering::Relaxed);
         Ok(pipeline.insert(Arc::new(new)).clone())
     }
@@ -128,6 +128,7 @@ impl Pipelines {
         kernel: &Kernel,
         config: &KernelConfig,
         layout: &DeviceLayout,
+        #[cfg_attr(not(target_family = "wasm"), expect(unused_variables))] entry: &Entry,
     ) -> Result<Compiled> {
         let mut source = compose::compose(kernel, config, layout);
         errors.at(Point::Compiling(&mut source.text));
@@ -135,7 +136,14 @@ impl Pipelines {
         let bindings = source.bindings();
         let (source, made) = (Arc::new(source), Arc::new(OnceLock::new()));
         let (composed, failed) = (source.clone(), made.clone());
-        let explain = async move |message: String| located(&failed, &composed, message).await;
+        #[cfg(target_family = "wasm")]
+        let entry = entry.clone();
+        let explain = async move |message: String| {
+            // It was kept before it was known that it failed.
+            #[cfg(target_family = "wasm")]
+            lock(&entry).take();
+            located(&failed, &composed, message).await
+        };
         let doing = || format!("compiling {} for {}", kernel.name, layout.format.name);
         let call = || {
             let module = made.get_or_init(|| self.module(device, &label, &source));
@@ -204,31 +212,21 @@ impl Drop for Pipelines {
 
 /// What the compiler says of a shader, with the file and line where it says it; the message as it is
 /// if it names no line.
-#[cfg(not(target_family = "wasm"))]
 async fn located(module: &OnceLock<wgpu::ShaderModule>, source: &Source, message: String) -> String {
+    let at = |line: usize, message: &str| {
+        let (path, line) = source.locate(line);
+        format!("{path}:{line}: {message}")
+    };
+    // A browser's message may hold the place, `:12:5 error` of Tint.
+    #[cfg(target_family = "wasm")]
+    if let Some(line) = line_of(&message) {
+        return at(line, &message);
+    }
     let Some(module) = module.get() else { return message };
     let info = module.get_compilation_info().await;
     let line = |m: &wgpu::CompilationMessage| m.location.map(|at| at.line_number as usize);
-    match info.messages.iter().find_map(|m| Some((line(m)?, &m.message))) {
-        Some((line, message)) => {
-            let (path, line) = source.locate(line);
-            format!("{path}:{line}: {message}")
-        }
-        None => message,
-    }
-}
-
-/// The same of a browser, whose message holds the place: `:12:5 error` of Tint, `wgsl:12:5` of naga.
-/// wgpu would look for it in the text, and panic where it is not.
-#[cfg(target_family = "wasm")]
-async fn located(_: &OnceLock<wgpu::ShaderModule>, source: &Source, message: String) -> String {
-    match line_of(&message) {
-        Some(line) => {
-            let (path, line) = source.locate(line);
-            format!("{path}:{line}: {message}")
-        }
-        None => message,
-    }
+    let found = info.messages.iter().find_map(|m| Some((line(m)?, &m.message)));
+    found.map_or(message, |(line, message)| at(line, message))
 }
 
 /// The first `:LINE:COLUMN` of a message.
