@@ -39,6 +39,7 @@ test-full: test
 	cargo test --test full
 	QMATMUL_SOAK=long cargo test --release --test gpu soak::
 	$(QMATMUL) check --full -v -f csv >target/check-full.csv
+	$(MAKE) web-test
 	$(MAKE) test-drivers
 
 test-drivers:

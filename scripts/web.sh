@@ -76,7 +76,7 @@ set_up_wasm_bindgen() {
 
 check() {
     set_up_rust || fail "there is no Rust for $wasm (target/web-tools/setup.log)"
-    cargo check -j"$jobs" --target $wasm -p qmatmul-web
+    RUSTFLAGS="-D warnings" cargo check -j"$jobs" --target $wasm -p qmatmul-web
 }
 
 build() {

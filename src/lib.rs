@@ -98,6 +98,8 @@
 //!
 //! - `translate`: composed shaders as SPIR-V, HLSL and MSL, by naga's translators.
 //! - `gl`: wgpu's OpenGL backend, used only with `WGPU_BACKEND=gl`.
+//! - `web`: WebGPU of a browser, for wasm32-unknown-unknown alone. There the calls that wait have
+//!   only their async forms ([`Runtime::new_async`] and the others); `docs/web.md` has an example.
 //!
 //! ```
 //! #[cfg(feature = "translate")]
@@ -127,6 +129,9 @@
 //! ```
 
 #![warn(missing_debug_implementations, missing_docs)]
+
+#[cfg(all(target_arch = "wasm32", not(feature = "web")))]
+compile_error!("for wasm32 qmatmul needs its feature `web`: cargo build --features web");
 
 pub mod check;
 pub mod error;

@@ -118,6 +118,14 @@ fn the_readme_is_short() {
 }
 
 #[test]
+fn the_page_on_browsers_shows_the_example_that_browsers_run() {
+    let example = read(&root().join("crates/qmatmul-web/src/embed.rs"));
+    let code = &example[example.find("use ").expect("imports")..];
+    let page = read(&root().join("docs/web.md"));
+    assert!(page.contains(&format!("```rust,ignore\n{code}```")), "docs/web.md is not as embed.rs");
+}
+
+#[test]
 fn every_link_leads_to_a_file() {
     let mut dead = vec![];
     for page in pages() {

@@ -10,12 +10,11 @@ export default async function (test) {
     for (const software of [false, true]) {
         const row = await openDevice(page, { software });
         test.note(`${software ? 'software' : 'GPU'} kernels on ${JSON.stringify(row)}`);
-        for (const format of formats) {
+        for (const [i, format] of formats.entries()) {
+            if (i % 12 === 0) test.note(`${i} of ${formats.length} formats, ${test.rightCount} right`);
             for (const activations of ['f32', 'f16', 'q8', 'int8']) {
-                // Activations that do not suit a format are taken as they are, which was checked before.
-                const outcomes = await checkCase(test, page, { format, shape: [95, 256], batches: [1, 3, 8, 64], activations });
-                if (activations === 'f32') await checkCase(test, page, { format, shape: [3, 2048], batches: [1, 8], seed: 5 });
-                else if (outcomes.every((o) => o.activations === 'f32')) continue;
+                // Activations that do not suit a format are taken as they are.
+                await checkCase(test, page, { format, shape: [95, 256], batches: [1, 3, 8, 64], activations });
             }
         }
     }
