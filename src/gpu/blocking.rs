@@ -22,7 +22,8 @@ impl Runtime {
     /// Opens the best adapter of this machine.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] with what to install, [`Error::Gpu`] if the driver refuses.
+    /// [`Error::NoAdapter`](crate::Error::NoAdapter) with what to install,
+    /// [`Error::Gpu`](crate::Error::Gpu) if the driver refuses.
     pub fn new() -> Result<Self> {
         Self::with_options(&Options::default())
     }
@@ -65,9 +66,9 @@ impl Runtime {
     /// ```
     ///
     /// # Errors
-    /// As [`Runtime::with_options`]; [`Error::NoAdapter`] if the adapter is gone, even if there is
-    /// another; [`Error::Argument`] for a runtime on a device of the host's, who has to open
-    /// another.
+    /// As [`Runtime::with_options`]; [`Error::NoAdapter`](crate::Error::NoAdapter) if the adapter
+    /// is gone, even if there is another; [`Error::Argument`](crate::Error::Argument) for a runtime
+    /// on a device of the host's, who has to open another.
     pub fn rebuild(&self) -> Result<Self> {
         block_on(self.reopen())
     }
@@ -85,8 +86,9 @@ impl Runtime {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] if the buffer has not so many bytes, [`Error::Argument`] if they are not
-    /// whole words, and the device's errors.
+    /// [`Error::Shape`](crate::Error::Shape) if the buffer has not so many bytes,
+    /// [`Error::Argument`](crate::Error::Argument) if they are not whole words, and the device's
+    /// errors.
     pub fn read<T: bytemuck::AnyBitPattern + bytemuck::NoUninit>(&self, slice: &Slice) -> Result<Vec<T>> {
         block_on(calls::read(self.context(), slice))
     }
@@ -94,8 +96,9 @@ impl Runtime {
     /// `y[n, m] = x[n, k] · w[m, k]ᵀ` in f32; `n = x.len() / k`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `x` is not a whole number of columns, [`Error::NonFinite`] if it holds
-    /// NaN or infinity, and the device's errors.
+    /// [`Error::Shape`](crate::Error::Shape) if `x` is not a whole number of columns,
+    /// [`Error::NonFinite`](crate::Error::NonFinite) if it holds NaN or infinity, and the device's
+    /// errors.
     pub fn matmul(&self, w: &Weights, x: &[f32]) -> Result<Vec<f32>> {
         self.matmul_with(w, x, &MatmulOptions::default())
     }
@@ -111,7 +114,8 @@ impl Runtime {
     /// ```
     ///
     /// # Errors
-    /// As [`Runtime::matmul`], and [`Error::Argument`] if the kernel does not apply.
+    /// As [`Runtime::matmul`], and [`Error::Argument`](crate::Error::Argument) if the kernel does
+    /// not apply.
     pub fn matmul_with(&self, w: &Weights, x: &[f32], options: &MatmulOptions) -> Result<Vec<f32>> {
         block_on(calls::matmul(self.context(), w, x, options))
     }
@@ -132,8 +136,8 @@ impl Runtime {
     /// ```
     ///
     /// # Errors
-    /// As [`Runtime::matmul`], and [`Error::Shape`] if an expert does not exist or their count is
-    /// no multiple of n.
+    /// As [`Runtime::matmul`], and [`Error::Shape`](crate::Error::Shape) if an expert does not
+    /// exist or their count is no multiple of n.
     pub fn matmul_experts(
         &self,
         w: &Weights,
@@ -155,7 +159,8 @@ impl Runtime {
     /// Rows `rows` as f32 `[rows.len(), k]`, decoded on the device.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there are not so many rows, and the device's errors.
+    /// [`Error::Shape`](crate::Error::Shape) if there are not so many rows, and the device's
+    /// errors.
     pub fn dequantize_rows(&self, w: &Weights, rows: Range<usize>) -> Result<Vec<f32>> {
         block_on(calls::dequantize_rows(self.context(), w, rows))
     }
@@ -170,7 +175,8 @@ impl Runtime {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] if a row number is not below `m`, and the device's errors.
+    /// [`Error::Shape`](crate::Error::Shape) if a row number is not below `m`, and the device's
+    /// errors.
     pub fn get_rows(&self, w: &Weights, rows: &[u32]) -> Result<Vec<f32>> {
         block_on(calls::get_rows(self.context(), w, rows))
     }
@@ -187,7 +193,8 @@ impl Runtime {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Argument`] without weights, [`Error::LimitExceeded`], and the device's errors.
+    /// [`Error::Argument`](crate::Error::Argument) without weights,
+    /// [`Error::LimitExceeded`](crate::Error::LimitExceeded), and the device's errors.
     pub fn time_matmul(
         &self,
         weights: &[Weights],
@@ -202,7 +209,7 @@ impl Runtime {
     /// weights have one width.
     ///
     /// # Errors
-    /// As there, and [`Error::Shape`] if `x` is not a whole number of columns.
+    /// As there, and [`Error::Shape`](crate::Error::Shape) if `x` is not a whole number of columns.
     pub fn time_matmul_of(
         &self,
         weights: &[Weights],
@@ -216,8 +223,8 @@ impl Runtime {
     /// Waits until everything submitted is done.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`]; [`Error::TimedOut`] if nothing of this runtime's own ended for
-    /// [`Options::timeout`].
+    /// [`Error::DeviceLost`](crate::Error::DeviceLost); [`Error::TimedOut`](crate::Error::TimedOut)
+    /// if nothing of this runtime's own ended for [`Options::timeout`].
     ///
     /// # Panics
     /// If a callback of the host's does, which wgpu runs here.
@@ -247,8 +254,9 @@ impl Runtime {
     ///
     /// # Errors
     /// As [`PackedTensor::encode`], and the device's errors. Of weights in a buffer:
-    /// [`Error::Argument`] for formats other than NF4 and FP4, [`Error::Shape`] if the buffer is
-    /// too small; [`Error::NonFinite`] counts blocks.
+    /// [`Error::Argument`](crate::Error::Argument) for formats other than NF4 and FP4,
+    /// [`Error::Shape`](crate::Error::Shape) if the buffer is too small;
+    /// [`Error::NonFinite`](crate::Error::NonFinite) counts blocks.
     pub fn encode<'a>(
         &self,
         name: impl Into<String>,
@@ -273,8 +281,10 @@ impl Runtime {
     /// `w[m, k]`, as [`Activations::Int8`](crate::Activations::Int8) multiplies them.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `x` is not a whole number of columns, [`Error::NonFinite`],
-    /// [`Error::LimitExceeded`] if x exceeds one binding, and the device's errors.
+    /// [`Error::Shape`](crate::Error::Shape) if `x` is not a whole number of columns,
+    /// [`Error::NonFinite`](crate::Error::NonFinite),
+    /// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if x exceeds one binding, and the
+    /// device's errors.
     pub fn quantize_activations(&self, w: &Weights, x: &[f32], threshold: Threshold) -> Result<Staged> {
         block_on(int8::quantize_activations(self.context(), w, x, threshold))
     }
