@@ -105,7 +105,7 @@ function explainMissing() {
 
 const SWITCHES = [
     'Chrome, Edge: 113 or newer. On Linux open chrome://flags, enable “Unsafe WebGPU Support” and “Vulkan”, and check chrome://gpu.',
-    'Firefox: 141 or newer on Windows, 145 or newer on macOS; elsewhere a Nightly. about:config: dom.webgpu.enabled must be true.',
+    'Firefox: 141 or newer on Windows, 145 or newer on macOS. On Linux open about:config and set dom.webgpu.enabled to true.',
     'Safari: 26 or newer.',
     'Open this page again after that.',
 ];

@@ -51,7 +51,7 @@ impl Caught {
 #[cfg(target_family = "wasm")]
 pub(super) use late::LateErrors;
 
-#[cfg(target_family = "wasm")]
+#[cfg(any(test, target_family = "wasm"))]
 mod late {
     use crate::error::{Error, Result};
     use std::collections::VecDeque;
@@ -130,5 +130,64 @@ mod late {
 
     fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::late::LateErrors;
+    use crate::error::Error;
+    use futures_intrusive::channel::shared::oneshot_channel;
+    use std::future::ready;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll, Wake, Waker};
+
+    fn lost(reason: &str) -> Error {
+        Error::DeviceLost(reason.into())
+    }
+
+    #[test]
+    fn the_first_error_is_told_and_those_that_follow_are_not() {
+        let late = LateErrors::default();
+        assert!(late.known().is_ok() && pollster::block_on(late.settle()).is_ok());
+        late.push(ready(None));
+        late.push(ready(Some(lost("first"))));
+        late.push(ready(Some(lost("second"))));
+        assert!(matches!(late.known(), Err(Error::DeviceLost(reason)) if reason == "first"));
+        assert!(late.known().is_ok(), "once");
+        late.push(ready(Some(lost("new"))));
+        assert!(
+            matches!(pollster::block_on(late.settle()), Err(Error::DeviceLost(reason)) if reason == "new")
+        );
+    }
+
+    /// Counts how often it is woken.
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_looks_does_not_take_the_place_of_those_who_wait() {
+        let late = LateErrors::default();
+        let (sender, outcome) = oneshot_channel::<Option<Error>>();
+        late.push(async move { outcome.receive().await.flatten() });
+        let tasks = [(); 2].map(|()| Arc::new(Woken(AtomicUsize::new(0))));
+        let mut waits = [Box::pin(late.settle()), Box::pin(late.settle())];
+        for (task, wait) in tasks.iter().zip(&mut waits) {
+            let waker = Waker::from(task.clone());
+            assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        // Nothing is known yet; those who wait are still woken.
+        assert!(late.known().is_ok());
+        assert!(sender.send(Some(lost("later"))).is_ok());
+        assert_eq!(tasks.each_ref().map(|task| task.0.load(Ordering::Relaxed).min(1)), [1, 1]);
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(matches!(waits[1].as_mut().poll(&mut context), Poll::Ready(Err(_))));
+        assert!(matches!(waits[0].as_mut().poll(&mut context), Poll::Ready(Ok(()))), "told to one");
     }
 }
