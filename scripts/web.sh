@@ -142,8 +142,10 @@ tests() {
     set_up_puppeteer || fail "puppeteer-core cannot be fetched (target/web-tools/setup.log)"
     set_up_browsers || fail "the browsers cannot be set up (target/web-tools/setup.log)"
     # Profiles lie where browsers in a root see them, too.
-    rm -rf "$here/tmp" && mkdir -p "$here/tmp"
-    TMPDIR=$here/tmp WEB_TOOLS=$here exec node web/test/run.mjs "$@"
+    local profiles
+    profiles=$(mktemp -d "$here/profiles.XXXXXX")
+    trap "rm -rf '$profiles'" EXIT
+    TMPDIR=$profiles WEB_TOOLS=$here node web/test/run.mjs "$@"
 }
 
 case ${1:-} in
