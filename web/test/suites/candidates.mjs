@@ -9,9 +9,8 @@ export default async function (test) {
         await openDevice(page, { software });
         // LLM.int8 has one kernel, which `formats` checks.
         for (const activations of ['f32', 'f16', 'q8']) {
-            for (const format of ['Q4_K', 'NF4', 'F16']) {
-                const suits = activations !== 'q8' || format !== 'F16';
-                if (suits) await checkCase(test, page, { format, shape: [67, 2304], batches: [1, 8, 33], activations, how: 'each' });
+            for (const format of activations === 'q8' ? ['Q4_K', 'Q8_0'] : ['Q4_K', 'NF4', 'F16']) {
+                await checkCase(test, page, { format, shape: [67, 2304], batches: [1, 8, 33], activations, how: 'each' });
             }
         }
         for (const format of ['Q4_0', 'Q6_K', 'MXFP4', 'INT8', 'F32']) {
