@@ -49,6 +49,7 @@ web:
 	scripts/web.sh build
 
 web-test: web
+	scripts/tools.sh
 	scripts/web.sh test
 
 lint:

@@ -101,7 +101,7 @@ impl Checks {
     pub async fn add_random(&self, case: String) -> Result<usize, JsValue> {
         let mut new = vec![];
         let ended = outcomes(&self.gpu, &case, &mut new).await;
-        Ok(self.take(new, ended.map_err(js))?)
+        self.take(new, ended.map_err(js))
     }
 
     /// Checks the tensor with this number of a file. The number of outcomes.
@@ -116,7 +116,7 @@ impl Checks {
         let mut new = vec![];
         let batches: Vec<usize> = batches.into_iter().map(|n| n as usize).collect();
         let ended = self.tensor(file, number, &batches, &activations, &mut new).await;
-        Ok(self.take(new, ended.map_err(js))?)
+        self.take(new, ended.map_err(js))
     }
 
     /// Says that something could not be checked.

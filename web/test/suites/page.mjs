@@ -1,5 +1,5 @@
 // The page as a person uses it: a check of the browser, files by picker, drop and address, times, a report; at two widths.
-import { readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 export const timeout = 3600;
@@ -45,6 +45,7 @@ export default async function (test) {
         await test.shot(page, `after-${width}`);
         const report = JSON.parse(await page.evaluate(reported));
         test.equal([report.schema, report.verdict.ok, report.verdict.interrupted], [1, width !== 390, width === 390], 'the report');
+        valid(test, report, 'a check');
         test.check(report.device.backend === 'BrowserWebGpu' && report.results.every((row) => row.ok), 'its device and rows', report);
         if (width === 1280) await others(test, page);
         await page.close();
@@ -68,6 +69,7 @@ async function others(test, page) {
     test.check(drawn[0] > 300 && drawn[1] > 200, 'the picture is drawn', drawn);
     await test.shot(page, 'times-1280');
     const report = JSON.parse(await page.evaluate(reported));
+    valid(test, report, 'times');
     test.check(report.results.every((row) => row.median_us > 0 && row.ok), 'the report of times', report);
 
     // A checkpoint: several files at once.
@@ -84,6 +86,14 @@ async function others(test, page) {
     await page.click('#check');
     await page.waitForSelector('#problem:not([hidden])');
     test.check(/0.*no list of numbers/.test(await text(page, '#problem')), 'what is no list of numbers', await text(page, '#problem'));
+}
+
+// What the page saves must be as the schema of the command's output says.
+function valid(test, report, what) {
+    const schema = fileURLToPath(new URL('../../../docs/qmatmul.schema.json', import.meta.url));
+    const code = 'import json, sys, jsonschema; jsonschema.validate(json.load(sys.stdin), json.load(open(sys.argv[1])))';
+    const { status, stderr } = spawnSync('python3', ['-c', code, schema], { input: JSON.stringify(report), encoding: 'utf8' });
+    test.check(status === 0, `the report of ${what} is as the schema says`, stderr);
 }
 
 // The text that the page saves: what `Save it` hands to the browser.
