@@ -53,6 +53,14 @@ export default async function (test) {
 }
 
 async function others(test, page) {
+    // The check of the browser, of which the suite `formats` does more: some formats of it.
+    await page.click('#check');
+    await page.waitForFunction(() => document.querySelector('#progress').value >= 2, { timeout: 600_000 });
+    test.check(/^\d+ of \d+: /.test(await text(page, '#doing')), 'its progress', await text(page, '#doing'));
+    await page.click('#stop');
+    await page.waitForSelector('#running', { hidden: true, timeout: 600_000 });
+    test.check(/^INTERRUPTED \d+ checks on/.test(await text(page, '#verdict')), 'the check of the browser', await text(page, '#verdict'));
+
     // By keyboard alone: from the address to the button.
     await page.focus('#url');
     await page.keyboard.type(test.url('/files/data/storybook-3.7M-Q4_0.gguf'));
