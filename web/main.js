@@ -147,7 +147,7 @@ let hasFile = false;
 const FEW_ROWS = 30;
 
 async function openFile(what, call, ...args) {
-    if (isRunning) return;
+    if (isRunning) return problem('Something runs', ['A file can be opened when it has ended, or was stopped.']);
     hasFile = false;
     $('file').replaceChildren(element('p', { className: 'quiet' }, `Opening ${what} …`));
     try {
