@@ -11,9 +11,11 @@ const waiting = new Map();
 function receive({ id, progress, result, error, panic }) {
     if (panic) {
         // Nothing more is to be had of it.
+        if (!waiting.size) fail({ name: 'Panic', message: panic });
         for (const { reject } of waiting.values()) reject(Object.assign(new Error(panic), { name: 'Panic' }));
         waiting.clear();
         send = () => {};
+        return;
     }
     const one = waiting.get(id);
     if (!one) return;
@@ -36,7 +38,8 @@ function ask(call, ...args) {
 async function start() {
     const worker = new Worker(new URL('worker.js', import.meta.url), { type: 'module' });
     worker.onmessage = ({ data }) => receive(data);
-    worker.onerror = (event) => fail({ name: 'Error', message: event.message || 'the engine does not start' });
+    // What it was asked gets no answer any more.
+    worker.onerror = (event) => receive({ panic: event.message || 'the engine does not start' });
     send = (message) => worker.postMessage(message);
     let seen = await ask('look');
     if (!seen.gpu && navigator.gpu) {

@@ -34,9 +34,10 @@ impl ByteRanges for BlobRanges {
     fn read(&self, range: Range<u64>) -> RangeFuture<'_> {
         let blob = &self.0;
         Box::pin(async move {
+            let room = room(&range)?;
             let part = blob.slice_with_f64_and_f64(range.start as f64, range.end as f64);
             let part = part.map_err(|e| other(words(&e)))?;
-            content(part.array_buffer()).await
+            content(part.array_buffer(), room).await
         })
     }
 }
@@ -74,8 +75,9 @@ impl ByteRanges for UrlRanges {
 
     fn read(&self, range: Range<u64>) -> RangeFuture<'_> {
         Box::pin(async move {
+            let room = room(&range)?;
             let response = get(&self.url, range).await?;
-            content(response.array_buffer().map_err(|e| other(words(&e)))?).await
+            content(response.array_buffer().map_err(|e| other(words(&e)))?, room).await
         })
     }
 }
@@ -111,9 +113,26 @@ fn unreachable(why: &str) -> io::Error {
     ))
 }
 
-async fn content(buffer: Promise) -> io::Result<Bytes> {
+/// Room for the bytes of a range, taken before they are fetched: where there is none, the program
+/// would end.
+///
+/// # Errors
+/// If this page's memory has none: it is 4 GiB at most, and one piece half of that.
+fn room(range: &Range<u64>) -> io::Result<Vec<u8>> {
+    let bytes = range.end - range.start;
+    let mut room = Vec::new();
+    let taken = usize::try_from(bytes).is_ok_and(|bytes| room.try_reserve_exact(bytes).is_ok());
+    let none = || other(format!("{bytes} bytes are more than the memory of a page has room for"));
+    taken.then_some(room).ok_or_else(none)
+}
+
+/// What a promise of a buffer gives, in `room`.
+async fn content(buffer: Promise, mut room: Vec<u8>) -> io::Result<Bytes> {
     let buffer = JsFuture::from(buffer).await.map_err(|e| other(words(&e)))?;
-    Ok(Uint8Array::new(&buffer.unchecked_into::<ArrayBuffer>()).to_vec().into())
+    let bytes = Uint8Array::new(&buffer.unchecked_into::<ArrayBuffer>());
+    room.resize(bytes.length() as usize, 0);
+    bytes.copy_to(&mut room);
+    Ok(room.into())
 }
 
 fn other(message: String) -> io::Error {

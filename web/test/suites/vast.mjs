@@ -20,6 +20,7 @@ export default async function (test) {
     test.server.log.length = 0;
     const byUrl = await page.evaluate(run, test.url('/made/vast.safetensors'));
     told(test, byUrl, 'by its address');
+    test.check(/vast.safetensors.*more than an allocation can hold/.test(byUrl.large), 'a tensor that no page holds', byUrl.large);
     const fetched = test.server.log.filter(({ path }) => path.includes('vast')).reduce((sum, { bytes }) => sum + bytes, 0);
     test.check(fetched < 1 << 20, 'little of it is fetched', fetched);
     test.check(byUrl.memory <= 300e6, 'it takes at most 300 MB of wasm memory', byUrl.memory);
@@ -49,5 +50,6 @@ async function run(url) {
     const checks = new engine.Checks(device, 'check');
     const names = JSON.parse(file.tensors()).map(({ name }) => name);
     await checks.addTensor(file, names.indexOf('c'), Uint32Array.of(1, 8), 'f32');
-    return { bytes: JSON.parse(file.summary()).bytes, names, outcomes: JSON.parse(checks.outcomes(0)), memory: engine.memoryBytes() };
+    const large = await checks.addTensor(file, names.indexOf('a'), Uint32Array.of(1), 'f32').catch(({ message }) => message);
+    return { large, bytes: JSON.parse(file.summary()).bytes, names, outcomes: JSON.parse(checks.outcomes(0)), memory: engine.memoryBytes() };
 }
