@@ -222,7 +222,8 @@ impl Context {
     /// Reports the loss of the device with its reason, if it is lost.
     pub fn hear_of_loss(&self) -> Result<()> {
         #[cfg(not(target_family = "wasm"))]
-        self.inner.errors.wait(self.device())?;
+        return self.inner.errors.wait(self.device());
+        #[cfg(target_family = "wasm")]
         self.check_alive()
     }
 

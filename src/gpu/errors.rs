@@ -167,7 +167,6 @@ impl DeviceErrors {
 
     /// [`DeviceErrors::catch_errors`] of a call of which `explain` may make more than wgpu's error
     /// says.
-    #[cfg(target_family = "wasm")]
     pub fn catch_explained<T, F: Future<Output = String> + Send>(
         &self,
         device: &wgpu::Device,
@@ -178,44 +177,35 @@ impl DeviceErrors {
     ) -> Result<T> {
         self.check()?;
         let scopes = Scopes::open(device);
-        self.at(Point::Calling);
-        let value = call();
-        let (caught, doing) = (scopes.close(), doing());
-        self.late.push(async move {
-            let error = caught.await?;
-            Some(explained(error, explain).await.error(doing, bytes))
-        });
-        Ok(value)
-    }
-
-    /// [`DeviceErrors::catch_errors`] of a call of which `explain` may make more than wgpu's error
-    /// says.
-    #[cfg(not(target_family = "wasm"))]
-    pub fn catch_explained<T, F: Future<Output = String> + Send>(
-        &self,
-        device: &wgpu::Device,
-        doing: impl Fn() -> String,
-        bytes: u64,
-        call: impl FnOnce() -> T,
-        explain: impl FnOnce(String) -> F + Send + 'static,
-    ) -> Result<T> {
-        self.check()?;
-        let scopes = Scopes::open(device);
-        let value = catch_unwind(AssertUnwindSafe(|| {
+        #[cfg(target_family = "wasm")]
+        {
             self.at(Point::Calling);
-            call()
-        }));
-        let caught = block_on(scopes.close());
-        if caught.is_some() {
-            // A lost device makes other calls fail in odd ways: say that it is lost.
-            self.check_alive(device)?;
+            let value = call();
+            let (caught, doing) = (scopes.close(), doing());
+            self.late.push(async move {
+                let error = caught.await?;
+                Some(explained(error, explain).await.error(doing, bytes))
+            });
+            Ok(value)
         }
-        match (caught, value) {
-            (Some(error), _) => Err(block_on(explained(error, explain)).error(doing(), bytes)),
-            (None, Ok(value)) => Ok(value),
-            (None, Err(panic)) => {
+        #[cfg(not(target_family = "wasm"))]
+        {
+            let value = catch_unwind(AssertUnwindSafe(|| {
+                self.at(Point::Calling);
+                call()
+            }));
+            let caught = block_on(scopes.close());
+            if caught.is_some() {
+                // A lost device makes other calls fail in odd ways: say that it is lost.
                 self.check_alive(device)?;
-                Err(Error::Gpu { doing: doing(), message: panicked(&panic) })
+            }
+            match (caught, value) {
+                (Some(error), _) => Err(block_on(explained(error, explain)).error(doing(), bytes)),
+                (None, Ok(value)) => Ok(value),
+                (None, Err(panic)) => {
+                    self.check_alive(device)?;
+                    Err(Error::Gpu { doing: doing(), message: panicked(&panic) })
+                }
             }
         }
     }
