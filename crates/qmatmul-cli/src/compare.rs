@@ -1,11 +1,10 @@
 //! An earlier run of `bench`, read back: any output of `-f jsonl`, `json` or `csv`, also of the
 //! versions before these had a schema, whose records `benches/record` holds.
 
-use qmatmul::error::{Error, Result};
-use qmatmul::file::read_text;
-use serde_json::{Map, Value};
+use super::records::{Place, Row, Text};
+use qmatmul::error::Result;
+use serde_json::Value;
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::Path;
 
 /// What makes a case the same in both runs.
@@ -25,21 +24,15 @@ pub struct Earlier {
     pub origin: String,
 }
 
-/// The longest file; a record of a whole evening has a tenth of a megabyte.
-const LONGEST: u64 = 64 << 20;
-
 impl Earlier {
     pub fn read(path: &Path) -> Result<Self> {
-        // Which may be a pipe: `--compare <(git show HEAD:record.jsonl)`.
-        let file = File::open(path).map_err(Error::io("opening", path))?;
-        let text = read_text(path, file, LONGEST)?;
-        let file = path.display().to_string();
+        let text = Text::read(path)?;
         let mut earlier = Self { micros: HashMap::new(), origin: String::new() };
-        for row in rows(&file, &text)? {
-            earlier.take(row).map_err(|(place, problem)| malformed(&file, &text, place, problem))?;
+        for row in text.rows()? {
+            earlier.take(row).map_err(|(place, problem)| text.malformed(place, problem))?;
         }
         if earlier.micros.is_empty() {
-            return Err(malformed(&file, &text, Place::Line(1), "no row of a bench follows".into()));
+            return Err(text.malformed(Place::Line(1), "no row of a bench follows".into()));
         }
         Ok(earlier)
     }
@@ -85,106 +78,6 @@ impl Earlier {
     pub fn was_us(&self, key: &Key) -> Option<f64> {
         self.micros.get(key).copied()
     }
-}
-
-/// Where a row stands: an array has no lines of its own.
-#[derive(Clone, Copy)]
-enum Place {
-    Line(usize),
-    Element(usize),
-}
-
-struct Row {
-    place: Place,
-    fields: Map<String, Value>,
-}
-
-fn malformed(file: &str, text: &str, place: Place, problem: String) -> Error {
-    let (what, offset) = match place {
-        Place::Line(line) => {
-            let before: usize = text.split_inclusive('\n').take(line - 1).map(str::len).sum();
-            (format!("line {line}"), before)
-        }
-        Place::Element(number) => (format!("row {number} of the results"), 0),
-    };
-    Error::Malformed { file: file.into(), what, offset: offset as u64, problem }
-}
-
-fn rows(file: &str, text: &str) -> Result<Vec<Row>> {
-    match text.trim_start().chars().next() {
-        Some('[') => array(file, text),
-        Some('{') => object(text).map_or_else(|| lines(file, text), Ok),
-        _ => csv(file, text),
-    }
-}
-
-/// The one object of `-f json`: its head, then its results; none if the text is something else.
-fn object(text: &str) -> Option<Vec<Row>> {
-    let mut head: Map<String, Value> = serde_json::from_str(text).ok()?;
-    let Some(Value::Array(results)) = head.remove("results") else { return None };
-    head.remove("verdict");
-    let fields = |value| match value {
-        Value::Object(fields) => Some(fields),
-        _ => None,
-    };
-    let results = results.into_iter().map(fields).collect::<Option<Vec<_>>>()?;
-    let rows = std::iter::once(head).chain(results).enumerate();
-    Some(rows.map(|(i, fields)| Row { place: Place::Element(i), fields }).collect())
-}
-
-fn array(file: &str, text: &str) -> Result<Vec<Row>> {
-    let rows: Vec<Map<String, Value>> = serde_json::from_str(text)
-        .map_err(|e| malformed(file, text, Place::Line(e.line().max(1)), e.to_string()))?;
-    let place = |(i, fields)| Row { place: Place::Element(i + 1), fields };
-    Ok(rows.into_iter().enumerate().map(place).collect())
-}
-
-/// The lines that are not blank, and their numbers.
-fn filled_lines(text: &str) -> impl Iterator<Item = (Place, &str)> {
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines.map(|(i, line)| (Place::Line(i + 1), line))
-}
-
-fn lines(file: &str, text: &str) -> Result<Vec<Row>> {
-    let row = |(place, line)| match serde_json::from_str(line) {
-        Ok(fields) => Ok(Row { place, fields }),
-        Err(e) => Err(malformed(file, text, place, e.to_string())),
-    };
-    filled_lines(text).map(row).collect()
-}
-
-fn csv(file: &str, text: &str) -> Result<Vec<Row>> {
-    let mut lines = filled_lines(text);
-    let headers = lines.next().map(|(_, line)| fields(line)).unwrap_or_default();
-    let row = |(place, line)| {
-        let fields = fields(line);
-        if fields.len() != headers.len() {
-            let problem = format!("{} fields under {} headers", fields.len(), headers.len());
-            return Err(malformed(file, text, place, problem));
-        }
-        // A number reads as a number, anything else as text.
-        let value = |field: String| {
-            serde_json::from_str::<serde_json::Number>(&field).map_or(Value::String(field), Value::Number)
-        };
-        Ok(Row { place, fields: headers.iter().cloned().zip(fields.into_iter().map(value)).collect() })
-    };
-    lines.map(row).collect()
-}
-
-/// The fields of a line of CSV, with quotes where there are commas or quotes.
-fn fields(line: &str) -> Vec<String> {
-    let (mut fields, mut quoted) = (vec![String::new()], false);
-    let mut chars = line.chars().peekable();
-    while let Some(c) = chars.next() {
-        let field = fields.last_mut().expect("one at least");
-        match c {
-            '"' if quoted && chars.peek() == Some(&'"') => field.extend(chars.next()),
-            '"' => quoted = !quoted,
-            ',' if !quoted => fields.push(String::new()),
-            _ => field.push(c),
-        }
-    }
-    fields
 }
 
 fn origin(adapter: &Value, commit: Option<&Value>) -> String {

@@ -60,6 +60,10 @@ pub const TUNE: &str = below! {
     "qmatmul tune -t q4_k -m 4096 -k 4096,14336 -n 1,8"
     "qmatmul tune --list"
 };
+pub const SUMMARY: &str = below! {
+    "qmatmul summary peak.jsonl bench.jsonl"
+    "qmatmul summary --name bench.jsonl"
+};
 pub const SHADER: &str = below! {
     "qmatmul shader q4_k gemv"
     "qmatmul shader q4_k gemm --emit hlsl -n 64"

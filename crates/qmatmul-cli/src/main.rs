@@ -19,8 +19,10 @@ mod output;
 mod peak;
 mod progress;
 mod quantize;
+mod records;
 mod shader;
 mod subjects;
+mod summary;
 mod switches;
 mod tune;
 
@@ -66,6 +68,9 @@ enum Verb {
     /// Find the fastest kernel on this device, and remember it
     #[command(after_help = help::TUNE)]
     Tune(tune::Tune),
+    /// Sum up recorded runs of one device: shares of what it can do
+    #[command(after_help = help::SUMMARY)]
+    Summary(summary::Summary),
     /// Print the shader of a format and a kernel, or its translation
     #[command(after_help = help::SHADER)]
     Shader(shader::Shader),
@@ -169,6 +174,7 @@ impl Verb {
             Self::Bench(verb) => verb.run(),
             Self::Peak(verb) => verb.run(),
             Self::Tune(verb) => verb.run(),
+            Self::Summary(verb) => verb.run(),
             Self::Shader(verb) => verb.run(),
             Self::Completions(verb) => verb.run(),
             Self::Man(verb) => verb.run(),

@@ -597,6 +597,49 @@ fn bench_checks_then_times() {
     assert_eq!(text.lines().count(), 5, "pairs, not products: {text}");
 }
 
+/// A page of what was printed in either form, and what is no record of one device.
+#[test]
+fn summary_reads_json_and_lines() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let write = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).expect("a new file");
+        file.display().to_string()
+    };
+    let bench = ["bench", "-m", "64", "-k", "256", "--seconds", "0", "--footprint", "1", "-f"];
+    let [lines, whole] = ["jsonl", "json"].map(|form| output(&[&bench[..], &[form]].concat()));
+    let row = lines.lines().nth(1).expect("a result");
+    let other = lines.replacen("\"name\":\"", "\"name\":\"Other ", 1);
+    // A run that was killed while it wrote.
+    let cut = write("cut.jsonl", &lines[..lines.len() - 9]);
+    let [lines, whole] = [write("lines.jsonl", &lines), write("whole.json", &whole)];
+    let page = folder.path().join("page.md").display().to_string();
+    assert_eq!(output(&["summary", &lines, &whole, &cut, "-o", &page]), "");
+    let page = std::fs::read_to_string(page).expect("a page");
+    for part in ["| Q4_0   | f32         | 64 × 256 |", "| lines  |", "| whole  |", "killed after 1 row "] {
+        assert!(page.contains(part), "{part}\n{page}");
+    }
+    let folder_name = output(&["summary", "--name", &whole]);
+    assert!(
+        folder_name.trim().chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c)),
+        "{folder_name}"
+    );
+    let (other, row, csv) = (write("other", &other), write("row", row), write("csv", "format,m\nQ4_0,1\n"));
+    let (devices, empty) = (write("devices", &output(&["devices", "-f", "jsonl"])), write("empty", ""));
+    for (args, code, said) in [
+        (&["summary", &lines, &other][..], 2, "records of two devices: "),
+        (&["summary", &devices], 2, "none of these records is of a GPU adapter"),
+        (&["summary", &lines, "-o", &lines], 2, "lines.jsonl"),
+        (&["summary", &row], 4, "line 1 at byte 0: wanted `\"schema\": 1` first"),
+        (&["summary", &csv], 4, "wanted `\"schema\": 1` first"),
+        (&["summary", &empty], 4, "no line of a record"),
+        (&["summary", "none.jsonl"], 4, "none.jsonl"),
+    ] {
+        let (ended, text) = failure(args);
+        assert!(ended == code && text.contains(said), "{args:?}: {ended} {text}");
+    }
+}
+
 #[test]
 fn bench_compares_and_draws() {
     let folder = TempDir::new().expect("a temporary folder");
@@ -1029,7 +1072,7 @@ fn reports_and_outputs_do_not_tell_the_home() {
 }
 
 /// All verbs.
-const VERBS: [&str; 12] = [
+const VERBS: [&str; 13] = [
     "devices",
     "inspect",
     "check",
@@ -1039,6 +1082,7 @@ const VERBS: [&str; 12] = [
     "bench",
     "peak",
     "tune",
+    "summary",
     "shader",
     "completions",
     "man",

@@ -1,5 +1,6 @@
 //! What qmatmul's command and its page say of results: rows, verdicts, JSON as `docs/json.md` has it,
-//! and pictures. Nothing here reads a clock, a file or a terminal, or waits for a device.
+//! pictures, and a page about recorded runs. Nothing here reads a clock, a file or a terminal, or
+//! waits for a device.
 //!
 //! ```
 //! use qmatmul_report::{Cell, Verdict, column, object, whole};
@@ -20,6 +21,7 @@ mod head;
 pub mod inspect;
 pub mod measured;
 pub mod pictures;
+pub mod summary;
 mod verdict;
 
 pub use cell::Cell;

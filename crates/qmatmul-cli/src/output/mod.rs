@@ -5,6 +5,7 @@ mod table;
 mod verdict;
 
 pub use results::{Layout, Results, interrupted, now};
+pub use table::markdown;
 
 use qmatmul::error::{Error, Result};
 use std::io::Write;
