@@ -95,9 +95,12 @@ pub fn two_devices(records: &[Record]) -> Option<[String; 2]> {
     }
 }
 
-/// The page of records of one device, the most telling part first.
+/// The page of records of one device, the most telling part first, and what was recorded first
+/// before what came later.
 pub fn sections(records: &[Record]) -> Vec<Section> {
-    let measured = Measurements::of(records);
+    let mut records = records.to_vec();
+    records.sort_by(|a, b| text(&a.head, "date").cmp(text(&b.head, "date")));
+    let (records, measured) = (&records[..], Measurements::of(&records));
     let all = [
         goals(&measured),
         device(records, &measured),

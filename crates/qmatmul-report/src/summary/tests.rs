@@ -212,3 +212,13 @@ fn records_of_two_devices_are_told_apart() {
     let [first, second] = two_devices(&[a, b]).expect("two");
     assert_eq!([&*first, &*second], ["A (Vulkan, NVIDIA 550.54)", "B (Vulkan, NVIDIA 550.54)"]);
 }
+
+#[test]
+fn what_was_recorded_first_comes_first() {
+    let [mut late, early] =
+        ["late", "early"].map(|name| Record { name: name.into(), ..bench("GPU", vec![]) });
+    late.head["date"] = "2026-12-01T06:00:01Z".into();
+    let sections = sections(&[late, early]);
+    let names: Vec<_> = sections.last().expect("records").rows.iter().map(|row| row[0].text()).collect();
+    assert_eq!(names, ["early", "late"]);
+}
