@@ -288,6 +288,8 @@ fn every_cell_translates_to_every_backend() {
             let code = parsed.write(target).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert!(!code.is_empty(), "{name}");
             keep(extension, &code);
+            let trusted = parsed.write_trusted(target).unwrap_or_else(|e| panic!("trusted {name}: {e}"));
+            assert!(trusted.len() <= code.len(), "trusted {name}");
             // The validator of Debian 12 does not know the capability.
             if target == Target::Spirv && spirv_val && !cooperative {
                 validate_spirv(&name, &code);

@@ -65,8 +65,8 @@ pub const SUMMARY: &str = below! {
     "qmatmul summary --name bench.jsonl"
 };
 pub const SHADER: &str = below! {
-    "qmatmul shader q4_k gemv"
     "qmatmul shader q4_k gemm --emit hlsl -n 64"
+    "qmatmul shader q4_k gemv --emit spirv --trusted >gemv.spv"
 };
 pub const COMPLETIONS: &str = below! {
     "qmatmul completions bash >~/.local/share/bash-completion/completions/qmatmul"

@@ -11,7 +11,7 @@ use qmatmul::gpu::Capability;
 use qmatmul::kernel::{
     self, Activations, Caps, Kernel, KernelConfig, MatmulOptions, Operation, Problem, compose,
 };
-use qmatmul::translate::{Target, translate};
+use qmatmul::translate::{Target, translate, translate_trusted};
 
 #[derive(clap::Args)]
 pub struct Shader {
@@ -24,6 +24,10 @@ pub struct Shader {
     /// As composed, or for Vulkan, Metal, DXC, FXC, OpenGL
     #[arg(long, value_name = "LANGUAGE", default_value = "wgsl", value_parser = targets())]
     emit: Target,
+    /// As the runtime compiles it: loops not bounded, workgroup memory not zeroed, indices not
+    /// checked (spirv, msl, hlsl)
+    #[arg(long)]
+    trusted: bool,
     /// Batch columns to configure for
     #[arg(short, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     n: u32,
@@ -74,6 +78,7 @@ impl Shader {
         let layout = format.layout(self.k as usize);
         let config = self.config(kernel, &layout)?;
         let source = compose::compose(kernel, &config, &layout.into());
+        let translate = if self.trusted { translate_trusted } else { translate };
         output::write_stdout(&translate(&source, self.emit)?)?;
         Ok(Ending::Fine)
     }

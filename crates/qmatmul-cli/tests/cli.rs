@@ -740,6 +740,11 @@ fn shader_translates() {
     assert!(code == 5 && text.contains("Glsl"), "64-bit integers: {code} {text}");
     let spirv = success(&["shader", "f16", "dequantize", "--emit", "spirv"]).stdout;
     assert_eq!(spirv[..4], 0x0723_0203_u32.to_le_bytes(), "SPIR-V's magic number");
+    let matrices = [&matrices[..], &["--emit", "spirv"]].concat();
+    let trusted = success(&[&matrices[..], &["--trusted"]].concat()).stdout;
+    assert!(trusted.len() < success(&matrices).stdout.len(), "less than with checks");
+    let (code, text) = failure(&["shader", "q4_0", "gemv", "--trusted"]);
+    assert!(code == 2 && text.contains("no trusted wgsl"), "{code}: {text}");
 }
 
 #[test]
