@@ -9,7 +9,7 @@
 use super::device::Options;
 use super::encode::{self, EncodeInput};
 use super::layer::{self, Layer};
-use super::peak::{self, Peak};
+use super::peak::{self, MemorySpeed, Peak};
 use super::program::Slice;
 use super::runtime::Runtime;
 use super::time::{self, Timing};
@@ -314,6 +314,18 @@ impl Runtime {
     pub fn copy_gb_per_s_async(&self, seconds: f64) -> impl Future<Output = Result<f64>> + Send + use<> {
         let gpu = self.clone();
         in_background(async move { peak::copy(gpu.context(), seconds).await })
+    }
+
+    /// How fast memory is read and copied, each measured for about `seconds`.
+    ///
+    /// # Errors
+    /// As [`Runtime::peak_async`].
+    pub fn memory_gb_per_s_async(
+        &self,
+        seconds: f64,
+    ) -> impl Future<Output = Result<MemorySpeed>> + Send + use<> {
+        let gpu = self.clone();
+        in_background(async move { peak::memory(gpu.context(), seconds).await })
     }
 
     /// Measures the device, each figure for about `seconds` (a minute at most).

@@ -4,7 +4,7 @@
 use super::device::Options;
 use super::encode::EncodeInput;
 use super::layer::Layer;
-use super::peak::Peak;
+use super::peak::{MemorySpeed, Peak};
 use super::program::Slice;
 use super::runtime::Runtime;
 use super::time::Timing;
@@ -334,6 +334,15 @@ impl Runtime {
     /// As [`Runtime::peak`].
     pub fn copy_gb_per_s(&self, seconds: f64) -> Result<f64> {
         block_on(peak::copy(self.context(), seconds))
+    }
+
+    /// How fast memory is read and copied, each measured for about `seconds`: the ceiling of what
+    /// [`tune`](crate::tune) tries.
+    ///
+    /// # Errors
+    /// As [`Runtime::peak`].
+    pub fn memory_gb_per_s(&self, seconds: f64) -> Result<MemorySpeed> {
+        block_on(peak::memory(self.context(), seconds))
     }
 
     /// Compiles ahead what layers with these numbers of columns will need, as

@@ -48,7 +48,7 @@ pub use encode::EncodeInput;
 pub use hooks::{Hook, Point};
 pub use host::last_level_cache;
 pub use layer::Layer;
-pub use peak::{Arithmetic, Bandwidth, Peak};
+pub use peak::{Arithmetic, Bandwidth, MemorySpeed, Peak};
 pub use program::{BoundProgram, Program, Slice};
 pub(crate) use run::{CANARY, Task};
 pub use runtime::Runtime;

@@ -82,6 +82,23 @@ impl Peak {
     }
 }
 
+/// What the memory gives at best, far beyond the last-level cache.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct MemorySpeed {
+    /// 10⁹ bytes read a second.
+    pub read_gb_per_s: f64,
+    /// 10⁹ bytes read and written a second by a copy.
+    pub copy_gb_per_s: f64,
+}
+
+impl MemorySpeed {
+    /// The larger of both.
+    pub fn best_gb_per_s(&self) -> f64 {
+        self.read_gb_per_s.max(self.copy_gb_per_s)
+    }
+}
+
 impl Runtime {
     /// True if the device itself takes times, false if the host's clock does.
     pub fn has_timestamps(&self) -> bool {
@@ -110,6 +127,11 @@ pub(super) async fn all(context: &Context, seconds: f64) -> Result<Peak> {
 /// [`Peak::copy_gb_per_s`] alone.
 pub(super) async fn copy(context: &Context, seconds: f64) -> Result<f64> {
     Ok(bandwidth::copy(&Lab::new(context)?, sane(seconds)).await?.gb_per_s)
+}
+
+/// [`Peak::copy_gb_per_s`] and [`Peak::read_gb_per_s`] alone.
+pub(super) async fn memory(context: &Context, seconds: f64) -> Result<MemorySpeed> {
+    bandwidth::beyond_the_cache(&Lab::new(context)?, sane(seconds)).await
 }
 
 fn sane(seconds: f64) -> f64 {

@@ -4,7 +4,7 @@ use crate::device::{VARIANTS, open, pipelines, read};
 use qmatmul::check::{activations, random_tensor};
 use qmatmul::gpu::{Tuned, TuningCache, Upload};
 use qmatmul::kernel::{Activations, Problem};
-use qmatmul::tune::{Effort, tune};
+use qmatmul::tune::{Effort, Stop, Subject, tune};
 use qmatmul::{Error, MatmulOptions, Options, PackedTensor, Runtime, format, wgpu};
 use std::path::Path;
 
@@ -178,13 +178,37 @@ fn the_fastest_that_is_right_is_used() {
     let folder = tempfile::tempdir().expect("a folder");
     let runtime = kept_in(folder.path());
     let q4_0 = format::Q4_0;
-    let effort = Effort { seconds: 0.001, footprint: 1, seed: 1 };
-    let trials = tune(&runtime, q4_0, &REQUEST, &effort).expect("kernels apply");
+    let effort = Effort { seconds: 0.001, footprint: 1, ..Effort::default() };
+    let search = tune(&runtime, q4_0, &REQUEST, &effort).expect("kernels apply");
+    let (trials, left_out) = (search.trials, search.left_out);
+    assert_eq!((left_out, search.stop), (0, None), "nothing ends the search");
     let chosen: Vec<_> = trials.iter().filter(|t| t.chosen).collect();
     assert!(chosen.len() == 1 && chosen[0].failure.is_none(), "{trials:?}");
     let w = runtime.upload(&packed("Q4_0", 64, 64, 1)).expect("small");
     let kernels = runtime.kernels(&w, 2, &MatmulOptions::default()).expect("kernels apply");
     assert!(kernels.contains(&chosen[0].kernel), "{kernels}: {trials:?}");
+}
+
+/// A candidate that reaches what memory allows ends the search, as does the end of the time.
+#[test]
+fn searches_end_early() {
+    let _stated = pipelines(20);
+    let folder = tempfile::tempdir().expect("a folder");
+    let runtime = kept_in(folder.path());
+    let packed = packed("Q4_0", 64, 64, 1);
+    let effort = Effort { seconds: 0.001, footprint: 1, ..Effort::default() };
+    let subject = Subject::new(&runtime, &packed, &effort).expect("small");
+    let search = |effort| subject.tune(&REQUEST, &effort).expect("kernels apply");
+    let all = search(effort).trials.len();
+    assert!(all > 2, "{all}");
+    // Memory so slow that everything reaches it, and so fast that nothing does.
+    let slow = search(Effort { memory_gb_per_s: Some(1e-9), ..effort });
+    assert_eq!((slow.trials.len(), slow.left_out, slow.stop), (1, all - 1, Some(Stop::Memory)));
+    assert!(slow.chosen().is_some_and(|trial| runtime.tuning().list()[0].kernel == trial.kernel));
+    let fast = search(Effort { memory_gb_per_s: Some(1e12), ..effort });
+    assert_eq!((fast.trials.len(), fast.left_out, fast.stop), (all, 0, None));
+    let hurried = search(Effort { budget: Some(0.0), ..effort });
+    assert_eq!((hurried.trials.len(), hurried.left_out, hurried.stop), (1, all - 1, Some(Stop::Budget)));
 }
 
 #[test]

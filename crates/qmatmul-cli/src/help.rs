@@ -57,8 +57,8 @@ pub const PEAK: &str = below! {
     "qmatmul peak --device 1 -v -f csv"
 };
 pub const TUNE: &str = below! {
+    "qmatmul tune model.gguf"
     "qmatmul tune -t q4_k -m 4096 -k 4096,14336 -n 1,8"
-    "qmatmul tune --list"
 };
 pub const SUMMARY: &str = below! {
     "qmatmul summary peak.jsonl bench.jsonl"

@@ -1138,6 +1138,9 @@ fn options_without_an_effect_are_errors() {
         &["inspect", "tests/golden/imatrix/stories260K.dat", "--metadata"],
         &["tune", "--list", "-t", "q8_0"],
         &["tune", "--clear", "--seconds", "1"],
+        &["tune", &model(), "--list"],
+        &["tune", "--list", "--budget", "1"],
+        &["tune", "--budget", "-1"],
         &["shader", "q4_0", "dequantize", "--experts"],
         &["shader", "q4_0", "dequantize", "--activations", "q8"],
         &["devices", "--format", ""],
@@ -1383,6 +1386,35 @@ fn tune_measures_lists_and_forgets() {
     assert!(list.len() == 1 && list[0]["format"] == "Q8_0", "{list:?}");
     run(&["tune", "--clear"]);
     assert!(json_lines(&run(&["tune", "--list", "-f", "jsonl"])).is_empty());
+}
+
+/// The shapes of a model, each class of them once, within a time.
+#[test]
+fn tune_takes_the_shapes_of_a_model() {
+    let cache = TempDir::new().expect("a temporary folder");
+    let run = |args: &[&str]| {
+        let mut command = qmatmul(args);
+        let done = succeeded(common::own_cache(&mut command, cache.path()));
+        String::from_utf8(done.stdout).expect("UTF-8")
+    };
+    let model = model();
+    let file = ["tune", &model, "-n", "1,2", "--seconds", "0", "--no-subgroups"];
+    let hurried = run(&[&file[..], &["--budget", "0", "-f", "json"]].concat());
+    let rows = json_results(&hurried);
+    // A candidate each, whatever the time.
+    let key = |row: &serde_json::Value| ["format", "m", "k", "n"].map(|key| row[key].to_string());
+    let mut cases: Vec<_> = rows.iter().map(key).collect();
+    cases.dedup();
+    assert_eq!(cases.len(), rows.len(), "{hurried}");
+    let list = json_lines(&run(&["tune", "--list", "--no-subgroups", "-f", "jsonl"]));
+    assert_eq!(list.len(), rows.len(), "no two cases share a choice: {list:?}");
+    let verdict = serde_json::from_str::<serde_json::Value>(&hurried).expect("JSON")["verdict"].clone();
+    let text = verdict["text"].as_str().unwrap_or_default();
+    assert!(text.contains("too few for") && text.len() <= 97, "{verdict}");
+    for args in [["-t", "q4_0"], ["-m", "64"]] {
+        let (code, text) = failure(&[&["tune", &model][..], &args].concat());
+        assert_eq!(code, 2, "{args:?}: {text}");
+    }
 }
 
 /// A model with a bias, and two adapters for its modules: the folders' paths.

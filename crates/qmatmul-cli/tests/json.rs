@@ -109,6 +109,11 @@ fn the_schema_describes_every_verb() {
         run_of("bench", &["bench", "-m", "32", "-k", "64", "--seconds", "0", "--device", "cpu"]),
         run_of("peak", &["peak", "--seconds", "0"]),
         run_of("tune", &[&["tune", "-t", "q8_0"], &small[..]].concat()),
+        Run {
+            args: vec!["tune", &model, "-n", "1", "--seconds", "0", "--budget", "0"],
+            rows: "tune",
+            exit: 0,
+        },
         run_of("tune", &["tune", "--list"]),
         run_of("tune", &["tune", "--clear"]),
     ];

@@ -1,7 +1,7 @@
 //! How fast memory is read, copied and written.
 
-use super::Bandwidth;
 use super::probe::{Lab, Params, Shader, Work};
+use super::{Bandwidth, MemorySpeed};
 use crate::error::{Error, Result};
 use crate::gpu::{host, transfer};
 use crate::kernel::Caps;
@@ -171,6 +171,14 @@ pub async fn all(lab: &Lab<'_>, seconds: f64) -> Result<Vec<Bandwidth>> {
 pub async fn copy(lab: &Lab<'_>, seconds: f64) -> Result<Bandwidth> {
     let memory = Memory::new(lab).await?;
     measure(lab, &COPY, &memory, memory.bytes, seconds).await
+}
+
+/// Reading and copying at the largest size.
+pub async fn beyond_the_cache(lab: &Lab<'_>, seconds: f64) -> Result<MemorySpeed> {
+    let memory = Memory::new(lab).await?;
+    let read = measure(lab, &READ, &memory, memory.bytes, seconds).await?;
+    let copy = measure(lab, &COPY, &memory, memory.bytes, seconds).await?;
+    Ok(MemorySpeed { read_gb_per_s: read.gb_per_s, copy_gb_per_s: copy.gb_per_s })
 }
 
 /// Parts of the memory that [`copy_in_windows`] copies in turn: what is copied between two visits
