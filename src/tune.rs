@@ -64,7 +64,8 @@ pub enum Stop {
 /// What came of the candidates for a problem.
 #[derive(Clone, Debug)]
 pub struct Search {
-    /// Those that were tried, in the order of the table that decides where nothing was measured.
+    /// Those that were tried: first what was chosen before, then in the order of the table that
+    /// decides where nothing was measured.
     pub trials: Vec<Trial>,
     /// How many were left out.
     pub left_out: usize,
@@ -139,7 +140,10 @@ impl<'a> Subject<'a> {
         kernel::choose(caps, format, request, &options, None)?;
         let is_of_device = |c: &Candidate| caps.software && c.kernel.family == Family::Software;
         let worth = |c: &Candidate| request.batch <= NARROW || c.config.columns > 8 || is_of_device(c);
-        let candidates: Vec<_> = kernel::candidates(caps, request).into_iter().filter(worth).collect();
+        let mut candidates: Vec<_> = kernel::candidates(caps, request).into_iter().filter(worth).collect();
+        // What was the fastest before comes first: a search that ends early finds nothing worse.
+        let before = runtime.tuning().get(format, request);
+        candidates.sort_by_key(|candidate| before.as_ref() != Some(&candidate.name()));
         let allowed = allowed_by_memory(self.packed, request, effort);
         let (count, mut trials, mut stop) = (candidates.len(), Vec::<Trial>::new(), None);
         for (i, candidate) in candidates.into_iter().enumerate() {

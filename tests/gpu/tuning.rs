@@ -207,8 +207,10 @@ fn searches_end_early() {
     assert!(slow.chosen().is_some_and(|trial| runtime.tuning().list()[0].kernel == trial.kernel));
     let fast = search(Effort { memory_gb_per_s: Some(1e12), ..effort });
     assert_eq!((fast.trials.len(), fast.left_out, fast.stop), (all, 0, None));
+    let fastest = fast.chosen().expect("kernels are right").kernel.clone();
     let hurried = search(Effort { budget: Some(0.0), ..effort });
     assert_eq!((hurried.trials.len(), hurried.left_out, hurried.stop), (1, all - 1, Some(Stop::Budget)));
+    assert_eq!(hurried.trials[0].kernel, fastest, "what was found before is tried first");
 }
 
 #[test]
