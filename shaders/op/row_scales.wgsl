@@ -1,6 +1,7 @@
 // row_scales:   for row: y[row] = the power of two that brings the largest weight of the row below
 // 2^15
 //
+// Of a row of zeros it is 1: its codes may have any scale, which is taken times the inverse.
 // One workgroup does one row. For kernels that round weights to f16. Needs: WORKGROUP.
 
 struct Params {
@@ -38,7 +39,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
         for (var i = 0u; i < WORKGROUP; i++) {
             most = max(most, tops[i]);
         }
-        let e = clamp(bitcast<u32>(most) >> 23u, 30u, 254u);
+        let e = select(clamp(bitcast<u32>(most) >> 23u, 30u, 254u), 141u, most == 0.0);
         y[row] = bitcast<f32>((e - 14u) << 23u);
     }
 }

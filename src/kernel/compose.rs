@@ -4,9 +4,9 @@
 use super::parts::{
     BOOK, BOOK_NONE, CHUNK_DIRECT, CHUNK_F32, CHUNK_Q8, CHUNK_STAGED, CODES, CODES_ALONE, COLUMNS_EXPERTS,
     COLUMNS_PLAIN, COMMON, COOP_8, COOP_16, DOT_BYTES_PACKED, DOT_BYTES_PLAIN, FACTOR_IN_PLANE, FACTOR_NONE,
-    FINISH_NONE, FINISH_SILU, GRID, INPUT_F16, INPUT_F32, LOOKUP, PLANES, PRODUCT, Part, QUADS, SHARED_NONE,
-    SPAN, TILE, WEIGHTS_GATHERED, WEIGHTS_PLAIN, X_F16, X_Q8, X_QUADS, X_SCALAR, X_SHARE_32, X_SHARE_64,
-    X_VEC4, X_VEC4_F16,
+    FINISH_NONE, FINISH_SILU, GRID, HALVES_OF_CODES, INPUT_F16, INPUT_F32, LOOKUP, LOOKUP_F16, PLANES,
+    PRODUCT, Part, QUADS, QUADS_F16, SHARED_NONE, SPAN, TILE, WEIGHTS_GATHERED, WEIGHTS_PLAIN, X_F16, X_Q8,
+    X_QUADS, X_SCALAR, X_SHARE_32, X_SHARE_64, X_VEC4, X_VEC4_F16,
 };
 use super::shard::DeviceLayout;
 use crate::format::Codebook;
@@ -167,12 +167,15 @@ pub fn compose(kernel: &Kernel, config: &KernelConfig, layout: &DeviceLayout) ->
     }
     let mut source = Source { text: String::new(), parts: vec![] };
     source.push("header", &header);
-    let book = match layout.book {
+    let mut book = match layout.book {
         Codebook::Sixteen(_) | Codebook::SixteenAndScales(..) if decodes => vec![config.lookup, &LOOKUP],
         Codebook::Grid(_) if decodes => vec![&GRID, &QUADS],
         Codebook::None | Codebook::Words(_) if decodes && layout.has_codes() => vec![&QUADS],
         _ => vec![],
     };
+    if config.parts.contains(&&HALVES_OF_CODES) {
+        book.push(if book.contains(&&LOOKUP) { &LOOKUP_F16 } else { &QUADS_F16 });
+    }
     let has_factors = layout.constants.iter().any(|(name, _)| *name == FACTOR_PLANE);
     let factor = match decodes {
         true if has_factors => Some(&FACTOR_IN_PLANE),

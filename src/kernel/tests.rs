@@ -53,6 +53,7 @@ fn needs_codes(config: &KernelConfig) -> Option<u8> {
     match () {
         _ if has_part(config, "x_q8.wgsl") => Some(Codes::Integers as u8),
         _ if has_part(config, "dot_rows_codes.wgsl") => Some(Codes::Values as u8),
+        _ if has_part(config, "halves_of_codes.wgsl") => Some(Codes::Values as u8),
         _ => None,
     }
 }
@@ -89,7 +90,10 @@ fn requests() -> Vec<(&'static Kernel, Caps, Problem)> {
                     let experts = Problem { experts: true, ..plain };
                     let gathered = Problem { codes: Codes::None, gathered: true, ..plain };
                     let gated_halves = Problem { half: true, silu: true, ..plain };
-                    for (request, edge) in [(plain, 8), (experts, 16), (gathered, 8), (gated_halves, 8)] {
+                    let weights = Problem { codes: Codes::None, looked_up: false, ..plain };
+                    let requests =
+                        [(plain, 8), (experts, 16), (gathered, 8), (gated_halves, 8), (weights, 16)];
+                    for (request, edge) in requests {
                         if request.gathered && activations != Activations::F32 {
                             continue;
                         }

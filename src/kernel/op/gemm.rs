@@ -36,7 +36,7 @@ pub(in crate::kernel) fn tiled(
     memory: fn(u32, u32) -> u32,
 ) -> Vec<KernelConfig> {
     let mut tiles = TILES.to_vec();
-    tiles.sort_by(|a, b| cost(request, a).total_cmp(&cost(request, b)));
+    tiles.sort_by(|a, b| cost(request, (a.0, a.1)).total_cmp(&cost(request, (b.0, b.1))));
     let mut configs = vec![];
     for (rows, columns, lane_rows) in tiles {
         for splits in splits(request, rows, columns) {
@@ -58,10 +58,10 @@ pub(in crate::kernel) fn tiled(
 
 /// About what a tile costs in this request: the area it computes, times the words it reads for each
 /// of its products.
-fn cost(request: &Problem, (rows, columns, _): &(u32, u32, u32)) -> f64 {
+pub(in crate::kernel) fn cost(request: &Problem, (rows, columns): (u32, u32)) -> f64 {
     let padded = |n: usize, tile: u32| n.max(1).next_multiple_of(tile as usize) as f64;
-    let words = 1.0 + 32.0 / f64::from(*rows) + 32.0 / f64::from(*columns);
-    padded(request.rows, *rows) * padded(request.batch, *columns) * words
+    let words = 1.0 + 32.0 / f64::from(rows) + 32.0 / f64::from(columns);
+    padded(request.rows, rows) * padded(request.batch, columns) * words
 }
 
 /// `64x32`, or `64x32/4` with four splits.
