@@ -3,57 +3,112 @@
 //
 // 1. Tiles as in `gemm`, but of codes: a quarter of the workgroup memory, four products an
 //    instruction.
-// 2. A row of the tile is 8 quads and 4 words of scales, 13 words apart: an odd number, so
-//    neighbouring lanes hit different banks.
-// Needs: TILE_ROWS, TILE_COLS, LANE_ROWS, WORKGROUP = TILE_ROWS / LANE_ROWS * TILE_COLS / 4.
+// 2. A row of the tile is 3 vec4: 8 quads, and scales. Three is odd, so neighbouring lanes hit
+//    different banks 16 bytes at a time.
+// 3. A sum of products starts at 1.5 * 2^23 as bits: what it is in the end is a number of f32, and
+//    taking that start off converts it. Centers of codes come off in integers before: with what a
+//    sum starts at, made once for each column.
+// Needs: TILE_ROWS, TILE_COLS, LANE_ROWS, LANE_COLS = 4, WORKGROUP = TILE_ROWS / LANE_ROWS *
+// TILE_COLS / 4.
 
-const PITCH = 13u;
+const PITCH = 3u;
 const ROW_LANES = TILE_ROWS / LANE_ROWS;
 const COL_LANES = TILE_COLS / 4u;
+// Lanes that fetch activations, and how many rows and vec4 of activations a lane fills.
+const FETCHING = select(WORKGROUP, WORKGROUP - min(TILE_ROWS, WORKGROUP - 1u), WORKGROUP >= 2u * TILE_ROWS);
+const W_OF_LANE = (TILE_ROWS + WORKGROUP - 1u) / WORKGROUP;
+const X_OF_LANE = (TILE_COLS * 3u + FETCHING - 1u) / FETCHING;
 
-var<workgroup> w_tile: array<u32, TILE_ROWS * PITCH>;
-var<workgroup> x_tile: array<u32, TILE_COLS * PITCH>;
+// Offsets of their own, beside the center.
+const HAS_OFFSETS = !CODES_SIGNED && CODES_CENTER == 0;
+const START = 12582912.0;
 
-fn fill(t: Tile, lane: u32, k: u32) {
-    for (var r = lane; r < TILE_ROWS; r += WORKGROUP) {
-        let c = byte_codes(w_row(t, r), k);
-        for (var i = 0u; i < 8u; i++) {
-            w_tile[r * PITCH + i] = c.q[i];
+var<workgroup> w_tile: array<vec4<u32>, TILE_ROWS * PITCH>;  // codes; codes; d, m
+var<workgroup> x_tile: array<vec4<u32>, TILE_COLS * PITCH>;  // codes; codes; d, two starts or sums
+
+// 16 bytes of a chunk of activations: codes; codes; scale, sums of 16 codes each.
+fn x_part(col: u32, chunk: u32, part: u32) -> vec4<u32> {
+    return x[(params.x_offset + col * params.x_stride) / 4u + chunk * 3u + part];
+}
+
+// Scale and sums of a chunk of activations, as the products want them.
+fn scale_and_starts(v: vec4<u32>) -> vec4<u32> {
+    let sums = vec2<i32>(bitcast<vec2<i32>>(v.yz));
+    if (HAS_OFFSETS) {
+        let s = bitcast<vec2<u32>>(vec2<f32>(sums));
+        return vec4<u32>(v.x, s.x, s.y, 0u);
+    }
+    let starts = bitcast<vec2<u32>>(vec2<i32>(bitcast<i32>(START)) - CODES_CENTER * sums);
+    return vec4<u32>(v.x, select(starts, bitcast<vec2<u32>>(vec2<f32>(START)), vec2<bool>(CODES_SIGNED)), 0u);
+}
+
+fn fill_x(t: Tile, first: u32, chunk: u32) {
+    for (var i = 0u; i < X_OF_LANE; i++) {
+        let j = first + i * FETCHING;
+        if (TILE_COLS * 3u % FETCHING == 0u || j < TILE_COLS * 3u) {
+            let col = j % TILE_COLS;
+            let part = j / TILE_COLS;
+            let v = x_part(x_column(t, col), chunk, part);
+            x_tile[col * PITCH + part] = select(v, scale_and_starts(v), part == 2u);
         }
-        w_tile[r * PITCH + 8u] = bitcast<u32>(c.d.x);
-        w_tile[r * PITCH + 9u] = bitcast<u32>(c.d.y);
-        w_tile[r * PITCH + 10u] = bitcast<u32>(c.m.x);
-        w_tile[r * PITCH + 11u] = bitcast<u32>(c.m.y);
-    }
-    // From the last lane on, as the first ones decode.
-    for (var j = WORKGROUP - 1u - lane; j < TILE_COLS * 3u; j += WORKGROUP) {
-        let col = j / 3u;
-        let part = j % 3u;
-        let v = x[(params.x_offset + x_column(t, col) * params.x_stride) / 4u + (k >> 5u) * 3u + part];
-        let at = col * PITCH + 4u * part;
-        x_tile[at] = v.x;
-        x_tile[at + 1u] = v.y;
-        x_tile[at + 2u] = v.z;
-        x_tile[at + 3u] = v.w;
     }
 }
 
-fn w_codes(row: u32) -> Codes {
-    let at = row * PITCH;
-    var q: array<u32, 8>;
-    for (var i = 0u; i < 8u; i++) {
-        q[i] = w_tile[at + i];
+fn fill_w(t: Tile, lane: u32, k: u32) {
+    for (var i = 0u; i < W_OF_LANE; i++) {
+        let r = lane + i * WORKGROUP;
+        if (TILE_ROWS % WORKGROUP == 0u || r < TILE_ROWS) {
+            let c = byte_codes(w_row(t, r), k);
+            w_tile[r * PITCH] = vec4<u32>(c.q[0], c.q[1], c.q[2], c.q[3]);
+            w_tile[r * PITCH + 1u] = vec4<u32>(c.q[4], c.q[5], c.q[6], c.q[7]);
+            w_tile[r * PITCH + 2u] = bitcast<vec4<u32>>(vec4<f32>(c.d, c.m));
+        }
     }
-    let d = bitcast<vec2<f32>>(vec2<u32>(w_tile[at + 8u], w_tile[at + 9u]));
-    return Codes(q, d, bitcast<vec2<f32>>(vec2<u32>(w_tile[at + 10u], w_tile[at + 11u])));
 }
 
-fn tile_codes(col: u32) -> XCodes {
-    let at = col * PITCH;
-    let lo = vec4<u32>(x_tile[at], x_tile[at + 1u], x_tile[at + 2u], x_tile[at + 3u]);
-    let hi = vec4<u32>(x_tile[at + 4u], x_tile[at + 5u], x_tile[at + 6u], x_tile[at + 7u]);
-    let sums = bitcast<vec2<i32>>(vec2<u32>(x_tile[at + 9u], x_tile[at + 10u]));
-    return XCodes(lo, hi, bitcast<f32>(x_tile[at + 8u]), vec2<f32>(sums));
+fn fill(t: Tile, lane: u32, chunk: u32) {
+    if (WORKGROUP >= 2u * TILE_ROWS && lane >= TILE_ROWS) {
+        fill_x(t, lane - TILE_ROWS, chunk);
+    } else {
+        fill_w(t, lane, chunk * 32u);
+        if (WORKGROUP < 2u * TILE_ROWS) {
+            // From the last lane on, as the first ones decode.
+            fill_x(t, WORKGROUP - 1u - lane, chunk);
+        }
+    }
+}
+
+struct Row {
+    lo: vec4<u32>,
+    hi: vec4<u32>,
+    s: vec4<u32>,
+}
+
+fn w_codes(row: u32) -> Row {
+    return Row(w_tile[row * PITCH], w_tile[row * PITCH + 1u], w_tile[row * PITCH + 2u]);
+}
+
+fn tile_codes(col: u32) -> Row {
+    return Row(x_tile[col * PITCH], x_tile[col * PITCH + 1u], x_tile[col * PITCH + 2u]);
+}
+
+// 16 products, added to `start` as bits, as a number. They are below 2^22.
+fn dot_16(a: vec4<u32>, b: vec4<u32>, start: u32) -> f32 {
+    let sum = bitcast<i32>(start) + dot_bytes(a.x, b.x) + dot_bytes(a.y, b.y) + dot_bytes(a.z, b.z) + dot_bytes(a.w, b.w);
+    return bitcast<f32>(sum) - START;
+}
+
+// s + w . x for 32 weights.
+fn add_products(s: f32, w: Row, v: Row) -> f32 {
+    let d = bitcast<vec2<f32>>(w.s.xy);
+    if (HAS_OFFSETS) {
+        let m = bitcast<vec2<f32>>(w.s.zw);
+        let sums = bitcast<vec2<f32>>(v.s.yz);
+        let start = bitcast<u32>(START);
+        let offsets = fma(m.y, sums.y, m.x * sums.x);
+        return fma(bitcast<f32>(v.s.x), fma(d.x, dot_16(w.lo, v.lo, start), fma(d.y, dot_16(w.hi, v.hi, start), offsets)), s);
+    }
+    return fma(bitcast<f32>(v.s.x), fma(d.x, dot_16(w.lo, v.lo, v.s.y), d.y * dot_16(w.hi, v.hi, v.s.z)), s);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -68,29 +123,46 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
     if (t.col >= t.end) {
         return;
     }
-    let tr = lane % ROW_LANES;
-    let tc = lane / ROW_LANES;
+    let tr = lane % ROW_LANES;  // rows tr, tr + ROW_LANES, ...
+    let tc = lane / ROW_LANES;  // columns tc, tc + COL_LANES, ...
 
     var sums: array<vec4<f32>, LANE_ROWS>;  // [row, column]
     for (var chunk = t.chunk_begin; chunk < t.chunk_end; chunk++) {
-        fill(t, lane, chunk * 32u);
+        fill(t, lane, chunk);
         workgroupBarrier();
         let x0 = tile_codes(tc);
         let x1 = tile_codes(tc + COL_LANES);
         let x2 = tile_codes(tc + 2u * COL_LANES);
         let x3 = tile_codes(tc + 3u * COL_LANES);
         for (var r = 0u; r < LANE_ROWS; r++) {
-            let v = w_codes(tr + ROW_LANES * r);
-            sums[r] += vec4<f32>(dot_codes(v, x0), dot_codes(v, x1), dot_codes(v, x2), dot_codes(v, x3));
+            let w = w_codes(tr + ROW_LANES * r);
+            let s = sums[r];
+            sums[r] = vec4<f32>(add_products(s.x, w, x0), add_products(s.y, w, x1), add_products(s.z, w, x2), add_products(s.w, w, x3));
         }
         workgroupBarrier();
     }
 
     for (var r = 0u; r < LANE_ROWS; r++) {
         let row = tr + ROW_LANES * r;
-        put(t, row, tc, sums[r].x);
-        put(t, row, tc + COL_LANES, sums[r].y);
-        put(t, row, tc + 2u * COL_LANES, sums[r].z);
-        put(t, row, tc + 3u * COL_LANES, sums[r].w);
+        let s = sums_of_row(&sums, r);
+        put(t, row, tc, s.x);
+        put(t, row, tc + COL_LANES, s.y);
+        put(t, row, tc + 2u * COL_LANES, s.z);
+        put(t, row, tc + 3u * COL_LANES, s.w);
+    }
+}
+
+// The sums of a row, by constants: an array that is indexed by a variable would lie in memory all
+// the time.
+fn sums_of_row(sums: ptr<function, array<vec4<f32>, LANE_ROWS>>, r: u32) -> vec4<f32> {
+    switch r {
+        case 0u: { return (*sums)[0]; }
+        case 1u: { return (*sums)[1u % LANE_ROWS]; }
+        case 2u: { return (*sums)[2u % LANE_ROWS]; }
+        case 3u: { return (*sums)[3u % LANE_ROWS]; }
+        case 4u: { return (*sums)[4u % LANE_ROWS]; }
+        case 5u: { return (*sums)[5u % LANE_ROWS]; }
+        case 6u: { return (*sums)[6u % LANE_ROWS]; }
+        default: { return (*sums)[7u % LANE_ROWS]; }
     }
 }

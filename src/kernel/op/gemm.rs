@@ -21,11 +21,39 @@ pub static KERNEL: Kernel = Kernel {
 fn configs(caps: &Caps, request: &Problem) -> Vec<KernelConfig> {
     let mut parts = compose::x(caps, request);
     parts.extend(compose::tiles(request));
-    tiled(request, &parts, |rows, columns| (rows + columns) * 9 * 16)
+    tiled(request, &parts, TILES, |rows, columns| (rows + columns) * 9 * 16)
 }
 
-/// Rows and columns of a tile, and rows of a lane; lanes have four columns.
-const TILES: &[(u32, u32, u32)] = &[(64, 64, 4), (128, 64, 8), (64, 32, 4), (32, 32, 4), (32, 16, 4)];
+/// A tile, and the part of it whose sums a lane holds.
+#[derive(Clone, Copy)]
+pub(in crate::kernel) struct Geometry {
+    pub rows: u32,
+    pub columns: u32,
+    pub lane_rows: u32,
+    pub lane_columns: u32,
+}
+
+impl Geometry {
+    /// A tile of so many rows and columns, and how many of each a lane has.
+    pub const fn new([rows, columns]: [u32; 2], [lane_rows, lane_columns]: [u32; 2]) -> Self {
+        Self { rows, columns, lane_rows, lane_columns }
+    }
+
+    fn lanes(self) -> u32 {
+        self.rows / self.lane_rows * (self.columns / self.lane_columns)
+    }
+}
+
+/// 8 x 8 sums a lane need half of the reads that 4 x 4 do, and some 120 registers. 4 x 4 and 2 x 4
+/// are for few tokens, and the last for Intel, where more than 64 values halve the lanes of a core.
+const TILES: &[Geometry] = &[
+    Geometry::new([128, 128], [8, 8]),
+    Geometry::new([128, 64], [8, 8]),
+    Geometry::new([64, 64], [8, 8]),
+    Geometry::new([64, 32], [4, 4]),
+    Geometry::new([32, 32], [4, 4]),
+    Geometry::new([32, 16], [2, 4]),
+];
 
 /// Configurations of a kernel with tiles, the one that suits the request first: large tiles read
 /// memory less often, small ones compute less that is thrown away. Each is also split along k where
@@ -33,23 +61,31 @@ const TILES: &[(u32, u32, u32)] = &[(64, 64, 4), (128, 64, 8), (64, 32, 4), (32,
 pub(in crate::kernel) fn tiled(
     request: &Problem,
     parts: &[&'static parts::Part],
+    tiles: &[Geometry],
     memory: fn(u32, u32) -> u32,
 ) -> Vec<KernelConfig> {
-    let mut tiles = TILES.to_vec();
-    tiles.sort_by(|a, b| cost(request, (a.0, a.1)).total_cmp(&cost(request, (b.0, b.1))));
+    let mut tiles = tiles.to_vec();
+    let cost = |tile: &Geometry| cost(request, [tile.rows, tile.columns]);
+    tiles.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
     let mut configs = vec![];
-    for (rows, columns, lane_rows) in tiles {
+    for tile in tiles {
+        let Geometry { rows, columns, lane_rows, lane_columns } = tile;
         for splits in splits(request, rows, columns) {
             configs.push(KernelConfig {
                 variant: variant(rows, columns, splits),
-                constants: vec![("TILE_ROWS", rows), ("TILE_COLS", columns), ("LANE_ROWS", lane_rows)],
+                constants: vec![
+                    ("TILE_ROWS", rows),
+                    ("TILE_COLS", columns),
+                    ("LANE_ROWS", lane_rows),
+                    ("LANE_COLS", lane_columns),
+                ],
                 parts: parts.to_vec(),
                 workgroup_memory: memory(rows, columns),
                 rows,
                 columns,
-                loops_per_chunk: 200,
+                loops_per_chunk: 320,
                 splits,
-                ..KernelConfig::new(rows / lane_rows * (columns / 4))
+                ..KernelConfig::new(tile.lanes())
             });
         }
     }
@@ -58,7 +94,7 @@ pub(in crate::kernel) fn tiled(
 
 /// About what a tile costs in this request: the area it computes, times the words it reads for each
 /// of its products.
-pub(in crate::kernel) fn cost(request: &Problem, (rows, columns): (u32, u32)) -> f64 {
+pub(in crate::kernel) fn cost(request: &Problem, [rows, columns]: [u32; 2]) -> f64 {
     let padded = |n: usize, tile: u32| n.max(1).next_multiple_of(tile as usize) as f64;
     let words = 1.0 + 32.0 / f64::from(rows) + 32.0 / f64::from(columns);
     padded(request.rows, rows) * padded(request.batch, columns) * words

@@ -30,10 +30,10 @@ fn configs(caps: &Caps, request: &Problem) -> Vec<KernelConfig> {
         return vec![];
     };
     let mut tiles: Vec<_> =
-        MATRICES.iter().map(|(rows, columns)| (2 * edge * rows, 2 * edge * columns)).collect();
+        MATRICES.iter().map(|(rows, columns)| [2 * edge * rows, 2 * edge * columns]).collect();
     tiles.sort_by(|a, b| gemm::cost(request, *a).total_cmp(&gemm::cost(request, *b)));
     let mut configs = vec![];
-    for (rows, columns) in tiles {
+    for [rows, columns] in tiles {
         for splits in gemm::splits(request, rows, columns) {
             configs.push(config(edge, 4 * subgroup, [rows, columns], splits, request));
         }

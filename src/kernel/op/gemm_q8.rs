@@ -2,7 +2,7 @@
 
 use crate::kernel::activations::Activations;
 use crate::kernel::compose;
-use crate::kernel::op::gemm;
+use crate::kernel::op::gemm::{self, Geometry};
 use crate::kernel::op::product::Params;
 use crate::kernel::program::Parameters;
 use crate::kernel::types::{Caps, Family, Kernel, KernelConfig, Operation, Problem};
@@ -21,5 +21,14 @@ pub static KERNEL: Kernel = Kernel {
 fn configs(caps: &Caps, request: &Problem) -> Vec<KernelConfig> {
     let mut parts = compose::x(caps, request);
     parts.extend(compose::tiles(request));
-    gemm::tiled(request, &parts, |rows, columns| (rows + columns) * 13 * 4)
+    gemm::tiled(request, &parts, TILES, |rows, columns| (rows + columns) * 12 * 4)
 }
+
+/// A lane keeps the codes of four columns and their scales, 48 registers, and goes through its rows.
+const TILES: &[Geometry] = &[
+    Geometry::new([128, 64], [8, 4]),
+    Geometry::new([64, 64], [8, 4]),
+    Geometry::new([64, 32], [4, 4]),
+    Geometry::new([32, 32], [4, 4]),
+    Geometry::new([32, 16], [2, 4]),
+];
