@@ -764,6 +764,25 @@ fn candidates_fit_the_device() {
     assert!(!small.is_empty() && small.iter().all(|n| !n.contains("64x64")), "{small:?}");
 }
 
+/// Large tiles for many tokens where workgroup memory holds them, small ones for few.
+#[test]
+fn tiles_of_matrices_suit_the_device_and_the_tokens() {
+    let first = |edge: u32, memory: u32, batch: usize| {
+        let caps = Caps { cooperative: Some(edge), max_workgroup_memory: memory, ..Caps::everything() };
+        let request = Problem { activations: Activations::F16, ..request(4096, batch) };
+        let request = Problem { rows: 16_384, ..request };
+        let all = candidates(&caps, &request);
+        assert!(all.iter().all(|c| c.config.workgroup_memory <= memory));
+        all[0].name()
+    };
+    assert_eq!(first(16, 32 << 10, 512), "gemm_coop:128x128");
+    assert_eq!(first(16, 16 << 10, 512), "gemm_coop:64x64");
+    assert_eq!(first(16, 32 << 10, 64), "gemm_coop:128x64");
+    assert_eq!(first(16, 32 << 10, 20), "gemm_coop:64x32");
+    assert_eq!(first(8, 16 << 10, 512), "gemm_coop:64x64");
+    assert_eq!(first(8, 16 << 10, 9), "gemm_coop:32x16");
+}
+
 /// Each split of k writes an area of its own, and one dispatch adds them up.
 #[test]
 fn splits_are_added_up() {

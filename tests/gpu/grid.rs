@@ -232,18 +232,54 @@ fn every_candidate_takes_any_batch() {
     report(&failures, done);
 }
 
+/// Each tile of cooperative matrices with a format of each class, split along k and not. Where a
+/// device has none there is nothing to run, and the line of the adapter shows it.
+#[test]
+fn every_tile_of_cooperative_matrices() {
+    let _stated = pipelines(200);
+    let runtime = VARIANTS[2].runtime();
+    let (mut failures, mut done) = (vec![], 0);
+    let mut seen = std::collections::HashSet::new();
+    for format in representatives() {
+        for case in [awkward(format, 19), case(67, 2304, 70, "several tiles each way, k split")] {
+            if !fits(format, &case) {
+                continue;
+            }
+            let of = Problem::of(&format.layout(case.k), case.m, case.k, case.n);
+            let request = Problem { activations: Activations::F16, ..of };
+            for candidate in kernel::candidates(runtime.caps(), &request) {
+                if candidate.kernel.name != "gemm_coop" || !seen.insert((format.name, candidate.name())) {
+                    continue;
+                }
+                let label = format!("{} {}", format.name, candidate.name());
+                let mut options = MatmulOptions::with(Activations::F16);
+                options.kernel = Some(candidate.kernel);
+                options.variant = Some(candidate.config.variant);
+                failures.extend(matmul(runtime, format, &case, &options, &label));
+                done += 1;
+            }
+        }
+    }
+    assert_eq!(done > 0, runtime.caps().cooperative.is_some());
+    report(&failures, done);
+}
+
 /// Weights that are exactly zero, though their scales are not, give exactly zero.
 #[test]
 fn zero_weights_give_zero() {
-    let _stated = pipelines(10);
+    let _stated = pipelines(16);
     let format = format::Q4_0;
     let mut data = random_tensor("w", format, 40, 256, 7).expect("the shape fits").data().to_vec();
     data.chunks_mut(18).for_each(|block| block[2..].fill(0x88));
     let packed = PackedTensor::new("zeros", format, 40, 256, data).expect("the same length");
     for variant in families() {
         let w = variant.runtime().upload(&packed).expect("small");
-        let y = variant.runtime().matmul(&w, &check::activations(256, 3)).expect("small");
-        assert!(y.iter().all(|y| *y == 0.0), "{}: {y:?}", variant.name);
+        for (activations, n) in [(Activations::F32, 1), (Activations::F16, 9)] {
+            let options = MatmulOptions::with(activations);
+            let x = check::activations(n * 256, 3);
+            let y = variant.runtime().matmul_with(&w, &x, &options).expect("small");
+            assert!(y.iter().all(|y| *y == 0.0), "{}, {}: {y:?}", variant.name, activations.name());
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! row_scales: the power of two that a kernel with f16 weights takes out of each row.
 
 use crate::error::Result;
+use crate::kernel::limits::most_groups;
 use crate::kernel::program::{Dispatch, Parameters, Plan, View, Workgroups, parameters};
 use crate::kernel::shard::{MAX_PLANES, Shard, Weight};
 use crate::kernel::types::{CHUNK, Caps, Family, Kernel, KernelConfig, Operation, Problem};
@@ -35,8 +36,7 @@ fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
 /// The power of two of each row of a shard that makes its weights fit f16, as f32 into a slot.
 ///
 /// # Errors
-/// [`Error::LimitExceeded`](crate::Error::LimitExceeded) if the shard has more rows than a dispatch
-/// has workgroups.
+/// Those of the plan. Where a device allows fewer workgroups than there are rows, each does several.
 pub(crate) fn add(plan: &mut Plan, w: Weight, shard: usize, y: View) -> Result<()> {
     let Shard { rows, plane_offset, plane_stride, .. } = &w.shards[shard];
     let params = Params {
@@ -49,6 +49,7 @@ pub(crate) fn add(plan: &mut Plan, w: Weight, shard: usize, y: View) -> Result<(
     };
     let (window, _) = y.window(0..rows.len(), 0..1, plan.caps());
     let candidate = KERNEL.only(plan.caps());
-    let dispatch = Dispatch::new(candidate, &params, Workgroups::Fixed(params.groups));
+    let groups = params.groups.min(most_groups(plan.caps()) as u32);
+    let dispatch = Dispatch::new(candidate, &params, Workgroups::Fixed(groups));
     plan.push_once(vec![dispatch.decodes(&w, shard).slot("y", window)])
 }
