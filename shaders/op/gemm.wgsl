@@ -15,6 +15,7 @@ const PITCH = 9u;
 const ROW_LANES = TILE_ROWS / LANE_ROWS;
 const COL_LANES = TILE_COLS / LANE_COLS;
 const COL_QUADS = LANE_COLS / 4u;
+const LANE_SUMS = LANE_ROWS * COL_QUADS;  // vec4 of them, at most 16
 // Lanes that fetch activations, and how many rows and vec4 of activations a lane fills.
 const FETCHING = select(WORKGROUP, WORKGROUP - min(TILE_ROWS, WORKGROUP - 1u), WORKGROUP >= 2u * TILE_ROWS);
 const W_OF_LANE = (TILE_ROWS + WORKGROUP - 1u) / WORKGROUP;
@@ -66,29 +67,34 @@ fn add_products(s: vec4<f32>, v: vec4<f32>, a: vec4<f32>, b: vec4<f32>, c: vec4<
 
 // Four sums of a row, by constants: an array that is indexed by a variable would lie in memory all
 // the time.
-fn sums_of_row(sums: ptr<function, array<vec4<f32>, LANE_ROWS * COL_QUADS>>, r: u32, c: u32) -> vec4<f32> {
+fn sums_of_row(sums: ptr<function, array<vec4<f32>, LANE_SUMS>>, r: u32, c: u32) -> vec4<f32> {
+    var s: vec4<f32>;
     if (COL_QUADS == 2u && c == 1u) {
+        s = (*sums)[1u % LANE_SUMS];
         switch r {
-            case 0u: { return (*sums)[1u % (LANE_ROWS * COL_QUADS)]; }
-            case 1u: { return (*sums)[3u % (LANE_ROWS * COL_QUADS)]; }
-            case 2u: { return (*sums)[5u % (LANE_ROWS * COL_QUADS)]; }
-            case 3u: { return (*sums)[7u % (LANE_ROWS * COL_QUADS)]; }
-            case 4u: { return (*sums)[9u % (LANE_ROWS * COL_QUADS)]; }
-            case 5u: { return (*sums)[11u % (LANE_ROWS * COL_QUADS)]; }
-            case 6u: { return (*sums)[13u % (LANE_ROWS * COL_QUADS)]; }
-            default: { return (*sums)[15u % (LANE_ROWS * COL_QUADS)]; }
+            case 1u: { s = (*sums)[3u % LANE_SUMS]; }
+            case 2u: { s = (*sums)[5u % LANE_SUMS]; }
+            case 3u: { s = (*sums)[7u % LANE_SUMS]; }
+            case 4u: { s = (*sums)[9u % LANE_SUMS]; }
+            case 5u: { s = (*sums)[11u % LANE_SUMS]; }
+            case 6u: { s = (*sums)[13u % LANE_SUMS]; }
+            case 7u: { s = (*sums)[15u % LANE_SUMS]; }
+            default: {}
+        }
+    } else {
+        s = (*sums)[0];
+        switch r {
+            case 1u: { s = (*sums)[1u * COL_QUADS % LANE_SUMS]; }
+            case 2u: { s = (*sums)[2u * COL_QUADS % LANE_SUMS]; }
+            case 3u: { s = (*sums)[3u * COL_QUADS % LANE_SUMS]; }
+            case 4u: { s = (*sums)[4u * COL_QUADS % LANE_SUMS]; }
+            case 5u: { s = (*sums)[5u * COL_QUADS % LANE_SUMS]; }
+            case 6u: { s = (*sums)[6u * COL_QUADS % LANE_SUMS]; }
+            case 7u: { s = (*sums)[7u * COL_QUADS % LANE_SUMS]; }
+            default: {}
         }
     }
-    switch r {
-        case 0u: { return (*sums)[0]; }
-        case 1u: { return (*sums)[1u % LANE_ROWS * COL_QUADS]; }
-        case 2u: { return (*sums)[2u % LANE_ROWS * COL_QUADS]; }
-        case 3u: { return (*sums)[3u % LANE_ROWS * COL_QUADS]; }
-        case 4u: { return (*sums)[4u % LANE_ROWS * COL_QUADS]; }
-        case 5u: { return (*sums)[5u % LANE_ROWS * COL_QUADS]; }
-        case 6u: { return (*sums)[6u % LANE_ROWS * COL_QUADS]; }
-        default: { return (*sums)[7u % LANE_ROWS * COL_QUADS]; }
-    }
+    return s;
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -106,7 +112,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
     let tr = lane % ROW_LANES;  // rows tr, tr + ROW_LANES, ...
     let tc = lane / ROW_LANES;  // columns tc, tc + COL_LANES, ...
 
-    var sums: array<vec4<f32>, LANE_ROWS * COL_QUADS>;  // [row, column]
+    var sums: array<vec4<f32>, LANE_SUMS>;  // [row, column]
     for (var chunk = t.chunk_begin; chunk < t.chunk_end; chunk++) {
         fill(t, lane, chunk * 32u);
         workgroupBarrier();

@@ -155,14 +155,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
 // The sums of a row, by constants: an array that is indexed by a variable would lie in memory all
 // the time.
 fn sums_of_row(sums: ptr<function, array<vec4<f32>, LANE_ROWS>>, r: u32) -> vec4<f32> {
+    var s = (*sums)[0];
     switch r {
-        case 0u: { return (*sums)[0]; }
-        case 1u: { return (*sums)[1u % LANE_ROWS]; }
-        case 2u: { return (*sums)[2u % LANE_ROWS]; }
-        case 3u: { return (*sums)[3u % LANE_ROWS]; }
-        case 4u: { return (*sums)[4u % LANE_ROWS]; }
-        case 5u: { return (*sums)[5u % LANE_ROWS]; }
-        case 6u: { return (*sums)[6u % LANE_ROWS]; }
-        default: { return (*sums)[7u % LANE_ROWS]; }
+        case 1u: { s = (*sums)[1u % LANE_ROWS]; }
+        case 2u: { s = (*sums)[2u % LANE_ROWS]; }
+        case 3u: { s = (*sums)[3u % LANE_ROWS]; }
+        case 4u: { s = (*sums)[4u % LANE_ROWS]; }
+        case 5u: { s = (*sums)[5u % LANE_ROWS]; }
+        case 6u: { s = (*sums)[6u % LANE_ROWS]; }
+        case 7u: { s = (*sums)[7u % LANE_ROWS]; }
+        default: {}
     }
+    return s;
 }
