@@ -2,17 +2,19 @@
 // w[i] = f32(w[i])
 fn decode_init(lane: u32) {}
 
-fn halves(v: vec2<u32>) -> vec4<f32> {
-    return vec4<f32>(unpack2x16float(v.x), unpack2x16float(v.y));
+struct Raw {
+    a: vec4<u32>,
+    b: vec4<u32>,
+    c: vec4<u32>,
+    d: vec4<u32>,
 }
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let i = k >> 3u;
-    let a = plane_vec4(0u, row, i);
-    let b = plane_vec4(0u, row, i + 1u);
-    let c = plane_vec4(0u, row, i + 2u);
-    let d = plane_vec4(0u, row, i + 3u);
-    return array<vec4<f32>, 8>(
-        halves(a.xy), halves(a.zw), halves(b.xy), halves(b.zw),
-        halves(c.xy), halves(c.zw), halves(d.xy), halves(d.zw));
+fn raw32(p: Place, chunk: u32) -> Raw {
+    let i = 4u * chunk;
+    return Raw(vec4_at(p, 0u, i), vec4_at(p, 0u, i + 1u), vec4_at(p, 0u, i + 2u), vec4_at(p, 0u, i + 3u));
+}
+
+fn quad_values(r: Raw, i: u32) -> vec4<f32> {
+    let v = two_words(r.a, r.b, r.c, r.d, i);
+    return vec4<f32>(unpack2x16float(v.x), unpack2x16float(v.y));
 }

@@ -2,13 +2,17 @@
 // w[i] = w[i]
 fn decode_init(lane: u32) {}
 
-fn word4(row: u32, i: u32) -> vec4<f32> {
-    return bitcast<vec4<f32>>(plane_vec4(0u, row, i));
+struct Raw {
+    v: array<vec4<u32>, 8>,
 }
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let i = k >> 2u;
-    return array<vec4<f32>, 8>(
-        word4(row, i), word4(row, i + 1u), word4(row, i + 2u), word4(row, i + 3u),
-        word4(row, i + 4u), word4(row, i + 5u), word4(row, i + 6u), word4(row, i + 7u));
+fn raw32(p: Place, chunk: u32) -> Raw {
+    let i = 8u * chunk;
+    return Raw(array<vec4<u32>, 8>(
+        vec4_at(p, 0u, i), vec4_at(p, 0u, i + 1u), vec4_at(p, 0u, i + 2u), vec4_at(p, 0u, i + 3u),
+        vec4_at(p, 0u, i + 4u), vec4_at(p, 0u, i + 5u), vec4_at(p, 0u, i + 6u), vec4_at(p, 0u, i + 7u)));
+}
+
+fn quad_values(r: Raw, i: u32) -> vec4<f32> {
+    return bitcast<vec4<f32>>(r.v[i]);
 }

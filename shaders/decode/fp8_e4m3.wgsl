@@ -58,9 +58,14 @@ fn fine_quad(q: u32, row: u32, k: u32) -> vec4<f32> {
     return scaled(q, row, vec4<u32>(group(k), group(k + 1u), group(k + 2u), group(k + 3u)));
 }
 
+fn chunk_bytes(p: Place, chunk: u32) -> array<u32, 8> {
+    let a = vec4_at(p, 0u, 2u * chunk);
+    let b = vec4_at(p, 0u, 2u * chunk + 1u);
+    return array<u32, 8>(a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w);
+}
+
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let chunk = k >> 5u;
-    let q = byte_quads(plane_vec4(0u, row, 2u * chunk), plane_vec4(0u, row, 2u * chunk + 1u));
+    let q = chunk_bytes(place(row), k >> 5u);
     if (FINE == 1u) {
         return array<vec4<f32>, 8>(
             fine_quad(q[0], row, k), fine_quad(q[1], row, k + 4u), fine_quad(q[2], row, k + 8u), fine_quad(q[3], row, k + 12u),

@@ -4,16 +4,25 @@ fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = true;
 const CODES_CENTER = 0;
+const TWO_SCALES = false;
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let i = k >> 4u;
-    let a = plane_vec4(0u, row, i);
-    let b = plane_vec4(0u, row, i + 1u);
-    return array<vec4<f32>, 8>(
-        quad_signed(a.x), quad_signed(a.y), quad_signed(a.z), quad_signed(a.w),
-        quad_signed(b.x), quad_signed(b.y), quad_signed(b.z), quad_signed(b.w));
+struct Raw {
+    a: vec4<u32>,
+    b: vec4<u32>,
 }
 
-fn codes32(row: u32, k: u32) -> Codes {
-    return codes(byte_quads(plane_vec4(0u, row, k >> 4u), plane_vec4(0u, row, (k >> 4u) + 1u)), 1.0, 0.0);
+fn raw32(p: Place, chunk: u32) -> Raw {
+    return Raw(vec4_at(p, 0u, 2u * chunk), vec4_at(p, 0u, 2u * chunk + 1u));
+}
+
+fn raw_quad(r: Raw, i: u32) -> u32 {
+    return byte_quad(r.a, r.b, i);
+}
+
+fn quad_values(r: Raw, i: u32) -> vec4<f32> {
+    return byte_values(raw_quad(r, i));
+}
+
+fn raw_scale(r: Raw, chunk: u32, half: u32) -> vec2<f32> {
+    return vec2<f32>(1.0, 0.0);
 }

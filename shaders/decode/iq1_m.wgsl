@@ -6,25 +6,18 @@ fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = true;
 const CODES_CENTER = 0;
+const TWO_SCALES = true;
 
-fn entries(row: u32, k: u32) -> Shifted {
-    let chunk = k >> 5u;
-    let first = plane_word(2u, row, 2u * (k >> 8u));
-    let second = plane_word(2u, row, 2u * (k >> 8u) + 1u);
+// Everything else is in lib/grid_shifted.wgsl.
+fn raw32(p: Place, chunk: u32) -> Raw {
+    let first = word_at(p, 2u, 2u * (chunk >> 3u));
+    let second = word_at(p, 2u, 2u * (chunk >> 3u) + 1u);
     let scales = select(first, second, (chunk & 4u) != 0u) >> (6u * (chunk & 3u));
-    let qh = plane_u16(1u, row, chunk);
+    let qh = u16_of(word_at(p, 1u, chunk >> 1u), chunk);
     let s = vec2<f32>(f32(2u * (scales & 7u) + 1u), f32(2u * ((scales >> 3u) & 7u) + 1u));
     let d = unpack2x16float((first >> 24u) | ((second >> 16u) & 0xff00u)).x * s;
     let h = vec4<u32>(qh) >> vec4<u32>(0u, 4u, 8u, 12u);
-    let q = bytes(plane_word(0u, row, chunk)) | ((h & vec4<u32>(7u)) << vec4<u32>(8u));
+    let q = bytes(word_at(p, 0u, chunk)) | ((h & vec4<u32>(7u)) << vec4<u32>(8u));
     let delta = select(vec4<f32>(-0.125), vec4<f32>(0.125), (h & vec4<u32>(8u)) == vec4<u32>(0u));
-    return Shifted(book4_pairs(q), delta, d);
-}
-
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    return shifted_entries(entries(row, k));
-}
-
-fn codes32(row: u32, k: u32) -> Codes {
-    return shifted_codes(entries(row, k));
+    return Raw(book4_pairs(q), delta, d);
 }

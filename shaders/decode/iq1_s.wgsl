@@ -6,21 +6,14 @@ fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = true;
 const CODES_CENTER = 0;
+const TWO_SCALES = false;
 
-fn entries(row: u32, k: u32) -> Shifted {
-    let chunk = k >> 5u;
-    let qh = plane_u16(1u, row, chunk);
-    let d = plane_f16(2u, row, k >> 8u) * f32(2u * ((qh >> 12u) & 7u) + 1u);
+// Everything else is in lib/grid_shifted.wgsl.
+fn raw32(p: Place, chunk: u32) -> Raw {
+    let qh = u16_of(word_at(p, 1u, chunk >> 1u), chunk);
+    let d = f16_of(word_at(p, 2u, chunk >> 4u), chunk >> 3u) * f32(2u * ((qh >> 12u) & 7u) + 1u);
     let delta = select(-0.125, 0.125, (qh & 0x8000u) == 0u);
     let high = vec4<u32>(qh << 8u, qh << 5u, qh << 2u, qh >> 1u) & vec4<u32>(0x700u);
-    let q = bytes(plane_word(0u, row, chunk)) | high;
-    return Shifted(book4_pairs(q), vec4<f32>(delta), vec2<f32>(d));
-}
-
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    return shifted_entries(entries(row, k));
-}
-
-fn codes32(row: u32, k: u32) -> Codes {
-    return shifted_codes(entries(row, k));
+    let q = bytes(word_at(p, 0u, chunk)) | high;
+    return Raw(book4_pairs(q), vec4<f32>(delta), vec2<f32>(d));
 }

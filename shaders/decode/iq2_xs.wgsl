@@ -6,17 +6,31 @@ fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = true;
 const CODES_CENTER = 0;
+const TWO_SCALES = true;
 
-fn codes32(row: u32, k: u32) -> Codes {
-    let chunk = k >> 5u;
-    let scales = plane_word(1u, row, k >> 7u) >> (8u * (chunk & 3u));
-    let d = plane_f16(2u, row, k >> 8u) * (vec2<f32>(0.5) + vec2<f32>(f32(scales & 15u), f32((scales >> 4u) & 15u))) * 0.25;
-    let qs = plane_word(0u, row, 2u * chunk);
-    let signs = plane_word(0u, row, 2u * chunk + 1u);
-    let q = bytes(qs) | ((vec4<u32>(signs) >> vec4<u32>(20u, 21u, 22u, 23u)) & vec4<u32>(0x100u));
-    return signed_codes(nibble_entries(book4(q)), even_signs(signs), d.x, d.y);
+struct Raw {
+    v: vec4<u32>,  // entries
+    signs: u32,
+    scales: u32,
+    d: u32,
 }
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    return scaled_codes(codes32(row, k));
+fn raw32(p: Place, chunk: u32) -> Raw {
+    let signs = word_at(p, 0u, 2u * chunk + 1u);
+    let high = (vec4<u32>(signs) >> vec4<u32>(20u, 21u, 22u, 23u)) & vec4<u32>(0x100u);
+    let v = book4(bytes(word_at(p, 0u, 2u * chunk)) | high);
+    return Raw(v, signs, word_at(p, 1u, chunk >> 2u), word_at(p, 2u, chunk >> 4u));
+}
+
+fn raw_quad(r: Raw, i: u32) -> u32 {
+    return negated(nibble_entries(r.v, i), signs_of(even_signs(r.signs), i));
+}
+
+fn quad_values(r: Raw, i: u32) -> vec4<f32> {
+    return biased_values(negated_biased(nibble_entries(r.v, i), signs_of(even_signs(r.signs), i)));
+}
+
+fn raw_scale(r: Raw, chunk: u32, half: u32) -> vec2<f32> {
+    let s = (byte_of(r.scales, chunk) >> (4u * half)) & 15u;
+    return vec2<f32>(f16_of(r.d, chunk >> 3u) * (0.5 + f32(s)) * 0.25, 0.0);
 }

@@ -5,15 +5,27 @@ fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = true;
 const CODES_CENTER = 0;
+const TWO_SCALES = false;
 
-fn codes32(row: u32, k: u32) -> Codes {
-    let chunk = k >> 5u;
-    let qs = plane_word(0u, row, 2u * chunk);
-    let signs = plane_word(0u, row, 2u * chunk + 1u);
-    let d = plane_f16(1u, row, k >> 8u) * (0.5 + f32(signs >> 28u)) * 0.25;
-    return signed_codes(nibble_entries(book4(bytes(qs))), even_signs(signs), d, d);
+struct Raw {
+    v: vec4<u32>,  // entries
+    signs: u32,
+    d: u32,
 }
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    return scaled_codes(codes32(row, k));
+fn raw32(p: Place, chunk: u32) -> Raw {
+    let v = book4(bytes(word_at(p, 0u, 2u * chunk)));
+    return Raw(v, word_at(p, 0u, 2u * chunk + 1u), word_at(p, 1u, chunk >> 4u));
+}
+
+fn raw_quad(r: Raw, i: u32) -> u32 {
+    return negated(nibble_entries(r.v, i), signs_of(even_signs(r.signs), i));
+}
+
+fn quad_values(r: Raw, i: u32) -> vec4<f32> {
+    return biased_values(negated_biased(nibble_entries(r.v, i), signs_of(even_signs(r.signs), i)));
+}
+
+fn raw_scale(r: Raw, chunk: u32, half: u32) -> vec2<f32> {
+    return vec2<f32>(f16_of(r.d, chunk >> 3u) * (0.5 + f32(r.signs >> 28u)) * 0.25, 0.0);
 }

@@ -6,21 +6,35 @@ fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = true;
 const CODES_CENTER = 0;
+const TWO_SCALES = false;
 
-fn codes32(row: u32, k: u32) -> Codes {
-    let chunk = k >> 5u;
-    let block = k >> 8u;
-    let scales = plane_word(2u, row, 3u * block + 2u) >> (4u * (chunk & 7u));
-    let d = plane_f16(3u, row, block) * f32(1u + 2u * (scales & 15u));
-    let qh = plane_word(2u, row, 3u * block + ((chunk >> 2u) & 1u)) >> (8u * (chunk & 3u));
-    let low = (vec4<u32>(qh) << vec4<u32>(8u, 7u, 6u, 5u)) & vec4<u32>(0x100u);
-    let high = (vec4<u32>(qh) << vec4<u32>(4u, 3u, 2u, 1u)) & vec4<u32>(0x100u);
-    let q0 = book4(bytes(plane_word(0u, row, 2u * chunk)) | low);
-    let q1 = book4(bytes(plane_word(0u, row, 2u * chunk + 1u)) | high);
-    let q = array<u32, 8>(q0.x, q0.y, q0.z, q0.w, q1.x, q1.y, q1.z, q1.w);
-    return signed_codes(q, plane_word(1u, row, chunk), d, d);
+struct Raw {
+    a: vec4<u32>,  // entries
+    b: vec4<u32>,
+    signs: u32,
+    scales: u32,
+    d: u32,
 }
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    return scaled_codes(codes32(row, k));
+fn raw32(p: Place, chunk: u32) -> Raw {
+    let block = chunk >> 3u;
+    let qh = byte_of(word_at(p, 2u, 3u * block + ((chunk >> 2u) & 1u)), chunk);
+    let low = (vec4<u32>(qh) << vec4<u32>(8u, 7u, 6u, 5u)) & vec4<u32>(0x100u);
+    let high = (vec4<u32>(qh) << vec4<u32>(4u, 3u, 2u, 1u)) & vec4<u32>(0x100u);
+    let a = book4(bytes(word_at(p, 0u, 2u * chunk)) | low);
+    let b = book4(bytes(word_at(p, 0u, 2u * chunk + 1u)) | high);
+    return Raw(a, b, word_at(p, 1u, chunk), word_at(p, 2u, 3u * block + 2u), word_at(p, 3u, block >> 1u));
+}
+
+fn raw_quad(r: Raw, i: u32) -> u32 {
+    return negated(byte_quad(r.a, r.b, i), signs_of(r.signs, i));
+}
+
+fn quad_values(r: Raw, i: u32) -> vec4<f32> {
+    return biased_values(negated_biased(byte_quad(r.a, r.b, i), signs_of(r.signs, i)));
+}
+
+fn raw_scale(r: Raw, chunk: u32, half: u32) -> vec2<f32> {
+    let s = (r.scales >> (4u * (chunk & 7u))) & 15u;
+    return vec2<f32>(f16_of(r.d, chunk >> 3u) * f32(1u + 2u * s), 0.0);
 }

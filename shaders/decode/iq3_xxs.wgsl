@@ -6,17 +6,29 @@ fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = true;
 const CODES_CENTER = 0;
+const TWO_SCALES = false;
 
-fn codes32(row: u32, k: u32) -> Codes {
-    let chunk = k >> 5u;
-    let signs = plane_word(1u, row, chunk);
-    let d = plane_f16(2u, row, k >> 8u) * (0.5 + f32(signs >> 28u)) * 0.5;
-    let q0 = book4(bytes(plane_word(0u, row, 2u * chunk)));
-    let q1 = book4(bytes(plane_word(0u, row, 2u * chunk + 1u)));
-    let q = array<u32, 8>(q0.x, q0.y, q0.z, q0.w, q1.x, q1.y, q1.z, q1.w);
-    return signed_codes(q, even_signs(signs), d, d);
+struct Raw {
+    a: vec4<u32>,  // entries
+    b: vec4<u32>,
+    signs: u32,
+    d: u32,
 }
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    return scaled_codes(codes32(row, k));
+fn raw32(p: Place, chunk: u32) -> Raw {
+    let a = book4(bytes(word_at(p, 0u, 2u * chunk)));
+    let b = book4(bytes(word_at(p, 0u, 2u * chunk + 1u)));
+    return Raw(a, b, word_at(p, 1u, chunk), word_at(p, 2u, chunk >> 4u));
+}
+
+fn raw_quad(r: Raw, i: u32) -> u32 {
+    return negated(byte_quad(r.a, r.b, i), signs_of(even_signs(r.signs), i));
+}
+
+fn quad_values(r: Raw, i: u32) -> vec4<f32> {
+    return biased_values(negated_biased(byte_quad(r.a, r.b, i), signs_of(even_signs(r.signs), i)));
+}
+
+fn raw_scale(r: Raw, chunk: u32, half: u32) -> vec2<f32> {
+    return vec2<f32>(f16_of(r.d, chunk >> 3u) * (0.5 + f32(r.signs >> 28u)) * 0.5, 0.0);
 }

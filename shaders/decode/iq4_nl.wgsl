@@ -4,16 +4,27 @@ fn decode_init(lane: u32) {
     lookup_init(lane);
 }
 
-fn scales(row: u32, k: u32) -> vec2<f32> {
-    return vec2<f32>(plane_f16(1u, row, k >> 5u));
+const TWO_SCALES = false;
+
+struct Raw {
+    qs: vec4<u32>,
+    d: u32,
 }
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    return lookup32(nibbles(plane_vec4(0u, row, k >> 5u)), scales(row, k));
+fn raw32(p: Place, chunk: u32) -> Raw {
+    return Raw(vec4_at(p, 0u, chunk), word_at(p, 1u, chunk >> 1u));
 }
 
-fn codes32(row: u32, k: u32) -> Codes {
-    return Codes(nibbles(plane_vec4(0u, row, k >> 5u)), scales(row, k), vec2<f32>(0.0));
+fn raw_quad(r: Raw, i: u32) -> u32 {
+    return nibble_quad(r.qs, i);
+}
+
+fn quad_values(r: Raw, i: u32) -> vec4<f32> {
+    return nibble_values(r.qs, i);
+}
+
+fn raw_scale(r: Raw, chunk: u32, half: u32) -> vec2<f32> {
+    return vec2<f32>(f16_of(r.d, chunk), 0.0);
 }
 
 const SUPERBLOCK_CHUNKS = 8u;
@@ -23,5 +34,6 @@ fn shared_words(row: u32, k: u32) -> Shared {
 }
 
 fn shared_codes(s: Shared, row: u32, k: u32) -> Codes {
-    return codes(nibbles(plane_vec4(0u, row, k >> 5u)), half_of(s, k), 0.0);
+    let d = half_of(s, k);
+    return codes(quads(row, k), d, 0.0);
 }

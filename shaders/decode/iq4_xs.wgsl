@@ -5,17 +5,27 @@ fn decode_init(lane: u32) {
     lookup_init(lane);
 }
 
+const TWO_SCALES = false;
+
+struct Raw {
+    qs: vec4<u32>,
+    sc: u32,
+    d: u32,
+}
+
+fn raw32(p: Place, chunk: u32) -> Raw {
+    return Raw(vec4_at(p, 0u, chunk), word_at(p, 1u, chunk >> 2u), word_at(p, 2u, chunk >> 4u));
+}
+
+fn raw_quad(r: Raw, i: u32) -> u32 {
+    return nibble_quad(r.qs, i);
+}
+
+fn quad_values(r: Raw, i: u32) -> vec4<f32> {
+    return nibble_values(r.qs, i);
+}
+
 // (d * sc) is exact; its product with the value rounds once, as in the reference.
-fn scales(row: u32, k: u32) -> vec2<f32> {
-    let d = plane_f16(2u, row, k >> 8u);
-    let sc = (plane_word(1u, row, k >> 7u) >> (((k >> 5u) & 3u) * 8u)) & 255u;
-    return vec2<f32>(d * (f32(i32(sc)) - 32.0));
-}
-
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    return lookup32(nibbles(plane_vec4(0u, row, k >> 5u)), scales(row, k));
-}
-
-fn codes32(row: u32, k: u32) -> Codes {
-    return Codes(nibbles(plane_vec4(0u, row, k >> 5u)), scales(row, k), vec2<f32>(0.0));
+fn raw_scale(r: Raw, chunk: u32, half: u32) -> vec2<f32> {
+    return vec2<f32>(f16_of(r.d, chunk >> 3u) * (f32(i32(byte_of(r.sc, chunk))) - 32.0), 0.0);
 }

@@ -4,15 +4,26 @@ fn decode_init(lane: u32) {
     lookup_init(lane);
 }
 
-fn scales(row: u32, k: u32) -> vec2<f32> {
-    let e = (plane_word(1u, row, k >> 7u) >> (((k >> 5u) & 3u) * 8u)) & 255u;
-    return vec2<f32>(bitcast<f32>(select((e - 1u) << 23u, 0x00200000u << e, e < 2u)));
+const TWO_SCALES = false;
+
+struct Raw {
+    qs: vec4<u32>,
+    e: u32,
 }
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    return lookup32(nibbles(plane_vec4(0u, row, k >> 5u)), scales(row, k));
+fn raw32(p: Place, chunk: u32) -> Raw {
+    return Raw(vec4_at(p, 0u, chunk), word_at(p, 1u, chunk >> 2u));
 }
 
-fn codes32(row: u32, k: u32) -> Codes {
-    return Codes(nibbles(plane_vec4(0u, row, k >> 5u)), scales(row, k), vec2<f32>(0.0));
+fn raw_quad(r: Raw, i: u32) -> u32 {
+    return nibble_quad(r.qs, i);
+}
+
+fn quad_values(r: Raw, i: u32) -> vec4<f32> {
+    return nibble_values(r.qs, i);
+}
+
+fn raw_scale(r: Raw, chunk: u32, half: u32) -> vec2<f32> {
+    let e = byte_of(r.e, chunk);
+    return vec2<f32>(bitcast<f32>(select((e - 1u) << 23u, 0x00200000u << e, e < 2u)), 0.0);
 }

@@ -4,6 +4,30 @@ fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = false;
 const CODES_CENTER = 0;
+const TWO_SCALES = false;
+
+struct Raw {
+    qs: u32,
+    d: u32,
+}
+
+fn raw32(p: Place, chunk: u32) -> Raw {
+    return Raw(word_at(p, 0u, chunk), word_at(p, 1u, chunk >> 3u));
+}
+
+fn raw_quad(r: Raw, i: u32) -> u32 {
+    return (r.qs >> i) & 0x01010101u;
+}
+
+fn quad_values(r: Raw, i: u32) -> vec4<f32> {
+    return byte_values(raw_quad(r, i));
+}
+
+// w = 2 d * bit - d
+fn raw_scale(r: Raw, chunk: u32, half: u32) -> vec2<f32> {
+    let d = f16_of(r.d, chunk >> 2u);
+    return vec2<f32>(2.0 * d, -d);
+}
 
 // Bit i of byte j of `minus` flips the sign of weight 4 i + j.
 fn flipped(d: u32, minus: u32, i: u32) -> vec4<f32> {
@@ -12,19 +36,10 @@ fn flipped(d: u32, minus: u32, i: u32) -> vec4<f32> {
 }
 
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let d = bitcast<u32>(plane_f16(1u, row, k >> 7u));
-    let minus = ~plane_word(0u, row, k >> 5u);
+    let r = raw32(place(row), k >> 5u);
+    let d = bitcast<u32>(f16_of(r.d, k >> 7u));
+    let minus = ~r.qs;
     return array<vec4<f32>, 8>(
         flipped(d, minus, 0u), flipped(d, minus, 1u), flipped(d, minus, 2u), flipped(d, minus, 3u),
         flipped(d, minus, 4u), flipped(d, minus, 5u), flipped(d, minus, 6u), flipped(d, minus, 7u));
-}
-
-// w = 2 d * bit - d
-fn codes32(row: u32, k: u32) -> Codes {
-    let d = plane_f16(1u, row, k >> 7u);
-    let bits = plane_word(0u, row, k >> 5u);
-    let q = array<u32, 8>(
-        bits & 0x01010101u, (bits >> 1u) & 0x01010101u, (bits >> 2u) & 0x01010101u, (bits >> 3u) & 0x01010101u,
-        (bits >> 4u) & 0x01010101u, (bits >> 5u) & 0x01010101u, (bits >> 6u) & 0x01010101u, (bits >> 7u) & 0x01010101u);
-    return codes(q, 2.0 * d, -d);
 }

@@ -5,40 +5,44 @@ fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = false;
 const CODES_CENTER = 0;
+const TWO_SCALES = true;
 
-fn d_and_dmin(row: u32, k: u32) -> vec2<f32> {
-    return unpack2x16float(plane_word(2u, row, k >> 8u));
+struct Raw {
+    qs: vec2<u32>,
+    sc: u32,
+    dm: u32,
 }
 
-// The scales of the two halves of a chunk, then their offsets.
-fn scales_and_offsets(sc: u32, dm: vec2<f32>) -> vec4<f32> {
-    let d = dm.x * vec2<f32>(vec2<i32>(i32(sc & 15u), i32((sc >> 8u) & 15u)));
-    let m = dm.y * vec2<f32>(vec2<i32>(i32((sc >> 4u) & 15u), i32((sc >> 12u) & 15u)));
-    return vec4<f32>(d, -m);
+fn raw32(p: Place, chunk: u32) -> Raw {
+    return Raw(vec2<u32>(word_at(p, 0u, 2u * chunk), word_at(p, 0u, 2u * chunk + 1u)), word_at(p, 1u, chunk >> 1u), word_at(p, 2u, chunk >> 3u));
 }
 
-fn quads(row: u32, k: u32) -> array<u32, 8> {
-    let chunk = k >> 5u;
-    return pairs(vec2<u32>(plane_word(0u, row, 2u * chunk), plane_word(0u, row, 2u * chunk + 1u)));
+fn raw_quad(r: Raw, i: u32) -> u32 {
+    return pair_quad(r.qs, i);
 }
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let dm = scales_and_offsets(plane_u16(1u, row, k >> 5u), d_and_dmin(row, k));
-    return affine2(quads(row, k), dm.xy, dm.zw);
+fn quad_values(r: Raw, i: u32) -> vec4<f32> {
+    return byte_values(raw_quad(r, i));
 }
 
-fn codes32(row: u32, k: u32) -> Codes {
-    let dm = scales_and_offsets(plane_u16(1u, row, k >> 5u), d_and_dmin(row, k));
-    return Codes(quads(row, k), dm.xy, dm.zw);
+// Scale and offset of 16 weights, whose byte is `sc`.
+fn scale_and_offset(sc: u32, dm: vec2<f32>) -> vec2<f32> {
+    return vec2<f32>(dm.x * f32(i32(sc & 15u)), -(dm.y * f32(i32(sc >> 4u))));
+}
+
+fn raw_scale(r: Raw, chunk: u32, half: u32) -> vec2<f32> {
+    return scale_and_offset(byte_of(r.sc, 2u * chunk + half), unpack2x16float(r.dm));
 }
 
 const SUPERBLOCK_CHUNKS = 8u;
 
 fn shared_words(row: u32, k: u32) -> Shared {
-    return Shared(plane_vec4(1u, row, k >> 8u), d_and_dmin(row, k));
+    return Shared(plane_vec4(1u, row, k >> 8u), unpack2x16float(plane_word(2u, row, k >> 8u)));
 }
 
 fn shared_codes(s: Shared, row: u32, k: u32) -> Codes {
-    let dm = scales_and_offsets(pair_of(s, k), s.d);
-    return Codes(quads(row, k), dm.xy, dm.zw);
+    let sc = pair_of(s, k);
+    let a = scale_and_offset(sc & 255u, s.d);
+    let b = scale_and_offset(sc >> 8u, s.d);
+    return Codes(quads(row, k), vec2<f32>(a.x, b.x), vec2<f32>(a.y, b.y));
 }

@@ -4,22 +4,28 @@ fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = false;
 const CODES_CENTER = 8;
+const TWO_SCALES = false;
 
-fn scale(row: u32, k: u32) -> f32 {
-    return plane_f16(1u, row, k >> 5u);
+struct Raw {
+    qs: vec4<u32>,
+    d: u32,
 }
 
-fn quads(row: u32, k: u32) -> array<u32, 8> {
-    return nibbles(plane_vec4(0u, row, k >> 5u));
+fn raw32(p: Place, chunk: u32) -> Raw {
+    return Raw(vec4_at(p, 0u, chunk), word_at(p, 1u, chunk >> 1u));
 }
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    return centered(quads(row, k), scale(row, k), 8.0);
+fn raw_quad(r: Raw, i: u32) -> u32 {
+    return nibble_quad(r.qs, i);
 }
 
-fn codes32(row: u32, k: u32) -> Codes {
-    let d = scale(row, k);
-    return codes(quads(row, k), d, -8.0 * d);
+fn quad_values(r: Raw, i: u32) -> vec4<f32> {
+    return nibble_values(r.qs, i);
+}
+
+fn raw_scale(r: Raw, chunk: u32, half: u32) -> vec2<f32> {
+    let d = f16_of(r.d, chunk);
+    return vec2<f32>(d, -8.0 * d);
 }
 
 const SUPERBLOCK_CHUNKS = 8u;

@@ -4,22 +4,26 @@ fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = false;
 const CODES_CENTER = 0;
+const TWO_SCALES = false;
 
-fn scale_and_offset(row: u32, k: u32) -> vec2<f32> {
-    return unpack2x16float(plane_word(2u, row, k >> 5u));
+struct Raw {
+    qs: vec4<u32>,
+    qh: u32,
+    dm: u32,
 }
 
-fn quads(row: u32, k: u32) -> array<u32, 8> {
-    let block = k >> 5u;
-    return with_fifth_bit(nibbles(plane_vec4(0u, row, block)), plane_word(1u, row, block));
+fn raw32(p: Place, chunk: u32) -> Raw {
+    return Raw(vec4_at(p, 0u, chunk), word_at(p, 1u, chunk), word_at(p, 2u, chunk));
 }
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let dm = scale_and_offset(row, k);
-    return affine(quads(row, k), dm.x, dm.y);
+fn raw_quad(r: Raw, i: u32) -> u32 {
+    return nibble_quad(r.qs, i) | fifth_bits(r.qh, i);
 }
 
-fn codes32(row: u32, k: u32) -> Codes {
-    let dm = scale_and_offset(row, k);
-    return codes(quads(row, k), dm.x, dm.y);
+fn quad_values(r: Raw, i: u32) -> vec4<f32> {
+    return byte_values(raw_quad(r, i));
+}
+
+fn raw_scale(r: Raw, chunk: u32, half: u32) -> vec2<f32> {
+    return unpack2x16float(r.dm);
 }

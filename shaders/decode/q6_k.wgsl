@@ -5,33 +5,38 @@ fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = false;
 const CODES_CENTER = 32;
+const TWO_SCALES = true;
 
-fn scales(sc: u32, d: f32) -> vec2<f32> {
-    return d * vec2<f32>(vec2<i32>(i32(sc << 24u) >> 24u, i32(sc << 16u) >> 24u));
+struct Raw {
+    qs: vec4<u32>,
+    qh: vec2<u32>,
+    sc: u32,
+    d: u32,
 }
 
-fn quads(row: u32, k: u32) -> array<u32, 8> {
-    let chunk = k >> 5u;
-    let qh = vec2<u32>(plane_word(1u, row, 2u * chunk), plane_word(1u, row, 2u * chunk + 1u));
-    return with_two_bits(nibbles(plane_vec4(0u, row, chunk)), qh);
+fn raw32(p: Place, chunk: u32) -> Raw {
+    return Raw(
+        vec4_at(p, 0u, chunk), vec2<u32>(word_at(p, 1u, 2u * chunk), word_at(p, 1u, 2u * chunk + 1u)),
+        word_at(p, 2u, chunk >> 1u), word_at(p, 3u, chunk >> 4u));
 }
 
-// (d * sc) is exact; its product with the code rounds once, as in the reference.
-fn scaled(q: u32, d: f32) -> vec4<f32> {
-    return (quad(q) - vec4<f32>(32.0)) * d;
+fn raw_quad(r: Raw, i: u32) -> u32 {
+    return nibble_quad(r.qs, i) | two_bits(r.qh, i);
 }
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let d = scales(plane_u16(2u, row, k >> 5u), plane_f16(3u, row, k >> 8u));
-    let q = quads(row, k);
-    return array<vec4<f32>, 8>(
-        scaled(q[0], d.x), scaled(q[1], d.x), scaled(q[2], d.x), scaled(q[3], d.x),
-        scaled(q[4], d.y), scaled(q[5], d.y), scaled(q[6], d.y), scaled(q[7], d.y));
+fn quad_values(r: Raw, i: u32) -> vec4<f32> {
+    return byte_values(raw_quad(r, i));
 }
 
-fn codes32(row: u32, k: u32) -> Codes {
-    let d = scales(plane_u16(2u, row, k >> 5u), plane_f16(3u, row, k >> 8u));
-    return Codes(quads(row, k), d, -32.0 * d);
+// (d * sc) is exact; its product with the code rounds once, as in the reference. `sc` in the upper
+// byte.
+fn scale(sc: u32, d: f32) -> f32 {
+    return d * f32(i32(sc) >> 24u);
+}
+
+fn raw_scale(r: Raw, chunk: u32, half: u32) -> vec2<f32> {
+    let d = scale(r.sc << (24u - 16u * (chunk & 1u) - 8u * half), f16_of(r.d, chunk >> 3u));
+    return vec2<f32>(d, -32.0 * d);
 }
 
 const SUPERBLOCK_CHUNKS = 8u;
@@ -41,6 +46,7 @@ fn shared_words(row: u32, k: u32) -> Shared {
 }
 
 fn shared_codes(s: Shared, row: u32, k: u32) -> Codes {
-    let d = scales(pair_of(s, k), s.d.x);
+    let sc = pair_of(s, k);
+    let d = vec2<f32>(scale(sc << 24u, s.d.x), scale(sc << 16u, s.d.x));
     return Codes(quads(row, k), d, -32.0 * d);
 }

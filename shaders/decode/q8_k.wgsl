@@ -5,15 +5,26 @@ fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = true;
 const CODES_CENTER = 0;
+const TWO_SCALES = false;
 
-fn scale(row: u32, k: u32) -> f32 {
-    return bitcast<f32>(plane_word(1u, row, k >> 8u));
+struct Raw {
+    a: vec4<u32>,
+    b: vec4<u32>,
+    d: u32,
 }
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    return scaled_codes(codes32(row, k));
+fn raw32(p: Place, chunk: u32) -> Raw {
+    return Raw(vec4_at(p, 0u, 2u * chunk), vec4_at(p, 0u, 2u * chunk + 1u), word_at(p, 1u, chunk >> 3u));
 }
 
-fn codes32(row: u32, k: u32) -> Codes {
-    return codes(byte_quads(plane_vec4(0u, row, k >> 4u), plane_vec4(0u, row, (k >> 4u) + 1u)), scale(row, k), 0.0);
+fn raw_quad(r: Raw, i: u32) -> u32 {
+    return byte_quad(r.a, r.b, i);
+}
+
+fn quad_values(r: Raw, i: u32) -> vec4<f32> {
+    return byte_values(raw_quad(r, i));
+}
+
+fn raw_scale(r: Raw, chunk: u32, half: u32) -> vec2<f32> {
+    return vec2<f32>(bitcast<f32>(r.d), 0.0);
 }

@@ -5,6 +5,7 @@ fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = false;
 const CODES_CENTER = 1;
+const TWO_SCALES = false;
 
 // One trit of each byte, the one that `power` = 3^n brings to the front.
 fn trits(v: vec4<u32>, power: vec4<u32>) -> vec4<u32> {
@@ -13,32 +14,41 @@ fn trits(v: vec4<u32>, power: vec4<u32>) -> vec4<u32> {
     return (((even * 3u) >> vec4<u32>(8u)) & vec4<u32>(0x00030003u)) | ((odd * 3u) & vec4<u32>(0x03000300u));
 }
 
+struct Raw {
+    a: vec4<u32>,
+    b: vec4<u32>,
+    low: u32,
+    high: vec4<u32>,
+    d: u32,
+}
+
 // Chunks 0..4 of a block are the trits 0..4 of words 0..7; chunks 5 and 6 and half of chunk 7 are
 // the trits 0..4 of words 8..11, two trits a chunk; the other half of chunk 7 is the trits 0..3 of
 // qh.
-fn quads(row: u32, k: u32) -> array<u32, 8> {
-    let block = k >> 8u;
-    let chunk = (k >> 5u) & 7u;
-    let a = plane_vec4(0u, row, 3u * block + select(0u, 2u, chunk > 4u));
-    var b = plane_vec4(0u, row, 3u * block + select(1u, 2u, chunk > 4u));
+fn raw32(p: Place, i: u32) -> Raw {
+    let block = i >> 3u;
+    let chunk = i & 7u;
+    let a = vec4_at(p, 0u, 3u * block + select(0u, 2u, chunk > 4u));
+    let b = vec4_at(p, 0u, 3u * block + select(1u, 2u, chunk > 4u));
+    let qh = word_at(p, 1u, block);
     // Bytes of powers of three, for chunks 0..3 and for 4..7.
-    let byte = (chunk & 3u) * 8u;
-    let low = (select(0x1b090301u, 0x51090151u, chunk > 3u) >> byte) & 255u;
-    var high = vec4<u32>((select(0x1b090301u, 0x001b0351u, chunk > 3u) >> byte) & 255u);
-    if (chunk == 7u) {
-        b = vec4<u32>(plane_word(1u, row, block));
-        high = vec4<u32>(1u, 3u, 9u, 27u);
-    }
-    let q = trits(a, vec4<u32>(low));
-    let r = trits(b, high);
-    return array<u32, 8>(q.x, q.y, q.z, q.w, r.x, r.y, r.z, r.w);
+    let low = byte_of(select(0x1b090301u, 0x51090151u, chunk > 3u), chunk);
+    let high = vec4<u32>(byte_of(select(0x1b090301u, 0x001b0351u, chunk > 3u), chunk));
+    let last = chunk == 7u;
+    return Raw(
+        a, select(b, vec4<u32>(qh), last), low, select(high, vec4<u32>(1u, 3u, 9u, 27u), last),
+        word_at(p, 2u, block >> 1u));
 }
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    return centered(quads(row, k), plane_f16(2u, row, k >> 8u), 1.0);
+fn raw_quad(r: Raw, i: u32) -> u32 {
+    return byte_quad(trits(r.a, vec4<u32>(r.low)), trits(r.b, r.high), i);
 }
 
-fn codes32(row: u32, k: u32) -> Codes {
-    let d = plane_f16(2u, row, k >> 8u);
-    return codes(quads(row, k), d, -d);
+fn quad_values(r: Raw, i: u32) -> vec4<f32> {
+    return byte_values(raw_quad(r, i));
+}
+
+fn raw_scale(r: Raw, chunk: u32, half: u32) -> vec2<f32> {
+    let d = f16_of(r.d, chunk >> 3u);
+    return vec2<f32>(d, -d);
 }

@@ -4,21 +4,26 @@ fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = false;
 const CODES_CENTER = 1;
+const TWO_SCALES = false;
 
-fn scale(row: u32, k: u32) -> f32 {
-    return plane_f16(1u, row, k >> 8u);
+struct Raw {
+    qs: vec2<u32>,
+    d: u32,
 }
 
-fn quads(row: u32, k: u32) -> array<u32, 8> {
-    let chunk = k >> 5u;
-    return pairs(vec2<u32>(plane_word(0u, row, 2u * chunk), plane_word(0u, row, 2u * chunk + 1u)));
+fn raw32(p: Place, chunk: u32) -> Raw {
+    return Raw(vec2<u32>(word_at(p, 0u, 2u * chunk), word_at(p, 0u, 2u * chunk + 1u)), word_at(p, 1u, chunk >> 4u));
 }
 
-fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    return centered(quads(row, k), scale(row, k), 1.0);
+fn raw_quad(r: Raw, i: u32) -> u32 {
+    return pair_quad(r.qs, i);
 }
 
-fn codes32(row: u32, k: u32) -> Codes {
-    let d = scale(row, k);
-    return codes(quads(row, k), d, -1.0 * d);
+fn quad_values(r: Raw, i: u32) -> vec4<f32> {
+    return byte_values(raw_quad(r, i));
+}
+
+fn raw_scale(r: Raw, chunk: u32, half: u32) -> vec2<f32> {
+    let d = f16_of(r.d, chunk >> 3u);
+    return vec2<f32>(d, -d);
 }

@@ -11,6 +11,7 @@ fn decode_init(lane: u32) {}
 
 const CODES_SIGNED = BITS == 8u;
 const CODES_CENTER = select(i32((1u << (BITS - 1u)) & 15u), 0, ZEROS == 1u || BITS == 8u);
+const TWO_SCALES = false;
 
 fn group(k: u32) -> u32 {
     if (NUMBERED == 1u) {
@@ -23,21 +24,21 @@ fn group(k: u32) -> u32 {
 }
 
 // Scale and zero of column k.
-fn scale(row: u32, k: u32) -> vec2<f32> {
+fn scale(p: Place, k: u32) -> vec2<f32> {
     if (CELLS > 0u) {
-        let cell = (plane_word(1u, row, 0u) + min(k, params.cols - 1u)) % max(CELLS, 1u);
+        let cell = (word_at(p, 1u, 0u) + min(k, params.cols - 1u)) % max(CELLS, 1u);
         return vec2<f32>(bitcast<f32>(book_word(2u * cell)), bitcast<f32>(book_word(2u * cell + 1u)));
     }
     if (HALVES == 1u) {
-        let word = plane_word(1u, row, group(k));
+        let word = word_at(p, 1u, group(k));
         return vec2<f32>(unpack2x16float(word).x, f32(word >> 16u));
     }
     let at = group(k) * (1u + ZEROS);
-    let d = bitcast<f32>(plane_word(1u, row, at));
+    let d = bitcast<f32>(word_at(p, 1u, at));
     if (ZEROS == 0u) {
         return vec2<f32>(d, f32(CODES_CENTER));
     }
-    return vec2<f32>(d, bitcast<f32>(plane_word(1u, row, at + 1u)));
+    return vec2<f32>(d, bitcast<f32>(word_at(p, 1u, at + 1u)));
 }
 
 fn values(q: u32) -> vec4<f32> {
@@ -47,19 +48,50 @@ fn values(q: u32) -> vec4<f32> {
     return quad(q);
 }
 
-fn code_quads(row: u32, k: u32) -> array<u32, 8> {
-    let chunk = k >> 5u;
+struct Raw {
+    a: vec4<u32>,
+    b: vec4<u32>,  // of eight bits; else third bits
+    s: vec2<f32>,
+}
+
+fn raw32(p: Place, chunk: u32) -> Raw {
+    let s = scale(p, 32u * chunk);
     if (BITS == 8u) {
-        return byte_quads(plane_vec4(0u, row, 2u * chunk), plane_vec4(0u, row, 2u * chunk + 1u));
+        return Raw(vec4_at(p, 0u, 2u * chunk), vec4_at(p, 0u, 2u * chunk + 1u), s);
     }
     if (BITS == 4u) {
-        return nibbles(plane_vec4(0u, row, chunk));
+        return Raw(vec4_at(p, 0u, chunk), vec4<u32>(0u), s);
     }
-    let q = pairs(vec2<u32>(plane_word(0u, row, 2u * chunk), plane_word(0u, row, 2u * chunk + 1u)));
+    let q = vec4<u32>(word_at(p, 0u, 2u * chunk), word_at(p, 0u, 2u * chunk + 1u), 0u, 0u);
     if (BITS == 3u) {
-        return with_third_bit(q, plane_word(2u, row, chunk));
+        return Raw(q, vec4<u32>(word_at(p, 2u, chunk)), s);
+    }
+    return Raw(q, vec4<u32>(0u), s);
+}
+
+fn raw_quad(r: Raw, i: u32) -> u32 {
+    if (BITS == 8u) {
+        return byte_quad(r.a, r.b, i);
+    }
+    if (BITS == 4u) {
+        return nibble_quad(r.a, i);
+    }
+    let q = pair_quad(r.a.xy, i);
+    if (BITS == 3u) {
+        return q | third_bits(r.b.x, i);
     }
     return q;
+}
+
+fn quad_values(r: Raw, i: u32) -> vec4<f32> {
+    if (BITS == 4u) {
+        return nibble_values(r.a, i);
+    }
+    return byte_values(raw_quad(r, i));
+}
+
+fn raw_scale(r: Raw, chunk: u32, half: u32) -> vec2<f32> {
+    return vec2<f32>(r.s.x, select(-r.s.y * r.s.x, r.s.y, OFFSETS == 1u));
 }
 
 // Four weights from column k on, with scales d and zeros z.
@@ -75,32 +107,36 @@ fn scaled(q: u32, d: vec4<f32>, z: vec4<f32>, k: u32) -> vec4<f32> {
 }
 
 // The same, each with its own scale.
-fn fine_quad(q: u32, row: u32, k: u32) -> vec4<f32> {
-    let a = scale(row, k);
-    let b = scale(row, k + 1u);
-    let c = scale(row, k + 2u);
-    let d = scale(row, k + 3u);
-    return scaled(q, vec4<f32>(a.x, b.x, c.x, d.x), vec4<f32>(a.y, b.y, c.y, d.y), k);
+fn fine_quad(r: Raw, p: Place, k: u32, i: u32) -> vec4<f32> {
+    let at = k + 4u * i;
+    let a = scale(p, at);
+    let b = scale(p, at + 1u);
+    let c = scale(p, at + 2u);
+    let d = scale(p, at + 3u);
+    return scaled(raw_quad(r, i), vec4<f32>(a.x, b.x, c.x, d.x), vec4<f32>(a.y, b.y, c.y, d.y), at);
+}
+
+// Quad `i` of a chunk with one scale.
+fn even_quad(r: Raw, k: u32, i: u32) -> vec4<f32> {
+    return scaled(raw_quad(r, i), vec4<f32>(r.s.x), vec4<f32>(r.s.y), k + 4u * i);
 }
 
 fn decode32(row: u32, k: u32) -> array<vec4<f32>, 8> {
-    let q = code_quads(row, k);
+    let p = place(row);
+    let r = raw32(p, k >> 5u);
     if (FINE == 1u) {
         return array<vec4<f32>, 8>(
-            fine_quad(q[0], row, k), fine_quad(q[1], row, k + 4u), fine_quad(q[2], row, k + 8u), fine_quad(q[3], row, k + 12u),
-            fine_quad(q[4], row, k + 16u), fine_quad(q[5], row, k + 20u), fine_quad(q[6], row, k + 24u), fine_quad(q[7], row, k + 28u));
+            fine_quad(r, p, k, 0u), fine_quad(r, p, k, 1u), fine_quad(r, p, k, 2u), fine_quad(r, p, k, 3u),
+            fine_quad(r, p, k, 4u), fine_quad(r, p, k, 5u), fine_quad(r, p, k, 6u), fine_quad(r, p, k, 7u));
     }
-    let s = scale(row, k);
-    let d = vec4<f32>(s.x);
-    let z = vec4<f32>(s.y);
     return array<vec4<f32>, 8>(
-        scaled(q[0], d, z, k), scaled(q[1], d, z, k + 4u), scaled(q[2], d, z, k + 8u), scaled(q[3], d, z, k + 12u),
-        scaled(q[4], d, z, k + 16u), scaled(q[5], d, z, k + 20u), scaled(q[6], d, z, k + 24u), scaled(q[7], d, z, k + 28u));
+        even_quad(r, k, 0u), even_quad(r, k, 1u), even_quad(r, k, 2u), even_quad(r, k, 3u),
+        even_quad(r, k, 4u), even_quad(r, k, 5u), even_quad(r, k, 6u), even_quad(r, k, 7u));
 }
 
 // The scale of a row, where all of it has one.
 fn row_scale(row: u32) -> f32 {
-    return scale(row, 0u).x;
+    return scale(place(row), 0u).x;
 }
 
 // One weight of INT8, with that scale.
@@ -109,10 +145,5 @@ fn weight(row: u32, k: u32, s: f32) -> f32 {
     if (GROUP == 0u) {
         return q * s;
     }
-    return q * scale(row, k).x;
-}
-
-fn codes32(row: u32, k: u32) -> Codes {
-    let s = scale(row, k);
-    return codes(code_quads(row, k), s.x, select(-s.y * s.x, s.y, OFFSETS == 1u));
+    return q * scale(place(row), k).x;
 }

@@ -1,18 +1,11 @@
-// 32 weights by `lookup`, with a scale for each 16.
+// Codes are indices of a codebook of sixteen values here, and values are what `lookup` finds.
+// Everything else is as in lib/quads.wgsl and lib/values_*.wgsl.
 
-fn lookup32(q: array<u32, 8>, d: vec2<f32>) -> array<vec4<f32>, 8> {
-    let a = lookup_pair(q[0], q[1]);
-    let b = lookup_pair(q[2], q[3]);
-    let c = lookup_pair(q[4], q[5]);
-    let e = lookup_pair(q[6], q[7]);
-    return array<vec4<f32>, 8>(
-        d.x * a[0], d.x * a[1], d.x * b[0], d.x * b[1],
-        d.y * c[0], d.y * c[1], d.y * e[0], d.y * e[1]);
-}
-
-// Codes are indices here; `centered_values` and `code_bytes` as in lib/quads.wgsl.
 const CODES_SIGNED = true;
 const CODES_CENTER = 0;
+const VALUE_SUMS = false;
+
+fn values_init(lane: u32) {}
 
 fn code_scale(i: u32) -> f32 {
     return 1.0;
@@ -22,6 +15,14 @@ fn centered_values(q: u32) -> vec4<f32> {
     return lookup(q);
 }
 
-fn code_bytes(q: u32) -> u32 {
-    return pack4xI8(vec4<i32>(lookup(q)));
+fn nibble_values(v: vec4<u32>, i: u32) -> vec4<f32> {
+    return lookup(nibble_quad(v, i));
+}
+
+fn decoded_quad(q: u32, s: vec2<f32>) -> vec4<f32> {
+    return s.x * lookup(q);
+}
+
+fn value_scale(s: vec2<f32>) -> vec2<f32> {
+    return s;
 }

@@ -11,15 +11,10 @@ fn lookup_init(lane: u32) {
 
 // The values of the four codes in the bytes of `q`.
 fn lookup(q: u32) -> vec4<f32> {
-    return vec4<f32>(two_values[q & 15u].x, two_values[(q >> 8u) & 15u].x, two_values[(q >> 16u) & 15u].x, two_values[q >> 24u].x);
+    let pairs = q | (q >> 4u);
+    return vec4<f32>(two_values[pairs & 255u], two_values[(pairs >> 16u) & 255u]);
 }
 
-// The values of two quads of codes.
-fn lookup_pair(a: u32, b: u32) -> array<vec4<f32>, 2> {
-    let bytes = a | (b << 4u);
-    let x = two_values[bytes & 255u];
-    let y = two_values[(bytes >> 8u) & 255u];
-    let z = two_values[(bytes >> 16u) & 255u];
-    let w = two_values[bytes >> 24u];
-    return array<vec4<f32>, 2>(vec4<f32>(x.x, y.x, z.x, w.x), vec4<f32>(x.y, y.y, z.y, w.y));
+fn code_bytes(q: u32) -> u32 {
+    return pack4xI8(vec4<i32>(lookup(q)));
 }

@@ -18,7 +18,6 @@ fn lookup(q: u32) -> vec4<f32> {
     return vec4<f32>(lookup_one(q), lookup_one(q >> 8u), lookup_one(q >> 16u), lookup_one(q >> 24u));
 }
 
-// The values of two quads of codes.
-fn lookup_pair(a: u32, b: u32) -> array<vec4<f32>, 2> {
-    return array<vec4<f32>, 2>(lookup(a), lookup(b));
+fn code_bytes(q: u32) -> u32 {
+    return pack4xI8(vec4<i32>(lookup(q)));
 }

@@ -28,3 +28,16 @@ fn centered_values(q: u32) -> vec4<f32> {
 fn code_bytes(q: u32) -> u32 {
     return q;
 }
+
+// Four weights of codes q, with their scale and offset. Both ways to take a center off are exact
+// except for the sign of a zero: with d < 0 and q = center the product is -0 as in the reference,
+// the fma is +0. Only what hands out weights (ZERO_SIGN) pays one operation more for it.
+fn decoded_quad(q: u32, s: vec2<f32>) -> vec4<f32> {
+    if (CODES_SIGNED) {
+        return s.x * quad_signed(q);
+    }
+    if (ZERO_SIGN && CODES_CENTER > 0) {
+        return (quad(q) - vec4<f32>(f32(CODES_CENTER))) * s.x;
+    }
+    return fma(quad(q), vec4<f32>(s.x), vec4<f32>(s.y));
+}

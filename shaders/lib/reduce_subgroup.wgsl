@@ -1,5 +1,5 @@
-// Sums over a workgroup, SUMS of them at once: subgroupAdd first, then one partial sum per subgroup
-// in workgroup memory.
+// Sums over a workgroup, all of whose lanes are along k, SUMS of them at once: subgroupAdd first,
+// then one partial sum per subgroup in workgroup memory.
 
 struct Lane {
     index: u32,
@@ -29,7 +29,7 @@ fn reduce_put(lane: Lane, i: u32, value: f32) {
 }
 
 // After a barrier: sum `i` over the whole workgroup.
-fn reduce_get(lane: Lane, i: u32) -> f32 {
+fn reduce_get(lane: Lane, i: u32, across: u32) -> f32 {
     var sum = partial[i * SLOTS];
     for (var s = 1u; s < lane.subgroups; s++) {
         sum += partial[i * SLOTS + s];

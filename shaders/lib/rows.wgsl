@@ -3,7 +3,7 @@
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;  // [rows, k]
 
 // The column at a place of the device's order.
-fn place(at: u32) -> u32 {
+fn column_at(at: u32) -> u32 {
     if (ACT_ORDER == 1u) {
         return book_word(at);
     }
@@ -26,6 +26,6 @@ fn store32(to: u32, row: u32, k: u32, weights: array<vec4<f32>, 8>) {
 
 fn store(first: u32, at: u32, weight: f32) {
     if (at < params.cols) {
-        y[first + place(at)] = weight;
+        y[first + column_at(at)] = weight;
     }
 }

@@ -1,7 +1,6 @@
-// Activations as `quantize_activations_q8` leaves them: eight-bit codes with a scale for each 32,
-// zeros behind the last column.
+// Activations as `quantize_activations_q8` leaves them: eight-bit codes with a scale for each 32.
 
-@group(0) @binding(3) var<storage, read> x: array<vec4<u32>>;  // [batch, chunks, 3]: codes; codes; scale, sums of 16 codes each
+const DIGITS = 1u;
 
 struct XCodes {
     lo: vec4<u32>,  // quads of signed bytes
@@ -11,17 +10,11 @@ struct XCodes {
 }
 
 fn x_codes(col: u32, k: u32) -> XCodes {
-    let at = (params.x_offset + col * params.x_stride) / 4u + (k >> 5u) * 3u;
-    let scale = x[at + 2u];
-    return XCodes(x[at], x[at + 1u], bitcast<f32>(scale.x), vec2<f32>(vec2<i32>(bitcast<vec2<i32>>(scale.yz))));
-}
-
-fn x_scale(col: u32) -> f32 {
-    return 1.0;
-}
-
-fn dot_quads(a: vec4<u32>, b: vec4<u32>) -> i32 {
-    return dot_bytes(a.x, b.x) + dot_bytes(a.y, b.y) + dot_bytes(a.z, b.z) + dot_bytes(a.w, b.w);
+    let start = x_start(col);
+    let chunk = k >> 5u;
+    let scale = x_part(start, chunk, 2u);
+    let sums = vec2<f32>(vec2<i32>(bitcast<vec2<i32>>(scale.yz)));
+    return XCodes(x_part(start, chunk, 0u), x_part(start, chunk, 1u), bitcast<f32>(scale.x), sums);
 }
 
 // The codes of w[row, k .. k + 32] as signed bytes.

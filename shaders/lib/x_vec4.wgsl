@@ -1,14 +1,20 @@
-// Activations 16 bytes at a time: k, x_offset and x_stride are multiples of 4. Elements past the
-// last column read as 0.
+// Activations 16 bytes at a time: k, x_offset and x_stride are multiples of 4.
 
 @group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;  // [batch, k / 4]
 
+// Where a column begins.
+fn x_start(col: u32) -> u32 {
+    return (params.x_offset + col * params.x_stride) >> 2u;
+}
+
+// Features 4 i .. 4 i + 4 of the column that begins at `start`.
+fn x_quad(start: u32, i: u32) -> vec4<f32> {
+    return select(vec4<f32>(0.0), x[start + k_clamped(i)], k_exists(i));
+}
+
 // x[col, k .. k + 4]
 fn x_vec4(col: u32, k: u32) -> vec4<f32> {
-    if (k >= params.cols) {
-        return vec4<f32>(0.0);
-    }
-    return x[(params.x_offset + col * params.x_stride + k) >> 2u];
+    return x_quad(x_start(col), k >> 2u);
 }
 
 fn x_scale(col: u32) -> f32 {

@@ -26,11 +26,6 @@ const START = 12582912.0;
 var<workgroup> w_tile: array<vec4<u32>, TILE_ROWS * PITCH>;  // codes; codes; d, m
 var<workgroup> x_tile: array<vec4<u32>, TILE_COLS * PITCH>;  // codes; codes; d, two starts or sums
 
-// 16 bytes of a chunk of activations: codes; codes; scale, sums of 16 codes each.
-fn x_part(col: u32, chunk: u32, part: u32) -> vec4<u32> {
-    return x[(params.x_offset + col * params.x_stride) / 4u + chunk * 3u + part];
-}
-
 // Scale and sums of a chunk of activations, as the products want them.
 fn scale_and_starts(v: vec4<u32>) -> vec4<u32> {
     let sums = vec2<i32>(bitcast<vec2<i32>>(v.yz));
@@ -48,7 +43,7 @@ fn fill_x(t: Tile, first: u32, chunk: u32) {
         if (TILE_COLS * 3u % FETCHING == 0u || j < TILE_COLS * 3u) {
             let col = j % TILE_COLS;
             let part = j / TILE_COLS;
-            let v = x_part(x_column(t, col), chunk, part);
+            let v = x_part(x_start(x_column(t, col)), chunk, part);
             x_tile[col * PITCH + part] = select(v, scale_and_starts(v), part == 2u);
         }
     }

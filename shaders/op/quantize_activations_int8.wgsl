@@ -15,7 +15,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<u32>>;  // [n, chunks, 3]: codes; codes; scale, sums of 16 codes each, absmax
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<u32>>;  // [n, code_place(chunk, part)]: codes; codes; scale, sums of 16 codes each, absmax
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
@@ -41,9 +41,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
                 sums += select(vec2<i32>(0, q), vec2<i32>(q, 0), j < 16u);
             }
         }
-        let to = (token * params.y_stride) / 4u + chunk * 3u;
-        y[to] = vec4<u32>(codes[0], codes[1], codes[2], codes[3]);
-        y[to + 1u] = vec4<u32>(codes[4], codes[5], codes[6], codes[7]);
-        y[to + 2u] = vec4<u32>(scale, bitcast<vec2<u32>>(sums), top);
+        let to = (token * params.y_stride) / 4u;
+        y[to + code_place(chunk, 0u, 3u)] = vec4<u32>(codes[0], codes[1], codes[2], codes[3]);
+        y[to + code_place(chunk, 1u, 3u)] = vec4<u32>(codes[4], codes[5], codes[6], codes[7]);
+        y[to + code_place(chunk, 2u, 3u)] = vec4<u32>(scale, bitcast<vec2<u32>>(sums), top);
     }
 }

@@ -59,14 +59,14 @@ fn main(@builtin(local_invocation_index) lane: u32) {
                 sums += select(vec2<i32>(0, q), vec2<i32>(q, 0), j < 16u);
             }
         }
-        let to = chunk * 12u;
         for (var i = 0u; i < 8u; i++) {
-            y[to + i] = codes[i];
+            y[4u * code_place(chunk, i >> 2u, 3u) + (i & 3u)] = codes[i];
         }
-        y[to + 8u] = scale;
-        y[to + 9u] = bitcast<u32>(sums.x);
-        y[to + 10u] = bitcast<u32>(sums.y);
-        y[to + 11u] = top;
+        let to = 4u * code_place(chunk, 2u, 3u);
+        y[to] = scale;
+        y[to + 1u] = bitcast<u32>(sums.x);
+        y[to + 2u] = bitcast<u32>(sums.y);
+        y[to + 3u] = top;
     }
     // What fills up the last chunk of the list is multiplied by zero.
     if (lane < (32u - total % 32u) % 32u) {

@@ -15,7 +15,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<u32>>;  // [n, chunks, 3]: codes; codes; scale, sums of 16 codes each
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<u32>>;  // [n, code_place(chunk, part)]: codes; codes; scale, sums of 16 codes each
 
 // Scale and its reciprocal for 32 activations, the largest of which has magnitude `top`; both zero
 // below 2^-111.
@@ -60,8 +60,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
         codes[j] = pack4xI8(q);
         sums[j >> 2u] += q.x + q.y + q.z + q.w;
     }
-    let to = (token * params.chunk_end + chunk) * 3u;
-    y[to] = vec4<u32>(codes[0], codes[1], codes[2], codes[3]);
-    y[to + 1u] = vec4<u32>(codes[4], codes[5], codes[6], codes[7]);
-    y[to + 2u] = vec4<u32>(bitcast<u32>(d.x), bitcast<u32>(sums[0]), bitcast<u32>(sums[1]), 0u);
+    let to = token * code_room(params.chunk_end, 3u);
+    y[to + code_place(chunk, 0u, 3u)] = vec4<u32>(codes[0], codes[1], codes[2], codes[3]);
+    y[to + code_place(chunk, 1u, 3u)] = vec4<u32>(codes[4], codes[5], codes[6], codes[7]);
+    y[to + code_place(chunk, 2u, 3u)] = vec4<u32>(bitcast<u32>(d.x), bitcast<u32>(sums[0]), bitcast<u32>(sums[1]), 0u);
 }

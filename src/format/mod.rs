@@ -272,6 +272,13 @@ impl Layout {
 }
 
 impl Format {
+    /// True if its shader gives packed words that are numbers without a scale.
+    pub(crate) fn has_raw_values(&self) -> bool {
+        self.codes == Codes::None
+            && self.shader.contains("fn raw32(")
+            && !self.shader.contains("fn raw_scale(")
+    }
+
     /// The blocks of a format of blocks.
     pub fn blocks(&self) -> Option<&Blocks> {
         match &self.coding {

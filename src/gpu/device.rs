@@ -4,7 +4,7 @@ use super::adapters::Select;
 use super::capability::Capability;
 use super::tuning::TuningCache;
 use crate::error::{Error, Result};
-use crate::kernel::Caps;
+use crate::kernel::{Caps, Vendor};
 use std::time::Duration;
 
 /// How a [`Runtime`](super::Runtime) is opened. The defaults are right; the switches exist for
@@ -194,6 +194,7 @@ pub(super) fn caps(device: &wgpu::Device, adapter: &wgpu::Adapter, options: &Opt
     let is_cpu = info.device_type == wgpu::DeviceType::Cpu;
     let mut caps = Caps {
         software: options.software.unwrap_or(is_cpu),
+        vendor: vendor(&info),
         subgroup: Some((info.subgroup_min_size, info.subgroup_max_size)),
         cooperative: cooperative_edge(adapter),
         max_groups: lower(limits.max_compute_workgroups_per_dimension, options.max_groups).max(1),
@@ -209,6 +210,20 @@ pub(super) fn caps(device: &wgpu::Device, adapter: &wgpu::Adapter, options: &Opt
     let is_there = |c: Capability| options.uses(c) && features.contains(c.features());
     Capability::ALL.iter().filter(|c| !is_there(**c)).for_each(|c| c.take_out(&mut caps));
     caps
+}
+
+/// Who made the GPU: by its PCI number, where there is one. Metal has none, nor has Mesa's driver
+/// for Apple's GPUs.
+fn vendor(info: &wgpu::AdapterInfo) -> Vendor {
+    match info.vendor {
+        0x1002 => Vendor::Amd,
+        0x106b => Vendor::Apple,
+        0x10de => Vendor::Nvidia,
+        0x5143 => Vendor::Qualcomm,
+        0x8086 => Vendor::Intel,
+        _ if info.name.contains("Apple") => Vendor::Apple,
+        _ => Vendor::Other,
+    }
 }
 
 /// How long the device may be silent.

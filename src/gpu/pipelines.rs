@@ -132,7 +132,7 @@ impl Pipelines {
     ) -> Result<Compiled> {
         let mut source = compose::compose(kernel, config, layout);
         errors.at(Point::Compiling(&mut source.text));
-        let label = format!("{} {}", kernel.name, layout.format.name);
+        let label = label(kernel, config, layout);
         let bindings = source.bindings();
         let (source, made) = (Arc::new(source), Arc::new(OnceLock::new()));
         let (composed, failed) = (source.clone(), made.clone());
@@ -242,6 +242,23 @@ fn line_of(message: &str) -> Option<usize> {
         let (column, _) = number(rest[digits..].strip_prefix(':')?);
         line.filter(|line| *line > 0 && column.is_some())
     })
+}
+
+/// `gemv Q4_K 4x64s n=1 w=128`: kernel, format, variant, the tokens that it is compiled for, and
+/// the weights that a lane multiplies in one pass of its main loop, so that tools which watch the
+/// driver can tell pipelines apart.
+fn label(kernel: &Kernel, config: &KernelConfig, layout: &DeviceLayout) -> String {
+    let mut label = kernel.name.to_owned();
+    if kernel.operation.decodes() {
+        label = format!("{label} {}", layout.format.name);
+    }
+    if !config.variant.is_empty() {
+        label = format!("{label} {} n={}", config.variant, config.columns);
+    }
+    if config.lane_weights > 0 {
+        label = format!("{label} w={}", config.lane_weights);
+    }
+    label
 }
 
 /// What a pipeline depends on. Kernels that decode nothing are the same for all formats.

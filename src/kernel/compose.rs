@@ -2,38 +2,47 @@
 //! its lines back to the files.
 
 use super::parts::{
-    BOOK, BOOK_NONE, CHUNK_DIRECT, CHUNK_F32, CHUNK_Q8, CHUNK_STAGED, CODES, CODES_ALONE, COLUMNS_EXPERTS,
-    COLUMNS_PLAIN, COMMON, COOP_8, COOP_16, DOT_BYTES_PACKED, DOT_BYTES_PLAIN, FACTOR_IN_PLANE, FACTOR_NONE,
-    FINISH_NONE, FINISH_SILU, GRID, HALVES_OF_CODES, INPUT_F16, INPUT_F32, LOOKUP, LOOKUP_F16, PLANES,
-    PRODUCT, Part, QUADS, QUADS_F16, SHARED_NONE, SPAN, TILE, WEIGHTS_GATHERED, WEIGHTS_PLAIN, X_F16, X_Q8,
-    X_QUADS, X_SCALAR, X_SHARE_32, X_SHARE_64, X_VEC4, X_VEC4_F16,
+    BOOK, BOOK_NONE, CHUNK_DIRECT, CHUNK_F32, CHUNK_Q8, CHUNK_Q24, CODE_PLACE, CODES, CODES_ALONE,
+    COLUMNS_EXPERTS, COLUMNS_PLAIN, COMMON, COOP_8, COOP_16, DECODE_CHUNK, DECODE_CODES, DECODE_VALUES,
+    DOT_BYTES_PACKED, DOT_BYTES_PLAIN, FACTOR_IN_PLANE, FACTOR_NONE, FINISH_NONE, FINISH_SILU, GRID,
+    GRID_SHIFTED, HALVES_OF_CODES, INPUT_F16, INPUT_F32, K_ANY, K_WHOLE, LOOKUP, LOOKUP_F16, PLANES, PRODUCT,
+    Part, QUADS, QUADS_F16, SHARED_NONE, SPAN, TILE, WEIGHTS_GATHERED, WEIGHTS_PLAIN, X_DIGITS, X_F16, X_Q8,
+    X_Q24, X_QUADS, X_SCALAR, X_SHARE_32, X_SHARE_64, X_VEC4, X_VEC4_F16,
 };
 use super::shard::DeviceLayout;
 use crate::format::Codebook;
 use crate::format::factored::FACTOR_PLANE;
 use crate::kernel::activations::Activations;
-use crate::kernel::types::{Caps, Kernel, KernelConfig, Operation, Problem};
+use crate::kernel::types::{CHUNK, Caps, Kernel, KernelConfig, Operation, Problem};
 use std::fmt::Write;
 
 /// The parts that read activations: f32 16 bytes at a time where their columns are aligned; bytes
 /// come with their product.
 pub(super) fn x(caps: &Caps, request: &Problem) -> Vec<&'static Part> {
     match request.activations {
-        Activations::F32 if has_quads(request) => vec![if request.half { &X_VEC4_F16 } else { &X_VEC4 }],
+        Activations::F32 if has_quads(request) => {
+            let ends = if request.cols.is_multiple_of(CHUNK) { &K_WHOLE } else { &K_ANY };
+            vec![ends, if request.half { &X_VEC4_F16 } else { &X_VEC4 }]
+        }
         Activations::F32 => vec![input(request), &X_SCALAR],
         Activations::F16 => vec![&X_F16],
-        Activations::Q8 | Activations::Int8(_) if caps.int_dot => vec![&DOT_BYTES_PACKED, &X_Q8],
-        Activations::Q8 | Activations::Int8(_) => vec![&DOT_BYTES_PLAIN, &X_Q8],
+        Activations::Q8 | Activations::Int8(_) => vec![dot_bytes(caps), &CODE_PLACE, &X_DIGITS, &X_Q8],
+        Activations::Q24 => vec![dot_bytes(caps), &CODE_PLACE, &X_DIGITS, &X_Q24],
     }
 }
 
-/// The parts that multiply 32 weights by 32 activations, which are `staged` in workgroup memory or
-/// not.
-pub(super) fn chunks(caps: &Caps, request: &Problem, staged: bool) -> Vec<&'static Part> {
+/// The part that multiplies bytes, four at a time.
+fn dot_bytes(caps: &Caps) -> &'static Part {
+    if caps.int_dot { &DOT_BYTES_PACKED } else { &DOT_BYTES_PLAIN }
+}
+
+/// The parts that multiply 32 weights by 32 activations.
+pub(super) fn chunks(caps: &Caps, request: &Problem) -> Vec<&'static Part> {
     let mut parts = x(caps, request);
     match request.activations {
         Activations::Q8 | Activations::Int8(_) => parts.push(&CHUNK_Q8),
-        _ => parts.extend([&CHUNK_F32, if staged { &CHUNK_STAGED } else { &CHUNK_DIRECT }]),
+        Activations::Q24 => parts.push(&CHUNK_Q24),
+        _ => parts.extend([&CHUNK_F32, &CHUNK_DIRECT]),
     }
     parts
 }
@@ -167,15 +176,7 @@ pub fn compose(kernel: &Kernel, config: &KernelConfig, layout: &DeviceLayout) ->
     }
     let mut source = Source { text: String::new(), parts: vec![] };
     source.push("header", &header);
-    let mut book = match layout.book {
-        Codebook::Sixteen(_) | Codebook::SixteenAndScales(..) if decodes => vec![config.lookup, &LOOKUP],
-        Codebook::Grid(_) if decodes => vec![&GRID, &QUADS],
-        Codebook::None | Codebook::Words(_) if decodes && layout.has_codes() => vec![&QUADS],
-        _ => vec![],
-    };
-    if config.parts.contains(&&HALVES_OF_CODES) {
-        book.push(if book.contains(&&LOOKUP) { &LOOKUP_F16 } else { &QUADS_F16 });
-    }
+    let decoding = if decodes { decoding(config, layout) } else { vec![] };
     let has_factors = layout.constants.iter().any(|(name, _)| *name == FACTOR_PLANE);
     let factor = match decodes {
         true if has_factors => Some(&FACTOR_IN_PLANE),
@@ -187,7 +188,7 @@ pub fn compose(kernel: &Kernel, config: &KernelConfig, layout: &DeviceLayout) ->
     let parts = config.parts.iter().copied().filter(|part| !(shares && stands_in(part)));
     let has_book = if layout.book.is_some() { &BOOK } else { &BOOK_NONE };
     let planes = if decodes { vec![&PLANES, config.words, &CODES, has_book] } else { vec![] };
-    let parts: Vec<_> = planes.into_iter().chain(factor).chain(book).chain(parts).collect();
+    let parts: Vec<_> = planes.into_iter().chain(factor).chain(decoding).chain(parts).collect();
     let of_tokens = parts.iter().map(|part| part.text).chain([kernel.shader]).any(|t| t.contains("span."));
     for part in [&COMMON].into_iter().chain(of_tokens.then_some(&SPAN)).chain(parts) {
         source.push(part.path, part.text);
@@ -206,6 +207,37 @@ pub fn compose(kernel: &Kernel, config: &KernelConfig, layout: &DeviceLayout) ->
         }
     }
     source
+}
+
+/// The parts that stand between the words of a decoder and numbers.
+fn decoding(config: &KernelConfig, layout: &DeviceLayout) -> Vec<&'static Part> {
+    let shader = layout.format.shader;
+    let mut parts = vec![];
+    if matches!(layout.book, Codebook::Grid(_)) {
+        parts.push(&GRID);
+    }
+    let shifted = shader.contains("book4_pairs(");
+    if shifted {
+        parts.push(&GRID_SHIFTED);
+    }
+    let codes = shifted || shader.contains("fn raw_scale(");
+    if layout.is_looked_up() {
+        parts.extend([config.lookup, &LOOKUP]);
+    } else if codes {
+        parts.extend([&QUADS, config.values]);
+    }
+    if config.parts.contains(&&HALVES_OF_CODES) {
+        parts.push(if layout.is_looked_up() { &LOOKUP_F16 } else { &QUADS_F16 });
+    }
+    if codes {
+        parts.push(&DECODE_CODES);
+    } else if layout.format.has_raw_values() {
+        parts.push(&DECODE_VALUES);
+    }
+    if shader.contains("fn raw32(") && !shifted && !shader.contains("fn decode32(") {
+        parts.push(&DECODE_CHUNK);
+    }
+    parts
 }
 
 /// Bindings that are never slots.

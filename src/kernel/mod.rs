@@ -26,4 +26,4 @@ pub use parts::Part;
 pub use preferences::{Preferences, Tuned};
 pub use registry::{KERNELS, by_name};
 pub use select::{candidates, choose};
-pub use types::{Candidate, Caps, Family, Kernel, KernelConfig, MatmulOptions, Operation, Problem};
+pub use types::{Candidate, Caps, Family, Kernel, KernelConfig, MatmulOptions, Operation, Problem, Vendor};

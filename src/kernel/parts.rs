@@ -54,6 +54,7 @@ pub(super) static FACTOR_IN_PLANE: Part = part!("lib/factor_plane.wgsl");
 pub(super) static CODES: Part = part!("lib/codes.wgsl");
 pub(super) static LOOKUP_MEMORY: Part = part!("lib/lookup_memory.wgsl");
 pub(super) static LOOKUP_BYTES: Part = part!("lib/lookup_bytes.wgsl");
+pub(super) static LOOKUP_INTEGERS: Part = part!("lib/lookup_integers.wgsl");
 pub(super) static LOOKUP_SHUFFLE: Part = part!("lib/lookup_shuffle.wgsl");
 pub(super) static ROWS: Part = part!("lib/rows.wgsl");
 pub(super) static REDUCE_SUBGROUP: Part = part!("lib/reduce_subgroup.wgsl");
@@ -77,13 +78,38 @@ pub(super) static X_QUADS: Part = part!("lib/x_quads.wgsl");
 pub(super) static QUADS: Part = part!("lib/quads.wgsl");
 pub(super) static LOOKUP: Part = part!("lib/lookup.wgsl");
 pub(super) static GRID: Part = part!("lib/grid.wgsl");
+pub(super) static GRID_SHIFTED: Part = part!("lib/grid_shifted.wgsl");
 pub(super) static TILE: Part = part!("lib/tile.wgsl");
 pub(super) static COLUMNS_PLAIN: Part = part!("lib/columns_plain.wgsl");
 pub(super) static COLUMNS_EXPERTS: Part = part!("lib/columns_experts.wgsl");
 pub(super) static CHUNK_F32: Part = part!("lib/chunk_f32.wgsl");
 pub(super) static CHUNK_DIRECT: Part = part!("lib/chunk_direct.wgsl");
-pub(super) static CHUNK_STAGED: Part = part!("lib/chunk_staged.wgsl");
+pub(super) static CHUNK_Q24: Part = part!("lib/chunk_q24.wgsl");
 pub(super) static CHUNK_Q8: Part = part!("lib/chunk_q8.wgsl");
+/// Whether the last chunk of a row may lack features.
+pub(super) static K_WHOLE: Part = part!("lib/k_whole.wgsl");
+pub(super) static K_ANY: Part = part!("lib/k_any.wgsl");
+pub(super) static X_DIRECT: Part = part!("lib/x_direct.wgsl");
+pub(super) static X_STAGED: Part = part!("lib/x_staged.wgsl");
+pub(super) static ADD_CODES: Part = part!("lib/add_codes.wgsl");
+pub(super) static WEIGHTS_CODES: Part = part!("lib/weights_codes.wgsl");
+/// Where codes of activations lie, and how they are read.
+pub(super) static CODE_PLACE: Part = part!("lib/code_place.wgsl");
+pub(super) static X_DIGITS: Part = part!("lib/x_digits.wgsl");
+pub(super) static X_Q24: Part = part!("lib/x_q24.wgsl");
+pub(super) static ADD_VALUES: Part = part!("lib/add_values.wgsl");
+pub(super) static WEIGHTS_RAW: Part = part!("lib/weights_raw.wgsl");
+pub(super) static WEIGHTS_VALUES: Part = part!("lib/weights_values.wgsl");
+pub(super) static WEIGHTS_DECODED: Part = part!("lib/weights_decoded.wgsl");
+/// What all 32 weights of a chunk are, by a decoder's packed words.
+pub(super) static DECODE_CODES: Part = part!("lib/decode_codes.wgsl");
+pub(super) static DECODE_VALUES: Part = part!("lib/decode_values.wgsl");
+pub(super) static DECODE_CHUNK: Part = part!("lib/decode_chunk.wgsl");
+/// How codes become f32.
+pub(super) static VALUES_CONVERTED: Part = part!("lib/values_converted.wgsl");
+pub(super) static VALUES_HALVES: Part = part!("lib/values_halves.wgsl");
+pub(super) static VALUES_MIXED: Part = part!("lib/values_mixed.wgsl");
+pub(super) static VALUES_MANTISSA: Part = part!("lib/values_mantissa.wgsl");
 pub(super) static WRITTEN_ALL: Part = part!("lib/written_all.wgsl");
 pub(super) static WRITTEN_LISTED: Part = part!("lib/written_listed.wgsl");
 pub(super) static WEIGHTS_GATHERED: Part = part!("lib/weights_gathered.wgsl");
@@ -110,6 +136,7 @@ pub(super) fn lookup_memory(part: &Part) -> u32 {
     match part.path {
         "shaders/lib/lookup_memory.wgsl" => 16 * 4,
         "shaders/lib/lookup_bytes.wgsl" => 256 * 8,
+        "shaders/lib/lookup_integers.wgsl" => 256 * 4,
         _ => 0,
     }
 }

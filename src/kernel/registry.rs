@@ -21,6 +21,7 @@ pub static KERNELS: &[&Kernel] = &[
     &op::quantize_activations_int8::KERNEL,
     &op::quantize_activations_int8_f32::KERNEL,
     &op::quantize_activations_int8_one::KERNEL,
+    &op::quantize_activations_q24::KERNEL,
     &op::quantize_activations_q8::KERNEL,
     &op::quantize_four_bit::KERNEL,
     &op::reduce_split_k::KERNEL,

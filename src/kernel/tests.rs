@@ -35,11 +35,13 @@ fn cells() -> Vec<(&'static Kernel, KernelConfig, &'static Format)> {
     let mut all = vec![];
     for (kernel, config, activations) in cells {
         let needs = needs_codes(&config);
-        let first = seen.insert((kernel.name, activations, needs, config.words.path));
+        let raw_values = has_part(&config, "weights_values.wgsl");
+        let first = seen.insert((kernel.name, activations, needs, raw_values, config.words.path));
         let gathered = has_part(&config, "weights_gathered.wgsl");
         let suits = |f: &&&'static Format| match kernel.operation.decodes() {
             true if gathered => f.name == "INT8",
-            true if first => needs.is_none_or(|n| n <= f.codes as u8),
+            true if first => suits(&config, &f.layout(COLS)),
+            true if raw_values => f.name == "F16",
             true => ["Q4_0", "IQ4_NL"].contains(&f.name),
             false => f.name == "Q4_0",
         };
@@ -51,11 +53,19 @@ fn cells() -> Vec<(&'static Kernel, KernelConfig, &'static Format)> {
 /// The least [`Codes`] that a configuration can work with.
 fn needs_codes(config: &KernelConfig) -> Option<u8> {
     match () {
-        _ if has_part(config, "x_q8.wgsl") => Some(Codes::Integers as u8),
+        _ if has_part(config, "x_digits.wgsl") => Some(Codes::Integers as u8),
         _ if has_part(config, "dot_rows_codes.wgsl") => Some(Codes::Values as u8),
+        _ if has_part(config, "weights_raw.wgsl") => Some(Codes::Values as u8),
         _ if has_part(config, "halves_of_codes.wgsl") => Some(Codes::Values as u8),
         _ => None,
     }
+}
+
+/// True if a configuration works with weights of this layout.
+fn suits(config: &KernelConfig, layout: &Layout) -> bool {
+    let raw_values = has_part(config, "weights_values.wgsl");
+    needs_codes(config).is_none_or(|n| n <= layout.codes as u8)
+        && (!raw_values || layout.format.has_raw_values())
 }
 
 fn has_part(config: &KernelConfig, file: &str) -> bool {
@@ -90,10 +100,12 @@ fn requests() -> Vec<(&'static Kernel, Caps, Problem)> {
                     let experts = Problem { experts: true, ..plain };
                     let gathered = Problem { codes: Codes::None, gathered: true, ..plain };
                     let gated_halves = Problem { half: true, silu: true, ..plain };
-                    let weights = Problem { codes: Codes::None, looked_up: false, ..plain };
-                    let requests =
-                        [(plain, 8), (experts, 16), (gathered, 8), (gated_halves, 8), (weights, 16)];
-                    for (request, edge) in requests {
+                    let numbers = Problem { looked_up: false, ..plain };
+                    let decoded = Problem { codes: Codes::None, ..numbers };
+                    let values = Problem { raw_values: true, ..decoded };
+                    let weights = [(numbers, 8), (decoded, 16), (values, 8)];
+                    let others = [(plain, 8), (experts, 16), (gathered, 8), (gated_halves, 8)];
+                    for (request, edge) in others.into_iter().chain(weights) {
                         if request.gathered && activations != Activations::F32 {
                             continue;
                         }
@@ -254,7 +266,7 @@ static CELLS: LazyLock<Vec<Cell>> = LazyLock::new(|| {
             let needs = needs_codes(config);
             let suits = format.name == layout.format.name
                 && ["gemv", "gemm", "matmul_software", "dequantize"].contains(&kernel.name)
-                && needs.is_none_or(|n| n <= layout.codes as u8)
+                && suits(config, &layout)
                 && !has_part(config, "weights_gathered.wgsl");
             if suits && first.insert((kernel.name, needs, config.words.path)) {
                 push(kernel, config.clone(), &layout);
@@ -415,7 +427,7 @@ fn errors_are_located_in_the_files() {
     let lines: Vec<_> = source.text.lines().collect();
     for (needle, path) in [
         ("struct Params", "lib/product.wgsl"),
-        ("fn decode32", "decode/q4_0.wgsl"),
+        ("fn raw32", "decode/q4_0.wgsl"),
         ("const ROW_LANES", "op/gemm.wgsl"),
     ] {
         let at = lines.iter().position(|l| l.starts_with(needle)).unwrap_or_else(|| panic!("no {needle}"));

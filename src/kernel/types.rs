@@ -107,6 +107,8 @@ pub struct Problem {
     pub codes: Codes,
     /// Codes are looked up in a book of sixteen: see [`Layout::is_looked_up`].
     pub looked_up: bool,
+    /// The shader gives packed words that are numbers without a scale.
+    pub raw_values: bool,
     /// Columns of the weight are taken from a list that only the device knows, side by side.
     pub gathered: bool,
     /// Activations are given as f16.
@@ -121,7 +123,8 @@ impl Problem {
     /// A product of `[batch, cols]` exact activations with weights `[rows, cols]` of this layout.
     pub fn of(layout: &Layout, rows: usize, cols: usize, batch: usize) -> Self {
         let (codes, looked_up) = (layout.codes, layout.is_looked_up());
-        Self { rows, cols, batch, codes, looked_up, ..Self::default() }
+        let raw_values = layout.format.has_raw_values();
+        Self { rows, cols, batch, codes, looked_up, raw_values, ..Self::default() }
     }
 }
 
@@ -136,6 +139,8 @@ pub struct KernelConfig {
     pub parts: Vec<&'static Part>,
     /// The part of `shaders/lib/` that looks codes up, for formats with a book of sixteen.
     pub lookup: &'static Part,
+    /// The part of `shaders/lib/` that makes f32 of codes that are numbers themselves.
+    pub values: &'static Part,
     /// The part of `shaders/lib/` that loads four words of a weight at once.
     pub words: &'static Part,
     /// Invocations of a workgroup.
@@ -148,6 +153,9 @@ pub struct KernelConfig {
     pub columns: u32,
     /// How many lanes share the chunks of a row.
     pub lanes_along_k: u32,
+    /// Weights of all its rows that a lane multiplies in one pass of its main loop; 0 where tools
+    /// that count instructions can tell from the tile.
+    pub lane_weights: u32,
     /// Upper bound of the loop iterations, nested ones included, that a lane spends on one chunk.
     pub loops_per_chunk: u32,
     /// Parts that k is cut into, each summed by other workgroups.
@@ -178,11 +186,56 @@ impl Candidate {
     }
 }
 
+/// Who made a GPU, as far as it decides about kernels: what costs much on one costs little on
+/// another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Vendor {
+    /// AMD.
+    Amd,
+    /// Apple.
+    Apple,
+    /// Intel.
+    Intel,
+    /// NVIDIA.
+    Nvidia,
+    /// Qualcomm.
+    Qualcomm,
+    /// Somebody else, or it is not known.
+    #[default]
+    Other,
+}
+
+impl Vendor {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Amd, Self::Apple, Self::Intel, Self::Nvidia, Self::Qualcomm, Self::Other];
+
+    /// `amd`, `apple`, `intel`, `nvidia`, `qualcomm` or `other`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Amd => "amd",
+            Self::Apple => "apple",
+            Self::Intel => "intel",
+            Self::Nvidia => "nvidia",
+            Self::Qualcomm => "qualcomm",
+            Self::Other => "other",
+        }
+    }
+
+    /// The vendor of this name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|vendor| vendor.name() == name)
+    }
+}
+
 /// What the choice of a kernel may know about a device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Caps {
     /// A software adapter.
     pub software: bool,
+    /// Who made the GPU.
+    pub vendor: Vendor,
     /// Smallest and largest subgroup, if subgroup operations are there.
     pub subgroup: Option<(u32, u32)>,
     /// Workgroups in one dimension of a dispatch.
@@ -219,12 +272,14 @@ impl KernelConfig {
             constants: vec![],
             parts: vec![],
             lookup: &parts::LOOKUP_MEMORY,
+            values: &parts::VALUES_MANTISSA,
             words: &parts::WORDS_32,
             workgroup,
             workgroup_memory: 0,
             rows: 1,
             columns: 1,
             lanes_along_k: 1,
+            lane_weights: 0,
             loops_per_chunk: 1,
             splits: 1,
             enables: &[],
@@ -245,6 +300,7 @@ impl Caps {
     pub fn everything() -> Self {
         Self {
             software: false,
+            vendor: Vendor::Other,
             subgroup: Some((32, 32)),
             max_groups: 65_535,
             max_binding: 128 << 20,

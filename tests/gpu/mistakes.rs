@@ -47,8 +47,8 @@ const MISTAKES: &[Mistake] = &[
         kernel: "",
         plants: &[
             (
-                "return plane_f16(1u, row, k >> 5u);",
-                "return bitcast<f32>(bitcast<u32>(plane_f16(1u, row, k >> 5u)) & 0xfffe0000u);",
+                "let d = f16_of(r.d, chunk);",
+                "let d = bitcast<f32>(bitcast<u32>(f16_of(r.d, chunk)) & 0xfffe0000u);",
             ),
             ("let d = half_of(s, k);", "let d = bitcast<f32>(bitcast<u32>(half_of(s, k)) & 0xfffe0000u);"),
         ],
@@ -90,15 +90,20 @@ const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "a zero loses its sign",
         kernel: "dequantize",
-        plants: &[("const ZERO_SIGN = true;", "const ZERO_SIGN = false;")],
+        // By bits: a driver may make of the formula that loses it the one that does not.
+        plants: &[(
+            "return (quad(q) - vec4<f32>(f32(CODES_CENTER))) * s.x;",
+            "let v = (quad(q) - vec4<f32>(f32(CODES_CENTER))) * s.x; \
+             return select(v, vec4<f32>(0.0), bitcast<vec4<u32>>(v) == vec4<u32>(0x80000000u));",
+        )],
         cells: |variant, runtime| decoder(variant, runtime, "Q4_0"),
     },
     Mistake {
         name: "a zero-point is off by one",
         kernel: "",
         plants: &[(
-            "return vec2<f32>(d, bitcast<f32>(plane_word(1u, row, at + 1u)));",
-            "return vec2<f32>(d, bitcast<f32>(plane_word(1u, row, at + 1u)) + 1.0);",
+            "return vec2<f32>(d, bitcast<f32>(word_at(p, 1u, at + 1u)));",
+            "return vec2<f32>(d, bitcast<f32>(word_at(p, 1u, at + 1u)) + 1.0);",
         )],
         cells: |variant, runtime| decoder(variant, runtime, "UINT4"),
     },
@@ -117,7 +122,7 @@ const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "a bias is added twice",
         kernel: "get_rows",
-        plants: &[("y[first + place(at)] = weight;", "y[first + place(at)] = weight + weight;")],
+        plants: &[("y[first + column_at(at)] = weight;", "y[first + column_at(at)] = weight + weight;")],
         cells: |variant, runtime| {
             let layer = lora::linear("Q4_0", (70, 256), true, &[]);
             lora::cell(runtime, &layer, 3, &MatmulOptions::default(), variant.name)
@@ -132,7 +137,13 @@ const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "rounded activations take the scale of the chunk before",
         kernel: "",
-        plants: &[("let scale = x[at + 2u];", "let scale = x[max(at, 1u) - 1u];")],
+        plants: &[
+            ("let scale = x_part(start, chunk, 2u);", "let scale = x_part(start, max(chunk, 1u) - 1u, 2u);"),
+            (
+                "let tail = x_part(starts[c], chunk, X_PARTS - 1u);",
+                "let tail = x_part(starts[c], max(chunk, 1u) - 1u, X_PARTS - 1u);",
+            ),
+        ],
         cells: |variant, runtime| decoder(variant, runtime, "Q4_0"),
     },
 ];

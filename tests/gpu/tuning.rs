@@ -24,6 +24,7 @@ const REQUEST: Problem = Problem {
     experts: false,
     codes: qmatmul::format::Codes::Integers,
     looked_up: false,
+    raw_values: false,
     gathered: false,
     half: false,
     unaligned: false,

@@ -9,7 +9,7 @@ use qmatmul::error::{Error, Result};
 use qmatmul::format::{self, Layout};
 use qmatmul::gpu::Capability;
 use qmatmul::kernel::{
-    self, Activations, Caps, Kernel, KernelConfig, MatmulOptions, Operation, Problem, compose,
+    self, Activations, Caps, Kernel, KernelConfig, MatmulOptions, Operation, Problem, Vendor, compose,
 };
 use qmatmul::translate::{Target, translate, translate_trusted};
 
@@ -46,9 +46,12 @@ pub struct Shader {
     /// Size of a subgroup
     #[arg(long, value_name = "LANES", default_value_t = 32, value_parser = clap::value_parser!(u32).range(..=128))]
     subgroup: u32,
+    /// Who made the GPU, which decides about the first variant
+    #[arg(long, value_name = "VENDOR", default_value = "other", value_parser = vendors())]
+    vendor: Vendor,
     #[command(flatten, next_help_heading = "Device")]
     switches: Switches,
-    /// f32, f16, q8 or int8 (LLM.int8)
+    /// f32, q24, f16, q8 or int8 (LLM.int8)
     #[arg(long, value_name = "KIND", default_value = "f32", help_heading = "Numbers")]
     activations: Activations,
 }
@@ -56,6 +59,12 @@ pub struct Shader {
 /// The names of all kernels, as completions list them.
 fn kernels() -> impl TypedValueParser<Value = String> {
     listed(kernel::KERNELS.iter().map(|kernel| kernel.name.to_owned()).collect())
+}
+
+/// A vendor by its name.
+fn vendors() -> impl TypedValueParser<Value = Vendor> {
+    let names = PossibleValuesParser::new(Vendor::ALL.map(Vendor::name));
+    names.map(|name| Vendor::by_name(&name).expect("a possible value"))
 }
 
 /// A language by its name.
@@ -116,6 +125,7 @@ impl Shader {
     /// A device that only the shader's configuration looks at, less what is switched off.
     fn caps(&self) -> Caps {
         let mut caps = Caps {
+            vendor: self.vendor,
             subgroup: Some((self.subgroup, self.subgroup)),
             max_workgroup_memory: 32 << 10,
             max_workgroup: 1024,

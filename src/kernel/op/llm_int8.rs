@@ -422,22 +422,18 @@ pub struct Staged {
 impl Staged {
     /// From what [`stage`] leaves in y for [`Find::Codes`] and [`Find::Outliers`].
     pub(crate) fn from_words(codes: &[u32], outliers: &[u32], k: usize, caps: &Caps) -> Self {
-        let chunks = k.div_ceil(CHUNK);
-        let columns = codes.chunks(chunks * quantize_activations_q8::CHUNK_WORDS);
+        use quantize_activations_q8::{CHUNK_WORDS, word_place, words};
+        let columns = codes.chunks(words(k).max(1));
         let column = |words: &[u32]| {
-            let bytes = words
-                .chunks(quantize_activations_q8::CHUNK_WORDS)
-                .flat_map(|chunk| &chunk[..8])
-                .flat_map(|w| w.to_le_bytes());
+            let places = (0..k.div_ceil(CHUNK)).flat_map(|chunk| (0..8).map(move |i| word_place(chunk, i)));
+            let bytes = places.flat_map(|place| words[place].to_le_bytes());
             bytes.take(k).map(|q| q as i8).collect::<Vec<_>>()
         };
         let list = outliers.get(list_words(k, caps)..).unwrap_or_default();
         let count = list.first().map_or(0, |count| *count as usize);
         Self {
             codes: columns.clone().flat_map(column).collect(),
-            absmax: columns
-                .map(|words| f32::from_bits(words[quantize_activations_q8::CHUNK_WORDS - 1]))
-                .collect(),
+            absmax: columns.map(|words| f32::from_bits(words[word_place(0, CHUNK_WORDS - 1)])).collect(),
             outliers: list.iter().skip(outlier_list::HEADER_WORDS).take(count).copied().collect(),
         }
     }

@@ -38,7 +38,7 @@ fn configs(caps: &Caps, request: &Problem) -> Vec<KernelConfig> {
             caps,
             request,
             columns,
-            [compose::chunks(caps, request, false), vec![&parts::DOT_ROWS_PLAIN]].concat(),
+            [compose::chunks(caps, request), vec![&parts::DOT_ROWS_PLAIN]].concat(),
             40,
         )
     };

@@ -20,6 +20,7 @@ pub(crate) mod product;
 pub(crate) mod quantize_activations_int8;
 pub(crate) mod quantize_activations_int8_f32;
 pub(crate) mod quantize_activations_int8_one;
+pub mod quantize_activations_q24;
 pub mod quantize_activations_q8;
 pub(crate) mod quantize_four_bit;
 pub(crate) mod reduce_split_k;

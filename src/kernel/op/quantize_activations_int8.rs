@@ -45,7 +45,14 @@ pub(super) fn config(problem: &Problem, masked: bool) -> KernelConfig {
 
 /// The parts of the kernels that make integers of activations.
 pub(super) fn int8_parts(problem: &Problem) -> Vec<&'static parts::Part> {
-    vec![&parts::HALVES, &parts::OUTLIER, &parts::LARGEST, compose::input(problem), &parts::INT8]
+    vec![
+        &parts::CODE_PLACE,
+        &parts::HALVES,
+        &parts::OUTLIER,
+        &parts::LARGEST,
+        compose::input(problem),
+        &parts::INT8,
+    ]
 }
 
 /// The part that knows the features that are left out for the sake of any token, if they are.

@@ -2,6 +2,7 @@
 
 use super::stage::Activated;
 use crate::kernel::compose;
+use crate::kernel::parts;
 use crate::kernel::program::{Dispatch, Parameters, Plan, Window, Workgroups, parameters};
 use crate::kernel::types::{CHUNK, Caps, Family, Kernel, KernelConfig, Operation, Problem};
 
@@ -27,16 +28,30 @@ parameters! {
 }
 
 fn configs(_: &Caps, problem: &Problem) -> Vec<KernelConfig> {
-    let parts = vec![compose::input(problem)];
+    let parts = vec![&parts::CODE_PLACE, compose::input(problem)];
     vec![KernelConfig { parts, loops_per_chunk: 48, ..KernelConfig::new(32) }]
 }
 
 /// Words of 32 activations: 8 of codes, the scale, the sums of their halves, one unused.
 pub const CHUNK_WORDS: usize = 12;
 
+/// Chunks that lie side by side: 16 bytes of each in turn.
+const SIDE_CHUNKS: usize = 32;
+
 /// Words of one column of activations.
 pub(in crate::kernel) fn words(cols: usize) -> usize {
-    cols.div_ceil(CHUNK) * CHUNK_WORDS
+    room(cols, CHUNK_WORDS)
+}
+
+/// Words of one column with so many words a chunk.
+pub(super) fn room(cols: usize, chunk_words: usize) -> usize {
+    cols.div_ceil(CHUNK).next_multiple_of(SIDE_CHUNKS) * chunk_words
+}
+
+/// Word `i` of a chunk in a column. Twin of `code_place` in `shaders/lib/code_place.wgsl`.
+pub(super) fn word_place(chunk: usize, i: usize) -> usize {
+    let block = chunk / SIDE_CHUNKS * SIDE_CHUNKS * CHUNK_WORDS;
+    block + i / 4 * SIDE_CHUNKS * 4 + chunk % SIDE_CHUNKS * 4 + i % 4
 }
 
 /// The dispatch for `cols` features a token; a lane takes a chunk.

@@ -1,7 +1,9 @@
 //! Activations on their way to a kernel that multiplies: what each kind is made into, on the device
 //! and by the CPU.
 
-use super::{gather_act_order, llm_int8, quantize_activations_q8, round_activations_f16};
+use super::{
+    gather_act_order, llm_int8, quantize_activations_q8, quantize_activations_q24, round_activations_f16,
+};
 use crate::error::Result;
 use crate::kernel::activations::Activations;
 use crate::kernel::program::{Dispatch, Element, Plan, Ready, Units, View, Window};
@@ -47,6 +49,7 @@ pub(in crate::kernel) fn words(cols: usize, activations: Activations) -> usize {
         Activations::F32 => cols,
         Activations::F16 => round_activations_f16::words(cols),
         Activations::Q8 | Activations::Int8(_) => quantize_activations_q8::words(cols),
+        Activations::Q24 => quantize_activations_q24::words(cols),
     }
 }
 
@@ -57,6 +60,7 @@ pub(in crate::kernel) fn twin(x: &[f32], k: usize, activations: Activations) -> 
         Activations::F32 => |x: &[f32]| x.iter().map(|v| f64::from(*v)).collect(),
         Activations::F16 => round_activations_f16::twin,
         Activations::Q8 => quantize_activations_q8::twin,
+        Activations::Q24 => quantize_activations_q24::twin,
     };
     x.chunks(k.max(1)).flat_map(column).collect()
 }
@@ -80,6 +84,7 @@ pub(in crate::kernel) fn add(
         Activations::Q8 | Activations::Int8(_) => {
             (quantize_activations_q8::KERNEL.name, quantize_activations_q8::dispatch)
         }
+        Activations::Q24 => (quantize_activations_q24::KERNEL.name, quantize_activations_q24::dispatch),
     };
     let stride = words(w.cols, activations);
     let order = w.layout.ordered.then_some(w.index);
