@@ -57,12 +57,12 @@ fn is_asked_for(kernel: &Kernel) -> bool {
     matches!(kernel.operation, Operation::Dequantize | Operation::GetRows | Operation::Matmul)
 }
 
-/// The activations that a kernel multiplies the format by; 8-bit ones want codes.
+/// The activations that a kernel multiplies the format by; those of bytes want codes.
 fn cell(kernel: &Kernel, format: &Format) -> String {
     if kernel.operation != Operation::Matmul {
         return "yes".into();
     }
-    let takes = |a: &&Activations| **a != Activations::Q8 || format.has_integers();
+    let takes = |a: &&Activations| a.suit_format(format);
     let names: Vec<_> = kernel.activations.iter().filter(takes).map(|a| a.name()).collect();
     if names.is_empty() { "–".into() } else { names.join(" ") }
 }

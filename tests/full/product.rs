@@ -65,10 +65,8 @@ fn rounded_activations() {
         for variant in &VARIANTS {
             let runtime = open(&variant.options());
             for format in formats {
-                let taken = [Activations::F16, Activations::Q8];
-                for activations in
-                    taken.into_iter().filter(|a| *a != Activations::Q8 || format.has_integers())
-                {
+                let taken = [Activations::F16, Activations::Q8, Activations::Q24];
+                for activations in taken.into_iter().filter(|a| a.suit_format(format)) {
                     for case in cases.iter().filter(|case| fits(format, case)) {
                         let label = format!("{}, {}", variant.name, activations.name());
                         failures.extend(matmul(

@@ -167,13 +167,13 @@ fn rounded_activations() {
     ];
     let odd = [case(7, 33, 2, "one weight in the last chunk"), case(3, 1, 9, "k = 1")];
     let rows = [case(7, 1056, 2, "a row of 33 chunks"), case(7, 32, 9, "one chunk")];
-    let both = [Activations::F16, Activations::Q8];
+    let all = [Activations::F16, Activations::Q8, Activations::Q24];
     let cells: [(&str, &[Activations], &[Case]); 5] = [
-        ("Q4_K", &both, &cases),
-        ("IQ4_NL", &both, first(&cases, 1)),
-        ("IQ2_XS", &both, first(&cases, 1)),
-        ("Q8_0", &both[1..], &rows),
-        ("F32", &both[..1], &odd),
+        ("Q4_K", &all, &cases),
+        ("IQ4_NL", &all, first(&cases, 1)),
+        ("IQ2_XS", &all, first(&cases, 1)),
+        ("Q8_0", &all[1..], &rows),
+        ("F32", &all[..1], &odd),
     ];
     let (failures, done) = side_by_side(families(), |variant| {
         let (mut failures, mut done) = (vec![], 0);
@@ -295,7 +295,7 @@ pub fn expert_cells<'a>(
 ) -> impl Iterator<Item = Option<String>> + 'a {
     // Experts, rows of each, tokens, experts of a token.
     let shapes = [(1, 5, 1, 1), (8, 33, 1, 2), (8, 40, 37, 2), (70, 9, 20, 4), (128, 16, 3, 8)];
-    let takes = |a: &Activations| *a != Activations::Q8 || format.has_integers();
+    let takes = |a: &Activations| a.suit_format(format);
     let kinds: Vec<_> = Activations::ALL.into_iter().filter(takes).collect();
     let cells =
         shapes.into_iter().flat_map(move |shape| kinds.clone().into_iter().map(move |kind| (shape, kind)));

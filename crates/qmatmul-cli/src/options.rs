@@ -49,7 +49,7 @@ pub struct Kernels {
 #[derive(clap::Args, Clone, Default)]
 #[command(next_help_heading = "Numbers")]
 pub struct Numbers {
-    /// f32, q24, f16, q8 or int8 (LLM.int8)
+    /// f32, q24, f16, q8 or int8
     #[arg(long, value_name = "KIND", default_value = "f32")]
     pub activations: Activations,
     /// Outliers of int8 [default: the file's, or 6]

@@ -51,7 +51,7 @@ pub struct Shader {
     vendor: Vendor,
     #[command(flatten, next_help_heading = "Device")]
     switches: Switches,
-    /// f32, q24, f16, q8 or int8 (LLM.int8)
+    /// f32, q24, f16, q8 or int8
     #[arg(long, value_name = "KIND", default_value = "f32", help_heading = "Numbers")]
     activations: Activations,
 }
