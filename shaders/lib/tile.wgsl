@@ -24,16 +24,28 @@ fn has_tile(id: u32, cols: u32) -> bool {
 }
 
 // The tile of workgroup `id` of a grid of rows x columns x splits, each tile `rows` by `cols`.
+// Nothing is divided where there is one split and one tile of columns: for few chunks of k that is a
+// third as much work as the products.
 fn tile(id: u32, rows: u32, cols: u32) -> Tile {
-    let in_one = tiles_of_split(cols);
-    let split = id / in_one;
-    let in_split = id % in_one;
-    let columns = tile_columns(in_split / params.row_groups, cols);
+    var split = 0u;
+    var in_split = id;
+    if (MAY_SPLIT) {
+        let in_one = tiles_of_split(cols);
+        split = id / in_one;
+        in_split = id % in_one;
+    }
+    var row_group = in_split;
+    var column_group = 0u;
+    if (in_split >= params.row_groups) {
+        row_group = in_split % params.row_groups;
+        column_group = in_split / params.row_groups;
+    }
+    let columns = tile_columns(column_group, cols);
     // What is summed in parts has room for the tokens of the span alone.
     let in_partial = select(0u, span.first * params.y_stride, params.splits > 1u);
     let begin = params.chunk_begin + split * params.split_chunks;
     return Tile(
-        (in_split % params.row_groups) * rows, columns.base, columns.first, columns.end,
+        row_group * rows, columns.base, columns.first, columns.end,
         begin, min(begin + params.split_chunks, last_chunk()), params.y_offset + split * params.split_stride - in_partial);
 }
 

@@ -163,6 +163,9 @@ pub fn compose(kernel: &Kernel, config: &KernelConfig, layout: &DeviceLayout) ->
     }
     let _ = writeln!(header, "const WORKGROUP = {}u;", config.workgroup);
     let _ = writeln!(header, "const ZERO_SIGN = {};", kernel.operation != Operation::Matmul);
+    if kernel.operation == Operation::Matmul {
+        let _ = writeln!(header, "const MAY_SPLIT = {};", config.splits > 1);
+    }
     for (name, value) in &config.constants {
         let _ = writeln!(header, "const {name} = {value}u;");
     }
