@@ -150,14 +150,8 @@ impl Trial {
             "" => text(row, "kernel").to_owned(),
             variant => format!("{}:{variant}", text(row, "kernel")),
         };
-        let weight = Weight {
-            format: text(row, "format").to_owned(),
-            activations: text(row, "activations").to_owned(),
-            m: whole("m")?,
-            k: whole("k")?,
-        };
         Some(Self {
-            weight,
+            weight: Weight::of(row)?,
             n: whole("n")?,
             kernel,
             micros: number(row, "median_us"),

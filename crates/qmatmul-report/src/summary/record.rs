@@ -97,14 +97,8 @@ impl Case {
     fn of(row: &Map<String, Value>) -> Option<Self> {
         let whole = |key: &str| row.get(key).and_then(Value::as_u64);
         let is_right = row.get("ok") == Some(&Value::Bool(true));
-        let weight = Weight {
-            format: Some(text(row, "format")).filter(|name| !name.is_empty() && is_right)?.to_owned(),
-            activations: text(row, "activations").to_owned(),
-            m: whole("m")?,
-            k: whole("k")?,
-        };
         Some(Self {
-            weight,
+            weight: Weight::of(row).filter(|weight| !weight.format.is_empty() && is_right)?,
             n: whole("n")?,
             micros: number(row, "median_us").filter(|micros| *micros > 0.0)?,
             gb_per_s: number(row, "weight_gb_per_s")?,
@@ -143,6 +137,13 @@ impl Case {
 }
 
 impl Weight {
+    /// Of a row of `bench` or `tune`.
+    pub fn of(row: &Map<String, Value>) -> Option<Self> {
+        let whole = |key: &str| row.get(key).and_then(Value::as_u64);
+        let [format, activations] = ["format", "activations"].map(|key| text(row, key).to_owned());
+        Some(Self { format, activations, m: whole("m")?, k: whole("k")? })
+    }
+
     /// `4096 × 14336`
     pub fn shape(&self) -> String {
         format!("{} × {}", self.m, self.k)
