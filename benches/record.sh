@@ -4,8 +4,8 @@
 #   benches/record.sh FOLDER [NAME [ARGUMENTS]]
 #
 # QMATMUL is the binary (target/release/qmatmul), DEVICE what --device takes (0); a prefix such as
-# another dynamic loader may stand in RUNNER. VERB is another verb than bench, RECORDS another folder
-# than benches/record, DATE another day than today's.
+# another dynamic loader may stand in RUNNER. VERB is another verb than bench, RECORDS another
+# folder than benches/record, DATE another day than today's.
 #
 # LIMIT is the longest time in seconds. Then the verb is stopped, the record has what was known by
 # then, and the status is 124; GRACE (15) seconds later the verb is killed. A run that fails leaves

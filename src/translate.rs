@@ -83,9 +83,9 @@ pub fn translate(source: &Source, target: Target) -> Result<Vec<u8>> {
 /// The composed shader in another language as the runtime compiles its own shaders: loops are not
 /// bounded, workgroup memory is not zeroed, indices and divisors are not checked.
 ///
-/// SPIR-V is that of a device with Vulkan 1.3 that has every feature that qmatmul uses: version 1.6,
-/// bindings numbered from 0 as wgpu numbers them, no names. HLSL and MSL differ from [`translate`]'s
-/// in the checks alone.
+/// SPIR-V is that of a device with Vulkan 1.3 that has every feature that qmatmul uses: version
+/// 1.6, bindings numbered from 0 as wgpu numbers them, no names. HLSL and MSL differ from
+/// [`translate`]'s in the checks alone.
 ///
 /// ```
 /// use qmatmul::format::Q4_0;
@@ -149,9 +149,9 @@ impl Parsed {
         }
     }
 
-    /// As wgpu writes a shader that is created by `create_shader_module_trusted` without checks, for
-    /// a pipeline whose workgroup memory need not be zeroed. Other targets are as [`Parsed::write`]
-    /// has them.
+    /// As wgpu writes a shader that is created by `create_shader_module_trusted` without checks,
+    /// for a pipeline whose workgroup memory need not be zeroed. Other targets are as
+    /// [`Parsed::write`] has them.
     pub fn write_trusted(&self, target: Target) -> Result<Vec<u8>> {
         let (module, info) = (&self.module, &self.info);
         let fail = |message: String| Error::Gpu { doing: format!("translating to {target:?}"), message };

@@ -126,8 +126,8 @@ impl<'a> Subject<'a> {
         Ok(Self { runtime, packed, weights })
     }
 
-    /// Times the candidates for a matmul of this weight, and keeps the fastest that passes the check
-    /// in [`Runtime::tuning`].
+    /// Times the candidates for a matmul of this weight, and keeps the fastest that passes the
+    /// check in [`Runtime::tuning`].
     ///
     /// # Errors
     /// As [`tune`].

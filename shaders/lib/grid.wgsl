@@ -25,8 +25,8 @@ fn even_signs(word: u32) -> u32 {
     return bits | ((columns ^ (columns >> 4u)) << 28u);
 }
 
-// The signs of quad `i`, in the lowest bits of the bytes: bit l of a byte for quad 2 l, bit 4 + l for
-// quad 2 l + 1.
+// The signs of quad `i`, in the lowest bits of the bytes: bit l of a byte for quad 2 l, bit 4 + l
+// for quad 2 l + 1.
 fn signs_of(signs: u32, i: u32) -> u32 {
     return (signs >> ((i >> 1u) + 4u * (i & 1u))) & 0x01010101u;
 }

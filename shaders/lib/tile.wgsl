@@ -24,8 +24,8 @@ fn has_tile(id: u32, cols: u32) -> bool {
 }
 
 // The tile of workgroup `id` of a grid of rows x columns x splits, each tile `rows` by `cols`.
-// Nothing is divided where there is one split and one tile of columns: for few chunks of k that is a
-// third as much work as the products.
+// Nothing is divided where there is one split and one tile of columns: for few chunks of k that is
+// a third as much work as the products.
 fn tile(id: u32, rows: u32, cols: u32) -> Tile {
     var split = 0u;
     var in_split = id;

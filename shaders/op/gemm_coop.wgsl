@@ -1,9 +1,9 @@
 // gemm by cooperative matrices:   for row, col: y[col, row] = sum over k of w[row, k] * x[col, k]
 //
 // 1. A workgroup computes a tile of TILE_ROWS by TILE_COLS, 32 of k at a time; four subgroups a
-//    quarter each, as ROW_MATRICES by COL_MATRICES matrices of EDGE by EDGE with f32 sums: with 4 by
-//    4, one load from workgroup memory serves four products. Where subgroups are smaller than they
-//    might be, there are more than four, and those compute the same again.
+//    quarter each, as ROW_MATRICES by COL_MATRICES matrices of EDGE by EDGE with f32 sums: with 4
+//    by 4, one load from workgroup memory serves four products. Where subgroups are smaller than
+//    they might be, there are more than four, and those compute the same again.
 // 2. Weights and activations are f16 in workgroup memory, a power of two taken out of each row and
 //    column. All lanes decode: PARTS of them share a row. Activations are halves already and only
 //    moved, 16 bytes a lane, neighbours beside each other. Rows are 40 halves apart: 16-byte

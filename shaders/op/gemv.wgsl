@@ -8,8 +8,8 @@
 // 3. Addresses are worked out before the loop, which is the same for all lanes. A last pass that
 //    has no chunk for some lanes stands behind it (`is_whole` is false there): they repeat a chunk
 //    and do not add it.
-// 4. The lanes' sums meet in `reduce_*` at the end, those of SUM_COLS columns at a time, as workgroup
-//    memory is little.
+// 4. The lanes' sums meet in `reduce_*` at the end, those of SUM_COLS columns at a time, as
+//    workgroup memory is little.
 // Needs: WORKGROUP, ROWS, COLS, SUM_COLS, SUMS = ROWS * SUM_COLS, K_LANES, WHOLE_PASSES: whether no
 // row has such a last pass. The entry point is in `reduce_*`.
 

@@ -1,5 +1,5 @@
-//! Outputs of `-f jsonl`, `json` and `csv`, read back as rows: the head first, then the results, then
-//! the verdict, as far as the form and the version have them.
+//! Outputs of `-f jsonl`, `json` and `csv`, read back as rows: the head first, then the results,
+//! then the verdict, as far as the form and the version have them.
 
 use qmatmul::error::{Error, Result};
 use qmatmul::file::read_text;

@@ -183,9 +183,9 @@ impl Tune {
         Ok(weights)
     }
 
-    /// Every kind of matrix that a token of the model is multiplied by. Of those that share a choice
-    /// the one that tokens read most of is tried. Stacks of experts and formats that cannot take
-    /// the activations are left out.
+    /// Every kind of matrix that a token of the model is multiplied by. Of those that share a
+    /// choice the one that tokens read most of is tried. Stacks of experts and formats that cannot
+    /// take the activations are left out.
     fn of_model(&self, common: &Common, model: &Model) -> Result<Vec<Weight>> {
         let activations = common.activations(Some(model))?.of_kernels();
         let mut products = model.products();

@@ -36,7 +36,8 @@ fn configs(_: &Caps, _: &Problem) -> Vec<KernelConfig> {
 /// The power of two of each row of a shard that makes its weights fit f16, as f32 into a slot.
 ///
 /// # Errors
-/// Those of the plan. Where a device allows fewer workgroups than there are rows, each does several.
+/// Those of the plan. Where a device allows fewer workgroups than there are rows, each does
+/// several.
 pub(crate) fn add(plan: &mut Plan, w: Weight, shard: usize, y: View) -> Result<()> {
     let Shard { rows, plane_offset, plane_stride, .. } = &w.shards[shard];
     let params = Params {
