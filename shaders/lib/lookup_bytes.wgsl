@@ -14,7 +14,3 @@ fn lookup(q: u32) -> vec4<f32> {
     let pairs = q | (q >> 4u);
     return vec4<f32>(two_values[pairs & 255u], two_values[(pairs >> 16u) & 255u]);
 }
-
-fn code_bytes(q: u32) -> u32 {
-    return pack4xI8(vec4<i32>(lookup(q)));
-}

@@ -76,11 +76,6 @@ fn plane_f16(plane: u32, row: u32, i: u32) -> f32 {
     return f16_of(plane_word(plane, row, i >> 1u), i);
 }
 
-// Sixteen bits, number `i` of a row of a plane.
-fn plane_u16(plane: u32, row: u32, i: u32) -> u32 {
-    return u16_of(plane_word(plane, row, i >> 1u), i);
-}
-
 // Four words of a row of a plane, starting at word 4 i.
 fn plane_vec4(plane: u32, row: u32, i: u32) -> vec4<u32> {
     return vec4_at(place(row), plane, i);

@@ -8,16 +8,10 @@
 // 3. A sum of products starts at 1.5 * 2^23 as bits: what it is in the end is a number of f32, and
 //    taking that start off converts it. Centers of codes come off in integers before: with what a
 //    sum starts at, made once for each column.
-// Needs: TILE_ROWS, TILE_COLS, LANE_ROWS, LANE_COLS = 4, WORKGROUP = TILE_ROWS / LANE_ROWS *
-// TILE_COLS / 4.
+// Needs: what lib/tile_lanes.wgsl needs, with LANE_COLS = 4.
 
 const PITCH = 3u;
-const ROW_LANES = TILE_ROWS / LANE_ROWS;
-const COL_LANES = TILE_COLS / 4u;
-// Lanes that fetch activations, and how many rows and vec4 of activations a lane fills.
-const FETCHING = select(WORKGROUP, WORKGROUP - min(TILE_ROWS, WORKGROUP - 1u), WORKGROUP >= 2u * TILE_ROWS);
-const W_OF_LANE = (TILE_ROWS + WORKGROUP - 1u) / WORKGROUP;
-const X_OF_LANE = (TILE_COLS * 3u + FETCHING - 1u) / FETCHING;
+const X_VEC4 = 3u;
 
 // Offsets of their own, beside the center.
 const HAS_OFFSETS = !CODES_SIGNED && CODES_CENTER == 0;
@@ -37,40 +31,18 @@ fn scale_and_starts(v: vec4<u32>) -> vec4<u32> {
     return vec4<u32>(v.x, select(starts, bitcast<vec2<u32>>(vec2<f32>(START)), vec2<bool>(CODES_SIGNED)), 0u);
 }
 
-fn fill_x(t: Tile, first: u32, chunk: u32) {
-    for (var i = 0u; i < X_OF_LANE; i++) {
-        let j = first + i * FETCHING;
-        if (TILE_COLS * 3u % FETCHING == 0u || j < TILE_COLS * 3u) {
-            let col = j % TILE_COLS;
-            let part = j / TILE_COLS;
-            let v = x_part(x_start(x_column(t, col)), chunk, part);
-            x_tile[col * PITCH + part] = select(v, scale_and_starts(v), part == 2u);
-        }
-    }
+fn fill_x_vec4(t: Tile, j: u32, chunk: u32) {
+    let col = j % TILE_COLS;
+    let part = j / TILE_COLS;
+    let v = x_part(x_start(x_column(t, col)), chunk, part);
+    x_tile[col * PITCH + part] = select(v, scale_and_starts(v), part == 2u);
 }
 
-fn fill_w(t: Tile, lane: u32, k: u32) {
-    for (var i = 0u; i < W_OF_LANE; i++) {
-        let r = lane + i * WORKGROUP;
-        if (TILE_ROWS % WORKGROUP == 0u || r < TILE_ROWS) {
-            let c = byte_codes(w_row(t, r), k);
-            w_tile[r * PITCH] = vec4<u32>(c.q[0], c.q[1], c.q[2], c.q[3]);
-            w_tile[r * PITCH + 1u] = vec4<u32>(c.q[4], c.q[5], c.q[6], c.q[7]);
-            w_tile[r * PITCH + 2u] = bitcast<vec4<u32>>(vec4<f32>(c.d, c.m));
-        }
-    }
-}
-
-fn fill(t: Tile, lane: u32, chunk: u32) {
-    if (WORKGROUP >= 2u * TILE_ROWS && lane >= TILE_ROWS) {
-        fill_x(t, lane - TILE_ROWS, chunk);
-    } else {
-        fill_w(t, lane, chunk * 32u);
-        if (WORKGROUP < 2u * TILE_ROWS) {
-            // From the last lane on, as the first ones decode.
-            fill_x(t, WORKGROUP - 1u - lane, chunk);
-        }
-    }
+fn fill_w_row(t: Tile, r: u32, chunk: u32) {
+    let c = byte_codes(w_row(t, r), chunk * 32u);
+    w_tile[r * PITCH] = vec4<u32>(c.q[0], c.q[1], c.q[2], c.q[3]);
+    w_tile[r * PITCH + 1u] = vec4<u32>(c.q[4], c.q[5], c.q[6], c.q[7]);
+    w_tile[r * PITCH + 2u] = bitcast<vec4<u32>>(vec4<f32>(c.d, c.m));
 }
 
 struct Row {
@@ -121,7 +93,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
     let tr = lane % ROW_LANES;  // rows tr, tr + ROW_LANES, ...
     let tc = lane / ROW_LANES;  // columns tc, tc + COL_LANES, ...
 
-    var sums: array<vec4<f32>, LANE_ROWS>;  // [row, column]
+    var sums: array<vec4<f32>, LANE_SUMS>;  // [row, column]
     for (var chunk = t.chunk_begin; chunk < t.chunk_end; chunk++) {
         fill(t, lane, chunk);
         workgroupBarrier();
@@ -137,29 +109,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
         workgroupBarrier();
     }
 
-    for (var r = 0u; r < LANE_ROWS; r++) {
-        let row = tr + ROW_LANES * r;
-        let s = sums_of_row(&sums, r);
-        put(t, row, tc, s.x);
-        put(t, row, tc + COL_LANES, s.y);
-        put(t, row, tc + 2u * COL_LANES, s.z);
-        put(t, row, tc + 3u * COL_LANES, s.w);
-    }
-}
-
-// The sums of a row, by constants: an array that is indexed by a variable would lie in memory all
-// the time.
-fn sums_of_row(sums: ptr<function, array<vec4<f32>, LANE_ROWS>>, r: u32) -> vec4<f32> {
-    var s = (*sums)[0];
-    switch r {
-        case 1u: { s = (*sums)[1u % LANE_ROWS]; }
-        case 2u: { s = (*sums)[2u % LANE_ROWS]; }
-        case 3u: { s = (*sums)[3u % LANE_ROWS]; }
-        case 4u: { s = (*sums)[4u % LANE_ROWS]; }
-        case 5u: { s = (*sums)[5u % LANE_ROWS]; }
-        case 6u: { s = (*sums)[6u % LANE_ROWS]; }
-        case 7u: { s = (*sums)[7u % LANE_ROWS]; }
-        default: {}
-    }
-    return s;
+    put_sums(t, tr, tc, &sums);
 }

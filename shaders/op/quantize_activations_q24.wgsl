@@ -5,14 +5,6 @@
 // the same bits. Twin: src/kernel/op/quantize_activations_q24.rs.
 // Needs: WORKGROUP.
 
-struct Params {
-    cols: u32,      // k
-    chunk_end: u32, // chunks of 32 features
-    x_offset: u32,  // element of x where token 0 starts
-    x_stride: u32,  // elements from one token to the next
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<u32>>;  // [n, code_place(chunk, part)]: two parts for each byte, the highest first; then s, sums of 16 integers each
 
 // s and its reciprocal for 32 activations, the largest of which has magnitude `top`: that becomes
@@ -24,11 +16,6 @@ fn scales(top: u32) -> vec2<f32> {
     return select(bitcast<vec2<f32>>(vec2<u32>(top | 0x400000u, 0u)), finite, top < 0x7f800000u);
 }
 
-// Activation `at` of a column; zero behind the last.
-fn element(first: u32, at: u32) -> f32 {
-    return select(0.0, input(first + min(at, params.cols - 1u)), at < params.cols);
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
@@ -38,21 +25,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
         return;
     }
     let token = span.first + i / params.chunk_end;
-    let first = params.x_offset + token * params.x_stride;
-    var v: array<vec4<f32>, 8>;
-    var top = vec4<u32>(0u);
-    for (var j = 0u; j < 8u; j++) {
-        let at = chunk * 32u + 4u * j;
-        v[j] = vec4<f32>(element(first, at), element(first, at + 1u), element(first, at + 2u), element(first, at + 3u));
-        top = max(top, bitcast<vec4<u32>>(v[j]) & vec4<u32>(0x7fffffffu));
-    }
-    let s = scales(max(max(top.x, top.y), max(top.z, top.w)));
+    let given = read_chunk(token, chunk);
+    var values = given.v;
+    let s = scales(given.top);
     var high: array<u32, 8>;
     var middle: array<u32, 8>;
     var low: array<u32, 8>;
     var sums: array<i32, 2>;
     for (var j = 0u; j < 8u; j++) {
-        let q = vec4<i32>(round(v[j] * s.y));
+        let q = vec4<i32>(round(values[j] * s.y));
         sums[j >> 2u] += (q.x + q.y) + (q.z + q.w);
         let a = (q + 0x8080) >> vec4<u32>(16u);
         let rest = q - a * 65536;

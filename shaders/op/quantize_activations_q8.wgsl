@@ -2,19 +2,10 @@
 // activations, nearly
 //
 // One invocation quantizes one chunk. Every step is exact or rounds once, and nothing is divided,
-// so that the CPU gets the same
-// bits: the maximum is rounded up to 12 bits, and its reciprocal is an integer quotient. Twin:
-// src/kernel/op/quantize_activations_q8.rs.
+// so that the CPU gets the same bits: the maximum is rounded up to 12 bits, and its reciprocal is
+// an integer quotient. Twin: src/kernel/op/quantize_activations_q8.rs.
 // Needs: WORKGROUP.
 
-struct Params {
-    cols: u32,      // k
-    chunk_end: u32, // chunks of 32 features
-    x_offset: u32,  // element of x where token 0 starts
-    x_stride: u32,  // elements from one token to the next
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<u32>>;  // [n, code_place(chunk, part)]: codes; codes; scale, sums of 16 codes each
 
 // Scale and its reciprocal for 32 activations, the largest of which has magnitude `top`; both zero
@@ -30,11 +21,6 @@ fn scales(top: u32) -> vec2<f32> {
     return select(vec2<f32>(0.0), scaled, e >= 16u);
 }
 
-// Activation `at` of a column; zero behind the last.
-fn element(first: u32, at: u32) -> f32 {
-    return select(0.0, input(first + min(at, params.cols - 1u)), at < params.cols);
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
@@ -44,19 +30,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
         return;
     }
     let token = span.first + i / params.chunk_end;
-    let first = params.x_offset + token * params.x_stride;
-    var v: array<vec4<f32>, 8>;
-    var top = vec4<u32>(0u);
-    for (var j = 0u; j < 8u; j++) {
-        let at = chunk * 32u + 4u * j;
-        v[j] = vec4<f32>(element(first, at), element(first, at + 1u), element(first, at + 2u), element(first, at + 3u));
-        top = max(top, bitcast<vec4<u32>>(v[j]) & vec4<u32>(0x7fffffffu));
-    }
-    let d = scales(max(max(top.x, top.y), max(top.z, top.w)));
+    let given = read_chunk(token, chunk);
+    var values = given.v;
+    let d = scales(given.top);
     var codes: array<u32, 8>;
     var sums: array<i32, 2>;
     for (var j = 0u; j < 8u; j++) {
-        let q = vec4<i32>(round(v[j] * d.y));
+        let q = vec4<i32>(round(values[j] * d.y));
         codes[j] = pack4xI8(q);
         sums[j >> 2u] += q.x + q.y + q.z + q.w;
     }

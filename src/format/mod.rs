@@ -272,11 +272,20 @@ impl Layout {
 }
 
 impl Format {
+    /// True if the values of its codebook are moved by a delta each, which
+    /// `shaders/lib/grid_shifted.wgsl` does.
+    pub(crate) fn moves_values(&self) -> bool {
+        self.shader.contains("book4_pairs(")
+    }
+
+    /// True if its shader gives codes and scales apart, of some layout at least.
+    pub(crate) fn gives_codes(&self) -> bool {
+        self.shader.contains("fn raw_scale(") || self.moves_values()
+    }
+
     /// True if its shader gives packed words that are numbers without a scale.
     pub(crate) fn has_raw_values(&self) -> bool {
-        self.codes == Codes::None
-            && self.shader.contains("fn raw32(")
-            && !self.shader.contains("fn raw_scale(")
+        self.codes == Codes::None && self.shader.contains("fn raw32(") && !self.gives_codes()
     }
 
     /// The blocks of a format of blocks.

@@ -6,8 +6,9 @@ use super::parts::{
     COLUMNS_EXPERTS, COLUMNS_PLAIN, COMMON, COOP_8, COOP_16, DECODE_CHUNK, DECODE_CODES, DECODE_VALUES,
     DOT_BYTES_PACKED, DOT_BYTES_PLAIN, FACTOR_IN_PLANE, FACTOR_NONE, FINISH_NONE, FINISH_SILU, GRID,
     GRID_SHIFTED, HALVES_OF_CODES, INPUT_F16, INPUT_F32, K_ANY, K_WHOLE, LOOKUP, LOOKUP_F16, PLANES, PRODUCT,
-    Part, QUADS, QUADS_F16, SHARED_NONE, SPAN, TILE, WEIGHTS_GATHERED, WEIGHTS_PLAIN, X_DIGITS, X_F16, X_Q8,
-    X_Q24, X_QUADS, X_SCALAR, X_SHARE_32, X_SHARE_64, X_VEC4, X_VEC4_F16,
+    Part, QUADS, QUADS_F16, SHARED_NONE, SPAN, TILE, VALUES_MANTISSA, VALUES_MIXED, VALUES_POWERS,
+    WEIGHTS_GATHERED, WEIGHTS_PLAIN, X_DIGITS, X_F16, X_Q8, X_Q24, X_QUADS, X_SCALAR, X_SHARE_32, X_SHARE_64,
+    X_VEC4, X_VEC4_F16,
 };
 use super::shard::DeviceLayout;
 use crate::format::Codebook;
@@ -214,30 +215,31 @@ pub fn compose(kernel: &Kernel, config: &KernelConfig, layout: &DeviceLayout) ->
 
 /// The parts that stand between the words of a decoder and numbers.
 fn decoding(config: &KernelConfig, layout: &DeviceLayout) -> Vec<&'static Part> {
-    let shader = layout.format.shader;
+    let (format, shader) = (layout.format, layout.format.shader);
     let mut parts = vec![];
     if matches!(layout.book, Codebook::Grid(_)) {
         parts.push(&GRID);
     }
-    let shifted = shader.contains("book4_pairs(");
-    if shifted {
+    if format.moves_values() {
         parts.push(&GRID_SHIFTED);
     }
-    let codes = shifted || shader.contains("fn raw_scale(");
     if layout.is_looked_up() {
         parts.extend([config.lookup, &LOOKUP]);
-    } else if codes {
+    } else if format.gives_codes() {
         parts.extend([&QUADS, config.values]);
+        if [&VALUES_MANTISSA, &VALUES_MIXED].contains(&config.values) {
+            parts.push(&VALUES_POWERS);
+        }
     }
     if config.parts.contains(&&HALVES_OF_CODES) {
         parts.push(if layout.is_looked_up() { &LOOKUP_F16 } else { &QUADS_F16 });
     }
-    if codes {
+    if format.gives_codes() {
         parts.push(&DECODE_CODES);
-    } else if layout.format.has_raw_values() {
+    } else if format.has_raw_values() {
         parts.push(&DECODE_VALUES);
     }
-    if shader.contains("fn raw32(") && !shifted && !shader.contains("fn decode32(") {
+    if shader.contains("fn raw32(") && !format.moves_values() && !shader.contains("fn decode32(") {
         parts.push(&DECODE_CHUNK);
     }
     parts

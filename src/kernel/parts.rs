@@ -79,6 +79,7 @@ pub(super) static QUADS: Part = part!("lib/quads.wgsl");
 pub(super) static LOOKUP: Part = part!("lib/lookup.wgsl");
 pub(super) static GRID: Part = part!("lib/grid.wgsl");
 pub(super) static GRID_SHIFTED: Part = part!("lib/grid_shifted.wgsl");
+pub(super) static TILE_LANES: Part = part!("lib/tile_lanes.wgsl");
 pub(super) static TILE: Part = part!("lib/tile.wgsl");
 pub(super) static COLUMNS_PLAIN: Part = part!("lib/columns_plain.wgsl");
 pub(super) static COLUMNS_EXPERTS: Part = part!("lib/columns_experts.wgsl");
@@ -94,6 +95,7 @@ pub(super) static X_STAGED: Part = part!("lib/x_staged.wgsl");
 pub(super) static ADD_CODES: Part = part!("lib/add_codes.wgsl");
 pub(super) static WEIGHTS_CODES: Part = part!("lib/weights_codes.wgsl");
 /// Where codes of activations lie, and how they are read.
+pub(super) static X_CHUNK: Part = part!("lib/x_chunk.wgsl");
 pub(super) static CODE_PLACE: Part = part!("lib/code_place.wgsl");
 pub(super) static X_DIGITS: Part = part!("lib/x_digits.wgsl");
 pub(super) static X_Q24: Part = part!("lib/x_q24.wgsl");
@@ -108,6 +110,8 @@ pub(super) static DECODE_CHUNK: Part = part!("lib/decode_chunk.wgsl");
 /// How codes become f32.
 pub(super) static VALUES_CONVERTED: Part = part!("lib/values_converted.wgsl");
 pub(super) static VALUES_HALVES: Part = part!("lib/values_halves.wgsl");
+/// What two of these have in common.
+pub(super) static VALUES_POWERS: Part = part!("lib/values_powers.wgsl");
 pub(super) static VALUES_MIXED: Part = part!("lib/values_mixed.wgsl");
 pub(super) static VALUES_MANTISSA: Part = part!("lib/values_mantissa.wgsl");
 pub(super) static WRITTEN_ALL: Part = part!("lib/written_all.wgsl");

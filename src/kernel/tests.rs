@@ -428,7 +428,7 @@ fn errors_are_located_in_the_files() {
     for (needle, path) in [
         ("struct Params", "lib/product.wgsl"),
         ("fn raw32", "decode/q4_0.wgsl"),
-        ("const ROW_LANES", "op/gemm.wgsl"),
+        ("const PITCH", "op/gemm.wgsl"),
     ] {
         let at = lines.iter().position(|l| l.starts_with(needle)).unwrap_or_else(|| panic!("no {needle}"));
         let (file, line) = source.locate(at + 1);

@@ -21,6 +21,7 @@ pub static KERNEL: Kernel = Kernel {
 fn configs(caps: &Caps, request: &Problem) -> Vec<KernelConfig> {
     let mut parts = compose::x(caps, request);
     parts.extend(compose::tiles(request));
+    parts.push(&parts::TILE_LANES);
     tiled(request, &parts, TILES, |rows, columns| (rows + columns) * 9 * 16)
 }
 

@@ -22,7 +22,7 @@ pub static KERNEL: Kernel = Kernel {
 };
 
 /// The part of y that a workgroup computes, and how.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Shape {
     /// Rows of a lane.
     rows: u32,
@@ -107,9 +107,12 @@ fn configs(caps: &Caps, request: &Problem) -> Vec<KernelConfig> {
         Activations::Q24 if columns > 2 => Shape::direct(2, 64),
         _ => first(caps.vendor, columns),
     };
-    let mut shapes: Vec<Shape> = [&[best], SEVERAL, alone].concat().into_iter().filter(suits).collect();
-    let mut seen = std::collections::HashSet::new();
-    shapes.retain(|shape| seen.insert(*shape));
+    let mut shapes: Vec<Shape> = vec![];
+    for shape in [best].iter().chain(SEVERAL).chain(alone) {
+        if suits(shape) && !shapes.contains(shape) {
+            shapes.push(*shape);
+        }
+    }
     let new = |shape: &Shape, values| config(caps, request, columns, *shape, values);
     let values_of = |columns| values(caps.vendor, columns);
     let mut all: Vec<_> = shapes.iter().map(|shape| new(shape, values_of(columns))).collect();

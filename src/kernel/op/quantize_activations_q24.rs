@@ -1,11 +1,9 @@
 //! quantize_activations_q24: activations as integers of three bytes with a scale for each 32.
 
-use super::quantize_activations_q8::room;
+use super::quantize_activations_q8::{Params, configs, dispatch_of, room, rounded};
 use super::stage::Activated;
-use crate::kernel::compose;
-use crate::kernel::parts;
-use crate::kernel::program::{Dispatch, Parameters, Plan, Window, Workgroups, parameters};
-use crate::kernel::types::{CHUNK, Caps, Family, Kernel, KernelConfig, Operation, Problem};
+use crate::kernel::program::{Dispatch, Parameters, Plan, Window};
+use crate::kernel::types::{Family, Kernel, Operation};
 
 pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     name: "quantize_activations_q24",
@@ -18,21 +16,6 @@ pub(in crate::kernel) static KERNEL: Kernel = Kernel {
     configs,
 };
 
-parameters! {
-    /// Mirror of `Params` in the shader.
-    pub struct Params {
-        pub cols: u32,
-        pub chunk_end: u32,
-        pub x_offset: u32,
-        pub x_stride: u32,
-    }
-}
-
-fn configs(_: &Caps, problem: &Problem) -> Vec<KernelConfig> {
-    let parts = vec![&parts::CODE_PLACE, compose::input(problem)];
-    vec![KernelConfig { parts, loops_per_chunk: 48, ..KernelConfig::new(32) }]
-}
-
 /// Words of 32 activations: 24 of bytes, the scale, the sums of their halves, one unused.
 const CHUNK_WORDS: usize = 28;
 
@@ -41,24 +24,15 @@ pub(in crate::kernel) fn words(cols: usize) -> usize {
     room(cols, CHUNK_WORDS)
 }
 
-/// The dispatch for `cols` features a token; a lane takes a chunk.
+/// The dispatch for `cols` features a token.
 pub(super) fn dispatch(plan: &Plan, x: &Activated, to: Window, cols: usize) -> Dispatch {
-    let candidate = KERNEL.first(plan.caps(), &x.problem(Problem::default()));
-    let chunk_end = cols.div_ceil(CHUNK) as u32;
-    let params = Params { cols: cols as u32, chunk_end, x_offset: x.offset, x_stride: x.stride };
-    let workgroups = Workgroups::Lanes { lanes: candidate.config.workgroup, elements: chunk_end };
-    Dispatch::new(candidate, &params, workgroups).slot("x", x.window).slot("y", to)
+    dispatch_of(&KERNEL, plan, x, to, cols)
 }
 
 /// What the kernel makes of one column of activations, as the numbers that the integers stand for.
 /// Exact in f64.
 pub fn twin(x: &[f32]) -> Vec<f64> {
-    let chunk = |x: &[f32]| {
-        let top = x.iter().map(|v| v.to_bits() & 0x7fff_ffff).max().unwrap_or(0);
-        let (s, inverse) = scales(top);
-        x.iter().map(|v| f64::from(s) * f64::from((v * inverse).round_ties_even())).collect::<Vec<_>>()
-    };
-    x.chunks(CHUNK).flat_map(chunk).collect()
+    rounded(x, scales)
 }
 
 /// A power of two and its reciprocal for 32 activations, the largest of which has magnitude `top`

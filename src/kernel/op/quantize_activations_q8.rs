@@ -18,7 +18,7 @@ pub(in crate::kernel) static KERNEL: Kernel = Kernel {
 };
 
 parameters! {
-    /// Mirror of `Params` in the shader.
+    /// Mirror of `Params` in `shaders/lib/x_chunk.wgsl`.
     pub struct Params {
         pub cols: u32,
         pub chunk_end: u32,
@@ -27,8 +27,9 @@ parameters! {
     }
 }
 
-fn configs(_: &Caps, problem: &Problem) -> Vec<KernelConfig> {
-    let parts = vec![&parts::CODE_PLACE, compose::input(problem)];
+/// A lane takes a chunk, whatever is made of it.
+pub(super) fn configs(_: &Caps, problem: &Problem) -> Vec<KernelConfig> {
+    let parts = vec![&parts::CODE_PLACE, compose::input(problem), &parts::X_CHUNK];
     vec![KernelConfig { parts, loops_per_chunk: 48, ..KernelConfig::new(32) }]
 }
 
@@ -54,9 +55,20 @@ pub(super) fn word_place(chunk: usize, i: usize) -> usize {
     block + i / 4 * SIDE_CHUNKS * 4 + chunk % SIDE_CHUNKS * 4 + i % 4
 }
 
-/// The dispatch for `cols` features a token; a lane takes a chunk.
+/// The dispatch for `cols` features a token.
 pub(super) fn dispatch(plan: &Plan, x: &Activated, to: Window, cols: usize) -> Dispatch {
-    let candidate = KERNEL.first(plan.caps(), &x.problem(Problem::default()));
+    dispatch_of(&KERNEL, plan, x, to, cols)
+}
+
+/// The same of any kernel with these parameters and configurations.
+pub(super) fn dispatch_of(
+    kernel: &'static Kernel,
+    plan: &Plan,
+    x: &Activated,
+    to: Window,
+    cols: usize,
+) -> Dispatch {
+    let candidate = kernel.first(plan.caps(), &x.problem(Problem::default()));
     let chunk_end = cols.div_ceil(CHUNK) as u32;
     let params = Params { cols: cols as u32, chunk_end, x_offset: x.offset, x_stride: x.stride };
     let workgroups = Workgroups::Lanes { lanes: candidate.config.workgroup, elements: chunk_end };
@@ -66,6 +78,12 @@ pub(super) fn dispatch(plan: &Plan, x: &Activated, to: Window, cols: usize) -> D
 /// What the kernel makes of one column of activations, as the numbers that the codes stand for.
 /// Exact in f64.
 pub fn twin(x: &[f32]) -> Vec<f64> {
+    rounded(x, scales)
+}
+
+/// Each chunk as integers times a scale: `scales` gives that scale and its reciprocal for the
+/// largest magnitude of the chunk, as bits. Exact in f64.
+pub(super) fn rounded(x: &[f32], scales: fn(u32) -> (f32, f32)) -> Vec<f64> {
     let chunk = |x: &[f32]| {
         let top = x.iter().map(|v| v.to_bits() & 0x7fff_ffff).max().unwrap_or(0);
         let (d, id) = scales(top);
