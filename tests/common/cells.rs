@@ -197,8 +197,8 @@ pub fn layout_cells(variant: &Variant, runtime: &Runtime, name: &str, layout: &S
     let packed =
         PackedTensor::encode("w", [m, k], &weights, &Recipe::uniform(format, group)).expect("finite");
     let (mut failures, mut done) = (vec![], 0);
-    let takes = |a: &Activations| *a != Activations::Q8 || packed.layout().has_integers();
-    for activations in [Activations::F32, Activations::Q8].into_iter().filter(takes) {
+    let all = [Activations::F32, Activations::Q8, Activations::Q24];
+    for activations in all.into_iter().filter(|a| a.suit(&packed.layout())) {
         let outcomes =
             check::tensor(runtime, &packed, &[n], &MatmulOptions::with(activations), 3).expect("small");
         let line = |o: &check::Outcome| {
